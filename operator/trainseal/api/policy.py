@@ -1,0 +1,180 @@
+"""ProvenancePolicy: who must sign what, and what a sealed pod may hold. Cluster-scoped.
+
+Every policy that matches a namespace must hold; where enforcement applies and none matches, a job
+is denied.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from trainseal.api.model import Condition, DnsLabel, DnsSubdomain, Model, Resource, ShortText
+
+PLURAL = "provenancepolicies"
+
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+NamespacePattern = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$", max_length=63)
+]
+
+
+class Namespaces(Model):
+    """Namespaces by name or glob (``team-*``); never by a label its owner can set."""
+
+    include: list[NamespacePattern] | None = Field(
+        default=None, max_length=64, description="Absent: every namespace."
+    )
+    exclude: list[NamespacePattern] | None = Field(default=None, max_length=64)
+
+
+class KeySource(Model):
+    """A PEM SubjectPublicKeyInfo: ECDSA P-256/384/521, Ed25519 or RSA from 2048 bits."""
+
+    public_key: Annotated[str, StringConstraints(min_length=64, max_length=4096)]
+
+
+class KeylessSource(Model):
+    """A Fulcio identity: its issuer exactly, and its subject exactly or by anchored pattern."""
+
+    issuer: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    subject: Pattern | None = None
+    subject_reg_exp: Pattern | None = Field(
+        default=None, description="Matches the whole subject, as if written ^…$."
+    )
+    trust_root: DnsSubdomain = Field(description="Name of a TrustRoot.")
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> KeylessSource:
+        if (self.subject is None) == (self.subject_reg_exp is None):
+            raise ValueError("exactly one of subject, subjectRegExp")
+        return self
+
+
+class Authority(Model):
+    """Someone whose signature counts. Thresholds count persons, not keys."""
+
+    name: DnsLabel
+    person: ShortText | None = Field(default=None, description="Absent: the authority's name.")
+    key: KeySource | None = None
+    keyless: KeylessSource | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Authority:
+        if (self.key is None) == (self.keyless is None):
+            raise ValueError("exactly one of key, keyless")
+        return self
+
+
+class Requirement(Model):
+    """Signatures by at least ``threshold`` different persons among ``authorities``."""
+
+    authorities: list[DnsLabel] = Field(min_length=1, max_length=64)
+    threshold: int | None = Field(default=None, ge=1, le=16, description="Absent: 1.")
+
+
+class Requirements(Model):
+    """What must be signed, by artifact. All three are required: an absent one would be a hole."""
+
+    job: Requirement
+    image: Requirement
+    code: Requirement
+
+
+class Registries(Model):
+    """Repositories that may be contacted: ``registry.example/team/*``, ``registry.example/**``."""
+
+    allow: list[Pattern] = Field(min_length=1, max_length=128)
+
+
+class ValidityRules(Model):
+    """Bounds that every signed job must carry."""
+
+    require: list[Literal["notAfter", "maxRuns", "cluster"]] | None = Field(
+        default=None, max_length=3
+    )
+
+
+class EnvAddition(Model):
+    """An environment variable a platform adds. Variables that load code are refused here."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
+    value_prefix: ShortText | None = Field(
+        default=None, description="The value starts with this text. Absent: any value."
+    )
+
+
+class Addition(Model):
+    """One named platform addition to sealed pods, matched by content."""
+
+    name: DnsLabel
+    reason: ShortText
+    env: list[EnvAddition] | None = Field(default=None, max_length=64)
+    labels: list[ShortText] | None = Field(default=None, max_length=64)
+    annotations: list[ShortText] | None = Field(default=None, max_length=64)
+
+
+class PodRules(Model):
+    """What sealed pods may hold beyond the signed template."""
+
+    allowed_secrets: list[DnsSubdomain] | None = Field(
+        default=None,
+        max_length=64,
+        description="Secrets that a signed template may read keys of, by name.",
+    )
+    additions: list[Addition] | None = Field(default=None, max_length=32)
+
+
+class DataRules(Model):
+    """Datasets. ``Allow`` mounts unverified data read-only and says so in the seal."""
+
+    unverified: Literal["Allow", "Refuse"]
+
+
+class ProvenancePolicySpec(Model):
+    """The policy."""
+
+    mode: Literal["Enforce", "Audit"]
+    namespaces: Namespaces | None = None
+    authorities: list[Authority] = Field(min_length=1, max_length=64)
+    requirements: Requirements
+    registries: Registries
+    validity: ValidityRules | None = None
+    pods: PodRules | None = None
+    data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> ProvenancePolicySpec:
+        names = [a.name for a in self.authorities]
+        if len(set(names)) != len(names):
+            raise ValueError("authority names, each once")
+        for what in ("job", "image", "code"):
+            requirement: Requirement = getattr(self.requirements, what)
+            missing = [n for n in requirement.authorities if n not in names]
+            if missing:
+                raise ValueError(
+                    f"authorities of requirements.{what} among {names}; not there: {missing}"
+                )
+            persons = {
+                a.person or a.name for a in self.authorities if a.name in requirement.authorities
+            }
+            if (requirement.threshold or 1) > len(persons):
+                raise ValueError(
+                    f"threshold of requirements.{what} at most {len(persons)}, the persons it names"
+                )
+        return self
+
+
+class ProvenancePolicyStatus(Model):
+    """What the controller saw of the policy."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    conditions: list[Condition] | None = Field(default=None, max_length=16)
+
+
+class ProvenancePolicy(Resource):
+    """A ProvenancePolicy object."""
+
+    spec: ProvenancePolicySpec
+    status: ProvenancePolicyStatus | None = None
