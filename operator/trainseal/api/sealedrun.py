@@ -85,7 +85,7 @@ class SealedRole(Model):
     name: DnsLabel
     replicas: int = Field(ge=1)
     object_name: DnsSubdomain = Field(description="Name of the engine's object.")
-    template: JsonObject = Field(json_schema_extra=OPAQUE)
+    template: JsonObject = Field(max_length=4, json_schema_extra=OPAQUE)
 
 
 class SealedRunSpec(Model):

@@ -30,6 +30,9 @@ from trainseal.api.model import (
 PLURAL = "trainingjobs"
 MAX_REPLICAS = 16384
 
+#: An object of the core API that a pod carries, as Kubernetes defines it.
+PodPart = Annotated[JsonObject, Field(max_length=16, json_schema_extra=OPAQUE)]
+
 
 class OciSource(Model):
     """An OCI artifact. Under Enforce the reference carries a digest."""
@@ -52,7 +55,9 @@ class Config(Model):
 
     mount_path: MountPath
     parameters: dict[str, JsonValue] = Field(
-        description="The parameters, as the trainer reads them.", json_schema_extra=OPAQUE
+        max_length=1024,
+        description="The parameters, as the trainer reads them.",
+        json_schema_extra=OPAQUE,
     )
 
 
@@ -127,7 +132,9 @@ class Role(Model):
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)] | ReplicaRange = Field(
         description="A number, or {min, max}.", json_schema_extra=OPAQUE
     )
-    template: JsonObject = Field(description="A PodTemplateSpec.", json_schema_extra=OPAQUE)
+    template: JsonObject = Field(
+        max_length=4, description="A PodTemplateSpec.", json_schema_extra=OPAQUE
+    )
 
     @property
     def size(self) -> int:
@@ -141,13 +148,9 @@ class Scheduling(Model):
     queue_name: ShortText | None = None
     priority_class_name: DnsSubdomain | None = None
     node_selector: dict[str, ShortText] | None = Field(default=None, max_length=32)
-    tolerations: list[JsonObject] | None = Field(
-        default=None, max_length=32, json_schema_extra={"items": {"type": "object", **OPAQUE}}
-    )
-    affinity: JsonObject | None = Field(default=None, json_schema_extra=OPAQUE)
-    topology_spread_constraints: list[JsonObject] | None = Field(
-        default=None, max_length=16, json_schema_extra={"items": {"type": "object", **OPAQUE}}
-    )
+    tolerations: list[PodPart] | None = Field(default=None, max_length=32)
+    affinity: PodPart | None = None
+    topology_spread_constraints: list[PodPart] | None = Field(default=None, max_length=16)
 
 
 class Validity(Model):
@@ -164,7 +167,9 @@ class Validity(Model):
 class SignatureEntry(Model):
     """One signer's Sigstore bundle over the canonical job."""
 
-    bundle: JsonObject = Field(description="A Sigstore bundle.", json_schema_extra=OPAQUE)
+    bundle: JsonObject = Field(
+        max_length=16, description="A Sigstore bundle.", json_schema_extra=OPAQUE
+    )
 
 
 class TrainingJobSpec(Model):

@@ -19,6 +19,7 @@ class TrustRootSpec(Model):
     public_good: PublicGood | None = None
     trusted_root: JsonObject | None = Field(
         default=None,
+        max_length=32,
         description="A Sigstore TrustedRoot (trusted_root.json), inline.",
         json_schema_extra=OPAQUE,
     )

@@ -1,0 +1,202 @@
+"""Structural schemas (apiextensions.k8s.io/v1, "Specifying a structural schema") from the models.
+
+Three things a plain translation of the models' JSON Schema would get wrong, and what stands here
+instead (measured against a real API server, docs/decisions/0002-unknown-fields.md):
+
+- A structural schema cannot say ``additionalProperties: false`` and the API server drops what a
+  schema does not name, silently for clients that do not ask for strict validation. So each closed
+  object keeps unknown fields and has a CEL rule that counts them: nothing is dropped, and an object
+  with a field too many is refused by the API server itself.
+- An opaque object is a map of values without a type, not an object that preserves unknown fields:
+  CEL's ``==`` then compares it in depth, and a renamed key cannot slip past a transition rule.
+  Its values are nullable, or the API server would drop ``null`` members, and with them the digest.
+- No field has a default: a default that changes would change what was signed.
+
+Status schemas are plain: only our controllers write there, and what they wrote too much is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from pydantic import BaseModel
+
+from trainseal.api.model import JsonObject
+
+PRESERVE = "x-kubernetes-preserve-unknown-fields"
+
+#: RFC 3339 with nanoseconds and an offset has 35 characters.
+MAX_TIME_LENGTH = 40
+
+_COPIED = (
+    "format",
+    "pattern",
+    "enum",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+)
+
+
+class SchemaError(ValueError):
+    """A model says something that a structural schema cannot hold; names the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One ``x-kubernetes-validations`` entry. ``field``: the child of self it is reported at."""
+
+    rule: str
+    message: str
+    field: str | None = None
+    reason: Literal["FieldValueInvalid", "FieldValueForbidden"] = "FieldValueInvalid"
+
+    def wire(self) -> JsonObject:
+        """The entry as JSON."""
+        entry: JsonObject = {"rule": self.rule, "message": self.message, "reason": self.reason}
+        if self.field is not None:
+            entry["fieldPath"] = f".{self.field}"
+        return entry
+
+
+#: CEL rules by the name of the model they belong to.
+Rules = Mapping[str, Sequence[Rule]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    defs: Mapping[str, JsonObject]
+    rules: Rules
+    closed: bool
+
+    def build(self, node: JsonObject, path: str) -> JsonObject:
+        node = resolved(node, self.defs)
+        if node.get(PRESERVE) is True:
+            return self._opaque(node, path)
+        if "anyOf" in node:
+            raise SchemaError(f"{path}: a union of types; mark the field OPAQUE")
+        kind = node.get("type")
+        schema: JsonObject = {}
+        if "description" in node:
+            schema["description"] = " ".join(str(node["description"]).split())
+        if kind is None:
+            raise SchemaError(f"{path}: no type; mark the field OPAQUE")
+        schema["type"] = kind
+        schema |= {key: node[key] for key in _COPIED if key in node}
+        if "const" in node:
+            schema["enum"] = [node["const"]]
+        if node.get("format") == "date-time":
+            schema["maxLength"] = MAX_TIME_LENGTH
+        if kind == "object":
+            self._object(node, schema, path)
+        elif kind == "array":
+            self._array(node, schema, path)
+        elif kind == "string" and "enum" not in schema and "maxLength" not in schema:
+            raise SchemaError(f"{path}: a string without maxLength")
+        return schema
+
+    def _object(self, node: JsonObject, schema: JsonObject, path: str) -> None:
+        values = node.get("additionalProperties")
+        if isinstance(values, dict):
+            if "maxProperties" not in schema:
+                raise SchemaError(f"{path}: a map without max_length")
+            schema["additionalProperties"] = self.build(values, f"{path}{{}}")
+            return
+        properties = cast("dict[str, JsonObject]", node.get("properties", {}))
+        required = cast("list[str]", node.get("required", []))
+        if required:
+            schema["required"] = list(required)
+        rules = list(self.rules.get(str(node.get("title")), ()))
+        if self.closed:
+            schema[PRESERVE] = True
+            rules.insert(0, known_fields_only(list(properties), required))
+        if properties:
+            schema["properties"] = {
+                name: self.build(child, f"{path}.{name}") for name, child in properties.items()
+            }
+        if rules:
+            schema["x-kubernetes-validations"] = [rule.wire() for rule in rules]
+
+    def _array(self, node: JsonObject, schema: JsonObject, path: str) -> None:
+        if "maxItems" not in schema:
+            raise SchemaError(f"{path}: a list without max_length")
+        items = cast("JsonObject", node["items"])
+        schema["items"] = self.build(items, f"{path}[]")
+        if str(items.get("$ref", "")).endswith("/Condition"):
+            schema["x-kubernetes-list-type"] = "map"
+            schema["x-kubernetes-list-map-keys"] = ["type"]
+        else:
+            schema["x-kubernetes-list-type"] = "atomic"
+
+    def _opaque(self, node: JsonObject, path: str) -> JsonObject:
+        schema: JsonObject = {}
+        if "description" in node:
+            schema["description"] = " ".join(str(node["description"]).split())
+        if "anyOf" not in node:
+            if node.get("type") != "object" or "maxProperties" not in node:
+                raise SchemaError(f"{path}: OPAQUE is for objects with max_length, and unions")
+            schema |= {
+                "type": "object",
+                "maxProperties": node["maxProperties"],
+                "additionalProperties": {PRESERVE: True, "nullable": True},
+            }
+            return schema
+        # A union: without a type, each keyword binds only the values of its own type.
+        schema[PRESERVE] = True
+        for branch in cast("list[JsonObject]", node["anyOf"]):
+            branch = resolved(branch, self.defs)
+            schema |= {k: branch[k] for k in ("minimum", "maximum", "required") if k in branch}
+            if "properties" in branch:
+                schema["maxProperties"] = len(cast("JsonObject", branch["properties"]))
+        return schema
+
+
+def resolved(node: JsonObject, defs: Mapping[str, JsonObject]) -> JsonObject:
+    """The node with references followed and ``anyOf [X, null]`` read as X; its own words win."""
+    while True:
+        if "$ref" in node:
+            target = defs[str(node["$ref"]).removeprefix("#/$defs/")]
+            node = target | {k: v for k, v in node.items() if k not in ("$ref", "title")}
+            continue
+        branches = [b for b in cast("list[JsonObject]", node.get("anyOf", [])) if not is_null(b)]
+        if len(branches) == 1:
+            rest = {k: v for k, v in node.items() if k not in ("anyOf", "title", "default")}
+            node = branches[0] | rest
+            continue
+        return node
+
+
+def is_null(node: JsonObject) -> bool:
+    """Whether the node stands for an absent value."""
+    return node.get("type") == "null"
+
+
+def known_fields_only(names: Sequence[str], required: Sequence[str], implied: int = 0) -> Rule:
+    """Refuses an object with more fields than the known ones it has.
+
+    ``size`` of an object counts every field it holds, known or not; ``dyn`` is what lets CEL ask
+    for it. ``implied`` counts fields that are always there without being named.
+    """
+    count = [str(len(required) + implied)]
+    count += [f"(has(dyn(self).{name}) ? 1 : 0)" for name in names if name not in required]
+    known = f"the fields here are {', '.join(names)}" if names else "there are none here"
+    return Rule(
+        f"size(dyn(self)) == {' + '.join(count)}", f"holds a field that does not exist; {known}"
+    )
+
+
+def structural_schema(model: type[BaseModel], *, rules: Rules, closed: bool) -> JsonObject:
+    """The structural schema of a model; ``closed`` refuses unknown fields in it and below.
+
+    Raises SchemaError where the model is unbounded or of no structural form.
+    """
+    document = model.model_json_schema(by_alias=True, mode="validation")
+    defs = cast("dict[str, JsonObject]", document.pop("$defs", {}))
+    return _Builder(defs, rules, closed).build(document, model.__name__)
