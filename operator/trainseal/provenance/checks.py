@@ -82,7 +82,7 @@ def check_statement(bundle: Bundle, authority: Authority) -> tuple[Checked, Stat
             data = pae(content.payload_type, content.payload)
             checked = _check_key(bundle, authority, data)
         else:
-            checked = check_certificate(bundle, authority, None)
+            checked = check_certificate(bundle, authority)
     if checked.outcome is not Outcome.VERIFIED:
         return checked, None
     try:

@@ -94,13 +94,16 @@ class _IdentityPolicy:
         )
 
 
-def check_certificate(bundle: Bundle, authority: KeylessAuthority, blob: bytes | None) -> Checked:
+def check_certificate(bundle: Bundle, authority: KeylessAuthority, blob: bytes = b"") -> Checked:
     """Whether the identity that ``authority`` names signed ``blob``, or the bundle's envelope.
 
-    ``blob`` is None for an envelope. The caller has seen to it that the bundle has the content
+    ``blob`` is not read for an envelope. The caller has seen to it that the bundle has the content
     asked for and a certificate.
     """
-    data = _signed_bytes(bundle, blob)
+    if isinstance(bundle.content, Envelope):
+        data = pae(bundle.content.payload_type, bundle.content.payload)
+    else:
+        data = blob
     try:
         leaf = x509.load_der_x509_certificate(bundle.certificates[0])
         for certificate in bundle.certificates[1:]:
@@ -114,7 +117,7 @@ def check_certificate(bundle: Bundle, authority: KeylessAuthority, blob: bytes |
     except KeyFormatError as error:
         return undetermined("UnsupportedCertificateKey", f"the signer's certificate: {error}")
     except _UNREADABLE as error:
-        return refuted("MalformedCertificate", f"a certificate cannot be read: {error}")
+        return refuted("MalformedCertificate", f"a certificate cannot be read: {_brief(error)}")
     try:
         verify(key, bundle.content.signature, data)
     except SignatureError:
@@ -124,11 +127,11 @@ def check_certificate(bundle: Bundle, authority: KeylessAuthority, blob: bytes |
     stale = _stale(authority.trust_root, leaf)
     if stale is not None:
         return stale
-    return _check_with_sigstore(bundle, authority, blob, supported=key.algorithm == "ecdsa-p256")
+    return _check_with_sigstore(bundle, authority, data, supported=key.algorithm == "ecdsa-p256")
 
 
 def _check_with_sigstore(
-    bundle: Bundle, authority: KeylessAuthority, blob: bytes | None, *, supported: bool
+    bundle: Bundle, authority: KeylessAuthority, data: bytes, *, supported: bool
 ) -> Checked:
     root = authority.trust_root
     policy = _IdentityPolicy(authority)
@@ -141,35 +144,36 @@ def _check_with_sigstore(
                 "the bundle is timestamped, and the trust root names no timestamp authority: "
                 "add timestampAuthorities to the TrustRoot",
             )
-        if blob is None:
-            root.verifier.verify_dsse(evidence, policy)
+        if isinstance(bundle.content, Envelope):
+            root.verifier.verify_envelope(evidence, policy, bundle.content)
         else:
-            root.verifier.verify_artifact(blob, evidence, policy)
-        signed_at = _trusted_time(root, evidence)
+            root.verifier.verify_artifact(data, evidence, policy)
+        signed_at = min(root.verifier.established_times(evidence))
         _check_windows(root, evidence, signed_at)
     except _PolicyMismatchError as error:
         return refuted(error.reason, str(error))
     except MetadataError as error:
         return undetermined(
-            "TrustRootIncomplete", f"the trust root cannot judge this bundle: {error}"
+            "TrustRootIncomplete", f"the trust root cannot judge this bundle: {_brief(error)}"
         )
     except _UNREADABLE as error:
         if not supported:
             return undetermined(
                 "UnsupportedCertificateKey",
-                f"certificates with another key than ECDSA P-256 cannot be judged yet: {error}",
+                "certificates with another key than ECDSA P-256 cannot be judged yet: "
+                + _brief(error),
             )
-        return refuted("InvalidEvidence", f"the bundle's evidence does not hold: {error}")
+        return refuted("InvalidEvidence", f"the bundle's evidence does not hold: {_brief(error)}")
     signer = Signer(
         authority.name, authority.person, policy.identity, policy.issuer, signed_at=signed_at
     )
     return verified(signer, f"signed by {policy.identity} ({policy.issuer})")
 
 
-def _signed_bytes(bundle: Bundle, blob: bytes | None) -> bytes:
-    if isinstance(bundle.content, Envelope):
-        return pae(bundle.content.payload_type, bundle.content.payload)
-    return blob if blob is not None else b""
+def _brief(error: Exception) -> str:
+    """The first words of a library's error: some print whole documents."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _stale(root: TrustedRoot, leaf: x509.Certificate) -> Checked | None:
@@ -183,13 +187,6 @@ def _stale(root: TrustedRoot, leaf: x509.Certificate) -> Checked | None:
         f"signed after {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}, and the last certificate "
         f"authority in the trust root ended {max(known):%Y-%m-%dT%H:%M:%SZ}: renew the TrustRoot",
     )
-
-
-def _trusted_time(root: TrustedRoot, evidence: SigstoreBundle) -> datetime:
-    """The earliest of the times that the verification has established, in UTC."""
-    # No public way to ask; called after the verification, which checks what it returns.
-    times = root.verifier._establish_time(evidence)
-    return min(result.time for result in times).astimezone(UTC)
 
 
 def _check_windows(root: TrustedRoot, evidence: SigstoreBundle, signed_at: datetime) -> None:

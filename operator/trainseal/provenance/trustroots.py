@@ -16,12 +16,12 @@ from sigstore._internal.tuf import DEFAULT_TUF_URL
 from sigstore._utils import read_embedded
 from sigstore.errors import Error as SigstoreError
 from sigstore.models import TrustedRoot as SigstoreTrustedRoot
-from sigstore.verify import Verifier
 from sigstore_models.common.v1 import TimeRange
 from sigstore_models.trustroot.v1 import TransparencyLogInstance
 from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootModel
 
 from trainseal.provenance import strictjson
+from trainseal.provenance.rekor import RekorVerifier
 
 MAX_TRUSTED_ROOT_BYTES = 1024 * 1024
 _MAX_AUTHORITIES = 64
@@ -41,7 +41,7 @@ class TrustedRoot:
 
     digest: str
     model: TrustedRootModel = field(repr=False, compare=False)
-    verifier: Verifier = field(repr=False, compare=False)
+    verifier: RekorVerifier = field(repr=False, compare=False)
 
 
 def load_trusted_root(json_text: str | bytes) -> TrustedRoot:
@@ -52,7 +52,7 @@ def load_trusted_root(json_text: str | bytes) -> TrustedRoot:
         model = TrustedRootModel.from_json(text)
         _check_complete(model)
         _close_windows(model)
-        verifier = Verifier(trusted_root=SigstoreTrustedRoot(model))
+        verifier = RekorVerifier(trusted_root=SigstoreTrustedRoot(model))
     except TrustRootError:
         raise
     except (SigstoreError, ValueError) as error:
