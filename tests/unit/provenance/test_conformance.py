@@ -7,11 +7,11 @@ plain clone has none, and the tests then skip.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 import pytest
+
 from trainseal.provenance.authorities import Authority, KeyAuthority, KeylessAuthority
 from trainseal.provenance.bundles import BundleError, MessageSignature, parse_bundle
 from trainseal.provenance.checks import check_blob, check_statement
