@@ -123,11 +123,17 @@ class Condition(Model):
     """A status condition as Kubernetes does them (API conventions, Typical status properties)."""
 
     type: ShortText
+    """What the condition is about, such as `Verified`."""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=128)]
+    """One word for why, for programs."""
     message: Annotated[str, StringConstraints(max_length=4096)] = ""
+    """Why, for people."""
     last_transition_time: datetime
+    """When `status` last changed."""
     observed_generation: int | None = Field(default=None, ge=0)
+    """The `metadata.generation` that it was found for."""
 
 
 class Metadata(BaseModel):

@@ -27,19 +27,23 @@ class Namespaces(Model):
         default=None, max_length=64, description="Absent: every namespace."
     )
     exclude: list[NamespacePattern] | None = Field(default=None, max_length=64)
+    """Taken out of `include`. Absent: none."""
 
 
 class KeySource(Model):
     """A PEM SubjectPublicKeyInfo: ECDSA P-256/384/521, Ed25519 or RSA from 2048 bits."""
 
     public_key: Annotated[str, StringConstraints(min_length=64, max_length=4096)]
+    """PEM, with its BEGIN and END lines."""
 
 
 class KeylessSource(Model):
     """A Fulcio identity: its issuer exactly, and its subject exactly or by anchored pattern."""
 
     issuer: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    """The certificate's OIDC issuer."""
     subject: Pattern | None = None
+    """The certificate's subject: an e-mail address or URI."""
     subject_reg_exp: Pattern | None = Field(
         default=None, description="Matches the whole subject, as if written ^…$."
     )
@@ -56,9 +60,12 @@ class Authority(Model):
     """Someone whose signature counts. Thresholds count persons, not keys."""
 
     name: DnsLabel
+    """Unique among the policy's authorities; what requirements refer to."""
     person: ShortText | None = Field(default=None, description="Absent: the authority's name.")
     key: KeySource | None = None
+    """A public key."""
     keyless: KeylessSource | None = None
+    """An identity whose certificate Fulcio issued."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Authority:
@@ -71,6 +78,7 @@ class Requirement(Model):
     """Signatures by at least ``threshold`` different persons among ``authorities``."""
 
     authorities: list[DnsLabel] = Field(min_length=1, max_length=64)
+    """Names of authorities whose signatures count."""
     threshold: int | None = Field(default=None, ge=1, le=16, description="Absent: 1.")
 
 
@@ -78,14 +86,18 @@ class Requirements(Model):
     """What must be signed, by artifact. All three are required: an absent one would be a hole."""
 
     job: Requirement
+    """The job digest."""
     image: Requirement
+    """Each container's image."""
     code: Requirement
+    """Each code artifact."""
 
 
 class Registries(Model):
     """Repositories that may be contacted: ``registry.example/team/*``, ``registry.example/**``."""
 
     allow: list[Pattern] = Field(min_length=1, max_length=128)
+    """`*` stands for one part of a path, `**` for any number."""
 
 
 class ValidityRules(Model):
@@ -94,12 +106,14 @@ class ValidityRules(Model):
     require: list[Literal["notAfter", "maxRuns", "cluster"]] | None = Field(
         default=None, max_length=3
     )
+    """Fields of `spec.validity` that a job must carry. Absent: none."""
 
 
 class EnvAddition(Model):
     """An environment variable a platform adds. Variables that load code are refused here."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
+    """Name of the variable, literally."""
     value_prefix: ShortText | None = Field(
         default=None, description="The value starts with this text. Absent: any value."
     )
@@ -109,10 +123,15 @@ class Addition(Model):
     """One named platform addition to sealed pods, matched by content."""
 
     name: DnsLabel
+    """What adds it, such as `istio`."""
     reason: ShortText
+    """Why it is trusted, for who reads the policy."""
     env: list[EnvAddition] | None = Field(default=None, max_length=64)
+    """Environment variables it may add."""
     labels: list[ShortText] | None = Field(default=None, max_length=64)
+    """Keys of labels it may add."""
     annotations: list[ShortText] | None = Field(default=None, max_length=64)
+    """Keys of annotations it may add."""
 
 
 class PodRules(Model):
@@ -124,24 +143,31 @@ class PodRules(Model):
         description="Secrets that a signed template may read keys of, by name.",
     )
     additions: list[Addition] | None = Field(default=None, max_length=32)
+    """What the platform may add to a sealed pod."""
 
 
 class DataRules(Model):
     """Datasets. ``Allow`` mounts unverified data read-only and says so in the seal."""
 
     unverified: Literal["Allow", "Refuse"]
+    """What happens to a dataset without a verified manifest."""
 
 
 class ProvenancePolicySpec(Model):
     """The policy."""
 
     mode: Literal["Enforce", "Audit"]
+    """`Enforce` denies; `Audit` admits with a warning and a record."""
     namespaces: Namespaces | None = None
+    """Where it holds. Absent: everywhere."""
     authorities: list[Authority] = Field(min_length=1, max_length=64)
+    """Everyone whose signature counts."""
     requirements: Requirements
     registries: Registries
     validity: ValidityRules | None = None
+    """Absent: none."""
     pods: PodRules | None = None
+    """Absent: nothing beyond the signed template."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
 
     @model_validator(mode="after")
@@ -170,7 +196,9 @@ class ProvenancePolicyStatus(Model):
     """What the controller saw of the policy."""
 
     observed_generation: int | None = Field(default=None, ge=0)
+    """The `metadata.generation` that this status is about."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
+    """`Ready`: the policy is in force."""
 
 
 class ProvenancePolicy(Resource):

@@ -23,6 +23,7 @@ from typing import Literal, cast
 
 from pydantic import BaseModel
 
+from trainseal.api.documented import Document, document, words
 from trainseal.api.model import JsonObject
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
@@ -72,20 +73,18 @@ Rules = Mapping[str, Sequence[Rule]]
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
-    defs: Mapping[str, JsonObject]
+    document: Document
     rules: Rules
     closed: bool
 
     def build(self, node: JsonObject, path: str) -> JsonObject:
-        node = resolved(node, self.defs)
+        node = self.document.resolved(node)
         if node.get(PRESERVE) is True:
             return self._opaque(node, path)
         if "anyOf" in node:
             raise SchemaError(f"{path}: a union of types; mark the field OPAQUE")
         kind = node.get("type")
-        schema: JsonObject = {}
-        if "description" in node:
-            schema["description"] = " ".join(str(node["description"]).split())
+        schema: JsonObject = {"description": words(node)} if words(node) else {}
         if kind is None:
             raise SchemaError(f"{path}: no type; mark the field OPAQUE")
         schema["type"] = kind
@@ -121,6 +120,9 @@ class _Builder:
             schema["properties"] = {
                 name: self.build(child, f"{path}.{name}") for name, child in properties.items()
             }
+            for name, child in cast("dict[str, JsonObject]", schema["properties"]).items():
+                if "description" not in child:
+                    raise SchemaError(f"{path}.{name}: a field without documentation")
         if rules:
             schema["x-kubernetes-validations"] = [rule.wire() for rule in rules]
 
@@ -136,9 +138,7 @@ class _Builder:
             schema["x-kubernetes-list-type"] = "atomic"
 
     def _opaque(self, node: JsonObject, path: str) -> JsonObject:
-        schema: JsonObject = {}
-        if "description" in node:
-            schema["description"] = " ".join(str(node["description"]).split())
+        schema: JsonObject = {"description": words(node)} if words(node) else {}
         if "anyOf" not in node:
             if node.get("type") != "object" or "maxProperties" not in node:
                 raise SchemaError(f"{path}: OPAQUE is for objects with max_length, and unions")
@@ -151,31 +151,11 @@ class _Builder:
         # A union: without a type, each keyword binds only the values of its own type.
         schema[PRESERVE] = True
         for branch in cast("list[JsonObject]", node["anyOf"]):
-            branch = resolved(branch, self.defs)
+            branch = self.document.resolved(branch)
             schema |= {k: branch[k] for k in ("minimum", "maximum", "required") if k in branch}
             if "properties" in branch:
                 schema["maxProperties"] = len(cast("JsonObject", branch["properties"]))
         return schema
-
-
-def resolved(node: JsonObject, defs: Mapping[str, JsonObject]) -> JsonObject:
-    """The node with references followed and ``anyOf [X, null]`` read as X; its own words win."""
-    while True:
-        if "$ref" in node:
-            target = defs[str(node["$ref"]).removeprefix("#/$defs/")]
-            node = target | {k: v for k, v in node.items() if k not in ("$ref", "title")}
-            continue
-        branches = [b for b in cast("list[JsonObject]", node.get("anyOf", [])) if not is_null(b)]
-        if len(branches) == 1:
-            rest = {k: v for k, v in node.items() if k not in ("anyOf", "title", "default")}
-            node = branches[0] | rest
-            continue
-        return node
-
-
-def is_null(node: JsonObject) -> bool:
-    """Whether the node stands for an absent value."""
-    return node.get("type") == "null"
 
 
 def known_fields_only(names: Sequence[str], required: Sequence[str], implied: int = 0) -> Rule:
@@ -195,8 +175,7 @@ def known_fields_only(names: Sequence[str], required: Sequence[str], implied: in
 def structural_schema(model: type[BaseModel], *, rules: Rules, closed: bool) -> JsonObject:
     """The structural schema of a model; ``closed`` refuses unknown fields in it and below.
 
-    Raises SchemaError where the model is unbounded or of no structural form.
+    Raises SchemaError where the model is unbounded, undocumented or of no structural form.
     """
-    document = model.model_json_schema(by_alias=True, mode="validation")
-    defs = cast("dict[str, JsonObject]", document.pop("$defs", {}))
-    return _Builder(defs, rules, closed).build(document, model.__name__)
+    documented = document(model)
+    return _Builder(documented, rules, closed).build(documented.root, model.__name__)

@@ -34,48 +34,66 @@ class JobIdentity(Model):
     """The TrainingJob that was admitted."""
 
     name: DnsSubdomain
+    """`metadata.name`."""
     uid: ShortText
+    """`metadata.uid`."""
     digest: Digest
+    """The job digest: what the approvers signed."""
 
 
 class Requester(Model):
     """Who asked, as the API server saw them; from the webhook's signed ticket."""
 
     username: ShortText
+    """User name."""
     uid: ShortText | None = None
+    """UID of the user, where the authenticator gives one."""
     time: datetime
+    """When the request was admitted."""
 
 
 class PolicyRecord(Model):
     """A policy as it was: its name and the digest of its spec."""
 
     name: DnsSubdomain
+    """Name of the policy."""
     digest: Digest
+    """SHA-256 of its canonical spec."""
     mode: Literal["Enforce", "Audit"]
+    """Its mode."""
 
 
 class PlatformImage(Model):
     """One platform's image: the digests by which runtimes know it."""
 
     platform: ShortText
+    """As in `linux/amd64`."""
     manifest: Digest
+    """Digest of the platform's manifest."""
     config: Digest
+    """Digest of the image's configuration: the image ID."""
 
 
 class SealedImage(Model):
     """An image by every digest that a runtime may report."""
 
     reference: Text
+    """As the job names it."""
     digest: Digest
+    """Digest of the index or manifest."""
     platforms: list[PlatformImage] = Field(max_length=64)
+    """The images it stands for."""
 
 
 class SealedCode(Model):
     """A code artifact, the digest of its tree, and the signature the gate compares it with."""
 
     name: DnsLabel
+    """The code mount's name."""
     reference: Text
+    """As the job names it."""
     tree_digest: Digest
+    """Digest of the tree's manifest."""
     bundle: Digest = Field(description="Digest of the Sigstore bundle's blob in the repository.")
 
 
@@ -83,55 +101,81 @@ class SealedRole(Model):
     """What each pod of a role must look like: the template after the API server's defaulting."""
 
     name: DnsLabel
+    """The role."""
     replicas: int = Field(ge=1)
+    """Pods that the engine's object runs."""
     object_name: DnsSubdomain = Field(description="Name of the engine's object.")
     template: JsonObject = Field(max_length=4, json_schema_extra=OPAQUE)
+    """A PodTemplateSpec, defaulted."""
 
 
 class SealedRunSpec(Model):
     """The seal."""
 
     job: JobIdentity
+    """The job that was admitted."""
     cluster: ShortText = Field(description="UID of the kube-system namespace.")
     run: int = Field(ge=1, description="Which run of this job digest this is.")
     engine: Literal["Job"]
+    """What runs the pods."""
     requester: Requester
+    """Who asked."""
     policies: list[PolicyRecord] = Field(max_length=64)
+    """The policies that held."""
     artifacts: list[ArtifactStatus] = Field(max_length=128)
+    """The verdicts, artifact by artifact."""
     images: list[SealedImage] = Field(max_length=64)
+    """The images, by every digest."""
     code: list[SealedCode] = Field(max_length=16)
+    """The code."""
     config_digest: Digest | None = None
+    """SHA-256 of the canonical parameters. Absent: the job has none."""
     roles: list[SealedRole] = Field(min_length=1, max_length=8)
+    """What the pods must look like."""
     sealed_at: datetime
+    """When the seal was written."""
 
 
 class BoundObject(Model):
     """One of the engine's objects, bound to the seal by UID."""
 
     role: DnsLabel
+    """The role it runs."""
     kind: ShortText
+    """As in `Job`."""
     name: DnsSubdomain
+    """`metadata.name`."""
     uid: ShortText
+    """`metadata.uid`."""
 
 
 class Binding(Model):
     """The operator's signature over cluster, namespace, seal digest and object UIDs."""
 
     seal_digest: Digest
+    """SHA-256 of the canonical spec."""
     objects: list[BoundObject] = Field(min_length=1, max_length=8)
+    """The engine's objects."""
     key_id: ShortText = Field(alias="keyID")
+    """Which key of the operator's keyring signed."""
     signature: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Base64.")
     bound_at: datetime
+    """When it was signed."""
 
 
 class SealedRunStatus(Model):
     """The binding, and how the run ended."""
 
     binding: Binding | None = None
+    """Absent: not bound yet; its pods are not admitted."""
     phase: Literal["Sealed", "Bound", "Succeeded", "Failed", "Deleted"] | None = None
+    """How far the run is."""
     completion_time: datetime | None = None
+    """When the run ended."""
     message: Text | None = None
+    """How it ended, for people."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
+    """How far the run is, for programs."""
 
 
 class SealedRun(Resource):

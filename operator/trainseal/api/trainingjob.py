@@ -46,7 +46,9 @@ class CodeMount(Model):
     """A signed tree of code, mounted read-only in every container."""
 
     name: DnsLabel
+    """Unique among the job's code."""
     mount_path: MountPath
+    """Where the containers find it."""
     oci: OciSource
 
 
@@ -54,6 +56,7 @@ class Config(Model):
     """The run's configuration; the gate writes it as config.yaml and config.json."""
 
     mount_path: MountPath
+    """Directory of the two files."""
     parameters: dict[str, JsonValue] = Field(
         max_length=1024,
         description="The parameters, as the trainer reads them.",
@@ -65,13 +68,16 @@ class ClaimSource(Model):
     """A PersistentVolumeClaim of the job's namespace."""
 
     claim_name: DnsSubdomain
+    """Name of the claim."""
 
 
 class EmptyDirSource(Model):
     """A directory that lives as long as the pod."""
 
     medium: Literal["", "Memory"] | None = None
+    """`Memory` for a tmpfs; absent or empty for the node's disk."""
     size_limit: Quantity | None = None
+    """Bytes, as a quantity. Absent: no limit of its own."""
 
 
 class Volume(Model):
@@ -91,7 +97,9 @@ class DataMount(Model):
     """A dataset, mounted read-only."""
 
     name: DnsLabel
+    """Unique among the job's datasets."""
     mount_path: MountPath
+    """Where the containers find it."""
     volume: Volume
     path: SubPath | None = Field(default=None, description="Directory within the volume.")
 
@@ -100,6 +108,7 @@ class Checkpoints(Model):
     """Where the trainer writes checkpoints: one of the two writable roles."""
 
     mount_path: MountPath
+    """Where the containers find it."""
     volume: Volume
     path: SubPath | None = Field(default=None, description="Directory within the volume.")
 
@@ -108,15 +117,20 @@ class Scratch(Model):
     """A writable directory that is gone with the pod: one of the two writable roles."""
 
     mount_path: MountPath
+    """Where the containers find it."""
     medium: Literal["", "Memory"] | None = None
+    """`Memory` for a tmpfs; absent or empty for the node's disk."""
     size_limit: Quantity | None = None
+    """Bytes, as a quantity. Absent: no limit of its own."""
 
 
 class ReplicaRange(Model):
     """An elastic size. Engines without elasticity run ``max``."""
 
     min: int = Field(ge=1, le=MAX_REPLICAS)
+    """Pods without which it does not run."""
     max: int = Field(ge=1, le=MAX_REPLICAS)
+    """Pods that it runs at most."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ReplicaRange:
@@ -129,6 +143,7 @@ class Role(Model):
     """Pods of one kind; ``template`` is a PodTemplateSpec, opaque to the schema, signed whole."""
 
     name: DnsLabel
+    """Unique among the job's roles, such as `worker`."""
     replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)] | ReplicaRange = Field(
         description="A number, or {min, max}.", json_schema_extra=OPAQUE
     )
@@ -146,11 +161,17 @@ class Scheduling(Model):
     """Where and when, never what: not signed, and changeable while the job lives."""
 
     queue_name: ShortText | None = None
+    """Kueue's LocalQueue."""
     priority_class_name: DnsSubdomain | None = None
+    """PriorityClass of the pods."""
     node_selector: dict[str, ShortText] | None = Field(default=None, max_length=32)
+    """Labels that a node must have, beyond those the template asks for."""
     tolerations: list[PodPart] | None = Field(default=None, max_length=32)
+    """Tolerations, beyond the template's."""
     affinity: PodPart | None = None
+    """Affinity of the pods."""
     topology_spread_constraints: list[PodPart] | None = Field(default=None, max_length=16)
+    """How the pods are spread over the nodes."""
 
 
 class Validity(Model):
@@ -158,6 +179,7 @@ class Validity(Model):
 
     not_after: datetime | None = Field(default=None, description="No run starts after this time.")
     max_runs: int | None = Field(default=None, ge=1, le=100000)
+    """How often the job runs at most; runs are counted in retained seals."""
     cluster: ShortText | None = Field(
         default=None,
         description="UID of the kube-system namespace of the one cluster it may run in.",
@@ -176,49 +198,74 @@ class TrainingJobSpec(Model):
     """What to run."""
 
     engine: Literal["Job"]
+    """What runs the pods: `Job` is Kubernetes' own Indexed Job."""
     code: list[CodeMount] | None = Field(default=None, max_length=16)
+    """Signed trees of code."""
     config: Config | None = None
     data: list[DataMount] | None = Field(default=None, max_length=16)
+    """Datasets."""
     checkpoints: Checkpoints | None = None
     scratch: list[Scratch] | None = Field(default=None, max_length=16)
+    """Writable directories that are not kept."""
     roles: list[Role] = Field(min_length=1, max_length=8)
+    """The pods, by role."""
     scheduling: Scheduling | None = None
     validity: Validity | None = None
     suspend: bool | None = None
+    """Whether the job waits. Not signed. Absent: it runs."""
     signatures: list[SignatureEntry] | None = Field(default=None, max_length=16)
+    """Who signed. Not under the job digest itself, which is what they sign."""
 
 
 class SignerStatus(Model):
     """A signer as the policy's authority names them."""
 
     authority: ShortText
+    """Name of the policy's authority."""
     person: ShortText
+    """Who that is."""
     identity: Text
+    """Key id, or subject of the certificate."""
     issuer: Text | None = None
+    """Issuer of the identity, for keyless signatures."""
     signed_at: datetime | None = None
+    """Time that a timestamp or log proves."""
 
 
 class ArtifactStatus(Model):
     """One artifact's verdict."""
 
     artifact: ShortText
+    """`job`, `image`, `code` or `data`."""
     name: ShortText
+    """Name within the job."""
     subject: Text
+    """What was looked at: a reference or a digest."""
     outcome: Literal["verified", "refuted", "undetermined"]
+    """`refuted`: evidence was read and is not enough. `undetermined`: it could not be read."""
     reason: ShortText
+    """One word for why, for programs."""
     message: Annotated[str, StringConstraints(max_length=4096)] = ""
+    """What was found and what the policy wants."""
     signers: list[SignerStatus] = Field(default_factory=list, max_length=16)
+    """Whose signatures count."""
 
 
 class RoleStatus(Model):
     """Pod counts of one role, as the engine's object reports them."""
 
     name: DnsLabel
+    """The role."""
     replicas: int = 0
+    """Pods wanted."""
     active: int = 0
+    """Pods that neither succeeded nor failed."""
     ready: int = 0
+    """Pods that are ready."""
     succeeded: int = 0
+    """Pods that ended well."""
     failed: int = 0
+    """Pods that failed."""
 
 
 Phase = Literal["Pending", "Refused", "Sealed", "Running", "Suspended", "Succeeded", "Failed"]
@@ -228,20 +275,33 @@ class TrainingJobStatus(Model):
     """What the controller saw; nothing in it is believed by admission."""
 
     observed_generation: int | None = Field(default=None, ge=0)
+    """The `metadata.generation` that this status is about."""
     phase: Phase | None = None
+    """Where the job is, in one word."""
     verified: Literal["verified", "refuted", "undetermined"] | None = None
+    """The verdict on all artifacts together."""
     message: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    """What the job waits for or why it ended."""
     job_digest: Digest | None = None
+    """What the approvers sign: SHA-256 of the canonical job."""
     sealed_run: DnsSubdomain | None = None
+    """Name of the run's seal."""
     run: int | None = Field(default=None, ge=1)
+    """Which run of this job digest this is."""
     requester: ShortText | None = None
+    """Who asked for the run."""
     signers: Text | None = Field(default=None, description="The persons who signed, for kubectl.")
     ready: ShortText | None = Field(default=None, description="Ready pods of wanted, for kubectl.")
     artifacts: list[ArtifactStatus] | None = Field(default=None, max_length=128)
+    """The verdicts, artifact by artifact."""
     roles: list[RoleStatus] | None = Field(default=None, max_length=8)
+    """Pod counts, by role."""
     start_time: datetime | None = None
+    """When the engine's object was resumed."""
     completion_time: datetime | None = None
+    """When the run ended."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
+    """Where the job is, for programs."""
 
 
 class TrainingJob(Resource):

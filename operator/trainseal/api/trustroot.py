@@ -35,7 +35,9 @@ class TrustRootStatus(Model):
     """What the controller saw of the root."""
 
     observed_generation: int | None = Field(default=None, ge=0)
+    """The `metadata.generation` that this status is about."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
+    """`Ready`: the root was read and has not expired."""
 
 
 class TrustRoot(Resource):

@@ -1,0 +1,96 @@
+"""The models as one JSON Schema document, with the words that stand below their fields.
+
+A field is described by ``Field(description=…)``, by the docstring below it, or by its type's own
+docstring, in this order. Docstrings are read from the source, so only generators do this.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from trainseal.api.model import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A model's schema and those of the models it refers to, by name."""
+
+    root: JsonObject
+    definitions: Mapping[str, JsonObject]
+
+    def resolved(self, node: JsonObject) -> JsonObject:
+        """The node with references followed and ``anyOf [X, null]`` read as X; its words win."""
+        while True:
+            if "$ref" in node:
+                target = self.definitions[name_of(node)]
+                node = target | {k: v for k, v in node.items() if k not in ("$ref", "title")}
+                continue
+            branches = [b for b in cast("list[JsonObject]", node.get("anyOf", [])) if not _null(b)]
+            if len(branches) != 1:
+                return node
+            rest = {k: v for k, v in node.items() if k not in ("anyOf", "title", "default")}
+            node = branches[0] | rest
+
+    def reference(self, node: JsonObject) -> str | None:
+        """The name of the model that the node is or may be, or None."""
+        for candidate in (node, *cast("list[JsonObject]", node.get("anyOf", []))):
+            if "$ref" in candidate and name_of(candidate) in self.definitions:
+                return name_of(candidate)
+        return None
+
+
+def name_of(node: JsonObject) -> str:
+    """The name behind a ``$ref``."""
+    return str(node["$ref"]).removeprefix("#/$defs/")
+
+
+def _null(node: JsonObject) -> bool:
+    return node.get("type") == "null"
+
+
+def words(node: JsonObject) -> str:
+    """The node's description on one line, in the Markdown that kubectl and pages share."""
+    return " ".join(str(node.get("description", "")).replace("``", "`").split())
+
+
+def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """The docstrings below a model's own fields, by the field's Python name."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    body = cast("ast.ClassDef", tree).body
+    found = {}
+    for field, below in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+            and isinstance(below.value.value, str)
+        ):
+            found[field.target.id] = inspect.cleandoc(below.value.value)
+    return found
+
+
+class _Documented(GenerateJsonSchema):
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        result = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        for name, text in field_docstrings(model).items():
+            alias = model.model_fields[name].alias or name
+            result["properties"][alias].setdefault("description", text)
+        return result
+
+
+def document(model: type[BaseModel]) -> Document:
+    """The model as a document, in the form the API server is sent."""
+    root = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_Documented)
+    definitions = cast("dict[str, JsonObject]", root.pop("$defs", {}))
+    return Document(root, definitions)
