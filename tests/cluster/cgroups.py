@@ -1,0 +1,157 @@
+"""The cgroup of a cluster: where its daemons and pods live, and how all of them are found.
+
+Every process of a cluster is below one cgroup named after it, whatever it forked or was
+re-parented to, so a cluster can be ended whole even if nobody remembers a single process
+number. Works with cgroup v2, with v1, and with both mounted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import Process, kill_all
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """One mounted cgroup hierarchy."""
+
+    mount: Path
+    version: int
+    controllers: frozenset[str]
+
+
+def hierarchies() -> list[Hierarchy]:
+    """All that are mounted."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split()[:3]
+        mount = Path(left.split()[4])
+        if kind == "cgroup2":
+            listed = (mount / "cgroup.controllers").read_text().split()
+            found.append(Hierarchy(mount, 2, frozenset(listed)))
+        elif kind == "cgroup":
+            found.append(Hierarchy(mount, 1, frozenset(options.split(","))))
+    return found
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """The cgroup of one cluster, in every hierarchy."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        """As the kubelet's `cgroupRoot` wants it."""
+        return f"/{self.name}"
+
+    def folders(self) -> list[Path]:
+        """Where it is or would be."""
+        return [h.mount / self.name for h in hierarchies()]
+
+    def create(self) -> None:
+        """Make it, with a `daemons` group for our own processes."""
+        for hierarchy in hierarchies():
+            folder = hierarchy.mount / self.name
+            folder.mkdir(exist_ok=True)
+            if hierarchy.version == 2:
+                _delegate(hierarchy.mount, hierarchy.controllers)
+                _delegate(folder, hierarchy.controllers)
+            (folder / "daemons").mkdir(exist_ok=True)
+            if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
+                # A v1 cpuset starts empty and accepts no process until it is filled.
+                for group in (folder, folder / "daemons"):
+                    for file in ("cpuset.cpus", "cpuset.mems"):
+                        (group / file).write_text((group.parent / file).read_text())
+
+    def enter_command(self) -> list[str]:
+        """A command prefix that moves itself into `daemons` before it becomes the command."""
+        moves = [
+            f"echo 0 > {folder}/daemons/cgroup.procs"
+            for h in hierarchies()
+            for folder in (h.mount / self.name,)
+            # One v1 hierarchy is enough to find a process by; the freezer is the one that
+            # no daemon reads limits from.
+            if h.version == 2 or "freezer" in h.controllers
+        ]
+        script = " && ".join([*moves, 'exec "$@"'])
+        return ["sh", "-c", script, "sh"]
+
+    def processes(self) -> set[Process]:
+        """Everything that runs in it, in any hierarchy."""
+        pids: set[int] = set()
+        for folder in self.folders():
+            for procs in folder.rglob("cgroup.procs"):
+                with contextlib.suppress(OSError):  # groups come and go while we look
+                    pids.update(int(line) for line in procs.read_text().split())
+        return {p for pid in pids if (p := Process.running(pid)) is not None}
+
+    def kill(self, *, timeout: float = 20.0) -> None:
+        """End everything in it, frozen or not."""
+        deadline = time.monotonic() + timeout
+        while remaining := self.processes():
+            # A frozen v1 process dies of SIGKILL only once it is thawed.
+            self._thaw()
+            kill_all(remaining, timeout=1.0)
+            if time.monotonic() > deadline:
+                listed = ", ".join(f"{p.pid} ({_command(p.pid)})" for p in self.processes())
+                if listed:
+                    raise ClusterError(
+                        f"processes of {self.name} do not die: {listed}",
+                        action="look at /proc/PID/stack for what they wait on",
+                    )
+                return
+
+    def remove(self) -> None:
+        """Remove it from every hierarchy; it must be empty."""
+        for folder in self.folders():
+            if not folder.exists():
+                continue
+            groups = [Path(root) for root, _, _ in os.walk(folder, topdown=False)]
+            for group in groups:
+                with contextlib.suppress(FileNotFoundError):
+                    _rmdir(group)
+
+    def _thaw(self) -> None:
+        for folder in self.folders():
+            for file, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                for state in folder.rglob(file):
+                    with contextlib.suppress(OSError):
+                        state.write_text(word)
+
+
+def _delegate(folder: Path, controllers: frozenset[str]) -> None:
+    for controller in sorted(controllers):
+        # Some may be in use by v1 or not delegable: the kubelet says which it misses.
+        with contextlib.suppress(OSError):
+            (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def _rmdir(group: Path, timeout: float = 5.0) -> None:
+    """The kernel takes a moment to notice that the last process is gone."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "gone"
