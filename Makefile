@@ -1,0 +1,63 @@
+# What a person calls; `make help` lists it. Everything runs in .venv, made on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lint format crds unit integration e2e test bench demo clean tools
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## the virtual environment, from hash-locked requirements
+
+$(STAMP): requirements/dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@# The package itself is used from the checkout, without a build.
+	@$(BIN)/python -c "import site, pathlib; pathlib.Path(site.getsitepackages()[0], 'trainseal.pth').write_text(str(pathlib.Path('operator').resolve()))"
+	@printf '#!%s\nimport sys\nfrom trainseal.cli.main import main\nsys.exit(main())\n' "$$(pwd)/$(BIN)/python" > $(BIN)/trainseal && chmod +x $(BIN)/trainseal
+	touch $@
+
+lint: $(STAMP) ## format, lint and security lint, types, import contract, stale generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m trainseal.api.crd --check crds
+	$(BIN)/python -m trainseal.api.reference --check
+
+format: $(STAMP) ## rewrite files in the project's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+crds: $(STAMP) ## generate crds/ and the reference pages from the models
+	$(BIN)/python -m trainseal.api.crd crds
+	$(BIN)/python -m trainseal.api.reference
+
+tools: $(STAMP) ## build the test cluster's tools into the cache (25 to 30 minutes, once)
+	$(BIN)/python -m tests.cluster build-tools
+
+unit: $(STAMP) ## tests that talk to nothing; seconds
+	$(BIN)/pytest -q tests/unit
+
+integration: $(STAMP) ## tests against a real API server and real registries
+	$(BIN)/pytest -q tests/integration
+
+e2e: $(STAMP) ## tests on a real cluster
+	$(BIN)/pytest -q tests/e2e
+
+test: $(STAMP) ## all tests
+	$(BIN)/pytest -q tests/unit tests/integration tests/e2e
+
+bench: $(STAMP) ## measure; prints medians with spread
+	$(BIN)/python -m bench
+
+demo: $(STAMP) ## a signed job trains on a real cluster, and four attempts are refused
+	$(BIN)/python -m tests.demo
+
+clean: $(STAMP) ## take the test clusters down and remove what was made in the checkout
+	-$(BIN)/python -m tests.cluster down --all
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(VENV)

@@ -1,0 +1,234 @@
+"""The Kubernetes API as JSON objects: one thin call over the official client's connection.
+
+The official client loads the configuration, authenticates, and speaks TLS; its typed models are
+left aside, because they drop fields that a later Kubernetes added and cost more to build than the
+request itself. Every call has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+SECONDS = 10.0
+
+
+class KubeError(Exception):
+    """The API server refused a request, or could not be reached (then ``status`` is 0).
+
+    ``reason`` is the Status object's (``NotFound``, ``Conflict``, ``AlreadyExists``, …).
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        self.status = status
+        self.reason = reason
+        self.message = message
+        super().__init__(f"{reason or status}: {message}")
+
+
+class NotFoundError(KubeError):
+    """The object does not exist (404)."""
+
+
+class ConflictError(KubeError):
+    """The object exists already, or was changed meanwhile (409)."""
+
+
+class GoneError(KubeError):
+    """The resource version is too old to watch from (410)."""
+
+
+def path_of(api_version: str, plural: str, namespace: str | None = None, *rest: str) -> str:
+    """The URL path of a collection or, with a name in ``rest``, of an object."""
+    group = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+    middle = f"/namespaces/{namespace}" if namespace else ""
+    return "/".join([f"{group}{middle}/{plural}", *rest])
+
+
+class Kube:
+    """Requests to one API server; safe for concurrent use by tasks of one loop."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def request(
+        self,
+        method: Method,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: JsonValue = None,
+        content_type: str = "application/json",
+        seconds: float = SECONDS,
+    ) -> JsonObject:
+        """The response's object. Raises KubeError."""
+        response = await self._send(method, path, query, body, content_type, seconds)
+        try:
+            data = await asyncio.wait_for(response.read(), seconds)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise KubeError(0, "Unreachable", _words(path, error)) from None
+        finally:
+            response.release()
+        return _checked(response.status, data)
+
+    async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:
+        """An object. Raises NotFoundError or another KubeError."""
+        return await self.request("GET", path, seconds=seconds)
+
+    async def create(
+        self, path: str, obj: JsonObject, *, dry_run: bool = False, strict: bool = False
+    ) -> JsonObject:
+        """Creates an object in a collection; ``strict`` refuses unknown fields by their place."""
+        query = {"fieldManager": "trainseal"}
+        if dry_run:
+            query["dryRun"] = "All"
+        if strict:
+            query["fieldValidation"] = "Strict"
+        return await self.request("POST", path, query=query, body=obj)
+
+    async def replace(self, path: str, obj: JsonObject) -> JsonObject:
+        """Replaces an object; its resourceVersion guards against a change meanwhile."""
+        return await self.request("PUT", path, body=obj)
+
+    async def patch(
+        self, path: str, patch: JsonValue, content_type: str = MERGE_PATCH
+    ) -> JsonObject:
+        """Merges into an object (RFC 7396), or applies a JSON patch (RFC 6902)."""
+        return await self.request(
+            "PATCH",
+            path,
+            query={"fieldManager": "trainseal"},
+            body=patch,
+            content_type=content_type,
+        )
+
+    async def delete(self, path: str, *, uid: str | None = None, propagate: bool = True) -> None:
+        """Deletes an object if it is there (and, with ``uid``, still the same one)."""
+        body: JsonObject = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background" if propagate else "Orphan",
+        }
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self.request("DELETE", path, body=body)
+        except (NotFoundError, ConflictError):
+            return
+
+    async def watch(
+        self, path: str, resource_version: str, query: Mapping[str, str], seconds: int = 300
+    ) -> AsyncGenerator[tuple[str, JsonObject], None]:
+        """Events (type, object) from a resource version on, until the server ends the watch."""
+        response = await self._send(
+            "GET",
+            path,
+            {
+                **query,
+                "watch": "true",
+                "resourceVersion": resource_version,
+                "allowWatchBookmarks": "true",
+                "timeoutSeconds": str(seconds),
+            },
+            None,
+            "application/json",
+            seconds + 15.0,
+        )
+        try:
+            if response.status != 200:
+                _checked(response.status, await response.read())
+            while line := await response.content.readline():
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise _error(int(status.get("code") or 500), status)
+                yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise KubeError(0, "Unreachable", _words(path, error)) from None
+        finally:
+            response.close()
+
+    async def _send(
+        self,
+        method: Method,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: JsonValue,
+        content_type: str,
+        seconds: float,
+    ) -> aiohttp.ClientResponse:
+        try:
+            verb, url, headers, data, _ = await self._client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            wrapped = await self._client.call_api(
+                verb, url, headers, data, _request_timeout=aiohttp.ClientTimeout(total=seconds)
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(0, "Unreachable", _words(path, error)) from None
+        response: aiohttp.ClientResponse = wrapped.response
+        return response
+
+
+@asynccontextmanager
+async def connect(kubeconfig: str | None = None, context: str | None = None) -> AsyncIterator[Kube]:
+    """A connection: in a pod by its service account, else by kubeconfig as kubectl finds it."""
+    settings = Configuration()
+    if kubeconfig is None and context is None and _in_cluster():
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, context=context, client_configuration=settings
+        )
+    settings.connection_pool_maxsize = 64
+    client = ApiClient(configuration=settings)
+    try:
+        yield Kube(client)
+    finally:
+        await client.close()  # type: ignore[no-untyped-call]
+
+
+def _in_cluster() -> bool:
+
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+def _words(path: str, error: BaseException) -> str:
+    return f"{path}: {type(error).__name__}: {error}"
+
+
+def _checked(status: int, data: bytes) -> JsonObject:
+    try:
+        value = json.loads(data) if data else {}
+    except ValueError:
+        value = {"message": data[:512].decode(errors="replace")}
+    if not isinstance(value, dict):
+        raise KubeError(status, "Malformed", "the API server answered with no object")
+    if status >= 300:
+        raise _error(status, value)
+    return value
+
+
+def _error(status: int, value: Mapping[str, JsonValue]) -> KubeError:
+    kind = {404: NotFoundError, 409: ConflictError, 410: GoneError}.get(status, KubeError)
+    return kind(status, str(value.get("reason", "")), str(value.get("message", "")))

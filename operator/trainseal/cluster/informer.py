@@ -1,0 +1,124 @@
+"""A collection of objects kept in memory: listed once, then watched.
+
+``synced`` is set after the first list and never cleared: after a broken watch the last known
+state stands until the next list. Objects are plain JSON and
+are replaced whole, never changed in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from trainseal.api.model import JsonObject
+from trainseal.cluster.api import GoneError, Kube, KubeError
+
+Event = Literal["ADDED", "MODIFIED", "DELETED"]
+#: Called with the event, the key and the object (as it was, for DELETED).
+Listener = Callable[[Event, tuple[str, str], JsonObject], None]
+
+_log = logging.getLogger(__name__)
+_PAGE = 500
+_LONGEST_PAUSE = 15.0
+
+
+class Informer:
+    """One collection; ``run`` keeps it current until cancelled."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        path: str,
+        *,
+        listener: Listener | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> None:
+        self._kube = kube
+        self._path = path
+        self._query = dict(query or {})
+        self._listener = listener
+        self._objects: dict[tuple[str, str], JsonObject] = {}
+        self.synced = asyncio.Event()
+
+    @property
+    def objects(self) -> Mapping[tuple[str, str], JsonObject]:
+        """All objects by (namespace, name); cluster-scoped ones under an empty namespace."""
+        return self._objects
+
+    def get(self, namespace: str, name: str) -> JsonObject | None:
+        """One object as last seen."""
+        return self._objects.get((namespace, name))
+
+    async def run(self) -> None:
+        """Lists and watches for ever; errors are logged and tried again with growing pauses."""
+        pause = 0.2
+        while True:
+            try:
+                version = await self._list()
+                self.synced.set()
+                pause = 0.2
+                while True:
+                    version = await self._watch(version)
+            except GoneError:
+                continue
+            except KubeError as error:
+                _log.warning("watching %s: %s; trying again", self._path, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _list(self) -> str:
+        seen: dict[tuple[str, str], JsonObject] = {}
+        query = {**self._query, "limit": str(_PAGE)}
+        while True:
+            page = await self._kube.request("GET", self._path, query=query, seconds=30)
+            items = page.get("items")
+            for item in items if isinstance(items, list) else ():
+                if isinstance(item, dict):
+                    seen[_key(item)] = item
+            metadata = page.get("metadata")
+            found = metadata if isinstance(metadata, dict) else {}
+            token = found.get("continue")
+            if not token:
+                break
+            query["continue"] = str(token)
+        for key in [k for k in self._objects if k not in seen]:
+            self._tell("DELETED", key, self._objects.pop(key))
+        for key, item in seen.items():
+            before = self._objects.get(key)
+            self._objects[key] = item
+            if before is None or _version(before) != _version(item):
+                self._tell("ADDED" if before is None else "MODIFIED", key, item)
+        return str(found.get("resourceVersion", ""))
+
+    async def _watch(self, version: str) -> str:
+        async with contextlib.aclosing(
+            self._kube.watch(self._path, version, self._query)
+        ) as events:
+            async for kind, item in events:
+                version = _version(item) or version
+                key = _key(item)
+                if kind == "DELETED":
+                    self._objects.pop(key, None)
+                    self._tell("DELETED", key, item)
+                elif kind in ("ADDED", "MODIFIED"):
+                    self._objects[key] = item
+                    self._tell("ADDED" if kind == "ADDED" else "MODIFIED", key, item)
+        return version
+
+    def _tell(self, event: Event, key: tuple[str, str], item: JsonObject) -> None:
+        if self._listener is not None:
+            self._listener(event, key, item)
+
+
+def _key(item: JsonObject) -> tuple[str, str]:
+    metadata = item.get("metadata")
+    found = metadata if isinstance(metadata, dict) else {}
+    return str(found.get("namespace", "")), str(found.get("name", ""))
+
+
+def _version(item: JsonObject) -> str:
+    metadata = item.get("metadata")
+    return str(metadata.get("resourceVersion", "")) if isinstance(metadata, dict) else ""

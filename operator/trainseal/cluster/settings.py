@@ -1,0 +1,75 @@
+"""What the processes are told by the chart: one ConfigMap, the same for webhook and controller."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, StringConstraints, ValidationError
+
+from trainseal.api.model import DnsSubdomain, Model, ShortText, Text, problems_of
+
+#: Names of what the controller makes in the release's namespace.
+SEAL_KEY_SECRET = "trainseal-seal-key"  # noqa: S105 - a name, no secret
+TICKET_KEY_SECRET = "trainseal-ticket-key"  # noqa: S105 - a name, no secret
+KEYRING_CONFIG_MAP = "trainseal-keyring"
+TLS_SECRET = "trainseal-webhook-tls"  # noqa: S105 - a name, no secret
+
+ResourcePattern = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+class SettingsError(ValueError):
+    """The configuration file is not of its form; the words name file and field."""
+
+
+class Registries(Model):
+    """How registries are spoken to."""
+
+    plain_http: list[Text] = Field(
+        default_factory=list, alias="plainHTTP", description="Hosts spoken to without TLS."
+    )
+    ca_file: Text | None = None
+
+
+class Settings(Model):
+    """The configuration file."""
+
+    gpu_resources: list[ResourcePattern] = Field(
+        default_factory=lambda: [
+            "nvidia.com/*",
+            "amd.com/*",
+            "gpu.intel.com/*",
+            "habana.ai/*",
+            "aws.amazon.com/neuron*",
+            "google.com/tpu",
+            "deviceclass.resource.kubernetes.io/*",
+        ]
+    )
+    excluded_namespaces: list[DnsSubdomain] = Field(default_factory=lambda: ["kube-system"])
+    pod_creators: list[ShortText] = Field(
+        default_factory=lambda: [
+            "system:serviceaccount:kube-system:job-controller",
+            "system:kube-controller-manager",
+        ]
+    )
+    registries: Registries = Field(default_factory=Registries)
+    gate_image: Text = ""
+    webhook_deadline_seconds: float = Field(default=8.0, gt=0, le=25)
+
+    def is_gpu(self, resource: str) -> bool:
+        """Whether an extended resource of this name is a GPU, or gives one."""
+        return any(fnmatch.fnmatchcase(resource, p) for p in self.gpu_resources)
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads the file; raises SettingsError with the field that is wrong."""
+    try:
+        value = yaml.safe_load(path.read_text())
+        return Settings.model_validate(value or {})
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    except ValidationError as error:
+        words = "; ".join(str(p) for p in problems_of(error))
+        raise SettingsError(f"{path}: {words}") from None

@@ -1,0 +1,189 @@
+"""The built-in engine: one Indexed Job a role.
+
+``render`` makes what Kubernetes then runs; ``observe`` reads what it reports. TrainSeal makes no
+pods itself. Every pod starts with the gate and retries as a new pod (``restartPolicy: Never``,
+``podReplacementPolicy: Failed``), and a gate that refutes ends the whole Job at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.trainingjob import Role, RoleStatus, TrainingJob
+from trainseal.engines.podtemplate import (
+    GATE_CONTAINER,
+    GATE_REFUTED,
+    LABEL_JOB,
+    LABEL_ROLE,
+    LABEL_SEAL,
+    MASTER_PORT,
+    RenderInputs,
+    config_map_name,
+    object_name,
+    pod_template,
+    service_name,
+)
+from trainseal.provenance.configfiles import config_files
+
+#: A worker that fails takes its Job down after this many failed pods.
+BACKOFF_LIMIT = 3
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRole:
+    """A role and its Job, suspended."""
+
+    name: str
+    replicas: int
+    object_name: str
+    job: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """All objects of a run; those beside the Jobs come first."""
+
+    config_map: JsonObject | None
+    service: JsonObject
+    network_policy: JsonObject
+    roles: tuple[RenderedRole, ...]
+
+
+def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:
+    """The engine's objects for one run; a pure function of the signed job and the seal."""
+    files = config_files(job.spec.config.parameters) if job.spec.config else {}
+    config_map: JsonObject | None = None
+    if files:
+        config_map = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": _object_metadata(job, inputs, config_map_name(inputs.seal_name), {}),
+            "immutable": True,
+            "data": dict(files),
+        }
+    selector: JsonObject = {LABEL_SEAL: inputs.seal_name}
+    return Rendered(
+        config_map=config_map,
+        service={
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": _object_metadata(job, inputs, service_name(job.metadata.name), {}),
+            "spec": {
+                "clusterIP": "None",
+                "publishNotReadyAddresses": True,
+                "selector": selector,
+                "ports": [{"name": "rendezvous", "port": MASTER_PORT, "protocol": "TCP"}],
+            },
+        },
+        network_policy={
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": _object_metadata(job, inputs, inputs.seal_name, {}),
+            "spec": {
+                # The rendezvous is unauthenticated: only this run's pods may reach it.
+                "podSelector": {"matchLabels": selector},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"from": [{"podSelector": {"matchLabels": selector}}]}],
+            },
+        },
+        roles=tuple(_role(job, role, inputs, files) for role in job.spec.roles),
+    )
+
+
+def observe(role: str, replicas: int, job: Mapping[str, JsonValue]) -> RoleStatus:
+    """Pod counts as the Job's status reports them."""
+    status = job.get("status")
+    counts = status if isinstance(status, Mapping) else {}
+
+    def count(field: str) -> int:
+        value = counts.get(field)
+        return value if isinstance(value, int) else 0
+
+    return RoleStatus(
+        name=role,
+        replicas=replicas,
+        active=count("active"),
+        ready=count("ready"),
+        succeeded=count("succeeded"),
+        failed=count("failed"),
+    )
+
+
+def outcome(job: Mapping[str, JsonValue]) -> tuple[str, str] | None:
+    """``("Complete" | "Failed", message)`` once the Job has ended, else None."""
+    status = job.get("status")
+    conditions = status.get("conditions") if isinstance(status, Mapping) else None
+    for condition in conditions if isinstance(conditions, list) else ():
+        if (
+            isinstance(condition, Mapping)
+            and condition.get("type") in ("Complete", "Failed")
+            and condition.get("status") == "True"
+        ):
+            return str(condition["type"]), str(condition.get("message", ""))
+    return None
+
+
+def _object_metadata(
+    job: TrainingJob, inputs: RenderInputs, name: str, labels: Mapping[str, JsonValue]
+) -> JsonObject:
+    """Metadata of an object that lives and dies with the TrainingJob."""
+    return {
+        "name": name,
+        "namespace": job.metadata.namespace,
+        "labels": {LABEL_JOB: job.metadata.name, LABEL_SEAL: inputs.seal_name, **labels},
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": "TrainingJob",
+                "name": job.metadata.name,
+                "uid": inputs.job_uid,
+                "controller": True,
+            }
+        ],
+    }
+
+
+def _role(
+    job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str]
+) -> RenderedRole:
+    name = object_name(job.metadata.name, role.name)
+    labels: JsonObject = {LABEL_ROLE: role.name}
+    queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
+    if queue:
+        labels[LABEL_QUEUE] = queue
+    return RenderedRole(
+        name=role.name,
+        replicas=role.size,
+        object_name=name,
+        job={
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": _object_metadata(job, inputs, name, labels),
+            "spec": {
+                "suspend": True,
+                "completionMode": "Indexed",
+                "completions": role.size,
+                "parallelism": role.size,
+                "backoffLimit": BACKOFF_LIMIT,
+                "podReplacementPolicy": "Failed",
+                "podFailurePolicy": {
+                    "rules": [
+                        {
+                            "action": "FailJob",
+                            "onExitCodes": {
+                                "containerName": GATE_CONTAINER,
+                                "operator": "In",
+                                "values": [GATE_REFUTED],
+                            },
+                        }
+                    ]
+                },
+                "template": pod_template(job, role, inputs, files),
+            },
+        },
+    )

@@ -1,0 +1,245 @@
+"""The pods of a run: the signed template with what TrainSeal adds to it.
+
+It adds the gate as first init container, one volume for each mount role, explicit rendezvous
+variables, and placement. It takes nothing of the signed template away.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.api.gateplan import GatePlan, PlannedCode, PlannedConfig
+from trainseal.api.model import JsonObject
+from trainseal.api.sealedrun import SealedCode
+from trainseal.api.trainingjob import Role, TrainingJob, Volume
+from trainseal.provenance.configfiles import file_digests
+
+GATE_CONTAINER = "trainseal-gate"
+GATE_REFUTED = 1
+MASTER_PORT = 29500
+LABEL_JOB = "trainseal.dev/job"
+LABEL_ROLE = "trainseal.dev/role"
+LABEL_SEAL = "trainseal.dev/seal"
+_INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+_GATE_UID = 65532
+
+
+@dataclass(frozen=True, slots=True)
+class RenderInputs:
+    """What rendering needs beside the job: the gate's image by digest, the code as sealed."""
+
+    seal_name: str
+    job_uid: str
+    gate_image: str
+    code: tuple[SealedCode, ...]
+    plain_http: tuple[str, ...] = ()
+
+
+def object_name(job: str, role: str) -> str:
+    """Name of a role's Job: a DNS label that leaves room for the pods' index and suffix."""
+    name = f"{job}-{role}"
+    if len(name) <= 50:
+        return name
+    return f"{name[:41].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def service_name(job: str) -> str:
+    """Name of the headless Service by which workers find each other."""
+    return job
+
+
+def config_map_name(seal_name: str) -> str:
+    """Name of the ConfigMap that the gate, and only the gate, reads."""
+    return f"{seal_name}-config"
+
+
+def pod_template(
+    job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str]
+) -> JsonObject:
+    template = copy.deepcopy(role.template)
+    metadata = _dict(template.setdefault("metadata", {}))
+    labels = _dict(metadata.setdefault("labels", {}))
+    labels |= {
+        LABEL_JOB: job.metadata.name,
+        LABEL_ROLE: role.name,
+        LABEL_SEAL: inputs.seal_name,
+    }
+    metadata["labels"] = labels
+    template["metadata"] = metadata
+    spec = _dict(template["spec"])
+    spec["restartPolicy"] = "Never"
+    # A Service named master would otherwise inject MASTER_PORT.
+    spec["enableServiceLinks"] = False
+    spec.setdefault("automountServiceAccountToken", False)
+    spec["subdomain"] = service_name(job.metadata.name)
+    mounts = _mounts(job)
+    rendezvous = _rendezvous(job)
+    for kind in ("initContainers", "containers"):
+        containers = _list(spec.get(kind))
+        for container in containers:
+            env = _list(container.get("env"))
+            given = {e.get("name") for e in env}
+            added = (
+                [e for e in rendezvous if e["name"] not in given] if kind == "containers" else []
+            )
+            if env or added:
+                container["env"] = [*env, *added]
+            if mounts:
+                container["volumeMounts"] = list(mounts)
+        if containers:
+            spec[kind] = list(containers)
+    volumes = _volumes(job, inputs, files)
+    if volumes:
+        spec["volumes"] = list(volumes)
+    if job.spec.code or job.spec.config:
+        spec["initContainers"] = [_gate(inputs, files), *_list(spec.get("initContainers"))]
+    _place(job, spec)
+    template["spec"] = spec
+    return template
+
+
+def _place(job: TrainingJob, spec: JsonObject) -> None:
+    """Lays the unsigned placement over the template's own."""
+    if job.spec.scheduling is None:
+        return
+    placement = job.spec.scheduling.wire()
+    placement.pop("queueName", None)
+    spec |= placement
+
+
+def _rendezvous(job: TrainingJob) -> list[JsonObject]:
+    first = job.spec.roles[0]
+    service = service_name(job.metadata.name)
+    host = f"{object_name(job.metadata.name, first.name)}-0.{service}"
+    env: list[JsonObject] = [
+        {"name": "MASTER_ADDR", "value": f"{host}.{job.metadata.namespace}.svc"},
+        {"name": "MASTER_PORT", "value": str(MASTER_PORT)},
+        {"name": "WORLD_SIZE", "value": str(sum(role.size for role in job.spec.roles))},
+    ]
+    if len(job.spec.roles) == 1:
+        # With several roles a rank is an offset, which the downward API cannot add.
+        env.append({"name": "RANK", "valueFrom": {"fieldRef": {"fieldPath": _INDEX_PATH}}})
+    return env
+
+
+def _mounts(job: TrainingJob) -> list[JsonObject]:
+    """The trainer's mounts: code, config and data read-only, the two writable roles writable."""
+    spec = job.spec
+    mounts: list[JsonObject] = [
+        {"name": f"code-{c.name}", "mountPath": c.mount_path, "readOnly": True}
+        for c in spec.code or ()
+    ]
+    if spec.config:
+        mounts.append({"name": "config", "mountPath": spec.config.mount_path, "readOnly": True})
+    for data in spec.data or ():
+        mount: JsonObject = {
+            "name": f"data-{data.name}",
+            "mountPath": data.mount_path,
+            "readOnly": True,
+        }
+        mounts.append(mount | ({"subPath": data.path} if data.path else {}))
+    if spec.checkpoints:
+        mount = {"name": "checkpoints", "mountPath": spec.checkpoints.mount_path}
+        path = spec.checkpoints.path
+        mounts.append(mount | ({"subPath": path} if path else {}))
+    mounts.extend(
+        {"name": f"scratch-{i}", "mountPath": s.mount_path}
+        for i, s in enumerate(spec.scratch or ())
+    )
+    return mounts
+
+
+def _volumes(job: TrainingJob, inputs: RenderInputs, files: Mapping[str, str]) -> list[JsonObject]:
+    spec = job.spec
+    memory: JsonObject = {"medium": "Memory"}
+    volumes: list[JsonObject] = [
+        {"name": f"code-{c.name}", "emptyDir": dict(memory)} for c in spec.code or ()
+    ]
+    if files:
+        volumes.append({"name": "config", "emptyDir": dict(memory)})
+        volumes.append(
+            {"name": "config-source", "configMap": {"name": config_map_name(inputs.seal_name)}}
+        )
+    volumes.extend(_volume(f"data-{d.name}", d.volume, read_only=True) for d in spec.data or ())
+    if spec.checkpoints:
+        volumes.append(_volume("checkpoints", spec.checkpoints.volume, read_only=False))
+    for index, scratch in enumerate(spec.scratch or ()):
+        source: JsonObject = {}
+        if scratch.medium is not None:
+            source["medium"] = scratch.medium
+        if scratch.size_limit is not None:
+            source["sizeLimit"] = scratch.size_limit
+        volumes.append({"name": f"scratch-{index}", "emptyDir": source})
+    return volumes
+
+
+def _volume(name: str, volume: Volume, *, read_only: bool) -> JsonObject:
+    if volume.persistent_volume_claim:
+        claim: JsonObject = {"claimName": volume.persistent_volume_claim.claim_name}
+        if read_only:
+            claim["readOnly"] = True
+        return {"name": name, "persistentVolumeClaim": claim}
+    empty = volume.empty_dir.wire() if volume.empty_dir else {}
+    return {"name": name, "emptyDir": empty}
+
+
+def gate_plan(inputs: RenderInputs, files: Mapping[str, str]) -> GatePlan:
+    """What the gate must find; goes into its arguments, which the seal covers."""
+    return GatePlan(
+        code=[
+            PlannedCode(
+                name=c.name,
+                reference=c.reference,
+                tree_digest=c.tree_digest,
+                bundle=c.bundle,
+                target=f"/gate/code/{c.name}",
+            )
+            for c in inputs.code
+        ],
+        config=PlannedConfig(
+            source="/gate/config-source", target="/gate/config", files=file_digests(files)
+        )
+        if files
+        else None,
+        plain_http=list(inputs.plain_http),
+    )
+
+
+def _gate(inputs: RenderInputs, files: Mapping[str, str]) -> JsonObject:
+    mounts: list[JsonValue] = [
+        {"name": f"code-{c.name}", "mountPath": f"/gate/code/{c.name}"} for c in inputs.code
+    ]
+    if files:
+        mounts.append({"name": "config", "mountPath": "/gate/config"})
+        mounts.append(
+            {"name": "config-source", "mountPath": "/gate/config-source", "readOnly": True}
+        )
+    plan = gate_plan(inputs, files)
+    return {
+        "name": GATE_CONTAINER,
+        "image": inputs.gate_image,
+        "args": ["gate", "--plan", plan.model_dump_json(by_alias=True, exclude_none=True)],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": _GATE_UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": mounts,
+    }
+
+
+def _dict(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: JsonValue) -> list[JsonObject]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

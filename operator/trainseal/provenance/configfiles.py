@@ -1,0 +1,53 @@
+"""The config files that a trainer reads, as bytes that follow from the signed parameters alone.
+
+Both files say the same to every reader: strings are always quoted and floats always carry a
+point, because YAML 1.1 and 1.2 readers take plain ``1e-5``, ``yes`` or ``0o17`` differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import yaml
+from pydantic import JsonValue
+
+from trainseal.provenance.canonical import digest
+
+FILES = ("config.json", "config.yaml")
+MAX_CONFIG_BYTES = 512 * 1024
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that every reader takes alike."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+
+
+_Dumper.add_representer(str, _quoted)
+
+
+def config_files(parameters: Mapping[str, JsonValue]) -> dict[str, str]:
+    """``config.json`` and ``config.yaml`` with the parameters, keys in sorted order."""
+    value = dict(parameters)
+    return {
+        "config.json": json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+        "config.yaml": yaml.dump(
+            value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**31
+        ),
+    }
+
+
+def file_digests(files: Mapping[str, str]) -> dict[str, str]:
+    """``sha256:…`` of each file's UTF-8 bytes."""
+    return {
+        name: "sha256:" + hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()
+    }
+
+
+def config_digest(files: Mapping[str, str]) -> str:
+    """One digest for all files, for the seal."""
+    return digest(file_digests(files))

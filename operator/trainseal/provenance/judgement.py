@@ -1,0 +1,245 @@
+"""Evidence against requirements: the verdict on one artifact. Pure; no evidence is fetched here.
+
+The rules, in order:
+
+1. Each piece of evidence is checked against each authority the requirement names.
+2. A signature counts only for the artifact it names: a job by its digest, namespace and name; an
+   image by the digest the job refers to, under the predicate type of an image signature (judged
+   before the content, CVE-2022-35930); a tree by its root digest.
+3. A threshold counts persons, not keys or signatures.
+4. Where fewer persons signed than wanted, but evidence that could not be judged might make up the
+   number, the verdict is ``undetermined``; otherwise ``refuted``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.provenance.authorities import Authority, Checked, KeyAuthority, refuted
+from trainseal.provenance.bundles import Bundle, BundleError, parse_bundle
+from trainseal.provenance.checks import (
+    check_blob,
+    check_simple_signing,
+    check_statement,
+)
+from trainseal.provenance.dsse import Envelope
+from trainseal.provenance.manifests import PREDICATE_TYPE as TREE_PREDICATE
+from trainseal.provenance.manifests import ManifestError, parse_statement
+from trainseal.provenance.policies import Requirement, UnavailableAuthority
+from trainseal.provenance.statements import is_job_statement, subject_digests
+from trainseal.provenance.verdicts import Outcome, Signer, Verdict
+
+#: Predicate type of cosign 3's image signatures.
+COSIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
+
+#: A Sigstore bundle, or why the bytes are none.
+Piece = Bundle | BundleError
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a verdict is on: kind, place in the job, and the digest or reference judged."""
+
+    kind: str
+    name: str
+    subject: str
+
+
+def read_bundle(data: bytes | Mapping[str, JsonValue], max_bytes: int) -> Piece:
+    """A parsed bundle, or the error as a value: one bad bundle hides no good one."""
+    try:
+        return parse_bundle(data, max_bytes=max_bytes)
+    except BundleError as error:
+        return error
+
+
+def judge(
+    artifact: Artifact,
+    requirement: Requirement,
+    policy: str,
+    pieces: int,
+    check: Callable[[Authority], Sequence[Checked]],
+    remedy: str,
+) -> Verdict:
+    """The verdict on one artifact.
+
+    ``check`` gives what one authority says of each of the ``pieces`` of evidence.
+    """
+    signers: dict[str, Signer] = {}
+    uncertain: dict[str, str] = {}
+    refusals: list[Checked] = []
+    for authority in requirement.authorities:
+        if isinstance(authority, UnavailableAuthority):
+            if pieces:
+                uncertain[authority.person] = authority.why
+            continue
+        for checked in check(authority):
+            if checked.outcome is Outcome.VERIFIED and checked.signer:
+                signers.setdefault(checked.signer.person, checked.signer)
+            elif checked.outcome is Outcome.UNDETERMINED:
+                uncertain.setdefault(authority.person, checked.words)
+            else:
+                refusals.append(checked)
+    found = tuple(signers.values())
+    if len(found) >= requirement.threshold:
+        names = ", ".join(s.person for s in found)
+        return Verdict(
+            artifact.kind,
+            artifact.name,
+            artifact.subject,
+            Outcome.VERIFIED,
+            "Verified",
+            f"signed by {names}",
+            requirement.wanted,
+            signers=found,
+            policy=policy,
+        )
+    missing = requirement.threshold - len(found)
+    doubts = {person: why for person, why in uncertain.items() if person not in signers}
+    outcome = Outcome.UNDETERMINED if len(doubts) >= missing else Outcome.REFUTED
+    reason, words = _shortfall(pieces, found, doubts, refusals, outcome)
+    return Verdict(
+        artifact.kind,
+        artifact.name,
+        artifact.subject,
+        outcome,
+        reason,
+        words,
+        requirement.wanted,
+        remedy,
+        found,
+        policy,
+    )
+
+
+def _shortfall(
+    pieces: int,
+    found: tuple[Signer, ...],
+    doubts: dict[str, str],
+    refusals: Sequence[Checked],
+    outcome: Outcome,
+) -> tuple[str, str]:
+    if not pieces:
+        return "NoSignature", "no signature found"
+    if outcome is Outcome.UNDETERMINED:
+        return "EvidenceNotJudged", "; ".join(dict.fromkeys(doubts.values()))
+    # What says most comes first: a signature over something else beats "by another key".
+    telling = [c for c in refusals if c.reason not in ("OtherKey", "OtherMaterial")]
+    words = list(dict.fromkeys(c.words for c in (telling or refusals)))[:3]
+    text = "; ".join(words) or "no named authority signed"
+    if found:
+        names = ", ".join(s.person for s in found)
+        return "NotEnoughSigners", f"signed by {names} only" + (f" ({text})" if telling else "")
+    plural = "signature" if pieces == 1 else "signatures"
+    return (telling or refusals)[0].reason if refusals else "NoAuthority", (
+        f"{pieces} {plural}, none that counts: {text}"
+    )
+
+
+def check_job(
+    pieces: Sequence[Piece], canonical: bytes, digest: str, namespace: str, name: str
+) -> Callable[[Authority], list[Checked]]:
+    """Bundles over the canonical job: a statement about its digest, or a bare signature over it."""
+    hexadecimal = digest.removeprefix("sha256:")
+
+    def one(piece: Piece, authority: Authority) -> Checked:
+        if isinstance(piece, BundleError):
+            return refuted("MalformedBundle", str(piece))
+        if not isinstance(piece.content, Envelope):
+            return check_blob(piece, authority, canonical)
+        checked, statement = check_statement(piece, authority)
+        if statement is None or is_job_statement(statement, namespace, name, hexadecimal):
+            return checked
+        subjects = ", ".join(f"{s.name}@{s.digests.get('sha256')}" for s in statement.subjects)
+        return refuted(
+            "OtherJob",
+            f"{checked.signer.person if checked.signer else 'somebody'} signed {subjects:.300} "
+            f"({statement.predicate_type:.100}), this job is "
+            f"trainingjob/{namespace}/{name}@{hexadecimal}: it was changed after signing, or the "
+            "signature belongs to another job",
+        )
+
+    return lambda authority: [one(piece, authority) for piece in pieces]
+
+
+def check_image(
+    pieces: Sequence[Piece], simple_signings: Sequence[tuple[bytes, str]], digest: str
+) -> Callable[[Authority], list[Checked]]:
+    """cosign's signatures of an image: bundles with a statement, and the older simple signing."""
+
+    def one(piece: Piece, authority: Authority) -> Checked:
+        if isinstance(piece, BundleError):
+            return refuted("MalformedBundle", str(piece))
+        checked, statement = check_statement(piece, authority)
+        if statement is None:
+            return checked
+        if statement.predicate_type != COSIGN_PREDICATE:
+            return refuted(
+                "OtherPredicate",
+                f"the statement is a {statement.predicate_type:.200}, not an image signature "
+                f"({COSIGN_PREDICATE})",
+            )
+        if digest.removeprefix("sha256:") not in subject_digests(statement):
+            return refuted("OtherImage", f"the signature is for another image than {digest}")
+        return checked
+
+    def every(authority: Authority) -> list[Checked]:
+        found = [one(piece, authority) for piece in pieces]
+        if isinstance(authority, KeyAuthority):
+            found += [
+                check_simple_signing(payload, signature, authority, digest)
+                for payload, signature in simple_signings
+            ]
+        return found
+
+    return every
+
+
+def check_code(
+    pieces: Sequence[tuple[str, Piece]], tree_digest: str | None
+) -> tuple[Callable[[Authority], list[Checked]], Callable[[], str | None]]:
+    """OpenSSF Model Signing bundles of a tree.
+
+    ``pieces`` pair a bundle's blob digest with the bundle. The second value gives, after judging,
+    the blob digest of a bundle that some authority's signature verified: what the gate compares
+    the tree with.
+    """
+    good: list[str] = []
+
+    def one(blob: str, piece: Piece, authority: Authority) -> Checked:
+        if isinstance(piece, BundleError):
+            return refuted("MalformedBundle", str(piece))
+        checked, statement = check_statement(piece, authority)
+        if statement is None:
+            return checked
+        if statement.predicate_type != TREE_PREDICATE:
+            return refuted(
+                "OtherPredicate",
+                f"the statement is a {statement.predicate_type:.200}, not a signed tree "
+                f"({TREE_PREDICATE})",
+            )
+        try:
+            manifest = parse_statement(_payload(piece))
+        except ManifestError as error:
+            return refuted("MalformedManifest", str(error))
+        if manifest.root_digest != tree_digest:
+            return refuted(
+                "OtherTree",
+                f"the signature is for a tree with digest {manifest.root_digest}, the artifact "
+                f"says it holds {tree_digest}",
+            )
+        good.append(blob)
+        return checked
+
+    def every(authority: Authority) -> list[Checked]:
+        return [one(blob, piece, authority) for blob, piece in pieces]
+
+    return every, lambda: min(good, default=None)
+
+
+def _payload(bundle: Bundle) -> bytes:
+    content = bundle.content
+    return content.payload if isinstance(content, Envelope) else b""

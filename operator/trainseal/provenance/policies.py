@@ -1,0 +1,155 @@
+"""A policy made ready for judging: keys parsed, patterns compiled, once and not on each request.
+
+The digest of a compiled policy covers its spec and every trust root it uses; so a cache entry
+under it is void the moment either changes.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from trainseal.api.policy import Authority as AuthoritySpec
+from trainseal.api.policy import ProvenancePolicy
+from trainseal.api.policy import Requirement as RequirementSpec
+from trainseal.provenance.authorities import (
+    Authority,
+    AuthorityError,
+    KeyAuthority,
+    KeylessAuthority,
+)
+from trainseal.provenance.canonical import digest
+from trainseal.provenance.keys import KeyFormatError, load_public_key
+from trainseal.provenance.podmatch import Additions
+from trainseal.provenance.trustroots import TrustedRoot
+
+Json = Mapping[str, JsonValue]
+
+
+class PolicyError(ValueError):
+    """A policy cannot be used; the words say which field and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableAuthority:
+    """An authority whose trust root is missing or unreadable: its evidence cannot be judged."""
+
+    name: str
+    person: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Signatures by at least ``threshold`` different persons among the authorities."""
+
+    authorities: tuple[Authority | UnavailableAuthority, ...]
+    threshold: int
+
+    @property
+    def wanted(self) -> str:
+        """For messages: how many of whom."""
+        names = ", ".join(a.name for a in self.authorities)
+        if self.threshold == 1:
+            return f"a signature by {'one of ' if len(self.authorities) > 1 else ''}{names}"
+        return f"signatures by {self.threshold} different persons among {names}"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """A policy ready for use; ``digest`` covers its spec and the trust roots it uses."""
+
+    name: str
+    digest: str
+    mode: Literal["Enforce", "Audit"]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    job: Requirement
+    image: Requirement
+    code: Requirement
+    registries: tuple[str, ...]
+    required_validity: frozenset[str]
+    allowed_secrets: frozenset[str]
+    additions: Additions
+    unverified_data: bool
+
+    def applies_to(self, namespace: str) -> bool:
+        """Whether the policy names this namespace."""
+        return any(fnmatch.fnmatchcase(namespace, p) for p in self.include) and not any(
+            fnmatch.fnmatchcase(namespace, p) for p in self.exclude
+        )
+
+
+def compile_policy(
+    obj: Json, trust_roots: Mapping[str, tuple[str, TrustedRoot | str]]
+) -> CompiledPolicy:
+    """Makes a ProvenancePolicy object ready.
+
+    ``trust_roots`` maps a TrustRoot's name to the digest of its spec and the root itself, or the
+    words why it cannot be read. Raises InvalidObjectError or PolicyError.
+    """
+    policy = ProvenancePolicy.parse(obj)
+    authorities = {a.name: _authority(a, trust_roots) for a in policy.spec.authorities}
+    used = {
+        a.keyless.trust_root: trust_roots.get(a.keyless.trust_root, ("", ""))[0]
+        for a in policy.spec.authorities
+        if a.keyless
+    }
+    spec = obj.get("spec")
+    requirements = policy.spec.requirements
+    pods, namespaces = policy.spec.pods, policy.spec.namespaces
+    additions = (pods.additions if pods else None) or []
+    return CompiledPolicy(
+        name=policy.metadata.name,
+        digest=digest({"spec": spec, "trustRoots": used}),
+        mode=policy.spec.mode,
+        include=tuple((namespaces.include if namespaces else None) or ("*",)),
+        exclude=tuple((namespaces.exclude if namespaces else None) or ()),
+        job=_requirement(requirements.job, authorities),
+        image=_requirement(requirements.image, authorities),
+        code=_requirement(requirements.code, authorities),
+        registries=tuple(policy.spec.registries.allow),
+        required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
+        allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
+        additions=Additions(
+            env={e.name: e.value_prefix or "" for a in additions for e in a.env or ()},
+            labels=frozenset(name for a in additions for name in a.labels or ()),
+            annotations=frozenset(name for a in additions for name in a.annotations or ()),
+        ),
+        unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
+    )
+
+
+def _requirement(
+    spec: RequirementSpec, authorities: Mapping[str, Authority | UnavailableAuthority]
+) -> Requirement:
+    return Requirement(tuple(authorities[n] for n in spec.authorities), spec.threshold or 1)
+
+
+def _authority(
+    spec: AuthoritySpec, trust_roots: Mapping[str, tuple[str, TrustedRoot | str]]
+) -> Authority | UnavailableAuthority:
+    person = spec.person or spec.name
+    try:
+        if spec.key:
+            return KeyAuthority(spec.name, person, load_public_key(spec.key.public_key))
+        if spec.keyless is None:
+            raise PolicyError(f"authority {spec.name} has neither key nor keyless")
+        name = spec.keyless.trust_root
+        _, root = trust_roots.get(name, ("", f"TrustRoot {name} does not exist"))
+        if isinstance(root, str):
+            return UnavailableAuthority(spec.name, person, root)
+        return KeylessAuthority(
+            name=spec.name,
+            person=person,
+            issuer=spec.keyless.issuer,
+            subject=spec.keyless.subject,
+            subject_regexp=spec.keyless.subject_reg_exp,
+            trust_root=root,
+        )
+    except (KeyFormatError, AuthorityError) as error:
+        raise PolicyError(f"authority {spec.name}: {error}") from None

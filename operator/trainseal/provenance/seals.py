@@ -1,0 +1,115 @@
+"""The seal's digest, and the operator's signature that binds it to the engine's objects.
+
+The signed payload is the canonical JSON (RFC 8785) of cluster, namespace, seal name, seal digest
+and the bound objects' role, kind, name and UID, in DSSE's pre-authentication encoding. Rules:
+
+1. The seal digest covers ``spec`` whole, with the object's namespace and name.
+2. A binding counts only under a key of the public keyring that was valid when it was bound.
+3. What a binding says is compared with the object it stands in: a signature lifted into another
+   seal, namespace or cluster does not verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from trainseal.provenance.canonical import canonical_bytes, digest
+from trainseal.provenance.keyrings import Keyring, UntrustedError, rfc3339, sign_as, verify_as
+from trainseal.provenance.keys import PrivateKey, key_id
+
+BINDING_TYPE = "application/vnd.trainseal.seal-binding.v1+json"
+MAX_OBJECTS = 64
+
+Json = Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundUid:
+    """One of the engine's objects."""
+
+    role: str
+    kind: str
+    name: str
+    uid: str
+
+
+def seal_digest(namespace: str, name: str, spec: Json) -> str:
+    """``sha256:…`` over the seal's namespace, name and spec as the API server stores them."""
+    return digest({"namespace": namespace, "name": name, "spec": dict(spec)})
+
+
+def bind(
+    key: PrivateKey,
+    *,
+    namespace: str,
+    name: str,
+    spec: Json,
+    objects: tuple[BoundUid, ...],
+    now: datetime,
+) -> dict[str, JsonValue]:
+    """The binding for ``status.binding`` of a seal: signs it together with the objects' UIDs."""
+    seal, bound_at = seal_digest(namespace, name, spec), rfc3339(now)
+    body = _body(str(spec.get("cluster")), namespace, name, seal, objects, bound_at)
+    return {
+        "sealDigest": seal,
+        "objects": [asdict(o) for o in objects],
+        "keyID": key_id(key.public),
+        "signature": sign_as(key, BINDING_TYPE, body),
+        "boundAt": bound_at,
+    }
+
+
+def verify_binding(
+    keyring: Keyring, *, cluster: str, namespace: str, name: str, spec: Json, binding: Json
+) -> tuple[BoundUid, ...]:
+    """The objects that a seal is bound to; raises UntrustedError where the seal is not ours."""
+    if spec.get("cluster") != cluster:
+        raise UntrustedError(
+            f"SealedRun {namespace}/{name} was sealed in cluster {spec.get('cluster')!r}, "
+            f"this is {cluster!r}"
+        )
+    objects = _objects(binding.get("objects"))
+    bound_at = str(binding.get("boundAt"))
+    body = _body(cluster, namespace, name, seal_digest(namespace, name, spec), objects, bound_at)
+    try:
+        verify_as(
+            keyring,
+            str(binding.get("keyID")),
+            bound_at,
+            BINDING_TYPE,
+            body,
+            str(binding.get("signature")),
+        )
+    except UntrustedError as error:
+        raise UntrustedError(f"SealedRun {namespace}/{name}: {error}") from None
+    return objects
+
+
+def _body(
+    cluster: str, namespace: str, name: str, seal: str, objects: tuple[BoundUid, ...], bound_at: str
+) -> bytes:
+    return canonical_bytes(
+        {
+            "boundAt": bound_at,
+            "cluster": cluster,
+            "namespace": namespace,
+            "name": name,
+            "sealDigest": seal,
+            "objects": [asdict(o) for o in objects],
+        }
+    )
+
+
+def _objects(value: JsonValue) -> tuple[BoundUid, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_OBJECTS:
+        raise UntrustedError("the binding names no objects")
+    found = []
+    for item in value:
+        if not isinstance(item, Mapping):
+            raise UntrustedError("the binding's objects are malformed")
+        found.append(BoundUid(*(str(item.get(f)) for f in ("role", "kind", "name", "uid"))))
+    return tuple(found)

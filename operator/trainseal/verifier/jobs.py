@@ -1,0 +1,228 @@
+"""Verifies a TrainingJob: what can be judged offline first, then what registries must say.
+
+Used alike by the webhook, the controller and ``trainseal verify``, so that the three never differ.
+Order (DESIGN, *Admission*): the job's own form, rules and bundles; the registry allow-list; only
+then the network, because a registry that a user chose is otherwise a way to make us call inner
+addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import JsonValue
+
+from trainseal.api.model import InvalidObjectError
+from trainseal.api.sealedrun import SealedCode, SealedImage
+from trainseal.api.trainingjob import TrainingJob
+from trainseal.provenance.canonical import CanonicalError, canonical_job, job_digest
+from trainseal.provenance.jobrules import RunFacts, image_references, job_rules
+from trainseal.provenance.judgement import Artifact, check_job, judge, read_bundle
+from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.verdicts import Outcome, Verdict, worst
+from trainseal.registry.allowlist import InvalidPattern, allowed
+from trainseal.registry.references import InvalidReference, Reference
+from trainseal.verifier.artifacts import ArtifactVerifier, CodeResult, ImageResult
+
+Json = Mapping[str, JsonValue]
+_T = TypeVar("_T")
+MAX_JOB_BUNDLE_BYTES = 256 * 1024
+_SIGN_REMEDY = "sign it with `trainseal sign job`"
+
+
+@dataclass(frozen=True, slots=True)
+class JobVerification:
+    """What verifying one job gave. ``images`` and ``code`` are complete only if verified."""
+
+    digest: str
+    verdicts: tuple[Verdict, ...]
+    audited: tuple[Verdict, ...]
+    policies: tuple[CompiledPolicy, ...]
+    images: tuple[SealedImage, ...] = ()
+    code: tuple[SealedCode, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def outcome(self) -> Outcome:
+        """The whole job's outcome under the policies that enforce."""
+        return worst(v.outcome for v in self.verdicts)
+
+    @property
+    def denials(self) -> tuple[Verdict, ...]:
+        """The verdicts that stand in the way."""
+        return tuple(v for v in self.verdicts if v.outcome is not Outcome.VERIFIED)
+
+
+class JobVerifier:
+    """Verifies jobs; one per process, so that its artifacts' cache and connections are shared."""
+
+    def __init__(self, artifacts: ArtifactVerifier, clock: Callable[[], datetime]) -> None:
+        self._artifacts = artifacts
+        self._clock = clock
+
+    async def verify(
+        self,
+        manifest: Json,
+        policies: Sequence[CompiledPolicy],
+        facts: RunFacts,
+        *,
+        deadline: float,
+    ) -> JobVerification:
+        """The verdicts on one job.
+
+        ``policies`` are those of its namespace, ``deadline`` the seconds until evidence that is
+        still outstanding counts as undetermined. Raises nothing for a bad job: that is a verdict.
+        """
+        try:
+            job = TrainingJob.parse(manifest)
+            canonical = canonical_job(manifest)
+            digest = job_digest(manifest)
+        except (InvalidObjectError, CanonicalError) as error:
+            return JobVerification("", (_invalid(error),), (), tuple(policies))
+        if not policies:
+            return JobVerification(digest, (_no_policy(job),), (), ())
+        now = self._clock()
+        local = {p.name: self._local(job, canonical, digest, p, facts, now) for p in policies}
+        stopped = any(
+            v.outcome is not Outcome.VERIFIED
+            for p in policies
+            if p.mode == "Enforce"
+            for v in local[p.name]
+        )
+        images: tuple[ImageResult, ...] = ()
+        code: tuple[CodeResult, ...] = ()
+        if not stopped:
+            images, code = await self._remote(job, policies, local, deadline)
+        enforced: list[Verdict] = []
+        audited: list[Verdict] = []
+        results: list[ImageResult | CodeResult] = [*images, *code]
+        for policy in policies:
+            verdicts = [*local[policy.name]]
+            verdicts += [v for r in results for v in r.verdicts if v.policy == policy.name]
+            (enforced if policy.mode == "Enforce" else audited).extend(verdicts)
+        return JobVerification(
+            digest=digest,
+            verdicts=tuple(_unique(enforced)),
+            audited=tuple(_unique(audited)),
+            policies=tuple(policies),
+            images=tuple(r.sealed for r in images if r.sealed),
+            code=tuple(r.sealed for r in code if r.sealed),
+        )
+
+    @staticmethod
+    def _local(
+        job: TrainingJob,
+        canonical: bytes,
+        digest: str,
+        policy: CompiledPolicy,
+        facts: RunFacts,
+        now: datetime,
+    ) -> tuple[Verdict, ...]:
+        pieces = [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in job.spec.signatures or ()]
+        namespace, name = job.metadata.namespace, job.metadata.name
+        signature = judge(
+            Artifact("job", f"{namespace}/{name}", digest),
+            policy.job,
+            policy.name,
+            len(pieces),
+            check_job(pieces, canonical, digest, namespace, name),
+            _SIGN_REMEDY,
+        )
+        return (
+            signature,
+            *job_rules(job, digest, policy, facts, now),
+            *_outside_registries(job, policy),
+        )
+
+    async def _remote(
+        self,
+        job: TrainingJob,
+        policies: Sequence[CompiledPolicy],
+        local: Mapping[str, tuple[Verdict, ...]],
+        deadline: float,
+    ) -> tuple[tuple[ImageResult, ...], tuple[CodeResult, ...]]:
+        # A policy in Audit may have refused a registry that another policy allows: the network is
+        # spoken to only for what every policy allows.
+        refused = {
+            v.subject for verdicts in local.values() for v in verdicts if v.reason in _NO_CONTACT
+        }
+        until = asyncio.get_running_loop().time() + deadline
+        images = [
+            self._artifacts.image(place, reference, policies, until)
+            for reference, place in image_references(job).items()
+            if reference not in refused
+        ]
+        code = [
+            self._artifacts.code(mount.name, mount.oci.reference, policies, until)
+            for mount in job.spec.code or ()
+            if mount.oci.reference not in refused
+        ]
+        image_results, code_results = await asyncio.gather(_all(images), _all(code))
+        return tuple(image_results), tuple(code_results)
+
+
+#: Reasons under which a reference must not be contacted.
+_NO_CONTACT = frozenset({"RegistryNotAllowed", "ImageNotByDigest", "CodeNotByDigest"})
+
+
+async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:
+    return list(await asyncio.gather(*work))
+
+
+def _outside_registries(job: TrainingJob, policy: CompiledPolicy) -> Iterator[Verdict]:
+    """References that the policy does not let us contact."""
+    references = [(r, "image", place) for r, place in image_references(job).items()]
+    references += [(c.oci.reference, "code", c.name) for c in job.spec.code or ()]
+    for reference, kind, place in references:
+        if not _allowed(reference, policy):
+            yield Verdict(
+                kind,
+                place,
+                reference,
+                Outcome.REFUTED,
+                "RegistryNotAllowed",
+                f"{reference} is outside the allowed repositories, and was not contacted",
+                ", ".join(policy.registries),
+                "push it to an allowed repository and sign again",
+                policy=policy.name,
+            )
+
+
+def _allowed(reference: str, policy: CompiledPolicy) -> bool:
+    try:
+        return allowed(Reference.parse(reference), policy.registries)
+    except (InvalidReference, InvalidPattern):
+        return False
+
+
+def _unique(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    return list(dict.fromkeys(verdicts))
+
+
+def _invalid(error: InvalidObjectError | CanonicalError) -> Verdict:
+    return Verdict(
+        "job",
+        "spec",
+        "",
+        Outcome.REFUTED,
+        "InvalidJob",
+        str(error),
+        remedy="correct the manifest and sign it again",
+    )
+
+
+def _no_policy(job: TrainingJob) -> Verdict:
+    return Verdict(
+        "job",
+        f"{job.metadata.namespace}/{job.metadata.name}",
+        "",
+        Outcome.REFUTED,
+        "NoPolicy",
+        f"no ProvenancePolicy names namespace {job.metadata.namespace}",
+        "at least one",
+        "ask the platform team for a policy that names this namespace",
+    )
