@@ -1,0 +1,131 @@
+{{/* Names are fixed, not derived from the release: the webhook configurations, the roles that
+name single objects, and the identities that seals trust exist once a cluster. */}}
+
+{{- define "trainseal.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "trainseal.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: trainseal
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "trainseal.selectorLabels" -}}
+app.kubernetes.io/name: trainseal
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "trainseal.image" -}}
+{{ required "image.reference is required: the TrainSeal image, by digest (registry.example/trainseal@sha256:…)" .Values.image.reference }}
+{{- end }}
+
+{{- define "trainseal.excludedNamespaces" -}}
+{{ append .Values.excludedNamespaces .Release.Namespace | uniq | toJson }}
+{{- end }}
+
+{{/* CEL: does the resource name `r` ask for a GPU? */}}
+{{- define "trainseal.cel.isGPU" -}}
+{{- $tests := list "r.startsWith('deviceclass.resource.kubernetes.io/')" -}}
+{{- range .Values.gpuResources -}}
+{{- if hasSuffix "*" . -}}
+{{- $tests = append $tests (printf "r.startsWith('%s')" (trimSuffix "*" .)) -}}
+{{- else -}}
+{{- $tests = append $tests (printf "r == '%s'" .) -}}
+{{- end -}}
+{{- end -}}
+{{ join " || " $tests }}
+{{- end }}
+
+{{/* CEL: does the requirements object named by the argument ask for a GPU, by limit or request? */}}
+{{- define "trainseal.cel.asks" -}}
+{{- $isGPU := include "trainseal.cel.isGPU" .root -}}
+(has({{ .of }}.limits) && {{ .of }}.limits.exists(r, {{ $isGPU }})) || (has({{ .of }}.requests) && {{ .of }}.requests.exists(r, {{ $isGPU }}))
+{{- end }}
+
+{{- define "trainseal.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "trainseal.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "trainseal.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What both processes share: identity, configuration, a writable /tmp, registry authorities. */}}
+{{- define "trainseal.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: HOME
+  value: /tmp
+{{- if .Values.registries.credentialsSecret }}
+- name: DOCKER_CONFIG
+  value: /etc/trainseal-registry-credentials
+{{- end }}
+{{- end }}
+
+{{- define "trainseal.volumeMounts" -}}
+- name: config
+  mountPath: /etc/trainseal
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+{{- if .Values.registries.caConfigMap }}
+- name: registry-ca
+  mountPath: /etc/trainseal-registry-ca
+  readOnly: true
+{{- end }}
+{{- if .Values.registries.credentialsSecret }}
+- name: registry-credentials
+  mountPath: /etc/trainseal-registry-credentials
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "trainseal.volumes" -}}
+- name: config
+  configMap:
+    name: trainseal-config
+- name: tmp
+  emptyDir: {sizeLimit: 256Mi}
+{{- with .Values.registries.caConfigMap }}
+- name: registry-ca
+  configMap:
+    name: {{ . }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
+{{- with .Values.registries.credentialsSecret }}
+- name: registry-credentials
+  secret:
+    secretName: {{ . }}
+    items: [{key: .dockerconfigjson, path: config.json}]
+{{- end }}
+{{- end }}
+
+{{/* Replicas on different nodes and zones where there are such; never unschedulable for it. */}}
+{{- define "trainseal.spread" -}}
+topologySpreadConstraints:
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "trainseal.selectorLabels" $.root | nindent 8 }}
+        app.kubernetes.io/component: {{ $.component }}
+{{- end }}
+{{- end }}
