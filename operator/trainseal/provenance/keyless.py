@@ -200,9 +200,9 @@ def _check_windows(root: TrustedRoot, evidence: SigstoreBundle, signed_at: datet
             f"the certificate authority was not valid at {signed_at:%Y-%m-%dT%H:%M:%SZ}"
         )
     entry = evidence.log_entry._inner
-    logged_at = (
-        datetime.fromtimestamp(entry.integrated_time, UTC) if entry.integrated_time else signed_at
-    )
+    logged_at = signed_at
+    if entry.integrated_time and entry.inclusion_promise:  # else nothing binds it to the entry
+        logged_at = datetime.fromtimestamp(entry.integrated_time, UTC)
     window = trustroots.log_window(root.model.tlogs, entry.log_id.key_id)
     if not trustroots.within(window, logged_at):
         raise VerificationError(
