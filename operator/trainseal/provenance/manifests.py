@@ -43,7 +43,8 @@ from trainseal.provenance.tree_paths import (
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 _PREDICATE_TYPE_BEFORE_1_0 = "https://model_signing/Digests/v0.1"
 
-MAX_STATEMENT_BYTES = 8 * 1024 * 1024
+#: What fits, in base64, into a bundle of ``bundles.MAX_MANIFEST_BUNDLE_BYTES``.
+MAX_STATEMENT_BYTES = 6 * 1024 * 1024 - 64 * 1024
 MAX_FILES = 65_536
 MAX_NAME_CHARACTERS = 255
 MAX_IGNORE_PATHS = 1024
@@ -134,7 +135,10 @@ class TreeManifest:
         return f"sha256:{hasher.hexdigest()}"
 
     def to_statement(self) -> bytes:
-        """The payload to sign, as UTF-8 JSON; the same manifest gives the same bytes."""
+        """The payload to sign, as UTF-8 JSON; the same manifest gives the same bytes.
+
+        Raises ManifestError where it would be longer than ``MAX_STATEMENT_BYTES``.
+        """
         serialization: dict[str, object] = {
             "method": "files",
             "hash_type": "sha256",
@@ -156,7 +160,13 @@ class TreeManifest:
                 ],
             },
         }
-        return json.dumps(statement, ensure_ascii=False, separators=(",", ":")).encode()
+        payload = json.dumps(statement, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(payload) > MAX_STATEMENT_BYTES:
+            raise ManifestError(
+                f"manifest of {len(payload)} bytes; expected at most {MAX_STATEMENT_BYTES};"
+                " pack small files into archives or split the tree"
+            )
+        return payload
 
 
 class DifferenceKind(StrEnum):

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainseal.provenance.bundles import MAX_MANIFEST_BUNDLE_BYTES
 from trainseal.provenance.manifests import (
     MAX_FILES,
     MAX_STATEMENT_BYTES,
@@ -375,3 +376,10 @@ def test_public_vectors_read_as_the_trees_they_lie_in(case: str) -> None:
     assert compare(manifest, {**observed, name: digest(b"changed")}) != []
     assert compare(manifest, {**observed, "added": digest(b"")}) != []
     assert compare(manifest, {k: v for k, v in observed.items() if k != name}) != []
+
+
+def test_the_largest_statement_fits_into_a_bundle() -> None:
+    assert MAX_STATEMENT_BYTES * 4 // 3 + 4096 < MAX_MANIFEST_BUNDLE_BYTES
+    large = TreeManifest.of("t", {f"{'d' * 120}/{i}": "00" * 32 for i in range(40_000)})
+    with pytest.raises(ManifestError, match="split the tree"):
+        large.to_statement()
