@@ -110,7 +110,7 @@ class Cluster(Target):
     @classmethod
     def _remove(cls, run: RunDir, state: State | None) -> None:
         name = run.root.name
-        traces = cleanup.node_traces(_system_name(name))
+        traces = cleanup.node_traces(system_name(name))
         if not run.root.exists() and not traces:
             return
         with step(f"removing what there is of {name}", expected=5):
@@ -118,7 +118,7 @@ class Cluster(Target):
             subnet = state.subnet if state else None
             if traces or subnet is not None:
                 plan = None if subnet is None else AddressPlan(subnet)
-                cleanup.remove_node(run, _system_name(name), plan)
+                cleanup.remove_node(run, system_name(name), plan)
             cleanup.remove_folder(run)
 
     @staticmethod
@@ -143,8 +143,8 @@ class Cluster(Target):
             if self.plan is None:
                 self._control_plane().start()
                 return
-            Network(_system_name(self.name), self.plan).create()
-            Cgroup(_system_name(self.name)).create()
+            Network(system_name(self.name), self.plan).create()
+            Cgroup(system_name(self.name)).create()
             node = self._node()
             node.start_containerd()
             self._control_plane().start()
@@ -235,7 +235,7 @@ class Cluster(Target):
 
     def node_command(self, *argv: str) -> list[str]:
         """The command as it runs on the node: in the cluster's network namespace."""
-        return [*Network(_system_name(self.name), self._plan()).enter_command(), *argv]
+        return [*Network(system_name(self.name), self._plan()).enter_command(), *argv]
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Cluster(Target):
     def _launcher(self) -> Launcher:
         if self.plan is None:
             return Launcher(self.run_dir)
-        system = _system_name(self.name)
+        system = system_name(self.name)
         prefix = [*Cgroup(system).enter_command(), *Network(system, self.plan).enter_command()]
         return Launcher(self.run_dir, prefix)
 
@@ -276,7 +276,7 @@ class Cluster(Target):
             self.tools,
             self._plan(),
             self._control_plane(),
-            Cgroup(_system_name(self.name)).path,
+            Cgroup(system_name(self.name)).path,
             self.state.gpus,
         )
 
@@ -285,12 +285,12 @@ def remove(name: str) -> bool:
     """Remove the cluster of that name, in whatever state; False if there was nothing."""
     run = RunDir.of(name)
     with run.lock():
-        if not run.root.exists() and not cleanup.node_traces(_system_name(name)):
+        if not run.root.exists() and not cleanup.node_traces(system_name(name)):
             return False
         Cluster._remove(run, State.load(run))
     return True
 
 
-def _system_name(name: str) -> str:
+def system_name(name: str) -> str:
     """The name of a cluster's network namespace and cgroup."""
     return f"trainseal.{name}"

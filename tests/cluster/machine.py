@@ -31,6 +31,7 @@ PACKAGES: dict[str, str] = {
     "buildah": "buildah",
     "skopeo": "skopeo",
     "mmdebstrap": "mmdebstrap",
+    "busybox-static": "/usr/share/doc/busybox-static",
 }
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

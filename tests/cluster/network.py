@@ -49,7 +49,8 @@ class Network:
         _ip(*inside, "link", "set", "eth0", "up")
         # Processes on the node reach Services only if a route leads somewhere before the
         # address is rewritten; everything else that is not here fails at once, not by timeout.
-        _ip(*inside, "link", "add", "services", "type", "dummy")
+        # (A bridge without ports, because not every kernel has dummy interfaces.)
+        _ip(*inside, "link", "add", "services", "type", "bridge")
         _ip(*inside, "link", "set", "services", "up")
         _ip(*inside, "route", "add", SERVICE_CIDR, "dev", "services", "src", plan.node)
         _ip(*inside, "route", "add", "unreachable", "default")

@@ -1,6 +1,7 @@
-"""The pause image, made without a registry: Debian's statically linked catatonit.
+"""Images of a single static binary, made without a registry or an image builder.
 
-`catatonit -P` does what the pause container is for: it sleeps, and reaps what is left to it.
+The pause image is Debian's catatonit: `catatonit -P` does what the pause container is for, it
+sleeps and reaps what is left to it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
@@ -16,29 +19,42 @@ from tests.cluster.errors import ClusterError
 PAUSE_IMAGE = "localhost/trainseal-pause:1"
 
 _CATATONIT = Path("/usr/bin/catatonit")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def pause_archive(path: Path, binary: Path = _CATATONIT) -> Path:
-    """Write the image as a docker-archive, which `ctr images import` reads."""
+    """Write the pause image as a docker-archive, which `ctr images import` reads."""
     if not binary.exists():
         raise ClusterError(
             f"{binary} is missing",
             expected="Debian's catatonit, of which the pause image is made",
             action="apt-get install catatonit",
         )
+    return binary_archive(path, PAUSE_IMAGE, binary, ["/bin/catatonit", "-P"])
+
+
+def binary_archive(
+    path: Path, image: str, binary: Path, entrypoint: Sequence[str], links: Sequence[str] = ()
+) -> Path:
+    """Write an image whose only file is /bin/NAME, with `links` to it beside it in /bin."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        _add(tar, "catatonit", binary.read_bytes(), 0o755)
+        _add(tar, f"bin/{binary.name}", binary.read_bytes(), 0o755)
+        for link in links:
+            info = tarfile.TarInfo(f"bin/{link}")
+            info.type, info.linkname = tarfile.SYMTYPE, binary.name
+            tar.addfile(info)
+    machine = platform.machine()
     config = {
-        "architecture": "amd64",
+        "architecture": _ARCHITECTURES.get(machine, machine),
         "os": "linux",
-        "config": {"Entrypoint": ["/catatonit", "-P"]},
+        "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/bin"]},
         "rootfs": {
             "type": "layers",
             "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"],
         },
     }
-    manifest = [{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": "config.json", "RepoTags": [image], "Layers": ["layer.tar"]}]
     with tarfile.open(path, "w") as tar:
         _add(tar, "layer.tar", layer.getvalue(), 0o644)
         _add(tar, "config.json", json.dumps(config).encode(), 0o644)
