@@ -55,7 +55,8 @@ def code_words(argv: Sequence[str]) -> Iterator[str]:
     if not argv:
         return
     program = posixpath.basename(argv[0])
-    yield argv[0]
+    if "/" in argv[0]:  # without one it is looked up on PATH, which is judged as a variable
+        yield argv[0]
     if _INTERPRETER.match(program):
         yield from _interpreted(argv, shell=program.endswith("sh"))
     elif program in _RUNNERS or program.startswith("ld-linux"):
@@ -97,6 +98,8 @@ def _interpreted(argv: Sequence[str], *, shell: bool) -> Iterator[str]:
             script = argv[index + 1] if index + 1 < len(argv) else ""
             yield from _script_words(script) if shell else _paths(script)
             return
+        if not shell and re.fullmatch(r"-[A-Za-z]*m", word):
+            return  # a module, found on the import path
         if word.startswith("-") and len(word) > 1:
             continue
         yield word
