@@ -332,4 +332,4 @@ def crd_files() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(generated.main(crd_files(), "*.yaml", "trainseal.api.crd", sys.argv[1:]))
+    sys.exit(generated.main(crd_files(), "*.yaml", "trainseal.api.crd", "crds", sys.argv[1:]))

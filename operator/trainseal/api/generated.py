@@ -32,14 +32,16 @@ def write(folder: Path, wanted: Mapping[str, str], pattern: str) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def main(wanted: Mapping[str, str], pattern: str, command: str, arguments: list[str]) -> int:
-    """``[--check] DIR``: 0 written or fresh, 1 stale, 64 usage."""
+def main(
+    wanted: Mapping[str, str], pattern: str, command: str, default: str, arguments: list[str]
+) -> int:
+    """``[--check] [DIR]``: 0 written or fresh, 1 stale, 64 usage."""
     check = "--check" in arguments
     rest = [a for a in arguments if a != "--check"]
-    if len(rest) != 1 or rest[0].startswith("-"):
-        sys.stderr.write(f"usage: python -m {command} [--check] DIR\n")
+    if len(rest) > 1 or (rest and rest[0].startswith("-")):
+        sys.stderr.write(f"usage: python -m {command} [--check] [DIR], by default {default}\n")
         return 64
-    folder = Path(rest[0])
+    folder = Path(rest[0] if rest else default)
     if not check:
         write(folder, wanted, pattern)
         return 0

@@ -111,7 +111,9 @@ def _table(kind: Kind, documented: Document, node: JsonObject, name: str) -> Ite
 def _rules(rules: Iterable[Rule]) -> Iterator[str]:
     fields: dict[str, list[str]] = {}
     for rule in rules:
-        fields.setdefault(rule.message, []).append(f"`{rule.field}`" if rule.field else "the object")
+        fields.setdefault(rule.message, []).append(
+            f"`{rule.field}`" if rule.field else "the object"
+        )
     if fields:
         yield ""
         yield "Refused by CEL:"
@@ -164,8 +166,7 @@ def _bounded(text: str, node: JsonObject) -> str:
 
 
 if __name__ == "__main__":
+    pages = {"kinds.md": reference_page()}
     sys.exit(
-        generated.main(
-            {"kinds.md": reference_page()}, "kinds.md", "trainseal.api.reference", sys.argv[1:]
-        )
+        generated.main(pages, "kinds.md", "trainseal.api.reference", "docs/reference", sys.argv[1:])
     )

@@ -129,7 +129,7 @@ class SealedRunSpec(Model):
     code: list[SealedCode] = Field(max_length=16)
     """The code."""
     config_digest: Digest | None = None
-    """SHA-256 of the canonical parameters. Absent: the job has none."""
+    """Digest over the digests of the gate's config files. Absent: there are none."""
     roles: list[SealedRole] = Field(min_length=1, max_length=8)
     """What the pods must look like."""
     sealed_at: datetime
@@ -153,7 +153,7 @@ class Binding(Model):
     """The operator's signature over cluster, namespace, seal digest and object UIDs."""
 
     seal_digest: Digest
-    """SHA-256 of the canonical spec."""
+    """SHA-256 over the seal's canonical namespace, name and spec."""
     objects: list[BoundObject] = Field(min_length=1, max_length=8)
     """The engine's objects."""
     key_id: ShortText = Field(alias="keyID")

@@ -1,0 +1,584 @@
+"""The CRDs on a real API server: what it stores, what it refuses and in which words."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import rfc8785
+
+from tests.cluster import CommandError
+from tests.integration.conftest import ApiServer, RefusedError
+from tests.sample_objects import (
+    SAMPLES,
+    access_record,
+    drift_report,
+    pod_template,
+    provenance_policy,
+    sealed_run,
+    status_of,
+    training_job,
+    trust_root,
+)
+from trainseal.api.crd import KINDS, UNSIGNED, all_crds
+
+Object = dict[str, Any]
+Change = Callable[[Object], None]
+
+
+def job_bytes(obj: Object) -> bytes:
+    """What a job's signature covers (RFC 8785 over the signed fields)."""
+    spec = {name: value for name, value in obj["spec"].items() if name not in UNSIGNED}
+    return rfc8785.dumps({"name": obj["metadata"]["name"], "spec": spec})
+
+
+def without_nulls(value: Any) -> Any:
+    """The value as ``kubectl apply`` leaves it: objects without their null members."""
+    if isinstance(value, dict):
+        return {name: without_nulls(v) for name, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def live(api_server: ApiServer) -> Iterator[Callable[[Object], Object]]:
+    """Creates objects and takes them away after the test; returns each as it is stored."""
+    made: list[Object] = []
+
+    def create(obj: Object) -> Object:
+        made.append(obj)
+        return api_server.create(obj)
+
+    yield create
+    for obj in made:
+        api_server.delete(obj)
+
+
+# --- the definitions themselves -------------------------------------------------------------
+
+
+def test_every_crd_is_established_and_structural(api_server: ApiServer) -> None:
+    for name in all_crds():
+        crd = json.loads(api_server.kubectl("get", "crd", name, "-o", "json"))
+        conditions = {c["type"]: c["status"] for c in crd["status"]["conditions"]}
+        assert conditions["Established"] == "True", name
+        assert conditions["NamesAccepted"] == "True", name
+        assert "NonStructuralSchema" not in conditions, name
+
+
+def test_the_api_server_stores_our_schemas_as_they_are_written(api_server: ApiServer) -> None:
+    for name, crd in all_crds().items():
+        stored = json.loads(api_server.kubectl("get", "crd", name, "-o", "json"))
+        assert stored["spec"]["versions"][0]["schema"] == crd["spec"]["versions"][0]["schema"]
+
+
+def test_all_kinds_are_listed_under_the_category(api_server: ApiServer) -> None:
+    listed = api_server.kubectl("api-resources", "--categories=trainseal", "-o", "name").split()
+    assert sorted(listed) == sorted(all_crds())
+
+
+def test_kubectl_explains_fields_with_our_words(api_server: ApiServer) -> None:
+    text = api_server.kubectl("explain", "trainingjob.spec.scheduling")
+    assert "not signed, and changeable while the job lives" in text
+    assert "queueName" in text
+
+
+# --- what is stored -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_valid_object_is_stored_as_it_was_sent(
+    sample: Callable[[], Object], live: Callable[[Object], Object]
+) -> None:
+    obj = sample()
+    assert live(obj)["spec"] == obj["spec"]
+
+
+def test_a_stored_job_has_the_bytes_that_were_signed(
+    live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = training_job()
+    live(obj)
+    assert job_bytes(api_server.get(obj)) == job_bytes(obj)
+
+
+def test_nulls_in_parameters_survive_creation(live: Callable[[Object], Object]) -> None:
+    obj = training_job()
+    obj["spec"]["config"]["parameters"] = {"dropout": None, "deep": {"er": None}}
+    assert live(obj)["spec"]["config"]["parameters"] == {"dropout": None, "deep": {"er": None}}
+
+
+def test_a_job_with_defaults_filled_in_nowhere_stays_as_small_as_it_was(
+    live: Callable[[Object], Object],
+) -> None:
+    obj = training_job()
+    obj["spec"] = {"engine": "Job", "roles": obj["spec"]["roles"][:1]}
+    assert live(obj)["spec"] == obj["spec"]
+
+
+def test_applying_the_same_yaml_again_changes_nothing(api_server: ApiServer) -> None:
+    obj = without_nulls(training_job("again"))
+    text = json.dumps(obj).replace('"batch_size": 64', '"batch_size": 64.0, "lr": 3e-4')
+    try:
+        assert "created" in api_server.kubectl("apply", "-f", "-", stdin=text)
+        assert "unchanged" in api_server.kubectl("apply", "-f", "-", stdin=text)
+    finally:
+        api_server.delete(obj)
+
+
+def test_kubectl_apply_drops_null_members_before_it_sends_them(api_server: ApiServer) -> None:
+    """Nothing of ours can help: what is to be signed must hold no null members of objects."""
+    obj = training_job("nulls")
+    obj["spec"]["config"]["parameters"]["dropout"] = None
+    try:
+        api_server.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
+        assert api_server.get(obj)["spec"] == without_nulls(obj["spec"])
+    finally:
+        api_server.delete(obj)
+
+
+def test_a_whole_number_written_with_a_point_is_stored_without_it(
+    live: Callable[[Object], Object],
+) -> None:
+    obj = training_job()
+    obj["spec"]["config"]["parameters"]["batch_size"] = 64.0
+    assert str(live(obj)["spec"]["config"]["parameters"]["batch_size"]) == "64"
+
+
+def test_an_update_that_writes_it_with_a_point_again_is_taken_for_a_change(
+    standing_job: Object, api_server: ApiServer
+) -> None:
+    """A known limit, on the safe side: clients in Go, kubectl among them, never send this."""
+    obj = copy.deepcopy(standing_job)
+    obj["spec"]["config"]["parameters"]["batch_size"] = 64.0
+    with api_server.refuses("spec.config: Forbidden"):
+        api_server.replace(obj, dry_run=True)
+
+
+def test_server_side_apply_stores_the_same_and_may_be_repeated(api_server: ApiServer) -> None:
+    obj = training_job("server-side")
+    try:
+        for _ in range(2):
+            api_server.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(obj))
+            assert job_bytes(api_server.get(obj)) == job_bytes(obj)
+    finally:
+        api_server.delete(obj)
+
+
+# --- unknown fields -------------------------------------------------------------------------
+
+
+def _closed_objects(node: Object, where: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Paths to the typed objects of a sample: those in which an unknown field must be refused."""
+    opaque = ("parameters", "template", "bundle", "trustedRoot", "replicas", "affinity")
+    yield where
+    for name, value in node.items():
+        if name in (*opaque, "nodeSelector", "tolerations", "topologySpreadConstraints"):
+            continue
+        if isinstance(value, dict):
+            yield from _closed_objects(value, (*where, name))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, dict):
+                    yield from _closed_objects(item, (*where, name, index))
+
+
+def _text(where: tuple[str | int, ...]) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
+
+
+PLACES = [
+    pytest.param(sample, where, id=f"{sample.__name__}:{_text(where)}")
+    for sample in SAMPLES
+    for where in _closed_objects(sample()["spec"], ("spec",))
+]
+
+
+@pytest.mark.parametrize(("sample", "where"), PLACES)
+def test_an_unknown_field_is_refused_and_not_pruned(
+    sample: Callable[[], Object], where: tuple[str | int, ...], api_server: ApiServer
+) -> None:
+    obj = sample()
+    target: Any = obj
+    for part in where:
+        target = target[part]
+    target["unheardOf"] = 1
+    with pytest.raises(RefusedError) as refused:
+        api_server.create(obj, dry_run=True)
+    assert "holds a field that does not exist" in refused.value.causes[_text(where)]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_part_at_the_wrong_depth_is_refused(
+    sample: Callable[[], Object], api_server: ApiServer
+) -> None:
+    obj = sample() | {"validity": {"require": ["notAfter"]}}
+    with api_server.refuses("holds a field that does not exist; the fields here are spec"):
+        api_server.create(obj, dry_run=True)
+
+
+def test_two_unknown_fields_do_not_pass_for_two_absent_ones(api_server: ApiServer) -> None:
+    obj = training_job()
+    obj["spec"]["validity"] = {"maxRun": 1, "notAftr": "2027-03-01T00:00:00Z"}
+    with api_server.refuses("spec.validity: Invalid value: holds a field that does not exist"):
+        api_server.create(obj, dry_run=True)
+
+
+def test_kubectl_shows_the_place_and_the_fields_that_exist(api_server: ApiServer) -> None:
+    obj = training_job("typo")
+    obj["spec"]["scheduling"]["queueNam"] = "research"
+    with pytest.raises(CommandError) as refused:
+        api_server.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+    assert "spec.scheduling" in refused.value.stderr
+    assert "the fields here are queueName, priorityClassName" in refused.value.stderr
+
+
+# --- bad values -----------------------------------------------------------------------------
+
+
+def _set(path: str, value: object) -> Change:
+    def change(obj: Object) -> None:
+        *parents, last = path.split(".")
+        target: Any = obj
+        for part in parents:
+            target = target[int(part)] if part.isdigit() else target[part]
+        if value is None:
+            del target[last]
+        else:
+            target[last] = value
+
+    return change
+
+
+JOB_FAULTS: list[tuple[str, object, str]] = [
+    ("spec.engine", "JobSet", "spec.engine: Unsupported value"),
+    ("spec.engine", None, "spec.engine: Required value"),
+    ("spec.roles", None, "spec.roles: Required value"),
+    ("spec.roles", [], "spec.roles: Invalid value"),
+    ("spec.roles", [{"name": f"r{i}", "replicas": 1, "template": {}} for i in range(9)], "roles"),
+    ("spec.roles.0.name", "Upper", "spec.roles[0].name: Invalid value"),
+    ("spec.roles.0.name", "n" * 64, "spec.roles[0].name: Too long"),
+    ("spec.roles.0.replicas", 0, "spec.roles[0].replicas: Invalid value"),
+    ("spec.roles.0.replicas", 16385, "spec.roles[0].replicas: Invalid value"),
+    ("spec.roles.0.replicas", {"min": 1}, "spec.roles[0].replicas.max: Required value"),
+    ("spec.roles.0.replicas", {"min": 1, "max": 2, "x": 1}, "spec.roles[0].replicas: Too many"),
+    ("spec.roles.0.template", "text", "spec.roles[0].template: Invalid value"),
+    ("spec.roles.0.template", dict.fromkeys("abcde", 1), "spec.roles[0].template: Too many"),
+    ("spec.code.0.mountPath", "relative", "spec.code[0].mountPath: Invalid value"),
+    ("spec.code.0.mountPath", "/a/../b", "spec.code[0].mountPath: Invalid value"),
+    ("spec.code.0.mountPath", "/a//b", "spec.code[0].mountPath: Invalid value"),
+    ("spec.code.0.mountPath", "/" + "a" * 512, "spec.code[0].mountPath: Too long"),
+    ("spec.code.0.oci", None, "spec.code[0].oci: Required value"),
+    ("spec.code.0.oci.reference", "r" * 513, "spec.code[0].oci.reference: Too long"),
+    ("spec.config.parameters", [1], "spec.config.parameters: Invalid value"),
+    ("spec.config.parameters", {f"p{i}": i for i in range(1025)}, "spec.config.parameters: Too"),
+    ("spec.checkpoints.path", "../up", "spec.checkpoints.path: Invalid value"),
+    ("spec.checkpoints.path", "/absolute", "spec.checkpoints.path: Invalid value"),
+    ("spec.checkpoints.volume", {}, "takes exactly one of persistentVolumeClaim, emptyDir"),
+    ("spec.checkpoints.volume.emptyDir", {}, "takes exactly one of persistentVolumeClaim"),
+    ("spec.scratch.0.medium", "Disk", "spec.scratch[0].medium: Unsupported value"),
+    ("spec.scratch.0.sizeLimit", "1 GiB", "spec.scratch[0].sizeLimit: Invalid value"),
+    ("spec.scheduling.queueName", "q" * 257, "spec.scheduling.queueName: Too long"),
+    ("spec.validity.notAfter", "tomorrow", "spec.validity.notAfter: Invalid value"),
+    ("spec.validity.maxRuns", 0, "spec.validity.maxRuns: Invalid value"),
+    ("spec.validity.maxRuns", 1.5, "spec.validity.maxRuns: Invalid value"),
+    ("spec.suspend", "yes", "spec.suspend: Invalid value"),
+    ("spec.signatures", [{"bundle": {}}] * 17, "spec.signatures: Too many"),
+    ("spec.signatures.0.bundle", "e30=", "spec.signatures[0].bundle: Invalid value"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), JOB_FAULTS)
+def test_a_faulty_job_is_refused_by_its_field(
+    path: str, value: object, words: str, api_server: ApiServer
+) -> None:
+    obj = training_job("faulty")
+    _set(path, value)(obj)
+    with api_server.refuses(words):
+        api_server.create(obj, dry_run=True)
+
+
+def test_generate_name_is_refused(api_server: ApiServer) -> None:
+    obj = training_job()
+    obj["metadata"] = {"generateName": "char-lm-", "namespace": "default"}
+    with api_server.refuses("a signature binds the job's name"):
+        api_server.create(obj, dry_run=True)
+
+
+OTHER_FAULTS: list[tuple[Callable[[], Object], str, object, str]] = [
+    (provenance_policy, "spec.mode", "Warn", "spec.mode: Unsupported value"),
+    (provenance_policy, "spec.requirements.code", None, "spec.requirements.code: Required"),
+    (provenance_policy, "spec.requirements.job.threshold", 0, "threshold: Invalid value"),
+    (provenance_policy, "spec.requirements.job.threshold", 3, "above the number of authorities"),
+    (provenance_policy, "spec.requirements.job.authorities", ["eve"], "that spec.authorities lac"),
+    (provenance_policy, "spec.authorities.1.name", "alice", "names an authority twice"),
+    (provenance_policy, "spec.authorities.0.key", None, "takes exactly one of key, keyless"),
+    (provenance_policy, "spec.authorities.1.keyless.subject", "x", "one of subject, subjectReg"),
+    (provenance_policy, "spec.registries.allow", [], "spec.registries.allow: Invalid value"),
+    (provenance_policy, "spec.validity.require", ["later"], "spec.validity.require[0]: Unsuppor"),
+    (provenance_policy, "spec.data.unverified", "Maybe", "spec.data.unverified: Unsupported"),
+    (trust_root, "spec.publicGood", {}, "takes exactly one of publicGood, trustedRoot"),
+    (trust_root, "spec.trustedRoot", None, "takes exactly one of publicGood, trustedRoot"),
+    (sealed_run, "spec.job.digest", "sha256:beef", "spec.job.digest: Invalid value"),
+    (sealed_run, "spec.artifacts.0.outcome", "ok", "spec.artifacts[0].outcome: Unsupported"),
+    (drift_report, "spec.pod.uid", None, "spec.pod.uid: Required value"),
+    (access_record, "spec.action", "Look", "spec.action: Unsupported value"),
+    (access_record, "spec.groups", ["g"] * 65, "spec.groups: Too many"),
+]
+
+
+@pytest.mark.parametrize(("sample", "path", "value", "words"), OTHER_FAULTS)
+def test_a_faulty_object_is_refused_by_its_field(
+    sample: Callable[[], Object], path: str, value: object, words: str, api_server: ApiServer
+) -> None:
+    obj = sample()
+    _set(path, value)(obj)
+    with api_server.refuses(words):
+        api_server.create(obj, dry_run=True)
+
+
+# --- immutability ---------------------------------------------------------------------------
+
+
+def _template(obj: Object) -> Any:
+    return obj["spec"]["roles"][1]["template"]["spec"]["containers"][0]
+
+
+def _rename_unknown(obj: Object) -> None:
+    container = _template(obj)
+    container["aFieldOfYesterday"] = container.pop("aFieldOfTomorrow")
+
+
+def _swap_roles(obj: Object) -> None:
+    obj["spec"]["roles"].reverse()
+
+
+def _rename_parameter(obj: Object) -> None:
+    parameters = obj["spec"]["config"]["parameters"]
+    parameters["batchsize"] = parameters.pop("batch_size")
+
+
+SIGNED_CHANGES: list[tuple[str, Change]] = [
+    ("code", _set("spec.code.0.oci.reference", "registry.example/other")),
+    ("code", _set("spec.code", None)),
+    ("config", _set("spec.config.parameters.learning_rate", 0.03)),
+    ("config", _set("spec.config.parameters.schedule.restarts", [1, 2.5, None, True, "y"])),
+    ("config", _rename_parameter),
+    ("config", _set("spec.config.mountPath", "/etc/other")),
+    ("config", _set("spec.config", None)),
+    ("data", _set("spec.data.0.path", "v2/text")),
+    ("checkpoints", _set("spec.checkpoints.volume.persistentVolumeClaim.claimName", "other")),
+    ("scratch", _set("spec.scratch", [])),
+    ("roles", _set("spec.roles.0.replicas", 2)),
+    ("roles", _set("spec.roles.1.replicas.max", 9)),
+    ("roles", _set("spec.roles.1.template.spec.containers.0.command", ["sh"])),
+    ("roles", _set("spec.roles.1.template.spec.restartPolicy", None)),
+    ("roles", _rename_unknown),
+    ("roles", _swap_roles),
+    ("validity", _set("spec.validity.maxRuns", 4)),
+    ("validity", _set("spec.validity.notAfter", "2027-03-01T00:00:01Z")),
+    ("validity", _set("spec.validity", None)),
+]
+
+
+@pytest.fixture(scope="module")
+def standing_job(api_server: ApiServer) -> Iterator[Object]:
+    """A stored job that tests try to change by dry run only."""
+    obj = training_job("standing")
+    yield api_server.create(obj)
+    api_server.delete(obj)
+
+
+@pytest.mark.parametrize(("field", "change"), SIGNED_CHANGES)
+def test_what_is_signed_cannot_be_changed(
+    field: str, change: Change, standing_job: Object, api_server: ApiServer
+) -> None:
+    obj = copy.deepcopy(standing_job)
+    change(obj)
+    with api_server.refuses(f"spec.{field}: Forbidden: cannot be changed: it is signed"):
+        api_server.replace(obj, dry_run=True)
+
+
+def test_a_signed_field_cannot_be_added_later(
+    live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = training_job("added")
+    del obj["spec"]["validity"]
+    live(obj)
+    with api_server.refuses("spec.validity: Forbidden: cannot be changed"):
+        api_server.patch(obj, {"spec": {"validity": {"maxRuns": 100}}}, dry_run=True)
+
+
+UNSIGNED_CHANGES: list[Object] = [
+    {"suspend": True},
+    {"suspend": None},
+    {"scheduling": {"queueName": "other", "tolerations": []}},
+    {"scheduling": None},
+    {"signatures": [{"bundle": {"a": 1}}, {"bundle": {"b": 2}}]},
+]
+
+
+@pytest.mark.parametrize("patch", UNSIGNED_CHANGES)
+def test_what_is_not_signed_can_be_changed(
+    patch: Object, standing_job: Object, api_server: ApiServer
+) -> None:
+    changed = api_server.patch(standing_job, {"spec": patch}, dry_run=True)
+    assert job_bytes(changed) == job_bytes(standing_job)
+    for name, value in patch.items():
+        if value is None:
+            assert name not in changed["spec"]
+        elif isinstance(value, dict):
+            assert changed["spec"][name].items() >= value.items()
+        else:
+            assert changed["spec"][name] == value
+
+
+def test_metadata_of_a_job_can_be_changed(standing_job: Object, api_server: ApiServer) -> None:
+    patch = {"metadata": {"labels": {"team": "nlp"}}}
+    changed = api_server.patch(standing_job, patch, dry_run=True)
+    assert changed["metadata"]["labels"] == {"team": "nlp"}
+
+
+@pytest.mark.parametrize(
+    ("sample", "change"),
+    [
+        (sealed_run, _set("spec.requester.username", "mallory")),
+        (sealed_run, _set("spec.configDigest", None)),
+        (sealed_run, _set("spec.roles.0.template.spec.containers.0.aFieldOfTomorrow.deep", [])),
+        (drift_report, _set("spec.node", "n2")),
+        (access_record, _set("spec.username", "carol")),
+        (access_record, _set("spec.groups", None)),
+    ],
+)
+def test_a_record_is_written_once(
+    sample: Callable[[], Object],
+    change: Change,
+    live: Callable[[Object], Object],
+    api_server: ApiServer,
+) -> None:
+    obj = live(sample())
+    change(obj)
+    with api_server.refuses("spec: Forbidden: cannot be changed: it is a record, written once"):
+        api_server.replace(obj)
+
+
+def test_a_policy_can_be_changed(live: Callable[[Object], Object], api_server: ApiServer) -> None:
+    obj = live(provenance_policy())
+    changed = api_server.patch(obj, {"spec": {"mode": "Audit"}})
+    assert changed["spec"]["mode"] == "Audit"
+
+
+# --- status and columns ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s is not access_record])
+def test_a_status_is_written_apart_from_the_spec(
+    sample: Callable[[], Object], live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = live(sample() | {"status": {}})
+    assert "status" not in obj
+    status = status_of(obj["kind"])
+    changed = api_server.patch(obj, {"status": status}, subresource="status")
+    assert changed["status"] == status
+    assert changed["spec"] == obj["spec"]
+
+
+def test_a_condition_type_stands_once(
+    live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = live(provenance_policy())
+    condition = status_of("ProvenancePolicy")["conditions"][0]
+    with api_server.refuses("status.conditions[1]: Duplicate value"):
+        api_server.patch(obj, {"status": {"conditions": [condition] * 2}}, subresource="status")
+
+
+COLUMNS = [
+    (
+        training_job,
+        "char-lm Running verified Alice, Bob carol 2/2",
+        "char-lm-1 2 of 2 pods are ready",
+    ),
+    (
+        provenance_policy,
+        'research Enforce ["team-*","default"] ["alice","ci"] 2 True',
+        '["registry.example/**"] read and valid',
+    ),
+    (trust_root, "private True InForce", "read and valid"),
+    (sealed_run, "char-lm-1 char-lm 1 Bound carol", "key-1 bound to 1 object"),
+    (
+        drift_report,
+        "char-lm-worker-0 char-lm-worker-0 n1 char-lm-1 Critical",
+        "file.written",
+    ),
+    (
+        access_record,
+        "char-lm-1-0001 mallory Exec char-lm-worker-0 false",
+        'trainer ["sh","-c","true"] char-lm-1',
+    ),
+]
+
+
+@pytest.mark.parametrize(("sample", "shown", "wide"), COLUMNS)
+def test_kubectl_get_tells_the_story(
+    sample: Callable[[], Object],
+    shown: str,
+    wide: str,
+    live: Callable[[Object], Object],
+    api_server: ApiServer,
+) -> None:
+    obj = live(sample())
+    kind = next(kind for kind in KINDS if kind.name == obj["kind"])
+    if kind.status is not None:
+        status = status_of(kind.name)
+        api_server.patch(obj, {"status": status}, subresource="status")
+    narrow = api_server.kubectl("get", kind.short_name, obj["metadata"]["name"], "--no-headers")
+    assert " ".join(narrow.split()).startswith(shown)
+    wider = api_server.kubectl(
+        "get", kind.short_name, obj["metadata"]["name"], "--no-headers", "-o", "wide"
+    )
+    assert wide in " ".join(wider.split())
+
+
+def test_a_new_job_shows_without_a_status(
+    live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    live(training_job())
+    header, row = api_server.kubectl("get", "tj", "char-lm").splitlines()
+    assert header.split() == ["NAME", "PHASE", "VERIFIED", "SIGNERS", "REQUESTER", "READY", "AGE"]
+    assert row.split()[0] == "char-lm"
+
+
+# --- size -----------------------------------------------------------------------------------
+
+
+def test_a_policy_at_every_bound_stays_within_cels_budget(
+    live: Callable[[Object], Object],
+) -> None:
+    obj = provenance_policy("largest")
+    spec = obj["spec"]
+    key = spec["authorities"][0]["key"]
+    spec["authorities"] = [{"name": f"a{i:062}", "key": key} for i in range(64)]
+    names = [authority["name"] for authority in spec["authorities"]]
+    spec["requirements"] = {
+        artifact: {"authorities": names, "threshold": 16} for artifact in ("job", "image", "code")
+    }
+    addition = spec["pods"]["additions"][0]
+    addition["env"] = [{"name": f"E{i}", "valuePrefix": "v"} for i in range(64)]
+    spec["pods"]["additions"] = [addition] * 32
+    assert live(obj)["spec"] == spec
+
+
+def test_a_job_with_a_large_template_can_be_suspended(
+    live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = training_job("large")
+    env = [{"name": f"E{i}", "value": "x" * 1000} for i in range(100)]
+    template = pod_template()
+    template["spec"]["containers"][0]["env"] = env
+    obj["spec"]["roles"] = [
+        {"name": f"r{i}", "replicas": 1, "template": template} for i in range(8)
+    ]
+    live(obj)
+    assert api_server.patch(obj, {"spec": {"suspend": True}})["spec"]["suspend"] is True

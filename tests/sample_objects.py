@@ -1,0 +1,303 @@
+"""A valid object of each kind, made anew on each call, so that a test can break one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+API_VERSION = "trainseal.dev/v1alpha1"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+TIME = "2026-11-23T12:00:00Z"
+
+Object = dict[str, Any]
+
+
+def _object(kind: str, name: str, spec: Object, namespace: str | None = "default") -> Object:
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def training_job(name: str = "char-lm") -> Object:
+    """Every field of the kind is there, and every sort of value a pod template may hold."""
+    spec = {
+        "engine": "Job",
+        "code": [
+            {
+                "name": "trainer",
+                "mountPath": "/workspace",
+                "oci": {"reference": f"registry.example/research/code@{DIGEST}"},
+            }
+        ],
+        "config": {
+            "mountPath": "/etc/training",
+            "parameters": {
+                "learning_rate": 0.0003,
+                "batch_size": 64,
+                "warmup": 0,
+                "tiny": 1e-300,
+                "schedule": {"kind": "cosine", "restarts": [1, 2.5, None, True, "x"], "": {}},
+                "größe": "☃ 𝄞",
+            },
+        },
+        "data": [
+            {
+                "name": "corpus",
+                "mountPath": "/data/corpus",
+                "volume": {"persistentVolumeClaim": {"claimName": "corpus"}},
+                "path": "v1/text",
+            }
+        ],
+        "checkpoints": {
+            "mountPath": "/checkpoints",
+            "volume": {"persistentVolumeClaim": {"claimName": "ckpt"}},
+            "path": "runs/char-lm",
+        },
+        "scratch": [{"mountPath": "/tmp", "medium": "Memory", "sizeLimit": "512Mi"}],
+        "roles": [
+            {"name": "launcher", "replicas": 1, "template": pod_template()},
+            {"name": "worker", "replicas": {"min": 2, "max": 8}, "template": pod_template()},
+        ],
+        "scheduling": {
+            "queueName": "research",
+            "priorityClassName": "low",
+            "nodeSelector": {"pool": "gpu"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 5}],
+            "affinity": {
+                "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}
+            },
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack"}],
+        },
+        "validity": {"notAfter": "2027-03-01T00:00:00Z", "maxRuns": 3, "cluster": "a-uid"},
+        "suspend": False,
+        "signatures": [{"bundle": {"mediaType": "bundle", "dsseEnvelope": {"payload": "e30="}}}],
+    }
+    return _object("TrainingJob", name, spec)
+
+
+def pod_template() -> Object:
+    """A PodTemplateSpec with fields that no schema of ours names."""
+    return {
+        "metadata": {"labels": {"app": "trainer"}, "annotations": {"a/b": "c"}},
+        "spec": {
+            "containers": [
+                {
+                    "name": "trainer",
+                    "image": f"registry.example/research/pytorch@{DIGEST}",
+                    "command": ["python", "/workspace/train.py"],
+                    "env": [{"name": "A", "value": ""}],
+                    "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "1.50Gi"}},
+                    "aFieldOfTomorrow": {"deep": [{"er": None}]},
+                }
+            ],
+            "restartPolicy": "Never",
+        },
+    }
+
+
+def provenance_policy(name: str = "research") -> Object:
+    """Two authorities, a threshold of two for jobs, and every optional part."""
+    pem = "-----BEGIN PUBLIC KEY-----\n" + "A" * 64 + "\n-----END PUBLIC KEY-----\n"
+    spec = {
+        "mode": "Enforce",
+        "namespaces": {"include": ["team-*", "default"], "exclude": ["team-x"]},
+        "authorities": [
+            {"name": "alice", "person": "Alice", "key": {"publicKey": pem}},
+            {
+                "name": "ci",
+                "keyless": {
+                    "issuer": "https://issuer.example",
+                    "subjectRegExp": "https://ci[.]example/.*",
+                    "trustRoot": "private",
+                },
+            },
+        ],
+        "requirements": {
+            "job": {"authorities": ["alice", "ci"], "threshold": 2},
+            "image": {"authorities": ["ci"]},
+            "code": {"authorities": ["alice", "ci"]},
+        },
+        "registries": {"allow": ["registry.example/**"]},
+        "validity": {"require": ["notAfter", "maxRuns"]},
+        "pods": {
+            "allowedSecrets": ["wandb"],
+            "additions": [
+                {
+                    "name": "istio",
+                    "reason": "the mesh",
+                    "env": [{"name": "MESH", "valuePrefix": "v1-"}],
+                    "labels": ["istio.io/rev"],
+                    "annotations": ["istio.io/status"],
+                }
+            ],
+        },
+        "data": {"unverified": "Allow"},
+    }
+    return _object("ProvenancePolicy", name, spec, None)
+
+
+def trust_root(name: str = "private") -> Object:
+    """An inline root."""
+    return _object(
+        "TrustRoot", name, {"trustedRoot": {"mediaType": "root", "tlogs": [{"x": None}]}}, None
+    )
+
+
+def sealed_run(name: str = "char-lm-1") -> Object:
+    """One run of one role."""
+    spec = {
+        "job": {"name": "char-lm", "uid": "u-1", "digest": DIGEST},
+        "cluster": "a-uid",
+        "run": 1,
+        "engine": "Job",
+        "requester": {"username": "carol", "uid": "u-2", "time": TIME},
+        "policies": [{"name": "research", "digest": DIGEST, "mode": "Enforce"}],
+        "artifacts": [
+            {
+                "artifact": "job",
+                "name": "char-lm",
+                "subject": DIGEST,
+                "outcome": "verified",
+                "reason": "Signed",
+                "message": "signed by Alice",
+                "signers": [
+                    {
+                        "authority": "alice",
+                        "person": "Alice",
+                        "identity": "key 1",
+                        "issuer": "none",
+                        "signedAt": TIME,
+                    }
+                ],
+            }
+        ],
+        "images": [
+            {
+                "reference": f"registry.example/pytorch@{DIGEST}",
+                "digest": DIGEST,
+                "platforms": [{"platform": "linux/amd64", "manifest": DIGEST, "config": DIGEST}],
+            }
+        ],
+        "code": [
+            {
+                "name": "trainer",
+                "reference": f"registry.example/code@{DIGEST}",
+                "treeDigest": DIGEST,
+                "bundle": DIGEST,
+            }
+        ],
+        "configDigest": DIGEST,
+        "roles": [
+            {
+                "name": "worker",
+                "replicas": 2,
+                "objectName": "char-lm-worker",
+                "template": pod_template(),
+            }
+        ],
+        "sealedAt": TIME,
+    }
+    return _object("SealedRun", name, spec)
+
+
+def drift_report(name: str = "char-lm-worker-0") -> Object:
+    """On one pod."""
+    spec = {"pod": {"name": "char-lm-worker-0", "uid": "u"}, "node": "n1", "sealedRun": "char-lm-1"}
+    return _object("DriftReport", name, spec)
+
+
+def access_record(name: str = "char-lm-1-0001") -> Object:
+    """One exec."""
+    spec = {
+        "pod": {"name": "char-lm-worker-0", "uid": "u"},
+        "sealedRun": "char-lm-1",
+        "action": "Exec",
+        "username": "mallory",
+        "userUID": "u-3",
+        "groups": ["system:authenticated"],
+        "command": ["sh", "-c", "true"],
+        "container": "trainer",
+        "allowed": False,
+        "time": TIME,
+    }
+    return _object("AccessRecord", name, spec)
+
+
+SAMPLES = (
+    training_job,
+    provenance_policy,
+    trust_root,
+    sealed_run,
+    drift_report,
+    access_record,
+)
+
+
+def status_of(kind: str) -> Object:
+    """A status that says something in each printer column."""
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "InForce",
+        "message": "read and valid",
+        "lastTransitionTime": TIME,
+        "observedGeneration": 1,
+    }
+    return {
+        "TrainingJob": {
+            "observedGeneration": 1,
+            "phase": "Running",
+            "verified": "verified",
+            "message": "2 of 2 pods are ready",
+            "jobDigest": DIGEST,
+            "sealedRun": "char-lm-1",
+            "run": 1,
+            "requester": "carol",
+            "signers": "Alice, Bob",
+            "ready": "2/2",
+            "artifacts": sealed_run()["spec"]["artifacts"],
+            "roles": [
+                {
+                    "name": "worker",
+                    "replicas": 2,
+                    "active": 2,
+                    "ready": 2,
+                    "succeeded": 0,
+                    "failed": 0,
+                }
+            ],
+            "startTime": TIME,
+            "conditions": [condition],
+        },
+        "ProvenancePolicy": {"observedGeneration": 1, "conditions": [condition]},
+        "TrustRoot": {"observedGeneration": 1, "conditions": [condition]},
+        "SealedRun": {
+            "binding": {
+                "sealDigest": DIGEST,
+                "objects": [
+                    {"role": "worker", "kind": "Job", "name": "char-lm-worker", "uid": "u"}
+                ],
+                "keyID": "key-1",
+                "signature": "c2ln",
+                "boundAt": TIME,
+            },
+            "phase": "Bound",
+            "message": "bound to 1 object",
+            "conditions": [condition],
+        },
+        "DriftReport": {
+            "findings": [
+                {
+                    "id": "file.written",
+                    "severity": "Critical",
+                    "time": TIME,
+                    "container": "trainer",
+                    "path": "/workspace/train.py",
+                    "message": "written while sealed",
+                    "process": "vi < sh",
+                    "user": "mallory",
+                    "evidence": {"inode": "12"},
+                }
+            ],
+            "dropped": 0,
+            "conditions": [condition],
+        },
+    }[kind]
