@@ -18,9 +18,12 @@ from tests.cluster.cgroups import Cgroup
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import Network, namespace_exists, processes_in, remove_namespace
 from tests.cluster.places import RunDir
-from tests.cluster.processes import Process, daemon_environment, kill_all
+from tests.cluster.processes import Process, daemon_environment, kill_all, kubelets
 
-_CONTAINER_LOGS = Path("/var/log/containers")  # the kubelet writes links there, always
+# Where kubelet, containerd and the CNI library write, whatever their configuration says.
+_CONTAINER_LOGS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 def remove_processes(run: RunDir) -> None:
@@ -47,6 +50,8 @@ def remove_node(run: RunDir, system_name: str, plan: AddressPlan | None) -> None
     for socket in sockets:
         socket.unlink(missing_ok=True)
     _remove_log_links(run)
+    _remove_cni_results(run)
+    _remove_device_plugin_socket()
 
 
 def node_traces(system_name: str) -> bool:
@@ -107,6 +112,24 @@ def _remove_log_links(run: RunDir) -> None:
     for link in _CONTAINER_LOGS.iterdir():
         if link.is_symlink() and link.readlink().is_relative_to(run.root):
             link.unlink(missing_ok=True)
+
+
+def _remove_cni_results(run: RunDir) -> None:
+    """The CNI library keeps a file a pod interface, for all clusters in one folder."""
+    ours = str(run.root).encode() + b"/"
+    for file in _CNI_RESULTS.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if ours in file.read_bytes():
+                file.unlink()
+
+
+def _remove_device_plugin_socket() -> None:
+    if kubelets():
+        return  # of another cluster, ours or not
+    (_DEVICE_PLUGINS / "kubelet.sock").unlink(missing_ok=True)
+    for folder in (_DEVICE_PLUGINS, _DEVICE_PLUGINS.parent):
+        with contextlib.suppress(OSError):  # somebody else has something there
+            folder.rmdir()
 
 
 def _unescape(path: str) -> str:

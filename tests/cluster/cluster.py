@@ -21,7 +21,7 @@ from tests.cluster.processes import Process
 from tests.cluster.progress import step
 from tests.cluster.registries import WITH_REFERRERS, WITHOUT_REFERRERS, Registries
 from tests.cluster.target import Target
-from tests.cluster.toolchain import Tools, tools
+from tests.cluster.toolchain import Tools, located, tools
 
 DEFAULT_NAME = "trainseal"
 
@@ -40,6 +40,7 @@ class State:
     etcd_port: int
     etcd_peer_port: int
     gpus: int
+    pins: str
 
     @classmethod
     def load(cls, run: RunDir) -> State | None:
@@ -101,7 +102,7 @@ class Cluster(Target):
         state = State.load(run)
         if state is None:
             return None
-        return cls(run, state, tools(pins.API_ONLY if state.api_only else pins.CLUSTER))
+        return cls(run, state, located(pins.API_ONLY if state.api_only else pins.CLUSTER))
 
     def down(self) -> None:
         """End it and remove everything it made."""
@@ -126,14 +127,14 @@ class Cluster(Target):
         """Choose addresses and write them down before anybody else chooses."""
         if api_only:
             api, etcd, peer = free_ports(3)
-            state = State(name, True, None, api, etcd, peer, 0)
+            state = State(name, True, None, api, etcd, peer, 0, _pins(api_only=True))
             state.save(run)
             return state
         with locked(state_root() / ".addresses.lock"):
             others = (State.load(RunDir(f.parent)) for f in state_root().glob("*/state.json"))
             taken = {s.subnet for s in others if s and s.subnet is not None}
             plan = choose_plan(name, taken | subnets_in_use())
-            state = State(name, False, plan.subnet, 6443, 2379, 2380, gpus)
+            state = State(name, False, plan.subnet, 6443, 2379, 2380, gpus, _pins(api_only=False))
             state.save(run)
         return state
 
@@ -162,6 +163,8 @@ class Cluster(Target):
                 expected="another name for another kind of cluster",
                 action=f"choose another --name, or run `down --name {self.name}` first",
             )
+        if self.state.pins != _pins(api_only=api_only):
+            return False  # it runs what other pins built
         if not self.state.api_only:
             for name in (WITH_REFERRERS, WITHOUT_REFERRERS):
                 self._registries().start(name)  # a test may have stopped one
@@ -289,6 +292,10 @@ def remove(name: str) -> bool:
             return False
         Cluster._remove(run, State.load(run))
     return True
+
+
+def _pins(*, api_only: bool) -> str:
+    return pins.fingerprint(pins.API_ONLY if api_only else pins.CLUSTER)
 
 
 def system_name(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.cluster.cgroups import hierarchies
 from tests.cluster.errors import ClusterError
 from tests.cluster.node import CNI_PLUGINS
-from tests.cluster.processes import daemon_environment
+from tests.cluster.processes import daemon_environment, kubelets
 from tests.cluster.progress import say
 
 # Debian package -> a file or command that shows that it is there.
@@ -54,7 +54,17 @@ def require_node() -> None:
             "TRAINSEAL_KUBECONFIG to test against a cluster of your own",
         )
     _require_kernel()
+    _require_no_kubelet()
     install_packages()
+
+
+def _require_no_kubelet() -> None:
+    if found := kubelets(of_others=True):
+        raise ClusterError(
+            f"a kubelet of somebody else's runs on this machine (pid {found[0]})",
+            expected="none: ours would take its device plugins away",
+            action="stop it, or set TRAINSEAL_KUBECONFIG to use the cluster it belongs to",
+        )
 
 
 def missing_packages() -> list[str]:

@@ -93,3 +93,8 @@ API_ONLY = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 
 CLUSTER = tuple(PROGRAMS)
 """What the whole cluster runs, and the tools that tests drive it with."""
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """One digest for a set of programs: it changes when the pins of any of them do."""
+    return digest((name, PROGRAMS[name].key().encode()) for name in sorted(names))

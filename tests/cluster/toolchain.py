@@ -63,13 +63,18 @@ def cached(program: Program) -> Path:
     return cache_dir() / "tools" / program.key() / program.name
 
 
+def located(names: Iterable[str]) -> Tools:
+    """The named programs as they were built before; nothing is built now."""
+    return Tools({name: cached(PROGRAMS[name]) for name in names})
+
+
 def tools(names: Iterable[str] = CLUSTER) -> Tools:
     """The named programs, built now if the cache lacks them."""
     wanted = {name: PROGRAMS[name] for name in names}
     missing = [p for p in wanted.values() if not cached(p).exists()]
     if missing:
         _build_all(missing)
-    return Tools({name: cached(program) for name, program in wanted.items()})
+    return located(wanted)
 
 
 def _build_all(missing: list[Program]) -> None:

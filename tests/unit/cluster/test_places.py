@@ -30,7 +30,7 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_saved_state_is_loaded_as_it_was(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "a")
-    state = State("a", False, 7, 6443, 2379, 2380, 8)
+    state = State("a", False, 7, 6443, 2379, 2380, 8, "pins")
     state.save(run)
     assert State.load(run) == state
 
