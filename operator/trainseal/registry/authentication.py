@@ -172,8 +172,12 @@ class Authenticator:
                 authorization = _basic(credentials)
         answer = await self._request(url, authorization=authorization, form=form, subject=subject)
         if answer.status != 200:
-            raise denied(scope, f"the token service {url.authority} answered {answer.status}")
-        return "Bearer " + _token(answer.body, f"{subject} (token service {url.authority})")
+            raise denied(
+                scope, f"the token service {url.host_port_subcomponent} answered {answer.status}"
+            )
+        return "Bearer " + _token(
+            answer.body, f"{subject} (token service {url.host_port_subcomponent})"
+        )
 
 
 def denied(scope: Scope, found: str) -> AccessDenied:

@@ -74,7 +74,7 @@ class DockerConfig:
             raise InvalidCredentials("the docker config is not JSON") from None
         if not isinstance(document, dict):
             raise InvalidCredentials("the docker config is not a JSON object")
-        auths, helpers = document.get("auths") or {}, document.get("credHelpers") or {}
+        auths, helpers = document.get("auths", {}), document.get("credHelpers", {})
         if not isinstance(auths, dict) or not isinstance(helpers, dict):
             raise InvalidCredentials("'auths' and 'credHelpers' must be objects")
         entries = ((_key(key), _entry(value)) for key, value in auths.items())

@@ -45,9 +45,12 @@ def forbidden_address(text: str) -> bool:
 
 def check_destination(url: URL, subject: str) -> None:
     """Rules 1 and 3. Raises RegistryMisbehaved, naming ``subject``."""
-    host = url.host
+    try:
+        host, _ = url.host, url.port  # yarl reads a port no sooner than it is asked for
+    except ValueError:
+        raise _refused(subject, "it sent us to no valid URL") from None
     if url.scheme not in ("http", "https") or not host or url.user or url.password:
-        raise _refused(subject, f"it sent us to {quoted(str(url.with_user(None)))!r}")
+        raise _refused(subject, f"it sent us to {quoted(f'{url.scheme}://{host}')}")
     if forbidden_address(host):
         raise _refused(subject, f"it sent us to the address {host}")
 
@@ -60,11 +63,11 @@ def next_location(current: URL, location: str | None, subject: str) -> URL:
     if not location:
         raise _refused(subject, "it redirected us without a Location")
     if not all("\x21" <= char <= "\x7e" for char in location):
-        raise _refused(subject, f"it sent us to {quoted(location)!r}")
+        raise _refused(subject, "it sent us to no valid URL")
     try:
         url = current.join(URL(location, encoded=True)).with_fragment(None)
     except ValueError:
-        raise _refused(subject, f"it sent us to {quoted(location)!r}") from None
+        raise _refused(subject, "it sent us to no valid URL") from None
     check_destination(url, subject)
     if current.scheme == "https" and url.scheme != "https":
         raise _refused(subject, f"it sent us from https to plain http ({url.host})")
@@ -82,10 +85,11 @@ def realm_url(home: URL, realm: str, plain_http: Collection[str], subject: str) 
     except ValueError:
         raise _refused(subject, f"its token realm is {quoted(realm)!r}") from None
     same_host = home.scheme == "http" and url.authority == home.authority
-    if url.scheme != "https" and not same_host and url.authority not in plain_http:
+    named = url.host_port_subcomponent in plain_http or url.authority in plain_http
+    if url.scheme != "https" and not same_host and not named:
         raise AccessDenied(
             subject,
-            f"it wants credentials sent to {url.authority} over plain http",
+            f"it wants credentials sent to {url.host_port_subcomponent} over plain http",
             expected="a token realm on https",
             remedy="correct the registry's token realm, or name that host as a plain-HTTP one",
         )

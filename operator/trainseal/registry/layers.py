@@ -1,10 +1,11 @@
 """A work tree as the layers of an artifact, so that a small change moves few bytes.
 
 Files are sorted into layers by the leading bits of the SHA-256 of their path, and a layer is split
-by the next bit where it would hold more than 4 MiB (until 64 layers deep enough are there). So a
-layer depends on nothing but the files whose paths share its prefix:
+by the next bit where it would hold more than 4 MiB, up to 64 layers. So a layer depends on nothing
+but the files whose paths share its prefix:
 
-* a changed file changes one layer; an added or removed one changes one, and may split or join it;
+* a changed file changes one layer; where the tree grows or shrinks a layer may be split, or joined
+  with the few beside it, and all others stay;
 * a small tree is one layer.
 
 Each layer is an uncompressed tar (POSIX pax) with its files alone: sorted by path, owner 0, time
@@ -54,7 +55,7 @@ class Layer:
 
 def partition(files: Sequence[TreeFile]) -> list[tuple[TreeFile, ...]]:
     """The files of each layer, in a stable order; every file in exactly one."""
-    keyed = sorted((hashlib.sha256(os.fsencode(file.path)).digest(), file) for file in files)
+    keyed = [(hashlib.sha256(os.fsencode(file.path)).digest(), file) for file in files]
     return [
         tuple(sorted((file for _, file in group), key=lambda file: os.fsencode(file.path)))
         for group in _split(keyed, 0)

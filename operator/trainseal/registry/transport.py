@@ -265,7 +265,7 @@ class Transport:
             Call(
                 "GET" if form is None else "POST",
                 url,
-                f"{subject} (token service {url.authority})",
+                f"{subject} (token service {url.host_port_subcomponent})",
                 scope=None,
                 headers=headers,
                 body=body,
