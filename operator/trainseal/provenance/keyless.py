@@ -137,6 +137,9 @@ def _check_with_sigstore(
     policy = _IdentityPolicy(authority)
     try:
         evidence = SigstoreBundle.from_json(bundle.document)
+    except _UNREADABLE as error:
+        return refuted("InvalidEvidence", f"the bundle lacks what it needs: {_brief(error)}")
+    try:
         stamps = evidence.verification_material.timestamp_verification_data
         if stamps is not None and not root.model.timestamp_authorities:
             return undetermined(
