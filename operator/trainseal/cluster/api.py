@@ -64,7 +64,7 @@ class Kube:
     """Requests to one API server; safe for concurrent use by tasks of one loop."""
 
     def __init__(self, client: ApiClient) -> None:
-        self._client = client
+        self.client = client
 
     async def request(
         self,
@@ -173,7 +173,7 @@ class Kube:
         seconds: float,
     ) -> aiohttp.ClientResponse:
         try:
-            verb, url, headers, data, _ = await self._client.param_serialize(
+            verb, url, headers, data, _ = await self.client.param_serialize(
                 method,
                 path,
                 query_params=list((query or {}).items()),
@@ -181,7 +181,7 @@ class Kube:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            wrapped = await self._client.call_api(
+            wrapped = await self.client.call_api(
                 verb, url, headers, data, _request_timeout=aiohttp.ClientTimeout(total=seconds)
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

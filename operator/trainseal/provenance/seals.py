@@ -11,16 +11,21 @@ and the bound objects' role, kind, name and UID, in DSSE's pre-authentication en
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from pydantic import JsonValue
 
+from trainseal.provenance import strictjson
 from trainseal.provenance.canonical import canonical_bytes, digest
 from trainseal.provenance.keyrings import Keyring, UntrustedError, rfc3339, sign_as, verify_as
 from trainseal.provenance.keys import PrivateKey, key_id
 
+SEAL_TYPE = "application/vnd.trainseal.seal.v1+json"
+SEAL_ANNOTATION = "trainseal.dev/seal-signature"
+MAX_MARK_BYTES = 2048
 BINDING_TYPE = "application/vnd.trainseal.seal-binding.v1+json"
 MAX_OBJECTS = 64
 
@@ -40,6 +45,42 @@ class BoundUid:
 def seal_digest(namespace: str, name: str, spec: Json) -> str:
     """``sha256:…`` over the seal's namespace, name and spec as the API server stores them."""
     return digest({"namespace": namespace, "name": name, "spec": dict(spec)})
+
+
+def sign_seal(key: PrivateKey, *, namespace: str, name: str, spec: Json, now: datetime) -> str:
+    """The operator's mark on a seal that is not bound yet, as annotation text.
+
+    Between making a seal and binding it lies a window (and perhaps a restart); without the mark,
+    a seal that somebody else put there under our name would be bound.
+    """
+    body = canonical_bytes(
+        {
+            "keyID": key_id(key.public),
+            "sealDigest": seal_digest(namespace, name, spec),
+            "signedAt": rfc3339(now),
+        }
+    )
+    return f"{base64.b64encode(body).decode()}.{sign_as(key, SEAL_TYPE, body)}"
+
+
+def verify_seal(keyring: Keyring, text: str, *, namespace: str, name: str, spec: Json) -> None:
+    """Raises UntrustedError unless the mark is the operator's and over exactly this seal."""
+    try:
+        if len(text) > MAX_MARK_BYTES:
+            raise UntrustedError(f"found {len(text)} bytes, expected at most {MAX_MARK_BYTES}")
+        encoded, _, signature = text.partition(".")
+        body = base64.b64decode(encoded, validate=True)
+        content = strictjson.parse(body, max_bytes=MAX_MARK_BYTES)
+        if not isinstance(content, dict):
+            raise UntrustedError("found no JSON object")
+        signed_at = str(content.get("signedAt"))
+        verify_as(keyring, str(content.get("keyID")), signed_at, SEAL_TYPE, body, signature)
+        if content.get("sealDigest") != seal_digest(namespace, name, spec):
+            raise UntrustedError("it is over another seal: edited or forged")
+    except ValueError as error:
+        raise UntrustedError(
+            f"SealedRun {namespace}/{name} was not made by TrainSeal's controller: {error}"
+        ) from None
 
 
 def bind(

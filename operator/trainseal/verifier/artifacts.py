@@ -140,8 +140,10 @@ class ArtifactVerifier:
             reference=reference,
             digest=digest,
             platforms=[
-                PlatformImage(platform=p.platform, manifest=p.manifest, config=p.config)
-                for p in resolved.platforms
+                PlatformImage(
+                    platform=p.platform, manifest=p.manifest_digest, config=p.config_digest
+                )
+                for p in resolved.manifests
             ],
         )
         return ImageResult(verdicts, sealed)

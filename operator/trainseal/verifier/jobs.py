@@ -27,6 +27,7 @@ from trainseal.provenance.verdicts import Outcome, Verdict, worst
 from trainseal.registry.allowlist import InvalidPattern, allowed
 from trainseal.registry.references import InvalidReference, Reference
 from trainseal.verifier.artifacts import ArtifactVerifier, CodeResult, ImageResult
+from trainseal.verifier.policystore import BrokenPolicy
 
 Json = Mapping[str, JsonValue]
 _T = TypeVar("_T")
@@ -71,11 +72,13 @@ class JobVerifier:
         facts: RunFacts,
         *,
         deadline: float,
+        broken: Sequence[BrokenPolicy] = (),
     ) -> JobVerification:
         """The verdicts on one job.
 
         ``policies`` are those of its namespace, ``deadline`` the seconds until evidence that is
-        still outstanding counts as undetermined. Raises nothing for a bad job: that is a verdict.
+        still outstanding counts as undetermined. ``broken`` policies refuse every job: whom they
+        mean cannot be told. Raises nothing for a bad job: that is a verdict.
         """
         try:
             job = TrainingJob.parse(manifest)
@@ -83,6 +86,8 @@ class JobVerifier:
             digest = job_digest(manifest)
         except (InvalidObjectError, CanonicalError) as error:
             return JobVerification("", (_invalid(error),), (), tuple(policies))
+        if broken:
+            return JobVerification(digest, tuple(_broken(b) for b in broken), (), tuple(policies))
         if not policies:
             return JobVerification(digest, (_no_policy(job),), (), ())
         now = self._clock()
@@ -212,6 +217,19 @@ def _invalid(error: InvalidObjectError | CanonicalError) -> Verdict:
         "InvalidJob",
         str(error),
         remedy="correct the manifest and sign it again",
+    )
+
+
+def _broken(policy: BrokenPolicy) -> Verdict:
+    return Verdict(
+        "policy",
+        policy.name,
+        policy.name,
+        Outcome.UNDETERMINED,
+        "PolicyNotUsable",
+        policy.why,
+        remedy="the platform team must correct the policy",
+        policy=policy.name,
     )
 
 

@@ -1,0 +1,265 @@
+"""From a seal to a run that ends: objects made suspended, bound, resumed, followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.sealedrun import SealedRun
+from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
+from trainseal.cluster.api import NotFoundError, path_of
+from trainseal.controller import conditions, objects, sealing
+from trainseal.controller.endings import gate_message
+from trainseal.controller.progress import Progress
+from trainseal.controller.world import World
+from trainseal.engines import job as engine
+from trainseal.engines.podtemplate import RenderInputs
+from trainseal.provenance.keyrings import UntrustedError, rfc3339
+from trainseal.provenance.podmatch import PLACEMENT
+from trainseal.provenance.seals import (
+    SEAL_ANNOTATION,
+    BoundUid,
+    bind,
+    verify_binding,
+    verify_seal,
+)
+
+SEALS = "sealedruns"
+Json = Mapping[str, JsonValue]
+
+
+class JobChangedError(Exception):
+    """A Job is not what was sealed."""
+
+
+class Execution:
+    """Follows sealed runs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kube = world.kube
+
+    async def advance(self, obj: JsonObject, job: TrainingJob, seal: JsonObject) -> Progress:
+        """Takes the next steps of a sealed job."""
+        sealed = SealedRun.parse(seal)
+        namespace, name = sealed.metadata.namespace, sealed.metadata.name
+        spec = _object(seal["spec"])
+        binding = conditions.status_of(seal).get("binding")
+        bound: tuple[BoundUid, ...] | None = None
+        try:
+            if isinstance(binding, dict):
+                bound = verify_binding(
+                    self._world.seal_keyring(),
+                    cluster=self._world.cluster,
+                    namespace=namespace,
+                    name=name,
+                    spec=spec,
+                    binding=binding,
+                )
+            else:
+                verify_seal(
+                    self._world.seal_keyring(),
+                    sealed.metadata.annotations.get(SEAL_ANNOTATION, ""),
+                    namespace=namespace,
+                    name=name,
+                    spec=spec,
+                )
+        except UntrustedError as error:
+            return await self._untrusted(obj, sealed, str(error))
+        rendered = engine.render(job, self._inputs(job, sealed))
+        differing = await objects.ensure_surroundings(self._kube, rendered, job.metadata.uid)
+        try:
+            jobs = (
+                await self._make_jobs(job, sealed, rendered)
+                if bound is None
+                else await self._live_jobs(namespace, bound)
+            )
+        except JobChangedError as error:
+            return await self._lost(obj, sealed, str(error))
+        if bound is None:
+            await self._bind(sealed, spec, jobs)
+        suspend = bool(job.spec.suspend)
+        for live in jobs.values():
+            await self._set_suspended(live, suspend=suspend)
+        progress = await self._observe(job, sealed, jobs, suspend=suspend)
+        for words in differing:
+            await self._world.event(obj, warning=True, reason="ObjectChanged", message=words)
+        return progress
+
+    def _inputs(self, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
+        settings = self._world.settings
+        return RenderInputs(
+            seal_name=sealed.metadata.name,
+            job_uid=job.metadata.uid,
+            gate_image=settings.gate_image,
+            code=tuple(sealed.spec.code),
+            plain_http=tuple(settings.registries.plain_http),
+        )
+
+    async def _make_jobs(
+        self, job: TrainingJob, sealed: SealedRun, rendered: engine.Rendered
+    ) -> dict[str, JsonObject]:
+        """The Jobs, suspended, with the pods that the seal holds and not those rendered anew:
+        an upgrade between sealing and binding must not change them."""
+        found = {}
+        for role, sealed_role in zip(rendered.roles, sealed.spec.roles, strict=True):
+            wanted = {**role.job, "spec": {**_object(role.job["spec"])}}
+            _object(wanted["spec"])["template"] = sealed_role.template
+            live, _ = await objects.ensure(self._kube, wanted, job.metadata.uid)
+            if _unplaced(sealing.template_of(live)) != _unplaced(sealed_role.template):
+                raise JobChangedError(
+                    f"Job {role.object_name} was changed before it was bound to its seal"
+                )
+            found[role.name] = live
+        return found
+
+    async def _live_jobs(self, namespace: str, bound: Sequence[BoundUid]) -> dict[str, JsonObject]:
+        found = {}
+        for item in bound:
+            path = f"{objects.collection('Job', namespace)}/{item.name}"
+            try:
+                live = await self._kube.get(path)
+            except NotFoundError:
+                raise JobChangedError(f"Job {item.name} of this run was deleted") from None
+            if objects.uid_of(live) != item.uid:
+                raise JobChangedError(f"Job {item.name} was deleted and made anew by somebody")
+            found[item.role] = live
+        return found
+
+    async def _bind(
+        self, sealed: SealedRun, spec: JsonObject, jobs: Mapping[str, JsonObject]
+    ) -> None:
+        bound = tuple(
+            BoundUid(role.name, "Job", role.object_name, objects.uid_of(jobs[role.name]))
+            for role in sealed.spec.roles
+        )
+        binding = bind(
+            self._world.seal_key,
+            namespace=sealed.metadata.namespace,
+            name=sealed.metadata.name,
+            spec=spec,
+            objects=bound,
+            now=self._world.clock(),
+        )
+        await self._patch_seal(sealed, {"binding": binding, "phase": "Bound"})
+
+    async def _patch_seal(self, sealed: SealedRun, status: JsonObject) -> None:
+        path = path_of(
+            API_VERSION, SEALS, sealed.metadata.namespace, f"{sealed.metadata.name}/status"
+        )
+        await self._kube.patch(path, {"status": status})
+
+    async def _set_suspended(self, live: Json, *, suspend: bool) -> None:
+        spec = _object(live.get("spec"))
+        if engine.outcome(live) is not None or bool(spec.get("suspend")) == suspend:
+            return
+        metadata = _object(live.get("metadata"))
+        path = f"{objects.collection('Job', str(metadata['namespace']))}/{metadata['name']}"
+        await self._kube.patch(
+            path, {"metadata": {"uid": metadata["uid"]}, "spec": {"suspend": suspend}}
+        )
+
+    async def _observe(
+        self,
+        job: TrainingJob,
+        sealed: SealedRun,
+        jobs: Mapping[str, JsonObject],
+        *,
+        suspend: bool,
+    ) -> Progress:
+        roles = [engine.observe(r.name, r.replicas, jobs[r.name]) for r in sealed.spec.roles]
+        outcomes = [engine.outcome(live) for live in jobs.values()]
+        failed = [o[1] for o in outcomes if o and o[0] == "Failed"]
+        phase: Phase = "Suspended" if suspend else "Sealed"
+        message = "suspended by the user" if suspend else "waiting for its pods"
+        if failed or any(r.failed for r in roles):
+            reason = await gate_message(self._kube, sealed.metadata.namespace, sealed.metadata.name)
+            message = reason or "; ".join(failed) or "a worker failed and is tried again"
+        if failed:
+            phase = "Failed"
+        elif all(outcomes):
+            phase, message = "Succeeded", "all workers completed"
+        elif any(r.ready for r in roles) and not suspend:
+            phase = "Running"
+            if not any(r.failed for r in roles):
+                message = f"{_ready(roles)} workers ready"
+        progress = Progress(phase, message)
+        progress.wants("Verified", True, "Verified", "every artifact carries what the policy wants")
+        progress.wants("Sealed", True, "Bound", f"SealedRun {sealed.metadata.name}")
+        progress.wants("Running", phase == "Running", phase, message)
+        if phase in ("Succeeded", "Failed"):
+            progress.wants("Complete", phase == "Succeeded", phase, message)
+            await self._patch_seal(
+                sealed,
+                {
+                    "phase": phase,
+                    "completionTime": rfc3339(self._world.clock()),
+                    "message": message[:1024],
+                },
+            )
+        persons = dict.fromkeys(s.person for a in sealed.spec.artifacts for s in a.signers)
+        progress.fields = {
+            "verified": "verified",
+            "jobDigest": sealed.spec.job.digest,
+            "sealedRun": sealed.metadata.name,
+            "run": sealed.spec.run,
+            "requester": sealed.spec.requester.username,
+            "signers": ", ".join(persons)[:1024],
+            "ready": _ready(roles),
+            "artifacts": [a.wire() for a in sealed.spec.artifacts],
+            "roles": [r.wire() for r in roles],
+        }
+        times = job.status
+        if phase == "Running" and (times is None or times.start_time is None):
+            progress.fields["startTime"] = rfc3339(self._world.clock())
+        if phase in ("Succeeded", "Failed"):
+            progress.fields["completionTime"] = rfc3339(self._world.clock())
+        return progress
+
+    async def _untrusted(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
+        """The seal is not ours: the run, if there is one, is held."""
+        await self._world.event(obj, warning=True, reason="SealNotTrusted", message=words)
+        for role in sealed.spec.roles:
+            path = objects.collection("Job", sealed.metadata.namespace)
+            try:
+                live = await self._kube.get(f"{path}/{role.object_name}")
+            except NotFoundError:
+                continue
+            if objects.owned_by(live, objects.uid_of(obj)):
+                await self._set_suspended(live, suspend=True)
+        progress = Progress(
+            "Suspended", f"{words}. The run is held; ask the platform team", again=60.0
+        )
+        progress.wants("Sealed", False, "SealNotTrusted", words)
+        return progress
+
+    async def _lost(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
+        await self._world.event(obj, warning=True, reason="RunLost", message=words)
+        await self._patch_seal(
+            sealed,
+            {
+                "phase": "Failed",
+                "completionTime": rfc3339(self._world.clock()),
+                "message": words[:1024],
+            },
+        )
+        progress = Progress("Failed", f"{words}; delete the TrainingJob and apply it again")
+        progress.wants("Running", False, "RunLost", words)
+        progress.wants("Complete", False, "RunLost", words)
+        return progress
+
+
+def _ready(roles: Sequence[RoleStatus]) -> str:
+    return f"{sum(r.ready for r in roles)}/{sum(r.replicas for r in roles)}"
+
+
+def _unplaced(template: Json) -> Json:
+    """A template less placement, which is not signed and may be changed while suspended."""
+    spec = {k: v for k, v in _object(template.get("spec")).items() if k not in PLACEMENT}
+    return {**template, "spec": spec}
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}

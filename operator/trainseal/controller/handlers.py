@@ -1,0 +1,56 @@
+"""What the controller watches, as kopf sees it: a table of contents, one call each.
+
+Only ``on.event`` is used: kopf then writes nothing to the objects, no finalizer and no annotation
+that an editor could change or an uninstall leave behind. Retries and order are the work queue's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import kopf
+from pydantic import JsonValue
+
+from trainseal.api.model import GROUP, VERSION
+from trainseal.engines.podtemplate import LABEL_JOB
+
+#: Called with namespace and name of the TrainingJob to look at.
+Enqueue = Callable[[str, str], None]
+
+
+def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
+    """The handlers, all of which only say which TrainingJob to look at."""
+    found = kopf.OperatorRegistry()
+
+    @kopf.on.event(GROUP, VERSION, "trainingjobs", registry=found)
+    def training_job(namespace: str | None, name: str | None, **_: object) -> None:
+        if namespace and name:
+            enqueue(namespace, name)
+
+    @kopf.on.event(GROUP, VERSION, "sealedruns", registry=found)
+    def sealed_run(namespace: str | None, spec: Mapping[str, JsonValue], **_: object) -> None:
+        job = spec.get("job")
+        if namespace and isinstance(job, Mapping):
+            enqueue(namespace, str(job.get("name")))
+
+    def owned(namespace: str | None, labels: Mapping[str, str], **_: object) -> None:
+        if namespace:
+            enqueue(namespace, labels[LABEL_JOB])
+
+    mine = {LABEL_JOB: kopf.PRESENT}
+    kopf.on.event("batch", "v1", "jobs", labels=mine, registry=found)(owned)
+    kopf.on.event("", "v1", "configmaps", labels=mine, registry=found)(owned)
+    kopf.on.event("", "v1", "services", labels=mine, registry=found)(owned)
+    kopf.on.event("networking.k8s.io", "v1", "networkpolicies", labels=mine, registry=found)(owned)
+    return found
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf without its own peering, posting and scanning."""
+    found = kopf.OperatorSettings()
+    found.posting.enabled = False
+    found.peering.standalone = True
+    found.scanning.disabled = True
+    found.watching.server_timeout = 300
+    found.watching.client_timeout = 330
+    return found

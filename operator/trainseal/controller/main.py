@@ -1,0 +1,211 @@
+"""``trainseal controller``: waits for the Lease, then reconciles until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import kopf
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+
+from trainseal.api.model import API_VERSION
+from trainseal.cluster.api import Kube, connect, path_of
+from trainseal.cluster.informer import Informer
+from trainseal.cluster.keys import ensure_in_keyring, ensure_private_key, read_keyring
+from trainseal.cluster.settings import (
+    KEYRING_CONFIG_MAP,
+    SEAL_KEY_SECRET,
+    TICKET_KEY_SECRET,
+    TLS_SECRET,
+    Settings,
+    load_settings,
+)
+from trainseal.controller import handlers
+from trainseal.controller.certificates import WebhookConfiguration, ensure_webhook_tls
+from trainseal.controller.leadership import LeadershipLostError, lead
+from trainseal.controller.runs import Runs
+from trainseal.controller.workqueue import WorkQueue
+from trainseal.controller.world import World
+from trainseal.registry.client import RegistryClient
+from trainseal.registry.transport import Options as RegistryOptions
+from trainseal.verifier.artifacts import ArtifactVerifier
+from trainseal.verifier.jobs import JobVerifier
+from trainseal.verifier.policystore import PolicyStore
+
+_log = logging.getLogger(__name__)
+_LEADING = Gauge("trainseal_controller_leading", "1 while this replica leads.")
+SERVICE = "trainseal-webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line gives."""
+
+    namespace: str
+    config: Path
+    metrics_port: int = 8080
+    kubeconfig: str | None = None
+    manage_tls: bool = True
+
+
+async def serve(options: Options) -> int:
+    """Runs until SIGTERM or SIGINT (then 0), or until the Lease is lost (then 1)."""
+    settings = load_settings(options.config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with connect(options.kubeconfig) as kube, _health(options.metrics_port):
+        identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
+        leading = asyncio.ensure_future(
+            lead(
+                kube.client,
+                options.namespace,
+                identity,
+                lambda: _work(kube, options, settings),
+            )
+        )
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            leading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await leading
+            return 0
+        stopping.cancel()
+        try:
+            leading.result()
+        except LeadershipLostError as error:
+            _log.error("%s; exiting", error)
+        return 1
+
+
+async def _work(kube: Kube, options: Options, settings: Settings) -> None:
+    """What the leader does, for as long as it leads."""
+    _LEADING.set(1)
+    clock = _now
+    namespace = options.namespace
+    seal_key = await ensure_private_key(kube, namespace, SEAL_KEY_SECRET)
+    ticket_key = await ensure_private_key(kube, namespace, TICKET_KEY_SECRET)
+    await ensure_in_keyring(kube, namespace, {"seal": seal_key, "ticket": ticket_key}, clock())
+    keyring = await kube.get(path_of("v1", "configmaps", namespace, KEYRING_CONFIG_MAP))
+    cluster = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
+    metadata = cluster["metadata"]
+    uid = str(metadata["uid"]) if isinstance(metadata, dict) else ""
+    seal_ring, ticket_ring = read_keyring(keyring, "seal"), read_keyring(keyring, "ticket")
+
+    known: set[tuple[str, str]] = set()
+
+    def policies_changed() -> None:
+        # A job that was refused, or could not be judged, may pass now.
+        for key in tuple(known):
+            queue.add(key)
+
+    store = PolicyStore(policies_changed)
+    registry_options = RegistryOptions(
+        plain_http=frozenset(settings.registries.plain_http),
+        ca_file=Path(settings.registries.ca_file) if settings.registries.ca_file else None,
+    )
+    async with RegistryClient(registry_options) as registry, asyncio.TaskGroup() as group:
+        verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), clock)
+        runs = Runs(
+            World(
+                kube=kube,
+                settings=settings,
+                cluster=uid,
+                seal_key=seal_key,
+                ticket_keyring=lambda: ticket_ring,
+                seal_keyring=lambda: seal_ring,
+                policies=store.for_namespace,
+                broken_policies=lambda: store.broken,
+                verifier=verifier,
+                clock=clock,
+            )
+        )
+        queue = WorkQueue(runs.reconcile)
+
+        def enqueue(job_namespace: str, name: str) -> None:
+            known.add((job_namespace, name))
+            queue.add((job_namespace, name))
+
+        policies = Informer(
+            kube, path_of(API_VERSION, "provenancepolicies"), listener=store.on_policy
+        )
+        roots = Informer(kube, path_of(API_VERSION, "trustroots"), listener=store.on_trust_root)
+        group.create_task(roots.run())
+        group.create_task(policies.run())
+        if options.manage_tls:
+            group.create_task(_certificates(kube, namespace, clock))
+        await roots.synced.wait()
+        await policies.synced.wait()
+        group.create_task(queue.run())
+        group.create_task(_watch(enqueue, options.kubeconfig))
+
+
+async def _watch(enqueue: handlers.Enqueue, kubeconfig: str | None) -> None:
+    """kopf's part: it watches, and tells the queue."""
+    if kubeconfig:
+        os.environ["KUBECONFIG"] = kubeconfig
+    await kopf.operator(
+        registry=handlers.registry(enqueue), settings=handlers.settings(), clusterwide=True
+    )
+    raise RuntimeError("the watch ended by itself")
+
+
+async def _certificates(kube: Kube, namespace: str, clock: Callable[[], datetime]) -> None:
+    """Keeps the webhook's certificate valid, and its authority in the configurations."""
+    while True:
+        pause = 5.0
+        try:
+            due = await ensure_webhook_tls(
+                kube.client,
+                namespace,
+                SERVICE,
+                TLS_SECRET,
+                (
+                    WebhookConfiguration("Mutating", "trainseal"),
+                    WebhookConfiguration("Validating", "trainseal"),
+                ),
+                clock(),
+            )
+            pause = max(1.0, min(60.0, (due - clock()).total_seconds()))
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again and said
+            _log.warning("webhook certificate: %s: %s", type(error).__name__, error)
+        await asyncio.sleep(pause)
+
+
+@contextlib.asynccontextmanager
+async def _health(port: int) -> AsyncIterator[None]:
+    """/healthz, /readyz and /metrics. A standby is ready: it is ready to lead."""
+
+    async def ok(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/healthz", ok)
+    app.router.add_get("/readyz", ok)
+    app.router.add_get("/metrics", metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,106 @@
+"""The engine's objects of a run, brought to what they should be. Level-triggered and idempotent.
+
+An object that stands in the way under our name, but is not ours by owner UID, is never touched:
+an editor could have put it there, and the run waits with the reason said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject
+from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
+from trainseal.engines.job import Rendered
+
+_PLURALS = {
+    "ConfigMap": ("v1", "configmaps"),
+    "Service": ("v1", "services"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "Job": ("batch/v1", "jobs"),
+}
+
+
+class ForeignObjectError(Exception):
+    """An object of our name belongs to somebody else."""
+
+
+def collection(kind: str, namespace: str) -> str:
+    """The URL path of a kind's collection."""
+    api_version, plural = _PLURALS[kind]
+    return path_of(api_version, plural, namespace)
+
+
+def uid_of(obj: Mapping[str, JsonValue]) -> str:
+    """The object's UID."""
+    metadata = obj.get("metadata")
+    return str(metadata.get("uid", "")) if isinstance(metadata, Mapping) else ""
+
+
+def owned_by(obj: Mapping[str, JsonValue], uid: str) -> bool:
+    """Whether the object's controlling owner has this UID."""
+    metadata = obj.get("metadata")
+    owners = metadata.get("ownerReferences") if isinstance(metadata, Mapping) else None
+    return any(
+        isinstance(o, Mapping) and o.get("uid") == uid and o.get("controller") is True
+        for o in (owners if isinstance(owners, list) else ())
+    )
+
+
+async def ensure(kube: Kube, obj: JsonObject, owner: str) -> tuple[JsonObject, bool]:
+    """The object as it stands, made if it was missing (then the flag is true).
+
+    Raises ForeignObjectError where one of that name is not the owner's.
+    """
+    kind = str(obj["kind"])
+    metadata = obj["metadata"]
+    assert isinstance(metadata, dict)  # noqa: S101 - rendered by us
+    path = collection(kind, str(metadata["namespace"]))
+    name = str(metadata["name"])
+    try:
+        found, made = await kube.get(f"{path}/{name}"), False
+    except NotFoundError:
+        try:
+            found, made = await kube.create(path, obj), True
+        except ConflictError:
+            found, made = await kube.get(f"{path}/{name}"), False
+    if not owned_by(found, owner):
+        raise ForeignObjectError(
+            f"{kind} {metadata['namespace']}/{name} exists and does not belong to this job; "
+            "delete or rename it, or choose another name for the job"
+        )
+    return found, made
+
+
+async def ensure_surroundings(kube: Kube, rendered: Rendered, owner: str) -> list[str]:
+    """ConfigMap, Service and NetworkPolicy; returns words for what differs from what was sealed."""
+    differing = []
+    for obj in (rendered.config_map, rendered.service, rendered.network_policy):
+        if obj is None:
+            continue
+        found, _ = await ensure(kube, obj, owner)
+        if not _holds(obj, found):
+            metadata = obj["metadata"]
+            name = metadata.get("name") if isinstance(metadata, dict) else ""
+            differing.append(f"{obj['kind']} {name} is not what was sealed")
+    return differing
+
+
+def _holds(wanted: Mapping[str, JsonValue], found: Mapping[str, JsonValue]) -> bool:
+    """Whether an object still says what we wrote; fields that the server added do not count."""
+    return all(_part(wanted.get(f), found.get(f)) for f in ("data", "spec", "immutable"))
+
+
+def _part(wanted: JsonValue, found: JsonValue) -> bool:
+    if wanted is None:
+        return True
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(_part(v, found.get(k)) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(_part(a, b) for a, b in zip(wanted, found, strict=True))
+        )
+    return wanted == found

@@ -1,0 +1,278 @@
+"""Reconciles one TrainingJob: verified, sealed, rendered, bound, resumed, observed.
+
+Level-triggered: each call looks at the job, its seal and its live objects, and takes the next step
+that is missing; so a restart in the middle of anything changes nothing in the end. State is in
+status and seal alone; nothing is read from labels or annotations but the signed ticket. Steps:
+
+1. *Verify.* The webhook did; the controller does it again, because a webhook can be bypassed.
+2. *Seal.* The engine's objects are tried with a server-side dry run, and what the API server makes
+   of them is written into the SealedRun.
+3. *Bind.* The Jobs are made suspended; the seal is then signed together with their UIDs.
+4. *Resume*, unless the user suspends; follow to the end.
+"""
+
+from __future__ import annotations
+
+from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject
+from trainseal.api.sealedrun import SealedCode
+from trainseal.api.trainingjob import TrainingJob
+from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
+from trainseal.controller import conditions, objects, sealing
+from trainseal.controller.execution import Execution
+from trainseal.controller.objects import ForeignObjectError
+from trainseal.controller.progress import Progress
+from trainseal.controller.world import World
+from trainseal.engines import job as engine
+from trainseal.engines.podtemplate import RenderInputs
+from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.keyrings import UntrustedError, rfc3339
+from trainseal.provenance.tickets import TICKET_ANNOTATION, read_ticket
+from trainseal.provenance.verdicts import Outcome
+from trainseal.verifier.jobs import JobVerification
+
+JOBS = "trainingjobs"
+SEALS = "sealedruns"
+VERIFY_SECONDS = 60.0
+#: A refused or undetermined job is looked at again after this time; a policy change does it sooner.
+REFUSED_AGAIN = 120.0
+UNDETERMINED_AGAIN = 10.0
+ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
+
+
+class Runs:
+    """Reconciles TrainingJobs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._kube = world.kube
+        self._execution = Execution(world)
+
+    async def reconcile(self, key: tuple[str, str]) -> float | None:
+        """Takes one job's next steps; returns seconds until it wants to be looked at again."""
+        namespace, name = key
+        path = path_of(API_VERSION, JOBS, namespace, name)
+        try:
+            obj = await self._kube.get(path)
+        except NotFoundError:
+            await self._close_seals(namespace, name, live_uid=None)
+            return None
+        metadata = obj.get("metadata")
+        if isinstance(metadata, dict) and metadata.get("deletionTimestamp"):
+            return None
+        await self._close_seals(namespace, name, live_uid=objects.uid_of(obj))
+        if conditions.status_of(obj).get("phase") in ENDED:
+            return None
+        try:
+            progress = await self._advance(obj)
+        except ForeignObjectError as error:
+            progress = Progress("Pending", str(error), again=15.0)
+            progress.wants("Sealed", False, "NameTaken", str(error))
+            await self._world.event(obj, warning=True, reason="NameTaken", message=str(error))
+        await self._write_status(path, obj, progress)
+        return progress.again
+
+    async def _advance(self, obj: JsonObject) -> Progress:
+        try:
+            job = TrainingJob.parse(obj)
+            digest = job_digest(obj)
+        except (InvalidObjectError, CanonicalError) as error:
+            return self._refused("InvalidJob", str(error))
+        seal = await self._seal_of(job, digest)
+        if seal is None:
+            found = await self._make_seal(obj, job, digest)
+            if isinstance(found, Progress):
+                return found
+            seal = found
+        return await self._execution.advance(obj, job, seal)
+
+    async def _seal_of(self, job: TrainingJob, digest: str) -> JsonObject | None:
+        name = sealing.seal_name(job, digest)
+        path = path_of(API_VERSION, SEALS, job.metadata.namespace, name)
+        try:
+            return await self._kube.get(path)
+        except NotFoundError:
+            return None
+
+    # Verify and seal ----------------------------------------------------------------------------
+
+    async def _make_seal(
+        self, obj: JsonObject, job: TrainingJob, digest: str
+    ) -> JsonObject | Progress:
+        world = self._world
+        try:
+            ticket = read_ticket(world.ticket_keyring(), _ticket_text(obj), digest)
+        except UntrustedError as error:
+            return self._refused(
+                "NoTicket",
+                f"{error}; this job did not pass TrainSeal's webhook. Delete it and apply it again",
+            )
+        runs = await self._runs_of(job.metadata.namespace, digest)
+        verification = await world.verifier.verify(
+            obj,
+            world.policies(job.metadata.namespace),
+            RunFacts(cluster=world.cluster, runs=runs),
+            deadline=VERIFY_SECONDS,
+            broken=world.broken_policies(),
+        )
+        if verification.outcome is not Outcome.VERIFIED:
+            return await self._not_verified(obj, verification)
+        inputs = self._inputs(job, verification.digest, verification.code)
+        rendered = engine.render(job, inputs)
+        templates: dict[str, JsonObject] = {}
+        for role in rendered.roles:
+            try:
+                tried = await self._kube.create(
+                    objects.collection("Job", job.metadata.namespace),
+                    role.job,
+                    dry_run=True,
+                    strict=True,
+                )
+            except ConflictError:
+                raise ForeignObjectError(
+                    f"Job {job.metadata.namespace}/{role.object_name} exists already; "
+                    "if it is an earlier run's, it goes away by itself, else delete it"
+                ) from None
+            except KubeError as error:
+                if error.status not in (400, 422):
+                    raise
+                await world.event(
+                    obj, warning=True, reason="InvalidTemplate", message=error.message
+                )
+                return self._refused(
+                    "InvalidTemplate",
+                    f"the API server refuses the pods of role {role.name}: {error.message}; "
+                    "correct the template and sign it again",
+                )
+            templates[role.name] = sealing.template_of(tried)
+        seal = sealing.seal_object(
+            world.seal_key,
+            sealing.Sealing(
+                job=job,
+                verification=verification,
+                rendered=rendered,
+                templates=templates,
+                ticket=ticket,
+                cluster=world.cluster,
+                run=runs + 1,
+                now=world.clock(),
+            ),
+        )
+        try:
+            made = await self._kube.create(
+                path_of(API_VERSION, SEALS, job.metadata.namespace), seal, strict=True
+            )
+        except ConflictError:
+            again = await self._seal_of(job, digest)
+            if again is None:
+                raise
+            return again
+        await world.event(
+            obj,
+            warning=False,
+            reason="Sealed",
+            message=f"run {runs + 1} of {digest}, asked for by {ticket.username}",
+        )
+        return made
+
+    async def _runs_of(self, namespace: str, digest: str) -> int:
+        page = await self._kube.request(
+            "GET",
+            path_of(API_VERSION, SEALS, namespace),
+            query={"labelSelector": f"{sealing.LABEL_DIGEST}={sealing.digest_label(digest)}"},
+        )
+        items = page.get("items")
+        return len(items) if isinstance(items, list) else 0
+
+    async def _not_verified(self, obj: JsonObject, verification: JobVerification) -> Progress:
+        words = "\n".join(v.sentence() for v in verification.denials)
+        undetermined = verification.outcome is Outcome.UNDETERMINED
+        progress = Progress(
+            "Pending" if undetermined else "Refused",
+            words[:4096],
+            again=UNDETERMINED_AGAIN if undetermined else REFUSED_AGAIN,
+        )
+        reason = verification.denials[0].reason
+        progress.wants("Verified", None if undetermined else False, reason, words)
+        progress.fields = {
+            "verified": verification.outcome.value,
+            "artifacts": [a.wire() for a in sealing.artifacts(verification.verdicts)],
+        }
+        if verification.digest:
+            progress.fields["jobDigest"] = verification.digest
+        await self._world.event(
+            obj, warning=True, reason="NotVerified", message=words.splitlines()[0]
+        )
+        return progress
+
+    @staticmethod
+    def _refused(reason: str, message: str) -> Progress:
+        progress = Progress("Refused", message[:4096], again=REFUSED_AGAIN)
+        progress.wants("Verified", False, reason, message)
+        progress.fields = {"verified": Outcome.REFUTED.value}
+        return progress
+
+    def _inputs(self, job: TrainingJob, digest: str, code: tuple[SealedCode, ...]) -> RenderInputs:
+        settings = self._world.settings
+        return RenderInputs(
+            seal_name=sealing.seal_name(job, digest),
+            job_uid=job.metadata.uid,
+            gate_image=settings.gate_image,
+            code=code,
+            plain_http=tuple(settings.registries.plain_http),
+        )
+
+    # Status and ends ----------------------------------------------------------------------------
+
+    async def _write_status(self, path: str, obj: JsonObject, progress: Progress) -> None:
+        before = conditions.status_of(obj)
+        metadata = obj.get("metadata")
+        generation = metadata.get("generation", 0) if isinstance(metadata, dict) else 0
+        number = generation if isinstance(generation, int) else 0
+        after = {
+            **before,
+            **progress.fields,
+            "observedGeneration": number,
+            "phase": progress.phase,
+            "message": progress.message[:4096],
+            "conditions": conditions.merge(
+                before.get("conditions"), progress.conditions, number, self._world.clock()
+            ),
+        }
+        if after != before:
+            await self._kube.patch(f"{path}/status", {"status": after})
+
+    async def _close_seals(self, namespace: str, name: str, live_uid: str | None) -> None:
+        """Says of the seals of deleted jobs how they ended. The seals themselves stay: evidence."""
+        page = await self._kube.request(
+            "GET",
+            path_of(API_VERSION, SEALS, namespace),
+            query={"labelSelector": f"{sealing.LABEL_JOB}={name}"},
+        )
+        items = page.get("items")
+        for seal in items if isinstance(items, list) else ():
+            if not isinstance(seal, dict):
+                continue
+            spec, status = seal.get("spec"), conditions.status_of(seal)
+            job = spec.get("job") if isinstance(spec, dict) else None
+            uid = job.get("uid") if isinstance(job, dict) else None
+            if uid == live_uid or status.get("phase") in (*ENDED, "Deleted"):
+                continue
+            metadata = seal["metadata"]
+            seal_name = metadata.get("name") if isinstance(metadata, dict) else ""
+            await self._kube.patch(
+                path_of(API_VERSION, SEALS, namespace, f"{seal_name}/status"),
+                {
+                    "status": {
+                        "phase": "Deleted",
+                        "completionTime": rfc3339(self._world.clock()),
+                        "message": "the TrainingJob was deleted before its run ended",
+                    }
+                },
+            )
+
+
+def _ticket_text(obj: JsonObject) -> str:
+    metadata = obj.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return str(annotations.get(TICKET_ANNOTATION, "")) if isinstance(annotations, dict) else ""

@@ -1,0 +1,157 @@
+"""What a seal says: made once from a verified job, its rendered objects and who asked. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.sealedrun import (
+    JobIdentity,
+    PolicyRecord,
+    Requester,
+    SealedRole,
+    SealedRunSpec,
+)
+from trainseal.api.trainingjob import ArtifactStatus, SignerStatus, TrainingJob
+from trainseal.engines.job import Rendered
+from trainseal.provenance.configfiles import config_digest, config_files
+from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.seals import SEAL_ANNOTATION, sign_seal
+from trainseal.provenance.tickets import Ticket
+from trainseal.provenance.verdicts import Verdict
+from trainseal.verifier.jobs import JobVerification
+
+LABEL_DIGEST = "trainseal.dev/job-digest"
+LABEL_JOB = "trainseal.dev/job"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """All that a seal is made from. ``templates`` are the API server's, by role."""
+
+    job: TrainingJob
+    verification: JobVerification
+    rendered: Rendered
+    templates: Mapping[str, JsonObject]
+    ticket: Ticket
+    cluster: str
+    run: int
+    now: datetime
+
+
+def seal_name(job: TrainingJob, digest: str) -> str:
+    """One name for one TrainingJob object, so that making the seal again changes nothing."""
+    suffix = re.sub(r"[^a-z0-9]", "", job.metadata.uid)[:8] or "0"
+    return f"{job.metadata.name[:40].rstrip('-')}-{digest[7:15]}-{suffix}"
+
+
+def digest_label(digest: str) -> str:
+    """The job digest as a label value (63 characters of it), to find earlier runs by."""
+    return digest.removeprefix("sha256:")[:63]
+
+
+def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
+    """The SealedRun to create, with the operator's mark on it."""
+    job, verification = sealing.job, sealing.verification
+    spec = SealedRunSpec(
+        job=JobIdentity(name=job.metadata.name, uid=job.metadata.uid, digest=verification.digest),
+        cluster=sealing.cluster,
+        run=sealing.run,
+        engine=job.spec.engine,
+        requester=Requester(
+            username=sealing.ticket.username,
+            uid=sealing.ticket.uid or None,
+            time=sealing.ticket.time,
+        ),
+        policies=[
+            PolicyRecord(name=p.name, digest=p.digest, mode=p.mode) for p in verification.policies
+        ],
+        artifacts=artifacts(verification.verdicts),
+        images=list(verification.images),
+        code=list(verification.code),
+        config_digest=config_digest(config_files(job.spec.config.parameters))
+        if job.spec.config
+        else None,
+        roles=[
+            SealedRole(
+                name=role.name,
+                replicas=role.replicas,
+                object_name=role.object_name,
+                template=sealing.templates[role.name],
+            )
+            for role in sealing.rendered.roles
+        ],
+        sealed_at=sealing.now.replace(microsecond=0),
+    )
+    namespace, name, wire = job.metadata.namespace, seal_name(job, verification.digest), spec.wire()
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SealedRun",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "annotations": {
+                SEAL_ANNOTATION: sign_seal(
+                    key, namespace=namespace, name=name, spec=wire, now=sealing.now
+                )
+            },
+            "labels": {
+                LABEL_JOB: job.metadata.name,
+                LABEL_DIGEST: digest_label(verification.digest),
+            },
+        },
+        "spec": wire,
+    }
+
+
+def artifacts(verdicts: Sequence[Verdict]) -> list[ArtifactStatus]:
+    """Verdicts as status and seal show them."""
+    return [
+        ArtifactStatus(
+            artifact=v.artifact,
+            name=v.name[:256],
+            subject=v.subject[:1024],
+            outcome=v.outcome.value,
+            reason=v.reason,
+            message=v.sentence()[:4096],
+            signers=[
+                SignerStatus(
+                    authority=s.authority,
+                    person=s.person,
+                    identity=s.identity,
+                    issuer=s.issuer,
+                    signed_at=s.signed_at,
+                )
+                for s in v.signers
+            ],
+        )
+        for v in verdicts[:128]
+    ]
+
+
+def template_of(job: Mapping[str, JsonValue]) -> JsonObject:
+    """A Job's pod template as the API server stores it, less what the server adds for itself.
+
+    The Job controller's own labels differ between a dry run and the Job that is then made (they
+    carry its UID); pods get them again, and the comparison allows them.
+    """
+    spec = job.get("spec")
+    template = spec.get("template") if isinstance(spec, Mapping) else None
+    found: JsonObject = dict(template) if isinstance(template, dict) else {}
+    metadata = found.get("metadata")
+    kept: JsonObject = dict(metadata) if isinstance(metadata, dict) else {}
+    kept.pop("creationTimestamp", None)
+    labels = kept.get("labels")
+    if isinstance(labels, dict):
+        kept["labels"] = {k: v for k, v in labels.items() if not _is_job_label(k)}
+    found["metadata"] = kept
+    return found
+
+
+def _is_job_label(name: str) -> bool:
+    return name in ("controller-uid", "job-name") or name.startswith("batch.kubernetes.io/")
