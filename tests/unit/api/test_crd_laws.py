@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from trainseal.api import generated
-from trainseal.api.crd import KINDS, all_crds, crd_files
+from trainseal.api.crd import KINDS, UNSIGNED, all_crds, crd_files
 from trainseal.api.reference import reference_page
 from trainseal.api.schema import PRESERVE
+from trainseal.provenance.canonical import UNSIGNED_SPEC_FIELDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -103,7 +104,7 @@ def test_opaque_values_keep_their_nulls() -> None:
 
 
 def test_no_half_typed_object_hides_below_a_transition_rule() -> None:
-    """CEL's == compares an object without properties by its known fields: by none."""
+    """CEL's == passes over keys of such an object that only one side has: a renamed one."""
     half_typed = [
         path
         for path, node in ALL_NODES
@@ -142,6 +143,10 @@ def test_no_field_is_a_reserved_word_of_cel() -> None:
     names = {name for _, node in ALL_NODES for name in node.get("properties", {})}
     assert names & _RESERVED == set()
     assert [name for name in names if not re.fullmatch(r"[a-z][A-Za-z0-9]*", name)] == []
+
+
+def test_the_mutable_fields_are_the_ones_that_no_signature_covers() -> None:
+    assert UNSIGNED == UNSIGNED_SPEC_FIELDS
 
 
 def test_names_do_not_clash() -> None:
