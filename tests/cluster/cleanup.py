@@ -20,6 +20,8 @@ from tests.cluster.network import Network, namespace_exists, processes_in, remov
 from tests.cluster.places import RunDir
 from tests.cluster.processes import Process, daemon_environment, kill_all, kubelets
 
+_MOUNTINFO = Path("/proc/self/mountinfo")
+
 # Where kubelet, containerd and the CNI library write, whatever their configuration says.
 _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
@@ -74,9 +76,7 @@ def remove_folder(run: RunDir) -> None:
 def mounts_below(root: Path) -> list[Path]:
     """Mount points under a folder, the latest mounted first."""
     prefix = f"{root}/"
-    points = [
-        _unescape(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()
-    ]
+    points = [_unescape(line.split()[4]) for line in _MOUNTINFO.read_text().splitlines()]
     return [Path(p) for p in reversed(points) if p.startswith(prefix)]
 
 

@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.cluster.cluster import DEFAULT_NAME, Cluster, remove
+from tests.cluster.cluster import DEFAULT_NAME, Cluster, names, remove
 from tests.cluster.errors import ClusterError
 from tests.cluster.pins import PROGRAMS
-from tests.cluster.places import cache_dir, state_root
+from tests.cluster.places import cache_dir
 from tests.cluster.progress import minutes, say
 from tests.cluster.toolchain import cached, tools
 
 _EXAMPLES = """\
 examples:
-  python -m tests.cluster up                     a whole cluster (the first time, half an hour
-                                                 of building its tools; then half a minute)
+  python -m tests.cluster up                     a whole cluster (the first time, 20 to 30 minutes
+                                                 of building its tools; then 10 to 20 seconds)
   python -m tests.cluster shell                  a shell with kubectl, helm, cosign and crane
   python -m tests.cluster load-image app.tar     push an image; prints its reference by digest
   python -m tests.cluster up --name b            a second cluster beside the first
@@ -59,10 +59,8 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _down(args: argparse.Namespace) -> int:
-    names = [args.name]
-    if args.all:
-        names = sorted(d.name for d in state_root().glob("*") if d.is_dir())
-    for name in names:
+    chosen = names() if args.all else [args.name]
+    for name in chosen:
         say(f"{name}: {'removed' if remove(name) else 'nothing to remove'}")
     return 0
 
@@ -130,14 +128,14 @@ def _build_tools(args: argparse.Namespace) -> int:
         raise ClusterError(
             f"no such tool: {', '.join(sorted(unknown))}", expected=f"of {', '.join(PROGRAMS)}"
         )
-    names = args.tool or list(PROGRAMS)
+    wanted = args.tool or list(PROGRAMS)
     if args.list:
-        for name in names:
+        for name in wanted:
             path = cached(PROGRAMS[name])
             print(f"{name:26}{path if path.exists() else 'not built'}")
         return 0
-    tools(names)
-    say(f"{len(names)} tools are in {cache_dir() / 'tools'}.")
+    tools(wanted)
+    say(f"{len(wanted)} tools are in {cache_dir() / 'tools'}.")
     return 0
 
 

@@ -14,7 +14,7 @@ from tests.cluster.cgroups import Cgroup
 from tests.cluster.control_plane import ControlPlane, free_ports
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
-from tests.cluster.network import Network, subnets_in_use
+from tests.cluster.network import Network, namespaces, subnets_in_use
 from tests.cluster.node import Node
 from tests.cluster.places import RunDir, locked, state_root
 from tests.cluster.processes import Process
@@ -25,6 +25,7 @@ from tests.cluster.toolchain import Tools, located, tools
 
 DEFAULT_NAME = "trainseal"
 
+_SYSTEM_PREFIX = "trainseal."
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
 _NODE = ("kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns")
 
@@ -294,10 +295,16 @@ def remove(name: str) -> bool:
     return True
 
 
+def names() -> list[str]:
+    """Every cluster of this machine, also one whose folder is lost."""
+    folders = {d.name for d in state_root().glob("*") if d.is_dir()}
+    return sorted(folders | {n.removeprefix(_SYSTEM_PREFIX) for n in namespaces(_SYSTEM_PREFIX)})
+
+
 def _pins(*, api_only: bool) -> str:
     return pins.fingerprint(pins.API_ONLY if api_only else pins.CLUSTER)
 
 
 def system_name(name: str) -> str:
     """The name of a cluster's network namespace and cgroup."""
-    return f"trainseal.{name}"
+    return f"{_SYSTEM_PREFIX}{name}"

@@ -61,6 +61,8 @@ def archive_transport(path: Path) -> str:
 def _command(source: str, destination: str, digest_file: Path, folder: Path) -> list[str]:
     target = f"docker://{destination}"
     if not Path(source).exists():
+        if source.startswith(("/", ".")) or source.endswith(".tar"):
+            raise ClusterError(f"there is no file {source}")
         storage = ["buildah", "push", "--tls-verify=false", "--digestfile", str(digest_file)]
         policy = folder / "policy.json"
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')

@@ -107,6 +107,11 @@ def namespace_exists(name: str) -> bool:
     return (_NETNS / name).exists()
 
 
+def namespaces(prefix: str) -> list[str]:
+    """The names of all namespaces that begin so."""
+    return [f.name for f in _NETNS.glob(f"{prefix}*")]
+
+
 def subnets_in_use() -> set[int]:
     """The numbers of 10.213.N.0/24 that interfaces of this machine have."""
     taken = set()

@@ -73,18 +73,18 @@ PROGRAMS: dict[str, Program] = {
     p.name: p
     for p in (
         Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 75),
-        _kubernetes("kube-apiserver", 420),
-        _kubernetes("kubectl", 60),
-        _kubernetes("kube-controller-manager", 90),
-        _kubernetes("kube-scheduler", 30),
-        _kubernetes("kubelet", 90),
-        _kubernetes("kube-proxy", 30),
-        Program("crane", "registry", "github.com/google/go-containerregistry/cmd/crane", 30),
-        Program("registry", "registry", ".", 10),
-        Program("distribution", "distribution", ".", 60),
-        Program("coredns", "coredns", ".", 120),
-        Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 300),
-        Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 180),
+        _kubernetes("kube-apiserver", 370),
+        _kubernetes("kubectl", 45),
+        _kubernetes("kube-controller-manager", 100),
+        _kubernetes("kube-scheduler", 10),
+        _kubernetes("kubelet", 25),
+        _kubernetes("kube-proxy", 15),
+        Program("crane", "registry", "github.com/google/go-containerregistry/cmd/crane", 20),
+        Program("registry", "registry", ".", 5),
+        Program("distribution", "distribution", ".", 30),
+        Program("coredns", "coredns", ".", 110),
+        Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 220),
+        Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
     )
 }
 

@@ -148,6 +148,9 @@ def _service_answers(cluster: Cluster) -> None:
     # Several times, so that a pod also reaches itself through the Service.
     for _ in range(6):
         assert "hello" in _exec(cluster, "pod-0", f"wget -qO- http://{address}:8080/")
+    # The API server calls the webhooks of Services in the same way.
+    path = "/api/v1/namespaces/default/services/web:8080/proxy/"
+    assert "hello" in cluster.kubectl("get", "--raw", path)
     node = cluster.node_command("busybox", "wget", "-qO-", f"http://{address}:8080/")
     assert "hello" in cluster.run(node)
 
