@@ -35,12 +35,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ join " || " $tests }}
 {{- end }}
 
-{{/* CEL: does the requirements object named by the argument ask for a GPU, by limit or request? */}}
-{{- define "trainseal.cel.asks" -}}
-{{- $isGPU := include "trainseal.cel.isGPU" .root -}}
-(has({{ .of }}.limits) && {{ .of }}.limits.exists(r, {{ $isGPU }})) || (has({{ .of }}.requests) && {{ .of }}.requests.exists(r, {{ $isGPU }}))
-{{- end }}
-
 {{- define "trainseal.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532

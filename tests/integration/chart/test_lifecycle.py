@@ -1,0 +1,227 @@
+"""What Helm leaves and what it takes: install, upgrade, uninstall, reinstall."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.integration.chart.conftest import CHART, NAMESPACE, ApiServer, Helm, Object, ours
+from tests.sample_objects import sealed_run, training_job
+
+CLUSTER_WIDE = (
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "clusterroles",
+    "clusterrolebindings",
+)
+
+GPU_POD: Object = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "gpu", "namespace": "default"},
+    "spec": {
+        "containers": [
+            {"name": "main", "image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+        ]
+    },
+}
+
+
+def seal_key(server: ApiServer) -> Object:
+    """The Secret as the controller makes it: not Helm's."""
+    return server.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "trainseal-seal-key", "namespace": NAMESPACE},
+            "data": {"key": base64.b64encode(b"a key").decode()},
+        }
+    )
+
+
+def trust(server: ApiServer, bundle: bytes) -> None:
+    """Fills in caBundle as the controller does."""
+    for kind in ("mutating", "validating"):
+        resource = f"{kind}webhookconfiguration"
+        found = json.loads(server.kubectl("get", resource, "trainseal", "-o", "json"))
+        patch = [
+            {"name": rule["name"], "clientConfig": {"caBundle": base64.b64encode(bundle).decode()}}
+            for rule in found["webhooks"]
+        ]
+        server.kubectl(
+            "patch", resource, "trainseal", "--type=strategic",
+            "--field-manager=trainseal-controller", "-p", json.dumps({"webhooks": patch}),
+        )  # fmt: skip
+
+
+def trusted(server: ApiServer) -> set[bytes]:
+    """Every caBundle of our webhooks."""
+    bundles = set()
+    for kind in ("mutating", "validating"):
+        resource = f"{kind}webhookconfiguration"
+        found = json.loads(server.kubectl("get", resource, "trainseal", "-o", "json"))
+        for rule in found["webhooks"]:
+            bundles.add(base64.b64decode(rule["clientConfig"].get("caBundle", "")))
+    return bundles
+
+
+def wait_until_refused(server: ApiServer, obj: Object) -> str:
+    """The refusal; rules reach the API server's admission by watch, a moment after they exist."""
+    for _ in range(100):
+        try:
+            server.create(obj, "--dry-run=server")
+        except CommandError as error:
+            return error.stderr
+    raise AssertionError("it was never refused")
+
+
+def wait_until_accepted(server: ApiServer, obj: Object) -> None:
+    """The counterpart."""
+    for _ in range(100):
+        try:
+            server.create(obj, "--dry-run=server")
+        except CommandError as error:
+            last = error.stderr
+        else:
+            return
+    raise AssertionError(last)
+
+
+def test_from_the_moment_of_the_install_gpu_pods_and_jobs_are_denied_and_other_pods_are_not(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    assert "failed calling webhook" in wait_until_refused(server, GPU_POD)
+    assert "failed calling webhook" in wait_until_refused(server, training_job())
+    ordinary = {**GPU_POD, "spec": {"containers": [{"name": "main", "image": "x"}]}}
+    server.create(ordinary, "--dry-run=server")
+
+
+def test_an_uninstall_leaves_nothing_that_blocks_the_cluster(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    wait_until_refused(server, GPU_POD)
+    chart.uninstall()
+    for resource in CLUSTER_WIDE:
+        assert ours(server, resource) == [], resource
+    wait_until_accepted(server, GPU_POD)
+    # The kinds stay, and what is of them can be written and deleted without us.
+    job = server.create(training_job())
+    server.delete(job)
+
+
+def test_an_uninstall_keeps_seals_and_the_seal_key_and_a_reinstall_finds_them(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    key = seal_key(server)
+    chart.uninstall()
+    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    seal = server.create(sealed_run())
+    chart.install()
+    assert server.get(key)["data"] == key["data"]
+    assert server.get(seal)["metadata"]["uid"] == seal["metadata"]["uid"]
+    chart.uninstall()
+    wait_until_accepted(server, sealed_run() | {"metadata": {"name": "x", "namespace": "default"}})
+    server.delete(seal)
+
+
+def test_a_namespace_of_jobs_can_be_deleted_after_an_uninstall(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    chart.uninstall()
+    server.kubectl("create", "namespace", "team")
+    job = training_job()
+    job["metadata"]["namespace"] = "team"
+    seal = sealed_run()
+    seal["metadata"]["namespace"] = "team"
+    wait_until_accepted(server, job)
+    server.create(job)
+    server.create(seal)
+    server.kubectl("delete", "namespace", "team", "--wait", "--timeout=60s")
+
+
+@pytest.mark.parametrize("apply", ["--server-side=true", "--server-side=false"])
+def test_an_upgrade_does_not_take_the_webhooks_trust_away(
+    chart: Helm, server: ApiServer, apply: str
+) -> None:
+    chart.install(apply)
+    assert trusted(server) == {b""}
+    trust(server, b"an authority")
+    chart.upgrade(apply, "--set", "webhook.deadlineSeconds=9")
+    assert trusted(server) == {b"an authority"}
+    chart.upgrade(apply, "--set", "gpuResources={nvidia.com/*}")
+    assert trusted(server) == {b"an authority"}
+
+
+def test_a_changed_configuration_rolls_both_deployments(chart: Helm, server: ApiServer) -> None:
+    def checksums() -> list[str]:
+        return server.kubectl(
+            "get", "deployments", "-n", NAMESPACE,
+            "-o", r"jsonpath={.items[*].spec.template.metadata.annotations.checksum/config}",
+        ).split()  # fmt: skip
+
+    chart.install()
+    before = checksums()
+    chart.upgrade("--set", "registries.plainHTTP={registry.example:5000}")
+    assert len(before) == 2
+    assert not set(before) & set(checksums())
+
+
+def test_an_upgrade_brings_the_kinds_up_to_date(
+    chart: Helm, server: ApiServer, tmp_path: Path
+) -> None:
+    """What Helm's own crds/ folder would never do."""
+    chart.install()
+    newer = tmp_path / "trainseal"
+    shutil.copytree(CHART, newer)
+    (crd,) = newer.glob("files/crds/*_trainingjobs.yaml")
+    text = crd.read_text()
+    assert "shortNames:\n    - tj\n" in text
+    crd.write_text(text.replace("shortNames:\n    - tj\n", "shortNames:\n    - tj\n    - newer\n"))
+    chart.upgrade(chart=newer)
+    names = server.kubectl(
+        "get", "crd", "trainingjobs.trainseal.dev", "-o", "jsonpath={.spec.names.shortNames}"
+    )
+    assert json.loads(names) == ["tj", "newer"]
+
+
+def test_the_cluster_roles_of_a_team_gain_jobs_but_never_evidence(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    server.kubectl(
+        "create", "rolebinding", "dev", "-n", "default", "--clusterrole=edit", "--user=dev"
+    )
+    server.kubectl(
+        "create", "rolebinding", "guest", "-n", "default", "--clusterrole=view", "--user=guest"
+    )
+
+    def may(user: str, verb: str, resource: str) -> bool:
+        try:
+            server.kubectl("auth", "can-i", verb, f"{resource}.trainseal.dev", f"--as={user}")
+        except CommandError:
+            return False
+        return True
+
+    for _ in range(100):  # aggregation is a controller's work
+        if may("dev", "create", "trainingjobs") and may("guest", "get", "trainingjobs"):
+            break
+    assert may("dev", "create", "trainingjobs")
+    assert may("dev", "get", "sealedruns")
+    assert may("guest", "get", "sealedruns")
+    assert not may("guest", "create", "trainingjobs")
+    for kind in ("sealedruns", "driftreports", "accessrecords", "provenancepolicies"):
+        for verb in ("create", "update", "delete"):
+            assert not may("dev", verb, kind), (verb, kind)
+    server.kubectl("delete", "rolebinding", "dev", "guest", "-n", "default")

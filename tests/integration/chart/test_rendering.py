@@ -1,0 +1,169 @@
+"""What the chart makes of its values, and which values it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
+
+
+def config(objects: list[Object]) -> Any:
+    """The configuration of both processes."""
+    return yaml.safe_load(one(objects, "ConfigMap", "trainseal-config")["data"]["config.yaml"])
+
+
+def rules_of(objects: list[Object], kind: str, name: str) -> list[Any]:
+    """RBAC rules."""
+    rules: list[Any] = one(objects, kind, name)["rules"]
+    return rules
+
+
+def test_both_processes_read_one_configuration(helm: Path) -> None:
+    objects = render(helm, "--set", "registries.plainHTTP={registry.example:5000}")
+    assert config(objects) == {
+        "gpuResources": [
+            "nvidia.com/*",
+            "amd.com/*",
+            "gpu.intel.com/*",
+            "habana.ai/*",
+            "aws.amazon.com/neuron*",
+            "google.com/tpu",
+            "deviceclass.resource.kubernetes.io/*",
+        ],
+        "excludedNamespaces": ["kube-system", NAMESPACE],
+        "podCreators": [
+            "system:serviceaccount:kube-system:job-controller",
+            "system:kube-controller-manager",
+        ],
+        "registries": {"plainHTTP": ["registry.example:5000"]},
+        "gateImage": IMAGE,
+        "webhookDeadlineSeconds": 8,
+        "manageCertificates": True,
+    }
+
+
+def test_the_rules_and_the_configuration_exclude_the_same_namespaces(helm: Path) -> None:
+    objects = render(helm, "--set", "excludedNamespaces={kube-system,gpu-operator}", namespace="x")
+    webhooks = one(objects, "ValidatingWebhookConfiguration", "trainseal")["webhooks"]
+    (pods,) = [w for w in webhooks if w["name"] == "pods.trainseal.dev"]
+    (expression,) = pods["namespaceSelector"]["matchExpressions"]
+    assert expression["key"] == "kubernetes.io/metadata.name"
+    assert expression["values"] == ["kube-system", "gpu-operator", "x"]
+    assert config(objects)["excludedNamespaces"] == expression["values"]
+
+
+def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> None:
+    """TrainingJobs and seals are judged in every namespace, excluded ones too."""
+    objects = render(helm)
+    for kind in ("Mutating", "Validating"):
+        for webhook in one(objects, f"{kind}WebhookConfiguration", "trainseal")["webhooks"]:
+            assert webhook["failurePolicy"] == "Fail"
+            assert "objectSelector" not in webhook
+            assert ("namespaceSelector" in webhook) == (webhook["name"] == "pods.trainseal.dev")
+
+
+def test_the_image_is_required_with_a_word_on_its_form(helm: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, image="")
+    assert "by digest" in refused.value.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "gpuResources={nvidia.com/*' || true || r == '}",
+        "gpuResources={*}",
+        "gpuResources={nvidia.com/*/gpu}",
+        "excludedNamespaces={team-*}",
+        "webhook.replicas=0",
+        "webhook.deadlineSeconds=15",
+        "controller.deadlineSeconds=5",
+        "webhook.replica=3",
+        "image.reference=registry.example/x y",
+        "registries.plainHTTP={https://registry.example}",
+    ],
+)
+def test_a_value_that_means_nothing_or_too_much_is_refused(helm: Path, value: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, "--set", value)
+    assert "values don't meet the specifications of the schema" in refused.value.stderr
+
+
+def test_no_role_of_ours_has_a_wildcard(helm: Path) -> None:
+    for obj in render(helm):
+        if obj["kind"] in ("Role", "ClusterRole"):
+            for rule in obj["rules"]:
+                assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"], obj
+
+
+def test_the_webhook_cannot_read_the_key_that_signs_seals(helm: Path) -> None:
+    objects = render(helm)
+    for kind in ("Role", "ClusterRole"):
+        for rule in rules_of(objects, kind, "trainseal-webhook"):
+            if "secrets" in rule["resources"]:
+                assert set(rule["resourceNames"]) == {
+                    "trainseal-webhook-tls",
+                    "trainseal-ticket-key",
+                }
+
+
+def test_nobody_reads_secrets_but_by_name(helm: Path) -> None:
+    for obj in render(helm):
+        for rule in obj.get("rules") or []:
+            if "secrets" in rule.get("resources", []) and set(rule["verbs"]) - {"create"}:
+                assert obj["kind"] == "Role"
+                assert rule["resourceNames"]
+
+
+def test_with_cert_manager_the_controller_leaves_certificates_alone(helm: Path) -> None:
+    objects = render(helm, "--set", "certManager.enabled=true")
+    assert config(objects)["manageCertificates"] is False
+    for rule in rules_of(objects, "ClusterRole", "trainseal-controller"):
+        assert "admissionregistration.k8s.io" not in rule["apiGroups"]
+    for rule in rules_of(objects, "Role", "trainseal-controller"):
+        assert "trainseal-webhook-tls" not in rule.get("resourceNames", [])
+    certificate = one(objects, "Certificate", "trainseal-webhook")
+    assert certificate["spec"]["secretName"] == "trainseal-webhook-tls"
+    for kind in ("Mutating", "Validating"):
+        annotations = one(objects, f"{kind}WebhookConfiguration", "trainseal")["metadata"][
+            "annotations"
+        ]
+        assert annotations["cert-manager.io/inject-ca-from"] == f"{NAMESPACE}/trainseal-webhook"
+
+
+def test_someone_who_manages_the_kinds_otherwise_gets_none(helm: Path) -> None:
+    kinds = {obj["kind"] for obj in render(helm, "--set", "crds.install=false")}
+    assert "CustomResourceDefinition" not in kinds
+
+
+def test_every_kind_stays_when_the_release_goes(helm: Path) -> None:
+    crds = [obj for obj in render(helm) if obj["kind"] == "CustomResourceDefinition"]
+    assert len(crds) == 6
+    for crd in crds:
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_nothing_of_ours_has_a_finalizer(helm: Path) -> None:
+    assert not [obj for obj in render(helm) if "finalizers" in obj["metadata"]]
+
+
+def test_every_pod_is_restricted(helm: Path) -> None:
+    objects = render(helm)
+    pods = [obj["spec"]["template"] for obj in objects if obj["kind"] == "Deployment"]
+    pods += [obj for obj in objects if obj["kind"] == "Pod"]
+    assert len(pods) == 3
+    for pod in pods:
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert container["image"] == IMAGE

@@ -1,0 +1,189 @@
+"""The webhook's certificate on a real API server, with the rights that the chart gives."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from kubernetes.aio import client, config
+
+from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm
+from trainseal.controller.certificate_rotation import (
+    CHECK_EVERY,
+    LIFETIME,
+    OVERLAP,
+    RENEW_BEFORE,
+    RETRY,
+    STAGING,
+    WebhookTLS,
+    defect,
+    from_secret,
+    serving_names,
+)
+from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SERVICE = "trainseal-webhook"
+SECRET = "trainseal-webhook-tls"
+
+
+@pytest.fixture
+async def controller(chart: Helm, server: ApiServer) -> AsyncIterator[client.ApiClient]:
+    """A client with the controller's own rights, after an install."""
+    chart.install()
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}")
+    kubeconfig = server.cluster.user_kubeconfig(CONTROLLER, groups)
+    api_client = await config.new_client_from_config(str(kubeconfig))
+    async with api_client:
+        yield api_client
+
+
+async def ensure(controller: client.ApiClient, now: datetime) -> datetime:
+    """One call of the controller's loop."""
+    return await ensure_webhook_tls(controller, NAMESPACE, SERVICE, SECRET, CONFIGURATIONS, now)
+
+
+def kept(server: ApiServer) -> WebhookTLS:
+    """What the Secret holds."""
+    found = json.loads(server.kubectl("get", "secret", SECRET, "-n", NAMESPACE, "-o", "json"))
+    assert found["type"] == "kubernetes.io/tls"
+    state = from_secret(found["data"], found["metadata"].get("annotations", {}))
+    assert state is not None
+    return state
+
+
+def trusted(server: ApiServer) -> list[bytes]:
+    """caBundle of every webhook of ours."""
+    configurations = [
+        json.loads(server.kubectl("get", f"{kind}webhookconfiguration", "trainseal", "-o", "json"))
+        for kind in ("mutating", "validating")
+    ]
+    return [
+        base64.b64decode(webhook["clientConfig"].get("caBundle", ""))
+        for configuration in configurations
+        for webhook in configuration["webhooks"]
+    ]
+
+
+def versions(server: ApiServer) -> list[str]:
+    """resourceVersions of all that is written."""
+    return server.kubectl(
+        "get", f"secret/{SECRET}", "-n", NAMESPACE, "-o", "jsonpath={.metadata.resourceVersion}"
+    ).split() + server.kubectl(
+        "get", "mutatingwebhookconfigurations,validatingwebhookconfigurations",
+        "-o", "jsonpath={.items[*].metadata.resourceVersion}",
+    ).split()  # fmt: skip
+
+
+async def test_after_an_install_it_is_made_and_trusted_by_every_webhook(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    assert trusted(server) == [b""] * 5
+    assert await ensure(controller, NOW) == NOW + CHECK_EVERY
+    state = kept(server)
+    assert defect(state.current, serving_names(NAMESPACE, SERVICE), NOW) is None
+    assert trusted(server) == [state.ca_bundle] * 5
+
+
+async def test_a_second_look_writes_nothing(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    await ensure(controller, NOW)
+    before = versions(server)
+    await ensure(controller, NOW + CHECK_EVERY)
+    assert versions(server) == before
+
+
+async def test_an_emptied_trust_is_filled_again(
+    controller: client.ApiClient, server: ApiServer, chart: Helm
+) -> None:
+    await ensure(controller, NOW)
+    before = kept(server)
+    server.kubectl(
+        "patch", "validatingwebhookconfiguration", "trainseal", "--type=json",
+        "-p", '[{"op": "remove", "path": "/webhooks/1/clientConfig/caBundle"}]',
+    )  # fmt: skip
+    assert b"" in trusted(server)
+    await ensure(controller, NOW + CHECK_EVERY)
+    assert kept(server) == before
+    assert trusted(server) == [before.ca_bundle] * 5
+
+
+async def test_an_upgrade_leaves_the_trust_that_it_wrote(
+    controller: client.ApiClient, server: ApiServer, chart: Helm
+) -> None:
+    await ensure(controller, NOW)
+    bundle = kept(server).ca_bundle
+    chart.upgrade("--set", "gpuResources={nvidia.com/*}")
+    assert trusted(server) == [bundle] * 5
+
+
+async def test_a_deleted_secret_is_made_anew(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    await ensure(controller, NOW)
+    before = kept(server)
+    server.kubectl("delete", "secret", SECRET, "-n", NAMESPACE)
+    await ensure(controller, NOW)
+    assert kept(server).current != before.current
+    assert trusted(server) == [kept(server).ca_bundle] * 5
+
+
+async def test_a_rotation_stages_trusts_promotes_and_retires(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    await ensure(controller, NOW)
+    old = kept(server).current
+
+    renewal = NOW + LIFETIME - RENEW_BEFORE
+    promotion = await ensure(controller, renewal)
+    staged = kept(server)
+    assert promotion == renewal + STAGING
+    assert staged.current == old
+    assert staged.successor is not None
+    assert trusted(server) == [old.authority + staged.successor.authority] * 5
+
+    before = versions(server)[1:]
+    await ensure(controller, promotion)
+    promoted = kept(server)
+    assert promoted.current == staged.successor
+    assert versions(server)[1:] == before, "a promotion changes what is trusted"
+
+    await ensure(controller, promotion + OVERLAP)
+    assert kept(server).previous_authority is None
+    assert trusted(server) == [promoted.current.authority] * 5
+
+
+async def test_two_controllers_at_once_agree(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    await asyncio.gather(*(ensure(controller, NOW) for _ in range(4)))
+    assert trusted(server) == [kept(server).ca_bundle] * 5
+    for now in (NOW + LIFETIME - RENEW_BEFORE, NOW + LIFETIME - RENEW_BEFORE + STAGING):
+        await asyncio.gather(*(ensure(controller, now) for _ in range(4)))
+        assert trusted(server) == [kept(server).ca_bundle] * 5
+    assert kept(server).previous_authority is not None
+
+
+async def test_a_webhook_that_calls_somebody_else_is_given_no_trust(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    server.kubectl(
+        "patch", "mutatingwebhookconfiguration", "trainseal", "--type=json", "-p",
+        '[{"op": "replace", "path": "/webhooks/0/clientConfig",'
+        ' "value": {"url": "https://elsewhere.example/"}}]',
+    )  # fmt: skip
+    await ensure(controller, NOW)
+    assert trusted(server) == [b"", *[kept(server).ca_bundle] * 4]
+
+
+async def test_an_uninstall_meanwhile_is_no_error(
+    controller: client.ApiClient, server: ApiServer, chart: Helm
+) -> None:
+    server.kubectl("delete", "mutatingwebhookconfiguration", "trainseal")
+    server.kubectl("delete", "validatingwebhookconfiguration", "trainseal")
+    assert await ensure(controller, NOW) == NOW + RETRY
