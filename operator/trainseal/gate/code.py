@@ -83,11 +83,9 @@ async def _unpack(
     stream = registry.blob_stream(reference, layer)
     async with aclosing(stream) as chunks:
         tar = TarStream(inflated(chunks, layer.size) if gzipped else chunks)
+        # Until None: then the stream was read to its end, where the layer's digest is compared.
         while member := await tar.next():
             await writer.write(member, tar.content())
-        # Its end is where the digest is compared; gzip's own end came before it.
-        async for _ in chunks:
-            pass
 
 
 def _is_gzip(layer: Descriptor) -> bool:

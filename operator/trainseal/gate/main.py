@@ -7,9 +7,9 @@ the container's termination message, from where the controller takes it into the
 Exit codes: 0 all is as signed; 1 refuted; 2 undetermined (registry down after patient retries,
 disk full); 64 the plan is no plan.
 
-It runs as any uid with a read-only root, writes to its targets alone, and needs about 60 MiB of
-memory beside 20 bytes for each byte of the largest bundle (1,000 files: 200 KiB of bundle): layers
-and files of any size pass through in chunks of 1 MiB.
+It runs as any uid with a read-only root and writes to its targets alone. Memory (measured): 60 MiB,
+and 7 bytes for each byte of the largest bundle, which has at most 8 MiB (30,000 files: 4.9 MB, 93
+MiB in all); layers and files of any size pass through in chunks of 1 MiB.
 """
 
 from __future__ import annotations

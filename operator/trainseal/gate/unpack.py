@@ -51,7 +51,9 @@ class Bounds:
 
 
 class TreeWriter:
-    """One tree being written into ``target``; use as a context manager, then ``place``.
+    """One tree being written into ``target``, which ``already_placed`` found empty.
+
+    Use as a context manager, then ``place``.
 
     Memory: the manifest, and nothing that grows with file sizes.
     """
@@ -67,7 +69,6 @@ class TreeWriter:
     def __enter__(self) -> Self:
         self._target = open_target(self._target_path)
         try:
-            _remove(self._target, PARTIAL)
             os.mkdir(PARTIAL, 0o700, dir_fd=self._target)
             self._root = os.open(PARTIAL, _DIRECTORY, dir_fd=self._target)
         except BaseException:

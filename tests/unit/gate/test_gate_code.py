@@ -176,7 +176,7 @@ def test_a_link_standing_in_the_partial_tree_is_not_followed(
             os.symlink(outside, name, dir_fd=dir_fd)
         mkdir(name, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(unpack.os, "mkdir", racing)
+    monkeypatch.setattr(os, "mkdir", racing)
     code, message = world.run()
     assert code == 2
     assert "cannot be written" in message
@@ -246,6 +246,13 @@ def test_padding_changed_in_the_registry_is_refused(world: World) -> None:
     layer = tar(world.members)
     at = layer.index(b"import torch") + 100
     world.registry.served[digest(layer)] = layer[:at] + b"!" + layer[at + 1 :]
+    refused(world, "the registry serves other bytes")
+
+
+def test_a_gzip_layer_of_other_bytes_with_the_same_content_is_refused(world: World) -> None:
+    layer = gzip.compress(tar(world.members), mtime=0)
+    world.layers = [(TAR_GZIP, layer)]
+    world.registry.served[digest(layer)] = gzip.compress(tar(world.members), mtime=1)
     refused(world, "the registry serves other bytes")
 
 
@@ -470,6 +477,15 @@ def test_leftovers_of_a_gate_that_was_killed_are_removed_without_following_links
     assert world.run()[0] == 0
     assert world.placed() == world.signed
     assert (keep / "file").exists()
+
+
+def test_a_cache_left_in_the_volume_is_refused(world: World) -> None:
+    assert world.run()[0] == 0
+    (world.code / "lib" / "__pycache__").mkdir()
+    (world.code / "lib" / "__pycache__" / "model.cpython-311.pyc").write_bytes(b"poisoned")
+    code, message = world.run()
+    assert code == 1
+    assert "model.cpython-311.pyc: extra" in message
 
 
 @pytest.mark.parametrize("name", ["train.py", "sitecustomize.py"])
