@@ -56,6 +56,9 @@ class Settings(Model):
     )
     registries: Registries = Field(default_factory=Registries)
     gate_image: Text = ""
+    manage_certificates: bool = Field(
+        default=True, description="False where cert-manager keeps the webhook's certificate."
+    )
     webhook_deadline_seconds: float = Field(default=8.0, gt=0, le=25)
 
     def is_gpu(self, resource: str) -> bool:

@@ -37,6 +37,7 @@ from trainseal.controller.runs import Runs
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
 from trainseal.registry.client import RegistryClient
+from trainseal.registry.credentials import default_config_file, from_file
 from trainseal.registry.transport import Options as RegistryOptions
 from trainseal.verifier.artifacts import ArtifactVerifier
 from trainseal.verifier.jobs import JobVerifier
@@ -55,7 +56,6 @@ class Options:
     config: Path
     metrics_port: int = 8080
     kubeconfig: str | None = None
-    manage_tls: bool = True
 
 
 async def serve(options: Options) -> int:
@@ -116,7 +116,11 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
         plain_http=frozenset(settings.registries.plain_http),
         ca_file=Path(settings.registries.ca_file) if settings.registries.ca_file else None,
     )
-    async with RegistryClient(registry_options) as registry, asyncio.TaskGroup() as group:
+    credentials = from_file(default_config_file())
+    async with (
+        RegistryClient(registry_options, credentials) as registry,
+        asyncio.TaskGroup() as group,
+    ):
         verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), clock)
         runs = Runs(
             World(
@@ -144,7 +148,7 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
         roots = Informer(kube, path_of(API_VERSION, "trustroots"), listener=store.on_trust_root)
         group.create_task(roots.run())
         group.create_task(policies.run())
-        if options.manage_tls:
+        if settings.manage_certificates:
             group.create_task(_certificates(kube, namespace, clock))
         await roots.synced.wait()
         await policies.synced.wait()

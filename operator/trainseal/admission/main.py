@@ -1,0 +1,167 @@
+"""``trainseal webhook``: answers the API server, until told to stop; then drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from trainseal.admission.ownkinds import validate_evidence, validate_policy
+from trainseal.admission.pods import PodRulesContext, Unknown, decide
+from trainseal.admission.reviews import TRY_AGAIN, Request, Response, deny
+from trainseal.admission.server import Answer, application, health_application
+from trainseal.admission.state import State
+from trainseal.admission.trainingjobs import JobContext, stamp, validate
+from trainseal.cluster.api import Kube, connect, path_of
+from trainseal.cluster.settings import Settings, load_settings
+from trainseal.registry.client import RegistryClient
+from trainseal.registry.credentials import default_config_file, from_file
+from trainseal.registry.transport import Options as RegistryOptions
+from trainseal.verifier.artifacts import ArtifactVerifier
+from trainseal.verifier.jobs import JobVerifier
+
+_log = logging.getLogger(__name__)
+#: Requests under way when the drain begins have this long.
+_DRAIN_SECONDS = 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line gives."""
+
+    namespace: str
+    config: Path
+    tls_secret: str = "trainseal-webhook-tls"  # noqa: S105 - a name, no secret
+    port: int = 8443
+    metrics_port: int = 8080
+    kubeconfig: str | None = None
+
+
+async def serve(options: Options) -> int:
+    """Runs until SIGTERM or SIGINT, then finishes what is under way."""
+    settings = load_settings(options.config)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    registry_options = RegistryOptions(
+        plain_http=frozenset(settings.registries.plain_http),
+        ca_file=Path(settings.registries.ca_file) if settings.registries.ca_file else None,
+    )
+    credentials = from_file(default_config_file())
+    async with (
+        connect(options.kubeconfig) as kube,
+        RegistryClient(registry_options, credentials) as registry,
+    ):
+        cluster = await _cluster_uid(kube)
+        state = State(kube, options.namespace, options.tls_secret, cluster)
+        verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), _now)
+        answers = _answers(options, settings, state, verifier, cluster)
+        async with contextlib.AsyncExitStack() as stack:
+            watching = asyncio.ensure_future(state.run())
+            stack.callback(watching.cancel)
+            await _listen(stack, health_application(state.missing), options.metrics_port, state)
+            await _listen(stack, application(answers, state.missing), options.port, state, tls=True)
+            stopping = asyncio.ensure_future(stop.wait())
+            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                stopping.cancel()
+                watching.result()
+            _log.info("draining")
+            state.draining = True
+    return 0
+
+
+async def _listen(
+    stack: contextlib.AsyncExitStack,
+    app: web.Application,
+    port: int,
+    state: State,
+    *,
+    tls: bool = False,
+) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, port=port, ssl_context=state.tls if tls else None, backlog=1024)
+    await site.start()
+
+
+def _answers(
+    options: Options, settings: Settings, state: State, verifier: JobVerifier, cluster: str
+) -> dict[str, Answer]:
+    """What is asked at each path; the chart's webhook configurations name the same paths."""
+    jobs = JobContext(
+        cluster=cluster,
+        verifier=verifier,
+        policies=state.policies.for_namespace,
+        broken=lambda: state.policies.broken,
+        runs=state.seals.runs,
+        deadline=settings.webhook_deadline_seconds,
+    )
+    pods = PodRulesContext(
+        is_gpu=settings.is_gpu,
+        find=state.seals.find,
+        policies=state.policies.for_namespace,
+        pod_creators=frozenset(settings.pod_creators),
+        excluded_namespaces=frozenset({*settings.excluded_namespaces, options.namespace}),
+    )
+    account = f"system:serviceaccount:{options.namespace}:trainseal-"
+    writers = {
+        "sealedruns": frozenset({f"{account}controller"}),
+        "accessrecords": frozenset({f"{account}webhook"}),
+        "driftreports": frozenset({f"{account}agent"}),
+    }
+
+    async def mutate_training_job(request: Request) -> Response:
+        if state.ticket_key is None:
+            return deny(
+                "TrainSeal's webhook has no ticket key yet; try again in a moment", TRY_AGAIN
+            )
+        return stamp(request, state.ticket_key, _now())
+
+    async def validate_training_job(request: Request) -> Response:
+        missing = state.missing()
+        if missing and not state.draining:
+            return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
+        return await validate(request, jobs)
+
+    async def validate_pod(request: Request) -> Response:
+        answer = decide(request, pods, final=False)
+        if isinstance(answer, Unknown):
+            await state.look(request.namespace)
+            answer = decide(request, pods, final=True)
+        if isinstance(answer, Unknown):  # decide() gives none when it is final
+            raise TypeError("a final decision was none")
+        return answer
+
+    async def validate_policies(request: Request) -> Response:
+        return validate_policy(request, state.policies.trust_roots)
+
+    async def validate_seal(request: Request) -> Response:
+        return validate_evidence(request, writers)
+
+    return {
+        "/mutate-trainingjob": mutate_training_job,
+        "/validate-trainingjob": validate_training_job,
+        "/validate-pod": validate_pod,
+        "/validate-policy": validate_policies,
+        "/validate-seal": validate_seal,
+    }
+
+
+async def _cluster_uid(kube: Kube) -> str:
+    """The UID of kube-system, by which a cluster is known."""
+    namespace = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
+    metadata = namespace.get("metadata")
+    return str(metadata["uid"]) if isinstance(metadata, dict) else ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,130 @@
+"""Seals in memory, ready for comparing pods: what makes the pod path read nothing.
+
+A seal enters the index when its binding verifies, once, at the event that brought it; a seal that
+does not verify is counted and logged, and no pod is ever compared with it. Memory: about 25 KiB a
+role of a sealed run; runs that have ended leave the index.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter as Tally
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject
+from trainseal.cluster.informer import Event
+from trainseal.provenance.canonical import CanonicalError
+from trainseal.provenance.keyrings import Keyring, UntrustedError
+from trainseal.provenance.podmatch import ExpectedPod, prepare
+from trainseal.provenance.seals import verify_binding
+
+_log = logging.getLogger(__name__)
+_UNTRUSTED = Counter("trainseal_seals_untrusted_total", "Seals whose binding does not verify.")
+_BOUND = Gauge("trainseal_seals_bound", "Seals in the index.")
+_ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPod:
+    """What pods of one bound object must be, and the seal that says so."""
+
+    namespace: str
+    seal: str
+    role: str
+    policies: tuple[str, ...]
+    expected: ExpectedPod
+
+
+class SealIndex:
+    """Expected pods by the UID of the engine's object."""
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
+        self._keyring: Keyring = {}
+        self._pods: dict[str, SealedPod] = {}
+        self._uids: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._objects: dict[tuple[str, str], JsonObject] = {}
+        self._digests: Tally[str] = Tally()
+
+    def find(self, uid: str) -> SealedPod | None:
+        """What pods of this object must be."""
+        return self._pods.get(uid)
+
+    def runs(self, job_digest: str) -> int:
+        """Seals, ended ones too, of a job digest."""
+        return self._digests[job_digest]
+
+    def use_keyring(self, keyring: Keyring) -> None:
+        """Takes a new keyring; every seal is judged anew."""
+        self._keyring = keyring
+        for key, obj in self._objects.items():
+            self._drop(key)
+            self._take(key, obj)
+        _BOUND.set(len(self._uids))
+
+    def on_seal(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
+        """Listener for SealedRuns."""
+        before = self._objects.pop(key, None)
+        if before is not None:
+            self._digests[_digest(before)] -= 1
+        self._drop(key)
+        if event != "DELETED":
+            self._objects[key] = obj
+            self._digests[_digest(obj)] += 1
+            self._take(key, obj)
+        _BOUND.set(len(self._uids))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        for uid in self._uids.pop(key, ()):
+            self._pods.pop(uid, None)
+
+    def _take(self, key: tuple[str, str], obj: JsonObject) -> None:
+        spec, status = _object(obj.get("spec")), _object(obj.get("status"))
+        binding = status.get("binding")
+        if not isinstance(binding, dict) or status.get("phase") in _ENDED:
+            return
+        namespace, name = key
+        try:
+            bound = verify_binding(
+                self._keyring,
+                cluster=self._cluster,
+                namespace=namespace,
+                name=name,
+                spec=spec,
+                binding=binding,
+            )
+        except (UntrustedError, CanonicalError) as error:
+            _UNTRUSTED.inc()
+            _log.error("%s", error)
+            return
+        roles = {str(r.get("name")): r for r in _objects(spec.get("roles"))}
+        policies = tuple(str(p.get("name")) for p in _objects(spec.get("policies")))
+        for item in bound:
+            role = roles.get(item.role)
+            if role is None:
+                continue
+            replicas = role.get("replicas")
+            expected = prepare(
+                item.name,
+                item.uid,
+                replicas if isinstance(replicas, int) else 0,
+                _object(role.get("template")),
+            )
+            self._pods[item.uid] = SealedPod(namespace, name, item.role, policies, expected)
+        self._uids[key] = tuple(item.uid for item in bound)
+
+
+def _digest(obj: Mapping[str, JsonValue]) -> str:
+    return str(_object(_object(obj.get("spec")).get("job")).get("digest"))
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: JsonValue) -> list[JsonObject]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

@@ -1,0 +1,170 @@
+"""What the webhook knows: policies, seals, keys and certificate, kept current by watches."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import ssl
+import tempfile
+import time
+from pathlib import Path
+
+from trainseal.admission.sealindex import SealIndex
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.informer import Event, Informer, Listener
+from trainseal.cluster.keys import private_key_of, read_keyring
+from trainseal.cluster.settings import KEYRING_CONFIG_MAP, TICKET_KEY_SECRET
+from trainseal.provenance.keyrings import UntrustedError
+from trainseal.provenance.keys import KeyFormatError, PrivateKey
+from trainseal.verifier.policystore import PolicyStore
+
+_log = logging.getLogger(__name__)
+#: A namespace is listed for an unknown owner at most this often: a flood reads nothing.
+_LOOK_AGAIN_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+
+
+class State:
+    """Everything the answers depend on; ``run`` keeps it current until cancelled."""
+
+    def __init__(self, kube: Kube, namespace: str, tls_secret: str, cluster: str) -> None:
+        self._kube = kube
+        self.policies = PolicyStore()
+        self.seals = SealIndex(cluster)
+        self.ticket_key: PrivateKey | None = None
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.draining = False
+        self._has_certificate = False
+        self._has_keyring = False
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self._looked: dict[str, float] = {}
+        secrets = path_of("v1", "secrets", namespace)
+
+        def named(path: str, name: str, listener: Listener) -> Informer:
+            return Informer(
+                kube,
+                path,
+                listener=listener,
+                query={"fieldSelector": f"metadata.name={name}"},
+            )
+
+        self._informers = {
+            "trust roots": Informer(
+                kube, path_of(API_VERSION, "trustroots"), listener=self.policies.on_trust_root
+            ),
+            "policies": Informer(
+                kube, path_of(API_VERSION, "provenancepolicies"), listener=self.policies.on_policy
+            ),
+            "seals": Informer(
+                kube, path_of(API_VERSION, "sealedruns"), listener=self.seals.on_seal
+            ),
+            "keyring": named(
+                path_of("v1", "configmaps", namespace), KEYRING_CONFIG_MAP, self._on_keyring
+            ),
+            "ticket key": named(secrets, TICKET_KEY_SECRET, self._on_ticket_key),
+            "certificate": named(secrets, tls_secret, self._on_certificate),
+        }
+
+    async def run(self) -> None:
+        """Watches for ever."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self._informers.values():
+                group.create_task(informer.run())
+
+    def missing(self) -> str:
+        """What the webhook still waits for, in words; empty when it can answer."""
+        if self.draining:
+            return "draining"
+        waiting = [name for name, i in self._informers.items() if not i.synced.is_set()]
+        if not self._has_certificate:
+            waiting.append("a serving certificate")
+        if self.ticket_key is None:
+            waiting.append("the ticket key")
+        if not self._has_keyring:
+            waiting.append("the keyring")
+        return ", ".join(dict.fromkeys(waiting))
+
+    async def look(self, namespace: str) -> None:
+        """Lists one namespace's seals, for a pod that was faster than the watch.
+
+        One list at a time for a namespace, not more often than twice a second, within 2 s.
+        """
+        task = self._looks.get(namespace)
+        if task is None:
+            if time.monotonic() - self._looked.get(namespace, 0.0) < _LOOK_AGAIN_SECONDS:
+                return
+            task = asyncio.ensure_future(self._list(namespace))
+            self._looks[namespace] = task
+            task.add_done_callback(lambda _: self._looks.pop(namespace, None))
+        await asyncio.shield(task)
+
+    async def _list(self, namespace: str) -> None:
+        try:
+            page = await self._kube.request(
+                "GET", path_of(API_VERSION, "sealedruns", namespace), seconds=_LOOK_SECONDS
+            )
+        except KubeError as error:
+            _log.warning("looking for seals in %s: %s", namespace, error)
+            return
+        finally:
+            if len(self._looked) > 10_000:
+                self._looked.clear()
+            self._looked[namespace] = time.monotonic()
+        items = page.get("items")
+        for item in items if isinstance(items, list) else ():
+            if isinstance(item, dict):
+                # Items of a list carry no kind; the index needs none.
+                metadata = item.get("metadata")
+                name = metadata.get("name") if isinstance(metadata, dict) else ""
+                self.seals.on_seal("MODIFIED", (namespace, str(name)), item)
+
+    def _on_keyring(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:
+        if event == "DELETED":
+            return  # the last known keyring stands: losing it would stop every run
+        try:
+            self.seals.use_keyring(read_keyring(obj, "seal"))
+            self._has_keyring = True
+        except UntrustedError as error:
+            _log.error("keyring: %s", error)
+
+    def _on_ticket_key(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:
+        if event == "DELETED":
+            return
+        try:
+            self.ticket_key = private_key_of(obj)
+        except (KeyFormatError, binascii.Error) as error:
+            _log.error("ticket key: %s", error)
+
+    def _on_certificate(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:
+        if event == "DELETED":
+            return
+        data = obj.get("data")
+        try:
+            if not isinstance(data, dict):
+                raise ValueError("the Secret is empty")
+            chain = base64.b64decode(str(data["tls.crt"]), validate=True)
+            key = base64.b64decode(str(data["tls.key"]), validate=True)
+            _load(self.tls, chain, key)
+            self._has_certificate = True
+            _log.info("serving certificate loaded")
+        except (ssl.SSLError, KeyError, ValueError) as error:
+            _log.error("serving certificate: %s: %s", type(error).__name__, error)
+
+
+def _load(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
+    """Takes a new certificate into a living context: connections made from now on use it.
+
+    The standard library reads certificates from files only; the file lives in memory (/tmp is an
+    emptyDir, or memory) for the length of this call, readable by this process alone.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pair.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(chain + b"\n" + key)
+        # Loaded into a probe first: a bad pair must not spoil the context that serves.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+        context.load_cert_chain(path)

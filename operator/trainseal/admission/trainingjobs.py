@@ -1,0 +1,175 @@
+"""TrainingJobs: stamped with who asked, then verified, with an answer a person can act on.
+
+An UPDATE that leaves the job digest as it is is never verified again: a dead registry would
+otherwise block suspending and deleting. Signatures stand outside the digest and may be changed;
+they count nothing here any more, and the controller judges them before it seals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from trainseal.admission.reviews import (
+    ALLOWED,
+    FORBIDDEN,
+    TRY_AGAIN,
+    Request,
+    Response,
+    deny,
+    meta,
+)
+from trainseal.api.model import JsonObject
+from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
+from trainseal.provenance.verdicts import Outcome, Verdict
+from trainseal.verifier.jobs import JobVerification, JobVerifier
+from trainseal.verifier.policystore import BrokenPolicy
+
+#: Parts of ``spec`` that may change while a job lives.
+UNSIGNED = ("scheduling", "signatures", "suspend")
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What jobs are judged against, as of now."""
+
+    cluster: str
+    verifier: JobVerifier
+    policies: Callable[[str], tuple[CompiledPolicy, ...]]
+    broken: Callable[[], tuple[BrokenPolicy, ...]]
+    runs: Callable[[str], int]
+    deadline: float
+
+
+def stamp(request: Request, key: PrivateKey, now: datetime) -> Response:
+    """The mutating step: a ticket on a new job; the old ticket kept on a job that stays itself."""
+    try:
+        digest = job_digest(_named(request.object, request))
+    except CanonicalError:
+        return ALLOWED  # the validating step says why
+    present = _annotations(request.object).get(TICKET_ANNOTATION)
+    if request.operation == "UPDATE":
+        try:
+            same = job_digest(_named(request.old, request)) == digest
+        except CanonicalError:
+            same = False
+        wanted = _annotations(request.old).get(TICKET_ANNOTATION)
+        if not same or present == wanted:
+            return ALLOWED
+        return Response(True, patch=_annotate(request.object, wanted))
+    ticket = Ticket(request.username, request.user_uid, digest, now)
+    return Response(True, patch=_annotate(request.object, issue_ticket(key, ticket)))
+
+
+async def validate(request: Request, context: JobContext) -> Response:
+    """The validating step."""
+    obj = _named(request.object, request)
+    if request.operation == "UPDATE":
+        return _update(request, obj)
+    if meta(obj).get("generateName") and not request.name:
+        return deny(
+            "TrainingJob: found metadata.generateName, expected metadata.name: the name is signed"
+        )
+    try:
+        digest = job_digest(obj)
+    except CanonicalError as error:
+        return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
+    found = await context.verifier.verify(
+        obj,
+        context.policies(request.namespace),
+        RunFacts(cluster=context.cluster, runs=context.runs(digest)),
+        deadline=context.deadline,
+        broken=context.broken(),
+    )
+    return _answer(request, found)
+
+
+def _update(request: Request, obj: JsonObject) -> Response:
+    old = _named(request.old, request)
+    try:
+        before = job_digest(old)
+    except CanonicalError:
+        # It was stored while nobody looked; taking it apart must stay possible, changing it not.
+        before = ""
+    try:
+        after = job_digest(obj)
+    except CanonicalError as error:
+        if obj.get("spec") == old.get("spec"):
+            return ALLOWED
+        return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
+    if before == after or obj.get("spec") == old.get("spec"):
+        return ALLOWED
+    one, other = _object(old.get("spec")), _object(obj.get("spec"))
+    changed = sorted(
+        k for k in one.keys() | other.keys() if k not in UNSIGNED and one.get(k) != other.get(k)
+    )
+    return deny(
+        f"TrainingJob {request.namespace}/{request.name}: found a change of "
+        f"{', '.join(f'spec.{c}' for c in changed) or 'what was signed'} after admission, expected "
+        f"only {', '.join(f'spec.{u}' for u in UNSIGNED)} to change; delete the job, have the new "
+        "one signed, and apply it"
+    )
+
+
+def _answer(request: Request, found: JobVerification) -> Response:
+    warnings = [f"policy in Audit: {v.sentence()}" for v in found.audited if not _good(v)]
+    audit = {"trainseal-outcome": found.outcome.value, "trainseal-job-digest": found.digest}
+    if found.outcome is Outcome.VERIFIED:
+        return Response(True, warnings=warnings, audit=audit)
+    undetermined = found.outcome is Outcome.UNDETERMINED
+    head = (
+        f"TrainingJob {request.namespace}/{request.name} could not be verified (undetermined): "
+        "the evidence could not be read, which is not the same as a bad signature. Try again"
+        if undetermined
+        else f"TrainingJob {request.namespace}/{request.name} is refused"
+    )
+    lines = [head, *(f"- {v.sentence()}" for v in _ordered(found.verdicts))]
+    return Response(
+        False,
+        "\n".join(lines),
+        TRY_AGAIN if undetermined else FORBIDDEN,
+        warnings=warnings,
+        audit=audit,
+    )
+
+
+def _ordered(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """What stands in the way first, then what is well."""
+    order = {Outcome.REFUTED: 0, Outcome.UNDETERMINED: 1, Outcome.VERIFIED: 2}
+    return sorted(verdicts, key=lambda v: order[v.outcome])
+
+
+def _good(verdict: Verdict) -> bool:
+    return verdict.outcome is Outcome.VERIFIED
+
+
+def _named(obj: JsonObject, request: Request) -> JsonObject:
+    """The object under the request's namespace, which counts where the object leaves it out."""
+    return {**obj, "metadata": {**meta(obj), "namespace": request.namespace}}
+
+
+def _annotations(obj: JsonObject) -> JsonObject:
+    return _object(meta(obj).get("annotations"))
+
+
+def _annotate(obj: JsonObject, value: JsonValue) -> list[JsonObject]:
+    """A JSON patch (RFC 6902) that sets, or with None takes away, the ticket."""
+    path = "/metadata/annotations"
+    place = f"{path}/{TICKET_ANNOTATION.replace('/', '~1')}"
+    annotations = meta(obj).get("annotations")
+    if value is None:
+        return [{"op": "remove", "path": place}]
+    if not isinstance(annotations, Mapping):
+        return [{"op": "add", "path": path, "value": {TICKET_ANNOTATION: value}}]
+    return [{"op": "add", "path": place, "value": value}]
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
