@@ -1,0 +1,98 @@
+"""``trainseal``: one command, for people and for the processes in the cluster.
+
+Each subcommand imports what it needs when it is called: the gate starts once for every pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="trainseal",
+    help="A training job runs only if what it runs carries the signatures a policy asks for.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Namespace = Annotated[str, typer.Option(help="Namespace that TrainSeal is installed in.")]
+Config = Annotated[Path, typer.Option(help="Configuration file, from the chart's ConfigMap.")]
+MetricsPort = Annotated[int, typer.Option(help="Port of /healthz, /readyz and /metrics.")]
+Kubeconfig = Annotated[str | None, typer.Option(help="Absent: the pod's service account.")]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+
+
+@app.command(rich_help_panel="Processes in the cluster")
+def webhook(
+    namespace: Namespace = "trainseal-system",
+    config: Config = Path("/etc/trainseal/config.yaml"),
+    tls_secret: Annotated[str, typer.Option(help="Secret with the serving certificate.")] = (
+        "trainseal-webhook-tls"  # noqa: S107 - a name, no secret
+    ),
+    port: Annotated[int, typer.Option(help="Port of the webhook, TLS.")] = 8443,
+    metrics_port: MetricsPort = 8080,
+    kubeconfig: Kubeconfig = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """The admission webhook."""
+    from trainseal.admission.main import Options, serve
+
+    _log(log_level)
+    options = Options(
+        namespace=namespace,
+        config=config,
+        tls_secret=tls_secret,
+        port=port,
+        metrics_port=metrics_port,
+        kubeconfig=kubeconfig,
+    )
+    raise typer.Exit(asyncio.run(serve(options)))
+
+
+@app.command(rich_help_panel="Processes in the cluster")
+def controller(
+    namespace: Namespace = "trainseal-system",
+    config: Config = Path("/etc/trainseal/config.yaml"),
+    metrics_port: MetricsPort = 8080,
+    kubeconfig: Kubeconfig = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """The controller: seals, engines, status. One replica leads."""
+    from trainseal.controller.main import Options, serve
+
+    _log(log_level)
+    options = Options(
+        namespace=namespace,
+        config=config,
+        metrics_port=metrics_port,
+        kubeconfig=kubeconfig,
+    )
+    raise typer.Exit(asyncio.run(serve(options)))
+
+
+@app.command(rich_help_panel="Processes in the cluster")
+def gate(
+    plan: Annotated[str, typer.Option(help="What must be found, as JSON; part of the seal.")],
+) -> None:
+    """The first init container of each training pod."""
+    from trainseal.gate.main import run_text
+
+    raise typer.Exit(run_text(plan))
+
+
+def main() -> None:
+    """The entry point."""
+    app()
