@@ -8,6 +8,7 @@ refuses, with the place, what cannot be canonical.
 from __future__ import annotations
 
 import json
+import math
 import re
 from bisect import bisect_right
 
@@ -151,4 +152,6 @@ class JsonReader:
         # A long integer is far beyond a double; as a float it is refused just the same.
         whole = not match[1] and not match[2] and len(match[0]) < 100
         number = int(match[0]) if whole else float(match[0])
+        if number in (math.inf, -math.inf):
+            number = 2**1024  # a number all the same, but refused for its size
         return safe_number(number, match[0], position, self._source)

@@ -90,6 +90,10 @@ class _Composer:
             return self._compose(yaml.parse(self._chunk, Loader=yaml.CSafeLoader))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
+            if error.problem == "found unexpected end of stream":
+                mark = error.context_mark or mark  # where the quote was opened
+            if mark and error.problem == "did not find expected <document start>":
+                raise self._after_end(self._place(mark.line, mark.column)) from None
             raise ManifestError(
                 self._place(mark.line, mark.column) if mark else self._place(0, 0),
                 f"text that is no YAML ({' '.join(filter(None, [error.problem, error.context]))})",
@@ -116,12 +120,7 @@ class _Composer:
                 elif root is None:
                     root = node
                 else:
-                    raise self._error(
-                        node,
-                        "text after the end of the document",
-                        "the end of the file, or --- on a line of its own",
-                        "remove it: kubectl would silently leave it out",
-                    )
+                    raise self._after_end(node.position.place(self._source))
                 if node.kind in ("list", "map"):
                     stack.append(node)
                 composed.node(len(stack), node.position, self._source)
@@ -135,6 +134,15 @@ class _Composer:
                     "remove it: kubectl does not read it",
                 )
         return root
+
+    @staticmethod
+    def _after_end(place: str) -> ManifestError:
+        return ManifestError(
+            place,
+            "text after the end of the document",
+            "the end of the file, or --- on a line of its own",
+            "remove it, or indent it as the lines before: kubectl would silently leave it out",
+        )
 
     def _node(self, event: yaml.NodeEvent, anchors: dict[str, Node]) -> Node:
         name = event.anchor

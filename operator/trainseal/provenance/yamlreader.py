@@ -59,6 +59,14 @@ def read_documents(text: str | bytes, source: str) -> list[Document]:
                 "an object with apiVersion, kind, metadata and spec",
                 "write fields as key: value; separate documents by --- on a line of its own",
             )
+        for field in ("apiVersion", "kind"):
+            if not isinstance(named := value.get(field), str) or not named:
+                raise ManifestError(
+                    (position.child(field) or position).place(source),
+                    f"{named!r:.40} as {field}" if field in value else f"an object without {field}",
+                    f"{field}, as text",
+                    f"write {field}; lines that begin with --- begin another object",
+                )
         if len(documents) == MAX_DOCUMENTS:
             raise ManifestError(
                 position.place(source),
