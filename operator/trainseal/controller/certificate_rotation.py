@@ -37,7 +37,6 @@ RENEW_BEFORE = timedelta(days=30)
 STAGING = timedelta(minutes=2)
 #: How long an old authority stays trusted after the last replica should have reloaded.
 OVERLAP = timedelta(minutes=10)
-X = 1
 #: Nothing is left unlooked at for longer: somebody may have emptied a caBundle.
 CHECK_EVERY = timedelta(minutes=5)
 #: When something did not work or is not there yet.
@@ -235,7 +234,7 @@ def decide(
         return _decide_on_successor(state, state.successor, names, published=published, now=now)
     check_at = min(now + CHECK_EVERY, _renew_at(state.current))
     if state.previous_authority is not None:
-        retire_at = now
+        retire_at = (state.promoted_at or now - OVERLAP) + OVERLAP
         if now >= retire_at:
             return Decision(Step.RETIRE, "every replica serves the new certificate", now)
         return Decision(Step.KEEP, "the old authority is still trusted", min(check_at, retire_at))
