@@ -18,10 +18,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 
 import checkpoints
 import torch
@@ -193,9 +193,16 @@ def agree_on_start(done: int, place: Place) -> int:
     return done
 
 
-def stop(signal_number: int, _frame: FrameType | None) -> None:
-    """End at once when told to: the last checkpoint is where the next run starts."""
-    sys.exit(128 + signal_number)
+def end_when_told() -> None:
+    """End at once on SIGTERM: the last checkpoint is where the next run starts.
+
+    As process 1 of a container it would otherwise ignore the signal. A thread waits for it, since
+    a handler runs only once the main thread is back from gloo, which waits for minutes.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(
+        target=lambda: os._exit(128 + signal.sigwait({signal.SIGTERM})), daemon=True
+    ).start()
 
 
 def main() -> None:
@@ -205,8 +212,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=DEFAULT_TEXT, help="the text to learn")
     options.add_argument("--checkpoints", type=Path, required=True, help="directory")
     given = options.parse_args()
-    # As process 1 of a container it would otherwise ignore the signal.
-    signal.signal(signal.SIGTERM, stop)
+    end_when_told()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     place = Place.find()

@@ -99,7 +99,7 @@ def _layer(rootfs: Path, blobs: Path) -> tuple[Blob, str]:
             stdout=subprocess.PIPE, env=environment(),
         ) as tar,
         subprocess.Popen(
-            ["zstd", "-q", "-T0", "-6"], stdin=subprocess.PIPE, stdout=sink, env=environment()
+            ["zstd", "-q", "-T0", "-3"], stdin=subprocess.PIPE, stdout=sink, env=environment()
         ) as zstd,
     ):  # fmt: skip
         assert tar.stdout is not None

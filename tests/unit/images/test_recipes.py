@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.images.debian import names_release
-from tests.images.registry import by_digest
 from tests.images.training_image import is_elf, links, loaded
 
 DEB822 = """\
@@ -77,15 +76,3 @@ def test_links_are_followed_within_the_root_filesystem(tmp_path: Path) -> None:
         folder / "blas/libblas.so.3.1",
     ]
     assert [is_elf(path) for path in found] == [False, False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("reference", "expected"),
-    [
-        ("10.0.0.1:5000/team/image:1", "10.0.0.1:5000/team/image@sha256:0"),
-        ("10.0.0.1:5000/image", "10.0.0.1:5000/image@sha256:0"),
-        ("registry.example/image:v1", "registry.example/image@sha256:0"),
-    ],
-)
-def test_a_digest_takes_the_place_of_the_tag(reference: str, expected: str) -> None:
-    assert by_digest(reference, "sha256:0") == expected
