@@ -1,0 +1,1 @@
+"""Measurements: one module a question, medians with spread, ratios from one run."""

@@ -1,0 +1,101 @@
+"""The load: one process that sends requests with a fixed number under way, and times each."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Requests per second, and the median seconds of one request."""
+
+    rate: float
+    median: float
+
+
+class ApiClient:
+    """Plain requests to an API server with a kubeconfig's client certificate."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self._server = cluster["server"]
+        self._folder = kubeconfig.parent
+        self._tls = ssl.create_default_context()
+        self._tls.load_verify_locations(*_pem(cluster, "certificate-authority", kubeconfig))
+        certificate = _file(user, "client-certificate", kubeconfig)
+        self._tls.load_cert_chain(certificate, _file(user, "client-key", kubeconfig))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> ApiClient:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0), base_url=self._server
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body."""
+        if self._session is None:
+            raise RuntimeError("not open")
+        async with self._session.post(
+            path, data=body, headers={"Content-Type": "application/json", **headers}
+        ) as response:
+            return response.status, await response.read()
+
+    async def load(
+        self,
+        path: str,
+        body: Callable[[int], bytes],
+        headers: Mapping[str, str],
+        *,
+        count: int,
+        concurrency: int,
+        expected: int = 201,
+    ) -> Measured:
+        """Sends ``count`` requests, ``concurrency`` at a time; raises on another status."""
+        numbers = iter(range(count))
+        seconds: list[float] = []
+
+        async def worker() -> None:
+            for number in numbers:
+                start = time.perf_counter()
+                status, answer = await self.post(path, body(number), headers)
+                if status != expected:
+                    raise RuntimeError(f"status {status}: {answer[:600].decode(errors='replace')}")
+                seconds.append(time.perf_counter() - start)
+
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(worker())
+        elapsed = time.perf_counter() - start
+        seconds.sort()
+        return Measured(count / elapsed, seconds[len(seconds) // 2])
+
+
+def _file(entry: Mapping[str, str], name: str, kubeconfig: Path) -> str:
+    if name in entry:
+        return str(kubeconfig.parent / entry[name])
+    import base64
+    import tempfile
+
+    path = Path(tempfile.mkdtemp()) / name
+    path.write_bytes(base64.b64decode(entry[f"{name}-data"]))
+    path.chmod(0o600)
+    return str(path)
+
+
+def _pem(entry: Mapping[str, str], name: str, kubeconfig: Path) -> tuple[str]:
+    return (_file(entry, name, kubeconfig),)

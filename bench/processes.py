@@ -1,0 +1,55 @@
+"""A process under measurement: its CPU seconds and memory, from /proc."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Measured:
+    """A child process, ended with the block."""
+
+    def __init__(
+        self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._argv = list(argv)
+        self._log = log
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._child = subprocess.Popen(self._argv, stdout=log, stderr=subprocess.STDOUT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait(30)
+
+    def alive(self) -> None:
+        """Raises, with the end of its log, if it has ended."""
+        if self._child is None or self._child.poll() is not None:
+            raise RuntimeError(f"{self._argv[:3]} ended:\n{self._log.read_text()[-2000:]}")
+
+    def cpu(self) -> float:
+        """CPU seconds so far, user and system (proc(5), /proc/PID/stat)."""
+        self.alive()
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def memory(self) -> float:
+        """Resident memory in MiB (proc(5), /proc/PID/statm)."""
+        pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
+        return pages * _PAGE / 2**20
+
+    @property
+    def _pid(self) -> int:
+        if self._child is None:
+            raise RuntimeError("not started")
+        return self._child.pid
