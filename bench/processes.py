@@ -15,9 +15,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Measured:
     """A child process, ended with the block."""
 
-    def __init__(
-        self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, argv: Sequence[str], log: Path) -> None:
         self._argv = list(argv)
         self._log = log
         self._child: subprocess.Popen[bytes] | None = None
