@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.kubectl_reader import HEAD, NAME, KubectlReader, find_kubectl
+from tests.kubectl_reader import HEAD, KubectlReader, as_json, compare, find_kubectl
 from tests.manifest_texts import SPELLINGS, ManifestTexts
 from trainseal.provenance.document import ManifestError, format_path
 from trainseal.provenance.limits import MAX_BYTES, MAX_NODES
@@ -188,11 +188,6 @@ def read(text: str | bytes) -> list[Any]:
 def read_spec(spec: str) -> Any:
     (value,) = read(manifest(spec))
     return value["spec"]
-
-
-def as_json(value: object) -> str:
-    """For comparison: 1 and 1.0 are one number, 1 and true are not one value."""
-    return json.dumps(value, sort_keys=True)
 
 
 @pytest.fixture(scope="module")
@@ -481,30 +476,6 @@ class TestLaws:
         except ManifestError as error:
             places = [error.place]
         assert all(place.startswith("job.yaml:") for place in places)
-
-
-def compare(kubectl: KubectlReader, manifests: list[bytes]) -> tuple[int, list[str]]:
-    """How many manifests both read alike, and what both laws of yamlreader are broken by."""
-    alike = 0
-    broken = []
-    flow_is_yaml = kubectl.read([FLOW.encode()]) != [None]
-    for number, (text, theirs) in enumerate(zip(manifests, kubectl.read(manifests), strict=True)):
-        try:
-            ours = read(text.replace(NAME.encode(), f"n{number}".encode()))
-        except ManifestError:
-            continue
-        if theirs is None:
-            # kubectl before 1.34 does not try as YAML what begins with a brace.
-            if flow_is_yaml or not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-                broken.append(f"kubectl refuses, we read {ours}: {text!r}")
-        elif as_json(ours) != as_json(theirs):
-            broken.append(f"kubectl reads {theirs}, we read {ours}: {text!r}")
-        else:
-            alike += 1
-    return alike, broken
-
-
-FLOW = f"{{apiVersion: trainseal.dev/v1alpha1, kind: TrainingJob, metadata: {{name: {NAME}}}}}"
 
 
 class TestAgainstKubectl:
