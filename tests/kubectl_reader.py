@@ -162,7 +162,7 @@ def compare(kubectl: KubectlReader, manifests: list[bytes]) -> tuple[int, list[s
         except ManifestError:
             continue
         if theirs is None:
-            # kubectl before 1.34 does not try as YAML what begins with a brace.
+            # kubectl before 1.33 does not try as YAML what begins with a brace.
             if flow_is_yaml or not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
                 broken.append(f"kubectl refuses, we read {ours}: {text!r}")
         elif as_json(ours) != as_json(theirs):
