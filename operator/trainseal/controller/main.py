@@ -69,7 +69,7 @@ async def serve(options: Options) -> int:
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         leading = asyncio.ensure_future(
             lead(
-                kube.client,
+                kube,
                 options.namespace,
                 identity,
                 lambda: _work(kube, options, settings),
