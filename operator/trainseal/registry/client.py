@@ -192,8 +192,8 @@ class RegistryClient:
                 async with within(self._time_for(known.size), reference.repository_name):
                     await self._upload(reference, known, progress)
                 return True
-            except RegistryUnavailable:
-                if attempts <= 0:
+            except RegistryUnavailable as error:
+                if attempts <= 0 or isinstance(error, RegistryMisbehaved):
                     raise
                 await asyncio.sleep(self.options.first_pause)
 

@@ -52,6 +52,7 @@ class Options:
 
     ``plain_http`` names registries (``host[:port]``) that are spoken to without TLS; no other is.
     ``deadline`` bounds each operation; large bodies get ``1/minimum_rate`` seconds a byte more.
+    ``connections`` is for each host.
     """
 
     plain_http: frozenset[str] = frozenset()
@@ -117,7 +118,11 @@ class Transport:
         self._auth = Authenticator(self._token, credentials, options.plain_http)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=tls, limit=options.connections, resolver=GuardedResolver()
+                ssl=tls,
+                # By host: one registry that stalls must not hold up another.
+                limit=0,
+                limit_per_host=options.connections,
+                resolver=GuardedResolver(),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -62,7 +62,10 @@ class Liar:
 
 @asynccontextmanager
 async def lying(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Liar]:
-    """A running liar; ``tls`` makes it one on https."""
+    """A running liar; ``tls`` makes it one on https.
+
+    Whatever it does, what is done within may take no longer than a minute.
+    """
     liar = Liar(handler)
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", liar.handle)
@@ -70,7 +73,8 @@ async def lying(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIte
     await server.start_server(ssl=tls)
     liar.address = f"127.0.0.1:{server.port}"
     try:
-        yield liar
+        async with asyncio.timeout(60):
+            yield liar
     finally:
         liar.stopping.set()
         await server.close()

@@ -7,7 +7,6 @@ import datetime as dt
 import gzip
 import json
 import ssl
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -42,13 +41,6 @@ from .liar import HASTY, PATIENT, client_of, known, lying, never, refusal
 MANIFEST = b'{"schemaVersion":2}'
 BLOB = b"import torch\n"
 DIGEST = sha256_digest(BLOB)
-
-
-@pytest.fixture(autouse=True)
-async def _bounded() -> AsyncIterator[None]:
-    """Whatever a registry does, nothing here may take longer than this."""
-    async with asyncio.timeout(60):
-        yield
 
 
 async def served(_request: web.Request) -> web.Response:
@@ -156,8 +148,34 @@ async def test_a_registry_that_stalls_or_drips_is_unavailable_after_the_deadline
             stream_all(client, liar.repository, descriptor),
         ):
             with pytest.raises(RegistryUnavailable) as error:
-                await attempt
+                async with asyncio.timeout(10):
+                    await attempt
             assert error.value.outcome is Outcome.UNDETERMINED
+
+
+async def test_a_registry_that_stalls_does_not_hold_up_another() -> None:
+    full = asyncio.Event()
+
+    async def stalling(request: web.Request) -> web.StreamResponse:
+        if len(stalled.asked) == PATIENT.connections:
+            full.set()
+        return await silent(request)
+
+    async with (
+        lying(stalling) as stalled,
+        lying(served) as well,
+        client_of(stalled, well) as client,
+    ):
+        waiting = [
+            asyncio.create_task(client.manifest(stalled.repository.tagged("v1")))
+            for _ in range(3 * PATIENT.connections)
+        ]
+        await full.wait()
+        assert (await client.manifest(well.repository.tagged("v1"))).raw == MANIFEST
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert len(stalled.asked) == PATIENT.connections
 
 
 async def test_a_deadline_of_the_caller_stays_the_callers() -> None:
@@ -447,7 +465,8 @@ async def test_pages_without_end_are_an_error() -> None:
 
 async def test_the_next_page_is_never_somewhere_else() -> None:
     async with lying(never) as elsewhere:
-        for link in (f"http://{elsewhere.address}/v2/", "/v2/other/manifests/latest"):
+        path = f"/v2/research/code/referrers/{DIGEST}?page=2"
+        for link in (f"http://{elsewhere.address}{path}", "/v2/other/manifests/latest"):
 
             async def paged(_request: web.Request, link: str = link) -> web.Response:
                 return index(entry(1), link=link)

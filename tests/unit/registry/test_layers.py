@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainseal.registry.layers import LAYER_BYTES, pack, partition
@@ -21,9 +21,10 @@ files = st.builds(
     st.integers(0, 6 * MIB),
     st.booleans(),
 )
-trees = st.lists(files, min_size=1, max_size=40, unique_by=lambda file: file.path)
+trees = st.lists(files, min_size=1, max_size=20, unique_by=lambda file: file.path)
 
 
+@settings(max_examples=40)
 @given(trees)
 def test_every_file_is_in_exactly_one_layer(tree: list[TreeFile]) -> None:
     layers = partition(tree)
@@ -34,6 +35,7 @@ def test_every_file_is_in_exactly_one_layer(tree: list[TreeFile]) -> None:
     assert len(layers) <= 64
 
 
+@settings(max_examples=40)
 @given(trees, st.randoms())
 def test_the_order_of_listing_means_nothing(tree: list[TreeFile], random: object) -> None:
     shuffled = list(tree)
@@ -41,6 +43,7 @@ def test_the_order_of_listing_means_nothing(tree: list[TreeFile], random: object
     assert partition(shuffled) == partition(tree)
 
 
+@settings(max_examples=40)
 @given(trees)
 def test_only_layers_that_can_be_split_no_further_are_large(tree: list[TreeFile]) -> None:
     layers = partition(tree)
@@ -50,6 +53,7 @@ def test_only_layers_that_can_be_split_no_further_are_large(tree: list[TreeFile]
         assert size <= LAYER_BYTES or len(prefixes) == 1
 
 
+@settings(max_examples=40)
 @given(trees, files)
 def test_an_added_file_leaves_all_layers_but_its_own_as_they_were(
     tree: list[TreeFile], added: TreeFile
