@@ -27,6 +27,7 @@ lint: $(STAMP) ## format, lint and security lint, types, import contract, stale 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m trainseal.api.crd --check crds
+	$(BIN)/python -m trainseal.api.crd --check charts/trainseal/files/crds
 	$(BIN)/python -m trainseal.api.reference --check
 
 format: $(STAMP) ## rewrite files in the project's format
@@ -35,6 +36,7 @@ format: $(STAMP) ## rewrite files in the project's format
 
 crds: $(STAMP) ## generate crds/ and the reference pages from the models
 	$(BIN)/python -m trainseal.api.crd crds
+	$(BIN)/python -m trainseal.api.crd charts/trainseal/files/crds
 	$(BIN)/python -m trainseal.api.reference
 
 tools: $(STAMP) ## build the test cluster's tools into the cache (25 to 30 minutes, once)

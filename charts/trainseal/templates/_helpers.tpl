@@ -64,8 +64,6 @@ imagePullSecrets:
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: HOME
-  value: /tmp
 {{- if .Values.registries.credentialsSecret }}
 - name: DOCKER_CONFIG
   value: /etc/trainseal-registry-credentials

@@ -134,6 +134,23 @@ def test_an_uninstall_keeps_seals_and_the_seal_key_and_a_reinstall_finds_them(
     server.delete(seal)
 
 
+def test_a_namespace_with_seals_can_be_deleted_while_the_webhook_is_away(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    chart.uninstall()
+    server.kubectl("create", "namespace", "ending")
+    seal = sealed_run()
+    seal["metadata"]["namespace"] = "ending"
+    wait_until_accepted(server, seal)
+    server.create(seal)
+    chart.install()
+    wait_until_refused(server, seal | {"metadata": seal["metadata"] | {"name": "another"}})
+    with pytest.raises(CommandError, match="failed calling webhook"):
+        server.delete(seal)
+    server.kubectl("delete", "namespace", "ending", "--wait", "--timeout=60s")
+
+
 def test_a_namespace_of_jobs_can_be_deleted_after_an_uninstall(
     chart: Helm, server: ApiServer
 ) -> None:
