@@ -6,7 +6,8 @@ that an editor could change or an uninstall leave behind. Retries and order are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import kopf
 from pydantic import JsonValue
@@ -14,8 +15,12 @@ from pydantic import JsonValue
 from trainseal.api.model import GROUP, VERSION
 from trainseal.engines.podtemplate import LABEL_JOB
 
-#: Called with namespace and name of the TrainingJob to look at.
-Enqueue = Callable[[str, str], None]
+
+class Enqueue(Protocol):
+    """Called with namespace and name of the TrainingJob to look at, and whether it is gone."""
+
+    def __call__(self, namespace: str, name: str, *, gone: bool = False) -> None:
+        """Wants the job looked at."""
 
 
 def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
@@ -23,9 +28,11 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
     found = kopf.OperatorRegistry()
 
     @kopf.on.event(GROUP, VERSION, "trainingjobs", registry=found)
-    def training_job(namespace: str | None, name: str | None, **_: object) -> None:
+    def training_job(
+        namespace: str | None, name: str | None, event: Mapping[str, JsonValue], **_: object
+    ) -> None:
         if namespace and name:
-            enqueue(namespace, name)
+            enqueue(namespace, name, gone=event.get("type") == "DELETED")
 
     @kopf.on.event(GROUP, VERSION, "sealedruns", registry=found)
     def sealed_run(namespace: str | None, spec: Mapping[str, JsonValue], **_: object) -> None:

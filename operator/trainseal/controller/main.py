@@ -33,6 +33,7 @@ from trainseal.cluster.settings import (
 from trainseal.controller import handlers
 from trainseal.controller.certificates import WebhookConfiguration, ensure_webhook_tls
 from trainseal.controller.leadership import LeadershipLostError, lead
+from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.runs import Runs
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
@@ -138,20 +139,22 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
         )
         queue = WorkQueue(runs.reconcile)
 
-        def enqueue(job_namespace: str, name: str) -> None:
-            known.add((job_namespace, name))
+        def enqueue(job_namespace: str, name: str, *, gone: bool = False) -> None:
+            (known.discard if gone else known.add)((job_namespace, name))
             queue.add((job_namespace, name))
 
+        status = PolicyStatus(kube, store, clock)
         policies = Informer(
-            kube, path_of(API_VERSION, "provenancepolicies"), listener=store.on_policy
+            kube, path_of(API_VERSION, POLICIES), listener=status.listener(POLICIES)
         )
-        roots = Informer(kube, path_of(API_VERSION, "trustroots"), listener=store.on_trust_root)
+        roots = Informer(kube, path_of(API_VERSION, ROOTS), listener=status.listener(ROOTS))
         group.create_task(roots.run())
         group.create_task(policies.run())
         if settings.manage_certificates:
             group.create_task(_certificates(kube, namespace, clock))
         await roots.synced.wait()
         await policies.synced.wait()
+        group.create_task(status.run())
         group.create_task(queue.run())
         group.create_task(_watch(enqueue, options.kubeconfig))
 
