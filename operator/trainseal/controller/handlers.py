@@ -28,9 +28,7 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
     found = kopf.OperatorRegistry()
 
     @kopf.on.event(GROUP, VERSION, "trainingjobs", registry=found)
-    def training_job(
-        namespace: str | None, name: str | None, event: Mapping[str, JsonValue], **_: object
-    ) -> None:
+    def training_job(namespace: str | None, name: str | None, **event: object) -> None:
         if namespace and name:
             enqueue(namespace, name, gone=event.get("type") == "DELETED")
 

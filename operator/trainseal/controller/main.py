@@ -95,11 +95,11 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
     """What the leader does, for as long as it leads."""
     _LEADING.set(1)
     clock = _now
-    namespace = options.namespace
-    seal_key = await ensure_private_key(kube, namespace, SEAL_KEY_SECRET)
-    ticket_key = await ensure_private_key(kube, namespace, TICKET_KEY_SECRET)
-    await ensure_in_keyring(kube, namespace, {"seal": seal_key, "ticket": ticket_key}, clock())
-    keyring = await kube.get(path_of("v1", "configmaps", namespace, KEYRING_CONFIG_MAP))
+    home = options.namespace
+    seal_key = await ensure_private_key(kube, home, SEAL_KEY_SECRET)
+    ticket_key = await ensure_private_key(kube, home, TICKET_KEY_SECRET)
+    await ensure_in_keyring(kube, home, {"seal": seal_key, "ticket": ticket_key}, clock())
+    keyring = await kube.get(path_of("v1", "configmaps", home, KEYRING_CONFIG_MAP))
     cluster = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
     metadata = cluster["metadata"]
     uid = str(metadata["uid"]) if isinstance(metadata, dict) else ""
@@ -139,9 +139,9 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
         )
         queue = WorkQueue(runs.reconcile)
 
-        def enqueue(job_namespace: str, name: str, *, gone: bool = False) -> None:
-            (known.discard if gone else known.add)((job_namespace, name))
-            queue.add((job_namespace, name))
+        def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
+            (known.discard if gone else known.add)((namespace, name))
+            queue.add((namespace, name))
 
         status = PolicyStatus(kube, store, clock)
         policies = Informer(
@@ -151,7 +151,7 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
         group.create_task(roots.run())
         group.create_task(policies.run())
         if settings.manage_certificates:
-            group.create_task(_certificates(kube, namespace, clock))
+            group.create_task(_certificates(kube, home, clock))
         await roots.synced.wait()
         await policies.synced.wait()
         group.create_task(status.run())
