@@ -19,7 +19,7 @@ from trainseal.provenance.policies import CompiledPolicy, Requirement
 from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.code import code_evidence
-from trainseal.registry.errors import ContentMismatch, MalformedContent, RegistryError, TooLarge
+from trainseal.registry.errors import RegistryError
 from trainseal.registry.images import image_evidence, resolve_image
 from trainseal.registry.references import Reference
 
@@ -197,18 +197,16 @@ def _requirement(kind: str, policy: CompiledPolicy) -> Requirement:
 def _unread(
     kind: str, reference: str, policies: Sequence[CompiledPolicy], error: RegistryError
 ) -> tuple[Verdict, ...]:
-    """Evidence that could not be read; bytes that contradict their digest are a refutation."""
-    refuted = isinstance(error, ContentMismatch | TooLarge | MalformedContent)
+    """Evidence that could not be read, or bytes that contradict their digest: the error knows."""
     return tuple(
         Verdict(
             kind,
             reference,
             reference,
-            Outcome.REFUTED if refuted else Outcome.UNDETERMINED,
-            type(error).__name__,
+            error.outcome,
+            error.reason,
             str(error),
             _requirement(kind, policy).wanted,
-            "push and sign it again" if refuted else "try again once the registry answers",
             policy=policy.name,
         )
         for policy in policies
