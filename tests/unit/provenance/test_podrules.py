@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from trainseal.provenance.podrules import TemplateContext, check_template
 
 IMAGE = "registry.example/research/pytorch@sha256:" + "a" * 64
