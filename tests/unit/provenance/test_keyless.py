@@ -138,6 +138,33 @@ def test_evidence_of_a_log_that_had_ended_is_refuted(kind: str) -> None:
     assert (checked.outcome, checked.reason) == (Outcome.REFUTED, "InvalidEvidence")
 
 
+def test_the_window_of_one_authority_does_not_serve_the_certificates_of_another() -> None:
+    hour = timedelta(hours=1)
+    other = root_document(V2)["certificateAuthorities"]
+
+    def change(document: Document) -> None:
+        windows("certificateAuthorities", SIGNED_AT + hour, None)(document)
+        borrowed: Document = {"certificateAuthorities": other}
+        windows("certificateAuthorities", SIGNED_AT - hour, None)(borrowed)
+        document["certificateAuthorities"] += borrowed["certificateAuthorities"]
+
+    checked = judge(change_root=change)
+    assert (checked.outcome, checked.reason) == (Outcome.REFUTED, "InvalidEvidence")
+    assert "authority was not valid" in checked.words
+
+
+def test_a_bundle_that_brings_a_root_of_its_own_is_refuted() -> None:
+    authorities = root_document(V1)["certificateAuthorities"]
+    *_, own_root = authorities[-1]["certChain"]["certificates"]
+
+    def bring(document: Document) -> None:
+        chain = document["verificationMaterial"]["x509CertificateChain"]["certificates"]
+        chain.append(own_root)
+
+    checked = judge(change=bring)
+    assert (checked.outcome, checked.reason) == (Outcome.REFUTED, "RootInBundle")
+
+
 def test_a_root_whose_certificate_authorities_had_all_ended_cannot_judge() -> None:
     hour = timedelta(hours=1)
     ended = windows("certificateAuthorities", SIGNED_AT - 2 * hour, SIGNED_AT - hour)
