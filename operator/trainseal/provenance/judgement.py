@@ -35,6 +35,9 @@ from trainseal.provenance.verdicts import Outcome, Signer, Verdict
 #: Predicate type of cosign 3's image signatures.
 COSIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 
+#: Reasons that say only that somebody else signed.
+_BY_ANOTHER = frozenset({"OtherKey", "InvalidSignature", "SignedByCertificate", "SignedByKey"})
+
 #: A Sigstore bundle, or why the bytes are none.
 Piece = Bundle | BundleError
 
@@ -127,7 +130,7 @@ def _shortfall(
     if outcome is Outcome.UNDETERMINED:
         return "EvidenceNotJudged", "; ".join(dict.fromkeys(doubts.values()))
     # What says most comes first: a signature over something else beats "by another key".
-    telling = [c for c in refusals if c.reason not in ("OtherKey", "OtherMaterial")]
+    telling = [c for c in refusals if c.reason not in _BY_ANOTHER]
     words = list(dict.fromkeys(c.words for c in (telling or refusals)))[:3]
     text = "; ".join(words) or "no named authority signed"
     if found:
@@ -182,7 +185,7 @@ def check_image(
                 f"the statement is a {statement.predicate_type:.200}, not an image signature "
                 f"({COSIGN_PREDICATE})",
             )
-        if digest.removeprefix("sha256:") not in subject_digests(statement):
+        if digest not in subject_digests(statement):
             return refuted("OtherImage", f"the signature is for another image than {digest}")
         return checked
 
