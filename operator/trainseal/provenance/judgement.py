@@ -29,12 +29,15 @@ from trainseal.provenance.dsse import Envelope
 from trainseal.provenance.manifests import PREDICATE_TYPE as TREE_PREDICATE
 from trainseal.provenance.manifests import ManifestError, parse_statement
 from trainseal.provenance.policies import Requirement, UnavailableAuthority
-from trainseal.provenance.statements import is_job_statement, subject_digests
+from trainseal.provenance.statements import (
+    COSIGN_SIGN_PREDICATE,
+    is_job_statement,
+    subject_digests,
+)
 from trainseal.provenance.verdicts import Outcome, Signer, Verdict
 
-#: Predicate type of cosign 3's image signatures.
-COSIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
-
+#: Refusals that say only that a signature is somebody else's.
+_ANOTHERS = frozenset({"OtherKey", "SignedByKey", "SignedByCertificate"})
 #: Reasons that say only that somebody else signed.
 _BY_ANOTHER = frozenset({"OtherKey", "InvalidSignature", "SignedByCertificate", "SignedByKey"})
 
@@ -179,11 +182,11 @@ def check_image(
         checked, statement = check_statement(piece, authority)
         if statement is None:
             return checked
-        if statement.predicate_type != COSIGN_PREDICATE:
+        if statement.predicate_type != COSIGN_SIGN_PREDICATE:
             return refuted(
                 "OtherPredicate",
                 f"the statement is a {statement.predicate_type:.200}, not an image signature "
-                f"({COSIGN_PREDICATE})",
+                f"({COSIGN_SIGN_PREDICATE})",
             )
         if digest not in subject_digests(statement):
             return refuted("OtherImage", f"the signature is for another image than {digest}")
