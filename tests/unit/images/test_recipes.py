@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.images.debian import names_release
+from tests.images.errors import ImageError
+from tests.images.operator_image import ROOT, stages
 from tests.images.training_image import is_elf, links, loaded
 
 DEB822 = """\
@@ -76,3 +78,20 @@ def test_links_are_followed_within_the_root_filesystem(tmp_path: Path) -> None:
         folder / "blas/libblas.so.3.1",
     ]
     assert [is_elf(path) for path in found] == [False, False, False, True]
+
+
+def test_the_containerfile_ends_in_one_small_stage_over_the_runtime() -> None:
+    recipe, last_stage = stages((ROOT / "Containerfile").read_text())
+    assert " AS runtime\n" in recipe
+    assert "COPY operator/trainseal " in last_stage
+    assert "COPY operator" not in recipe
+    assert "USER 65532:65532" in last_stage
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["FROM base AS runtime\n", "FROM base AS runtime\n\nFROM runtime\nUSER 1\n\nFROM other\n"],
+)
+def test_a_containerfile_that_ends_otherwise_is_an_error(text: str) -> None:
+    with pytest.raises(ImageError, match="does not end in one stage"):
+        stages(text)
