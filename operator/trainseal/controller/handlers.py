@@ -6,8 +6,9 @@ that an editor could change or an uninstall leave behind. Retries and order are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import kopf
 from pydantic import JsonValue
@@ -26,6 +27,13 @@ class Enqueue(Protocol):
 def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
     """The handlers, all of which only say which TrainingJob to look at."""
     found = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=found)
+    def login(**options: Any) -> kopf.ConnectionInfo | None:
+        # In this order the connection is the same as `cluster.api.connect` makes.
+        if "KUBECONFIG" not in os.environ and (pod := kopf.login_with_service_account(**options)):
+            return pod
+        return kopf.login_with_kubeconfig(**options)
 
     @kopf.on.event(GROUP, VERSION, "trainingjobs", registry=found)
     def training_job(namespace: str | None, name: str | None, **event: object) -> None:

@@ -63,9 +63,7 @@ async def serve(options: Options) -> int:
     """Runs until SIGTERM or SIGINT (then 0), or until the Lease is lost (then 1)."""
     settings = load_settings(options.config)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_signals(stop)
     async with connect(options.kubeconfig) as kube, _health(options.metrics_port):
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         leading = asyncio.ensure_future(
@@ -73,7 +71,7 @@ async def serve(options: Options) -> int:
                 kube,
                 options.namespace,
                 identity,
-                lambda: _work(kube, options, settings),
+                lambda: _work(kube, options, settings, stop),
             )
         )
         stopping = asyncio.ensure_future(stop.wait())
@@ -91,7 +89,7 @@ async def serve(options: Options) -> int:
         return 1
 
 
-async def _work(kube: Kube, options: Options, settings: Settings) -> None:
+async def _work(kube: Kube, options: Options, settings: Settings, stop: asyncio.Event) -> None:
     """What the leader does, for as long as it leads."""
     _LEADING.set(1)
     clock = _now
@@ -156,17 +154,30 @@ async def _work(kube: Kube, options: Options, settings: Settings) -> None:
         await policies.synced.wait()
         group.create_task(status.run())
         group.create_task(queue.run())
-        group.create_task(_watch(enqueue, options.kubeconfig))
+        group.create_task(_watch(enqueue, options.kubeconfig, stop))
 
 
-async def _watch(enqueue: handlers.Enqueue, kubeconfig: str | None) -> None:
+async def _watch(enqueue: handlers.Enqueue, kubeconfig: str | None, stop: asyncio.Event) -> None:
     """kopf's part: it watches, and tells the queue."""
     if kubeconfig:
         os.environ["KUBECONFIG"] = kubeconfig
-    await kopf.operator(
-        registry=handlers.registry(enqueue), settings=handlers.settings(), clusterwide=True
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=handlers.registry(enqueue),
+        settings=handlers.settings(),
+        clusterwide=True,
+        # Else it asks for the user's name, and a container's user need not have one.
+        identity="trainseal",  # type: ignore[arg-type] # a NewType that kopf keeps to itself
     )
+    # It took the signals for itself; we have more to end than it knows of.
+    _on_signals(stop)
+    await kopf.run_tasks(tasks, ignored=ours)
     raise RuntimeError("the watch ended by itself")
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 async def _certificates(kube: Kube, namespace: str, clock: Callable[[], datetime]) -> None:
