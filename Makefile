@@ -43,21 +43,20 @@ tools: $(STAMP) ## build the test cluster's tools into the cache (25 to 30 minut
 	$(BIN)/python -m tests.cluster build-tools
 
 unit: $(STAMP) ## tests that talk to nothing; seconds
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n auto tests/unit
 
-integration: $(STAMP) ## tests against a real API server and real registries
+integration: tools ## tests against a real API server and real registries
 	$(BIN)/pytest -q tests/integration
 
-e2e: $(STAMP) ## tests on a real cluster
+e2e: tools ## tests on a real cluster
 	$(BIN)/pytest -q tests/e2e
 
-test: $(STAMP) ## all tests
-	$(BIN)/pytest -q tests/unit tests/integration tests/e2e
+test: unit integration e2e ## all tests
 
 bench: $(STAMP) ## measure; prints medians with spread
 	$(BIN)/python -m bench
 
-demo: $(STAMP) ## a signed job trains on a real cluster, and four attempts are refused
+demo: tools ## a signed job trains on a real cluster, and four attempts are refused
 	$(BIN)/python -m tests.demo
 
 clean: $(STAMP) ## take the test clusters down and remove what was made in the checkout
