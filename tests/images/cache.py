@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.images.errors import ImageError
+
 KEEP = 4
 """Products kept of each kind: the newest used; older ones go when a new one is built."""
 
@@ -89,14 +91,16 @@ def product(kind: str, inputs: Inputs, build: Callable[[Path], None]) -> Path:
         if final.is_dir():
             return final
         for stale in root.glob(f".tmp-{kind}-*"):
-            shutil.rmtree(stale)
+            discard(stale)
         work = Path(tempfile.mkdtemp(prefix=f".tmp-{kind}-", dir=root))
         # mkdtemp gives 0700; the root of a root filesystem made here must be readable.
         work.chmod(0o755)
         try:
             build(work)
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            # What cannot be removed now goes with the next build; the first error matters.
+            with contextlib.suppress(OSError, ImageError):
+                discard(work)
             raise
         work.rename(final)
         _mark_used(final)
@@ -111,6 +115,19 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that a build left; raises ImageError where something is mounted in it."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    # Removing through a mount would remove what is not ours.
+    if held := sorted(path for path in mounts if f"{path}/".startswith(f"{folder}/")):
+        raise ImageError(
+            f"cannot clear up {folder}: something is mounted in it",
+            expected="no mount below it",
+            action=f"umount {' '.join(reversed(held))}",
+        )
+    shutil.rmtree(folder)
 
 
 def _mark_used(folder: Path) -> None:

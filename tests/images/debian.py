@@ -80,6 +80,14 @@ def bootstrap(
     Paths in `excluded` (dpkg globs) are never unpacked. Copyright files always stay.
     """
     command: list[str | Path] = [
+        # It mounts /proc, /sys and parts of /dev in the new root. In namespaces of its own these
+        # are gone with it, also when it is killed: nobody may ever clear up through them.
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
         "mmdebstrap",
         "--mode=root",
         "--variant=essential",

@@ -60,7 +60,8 @@ def run(
     """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with subprocess.Popen(
-        [str(part) for part in command],
+        # A builder that outlived us would go on writing where the next build clears up.
+        ["setpriv", "--pdeathsig", "KILL", *(str(part) for part in command)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -75,7 +76,7 @@ def run(
                 tail.append(line)
                 say(line)
         except BaseException:
-            process.terminate()
+            process.kill()
             raise
     if process.returncode != 0:
         raise ImageError(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.images.cache import KEEP, Inputs, images_dir, product
+from tests.images.errors import ImageError
 
 PARTS = st.lists(st.tuples(st.text(max_size=4), st.binary(max_size=4)), max_size=4).map(tuple)
 
@@ -135,3 +136,20 @@ def test_the_products_used_last_are_kept(cache: Path) -> None:
     assert made[0].exists()
     assert not made[1].exists()
     assert len(list(cache.glob("base-*"))) == KEEP
+
+
+def test_nothing_is_removed_through_a_mount(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = cache / ".tmp-base-killed"
+    (left / "rootfs" / "proc").mkdir(parents=True)
+    fill(left)
+    read = Path.read_text
+
+    def mounts(path: Path) -> str:
+        if path == Path("/proc/self/mounts"):
+            return f"proc {left}/rootfs/proc proc ro 0 0\nproc /proc proc rw 0 0\n"
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_text", mounts)
+    with pytest.raises(ImageError, match="umount"):
+        product("base", Inputs(), fill)
+    assert (left / "image").exists()
