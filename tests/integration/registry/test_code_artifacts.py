@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.local_registry import Registry
 from trainseal.provenance.bundles import MEDIA_TYPE
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.code import CODE_TYPE, CodeEvidence, code_evidence, push_code
@@ -15,8 +16,6 @@ from trainseal.registry.descriptors import sha256_digest
 from trainseal.registry.errors import MalformedContent, TooLarge
 from trainseal.registry.references import Reference
 from trainseal.registry.tree_files import TreeFilesError, list_files
-
-from .conftest import Registry
 
 TREE_DIGEST = sha256_digest(b"the tree's root digest")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.local_registry import Registry, free_port
 from trainseal.api.gateplan import GatePlan
 from trainseal.gate.main import Patience, run
 from trainseal.provenance.bundles import encode_bundle, make_bundle_dsse
@@ -19,8 +20,6 @@ from trainseal.provenance.manifests import TreeManifest
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.code import CodeEvidence, code_evidence, push_code
 from trainseal.registry.tree_files import hash_files, list_files
-
-from .conftest import Registry, free_port
 
 KEY = private_key_of(ec.generate_private_key(ec.SECP256R1()))
 

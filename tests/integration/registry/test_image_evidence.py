@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.local_registry import Registry
+from tests.small_image import push_image
 from trainseal.provenance.bundles import MEDIA_TYPE
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.descriptors import (
     EMPTY_JSON,
     OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
     sha256_digest,
 )
 from trainseal.registry.errors import MalformedContent, TooLarge
@@ -24,36 +24,6 @@ from trainseal.registry.images import image_evidence, resolve_image
 from trainseal.registry.references import Reference
 from trainseal.registry.referrers import fallback_tag, json_bytes
 from trainseal.registry.transport import Options
-
-from .conftest import Registry
-
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-
-
-async def push_image(
-    client: RegistryClient, where: Reference, architecture: str = "amd64"
-) -> tuple[Descriptor, str]:
-    """A one-layer image; its descriptor and its config's digest."""
-    layer = f"a layer for {architecture}".encode()
-    config = json_bytes(
-        {
-            "os": "linux",
-            "architecture": architecture,
-            "rootfs": {"type": "layers", "diff_ids": [sha256_digest(layer)]},
-        }
-    )
-    for blob in (layer, config):
-        await client.push_blob(where, blob)
-    raw = json_bytes(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": Descriptor.of(OCI_CONFIG, config).document(),
-            "layers": [Descriptor.of("application/vnd.oci.image.layer.v1.tar", layer).document()],
-        }
-    )
-    pushed = await client.push_manifest(where.tagged(architecture), raw, OCI_MANIFEST)
-    return pushed, sha256_digest(config)
 
 
 class Signer:

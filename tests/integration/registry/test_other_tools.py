@@ -8,12 +8,13 @@ from pathlib import Path
 
 import oras.provider
 
+from tests.local_registry import Registry
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.code import CODE_TYPE, CodeEvidence, push_code
 from trainseal.registry.descriptors import sha256_digest
 from trainseal.registry.tree_files import list_files
 
-from .conftest import Registry, tool
+from .conftest import tool
 
 
 async def test_oras_and_crane_read_a_code_artifact_and_its_layers(

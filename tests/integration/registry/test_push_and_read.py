@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from tests.local_registry import Registry
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.descriptors import (
     EMPTY_JSON,
@@ -21,8 +22,6 @@ from trainseal.registry.errors import ContentMismatch, NotFound, TooLarge
 from trainseal.registry.references import Reference
 from trainseal.registry.referrers import fallback_tag, json_bytes
 from trainseal.registry.transport import Options
-
-from .conftest import Registry
 
 NOTE = "application/vnd.example.note.v1"
 
