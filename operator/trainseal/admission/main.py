@@ -109,6 +109,7 @@ def _answers(
         is_gpu=settings.is_gpu,
         find=state.seals.find,
         policies=state.policies.for_namespace,
+        broken=lambda: state.policies.broken,
         pod_creators=frozenset(settings.pod_creators),
         excluded_namespaces=frozenset({*settings.excluded_namespaces, options.namespace}),
     )
@@ -135,7 +136,7 @@ def _answers(
     async def validate_pod(request: Request) -> Response:
         answer = decide(request, pods, final=False)
         if isinstance(answer, Unknown):
-            await state.look(request.namespace)
+            await state.look(request.namespace, answer.seal)
             answer = decide(request, pods, final=True)
         if isinstance(answer, Unknown):  # decide() gives none when it is final
             raise TypeError("a final decision was none")

@@ -2,28 +2,36 @@
 
 The rules, in order:
 
-1. A pod that asks for no GPU, bears no label of ours and belongs to no sealed object passes.
-2. A pod whose controlling owner is bound by a verified seal must be created by the Job
-   controller and equal what the seal says; it stays so: neither its content, nor the labels and
-   owner by which it belongs, nor what a runtime acts on may change; no ephemeral container joins.
-3. Any other pod that bears our label is denied; one that asks for a GPU is denied unless every
-   policy of its namespace only audits.
+1. A pod is sealed while the object that controls it is bound by a verified seal. It must be created
+   by the Job controller and equal what the seal says.
+2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
+   runtime acts on may change, and no ephemeral container joins; nor does a pod that was made
+   otherwise become a sealed one.
+3. A pod that bears our label without a seal, or passes itself off as a Job's, is denied.
+4. Any other pod that asks for a GPU is denied unless every policy of its namespace only audits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from pydantic import JsonValue
 
 from trainseal.admission.reviews import ALLOWED, Request, Response, deny, meta
 from trainseal.admission.sealindex import SealedPod
 from trainseal.api.model import JsonObject
-from trainseal.provenance.podmatch import Additions, Difference, changed_annotations, compare_pod
+from trainseal.provenance.additions import Additions
+from trainseal.provenance.differences import Difference
+from trainseal.provenance.podmatch import changed_parts, compare_pod
 from trainseal.provenance.policies import CompiledPolicy
+from trainseal.verifier.policystore import BrokenPolicy
 
 LABEL_PREFIX = "trainseal.dev/"
+LABEL_SEAL = "trainseal.dev/seal"
+#: By this label the Job controller selects its pods.
+LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
 _MOST_DIFFERENCES = 5
 _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 
@@ -35,122 +43,128 @@ class PodRulesContext:
     is_gpu: Callable[[str], bool]
     find: Callable[[str], SealedPod | None]
     policies: Callable[[str], tuple[CompiledPolicy, ...]]
+    broken: Callable[[], tuple[BrokenPolicy, ...]]
     pod_creators: frozenset[str]
     excluded_namespaces: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The pod's owner is not in the index: worth one look at the API server, then decide again."""
+    """The pod names a seal that is not in the index: worth one look, then decide again."""
 
-    owner: str
+    seal: str
 
 
 def decide(request: Request, context: PodRulesContext, *, final: bool) -> Response | Unknown:
     """The answer, or Unknown while a seal that is not seen yet might be the pod's."""
     if request.namespace in context.excluded_namespaces:
         return ALLOWED
-    pod, old = request.object, request.old
-    owner = _owner(pod)
-    sealed = context.find(owner) if owner else None
-    before = context.find(_owner(old)) if old else None
-    if before is not None and before.namespace == request.namespace:
-        return _changed(request, before, sealed, context)
-    if sealed is not None and sealed.namespace == request.namespace:
+    if request.operation == "UPDATE":
+        return _updated(request, context)
+    pod = request.object
+    sealed = _sealed(pod, request, context)
+    if sealed is not None:
         return _created(request, sealed, context)
-    labelled = _labelled(pod) or _labelled(old)
-    resources = sorted({r for r in _resources(pod) if context.is_gpu(r)})
-    claims = bool(_object(pod.get("spec")).get("resourceClaims"))
-    if not labelled and not resources and not claims:
-        return ALLOWED
-    if request.operation == "UPDATE" and not _gains(request, context):
-        return ALLOWED
-    if owner and not final:
-        return Unknown(owner)
-    if labelled:
+    seal = _labels(pod).get(LABEL_SEAL)
+    if isinstance(seal, str) and not final:
+        return Unknown(seal)
+    if _labelled(pod):
         return deny(
             f"pod {_name(request)} bears a label of TrainSeal's but belongs to no sealed run: "
-            f"found owner {owner or 'none'}, expected the object of a SealedRun; {_HELP}"
+            f"found owner {_owner(pod) or 'none'}, expected the object of a SealedRun; {_HELP}"
         )
-    what = f"asks for {', '.join(resources)}" if resources else "claims a device"
-    return _unsealed(request, what, owner, context)
+    if (
+        LABEL_JOB_UID in _labels(pod)
+        and request.username not in context.pod_creators
+        and context.policies(request.namespace)
+    ):
+        # Made before the Job's seal is known, it would be counted as one of its pods all the same.
+        return _unsealed(request, f"bears the label {LABEL_JOB_UID} of a Job's pods", context)
+    return _gpu(request, context, set())
 
 
-def _unsealed(request: Request, what: str, owner: str, context: PodRulesContext) -> Response:
+def _gpu(request: Request, context: PodRulesContext, had: set[str]) -> Response:
+    spec = _object(request.object.get("spec"))
+    resources = sorted({r for r in _resources(spec) if r not in had and context.is_gpu(r)})
+    if resources:
+        return _unsealed(request, f"asks for {', '.join(resources)}", context)
+    if spec.get("resourceClaims") and request.operation == "CREATE":
+        return _unsealed(request, "claims a device", context)
+    return ALLOWED
+
+
+def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response:
     policies = context.policies(request.namespace)
     words = (
         f"pod {_name(request)} {what} and is not part of a sealed run: found owner "
-        f"{owner or 'none'}, expected a TrainingJob's; {_HELP}"
+        f"{_owner(request.object) or 'none'}, expected a TrainingJob's; {_HELP}"
     )
-    if policies and all(p.mode == "Audit" for p in policies):
+    # A policy that cannot be used may be one that enforces here.
+    if policies and all(p.mode == "Audit" for p in policies) and not context.broken():
         return Response(True, warnings=(f"would be denied under Enforce: {words}",))
     return deny(words)
 
 
 def _created(request: Request, sealed: SealedPod, context: PodRulesContext) -> Response:
-    if request.operation == "CREATE" and request.username not in context.pod_creators:
+    if request.username not in context.pod_creators:
         return deny(
             f"pod {_name(request)} claims to belong to SealedRun {sealed.namespace}/{sealed.seal}: "
             f"found creator {request.username!r}, expected the Job controller "
             f"({', '.join(sorted(context.pod_creators))}); {_HELP}"
         )
-    return _compared(request, sealed, context, created=request.operation == "CREATE")
-
-
-def _changed(
-    request: Request, before: SealedPod, sealed: SealedPod | None, context: PodRulesContext
-) -> Response:
-    if request.subresource in ("ephemeralcontainers", "resize"):
-        return deny(
-            f"pod {_name(request)} is sealed by {before.namespace}/{before.seal}: found a change "
-            f"of {request.subresource}, expected none while it runs"
-        )
-    if sealed is not before:
-        return deny(
-            f"pod {_name(request)} is sealed by {before.namespace}/{before.seal}: found another "
-            "owner, expected the one it was created with"
-        )
-    changed = changed_annotations(request.old, request.object)
-    if changed:
-        return deny(
-            f"pod {_name(request)} is sealed by {before.namespace}/{before.seal}: found a change "
-            f"of {', '.join(changed)}, which a container runtime acts on; expected none"
-        )
-    return _compared(request, before, context, created=False)
-
-
-def _compared(
-    request: Request, sealed: SealedPod, context: PodRulesContext, *, created: bool
-) -> Response:
     names = frozenset(sealed.policies)
     policies = [p for p in context.policies(request.namespace) if p.name in names]
-    found = compare_pod(sealed.expected, request.object, _additions(policies), created=created)
+    enforcing = [p for p in policies if p.mode == "Enforce"]
+    found = compare_pod(sealed.expected, request.object, _additions(enforcing or policies))
     if not found:
         return ALLOWED
-    return deny(
+    words = (
         f"pod {_name(request)} is not what SealedRun {sealed.namespace}/{sealed.seal} says: "
         f"{_sentences(found)}. Whoever made the difference must not; a platform's own additions "
         "are named in a policy's pods.additions"
     )
+    if policies and not enforcing and not context.broken():
+        return Response(True, warnings=(f"would be denied under Enforce: {words}",))
+    return deny(words)
 
 
-def _additions(policies: list[CompiledPolicy]) -> Additions:
-    """What all policies of the seal name: an addition counts only where each one has it."""
+def _updated(request: Request, context: PodRulesContext) -> Response:
+    """An update is compared with what the pod was, which was compared with the seal."""
+    pod, old = request.object, request.old
+    before = _sealed(old, request, context)
+    if before is None and not _labelled(old):
+        sealed = _sealed(pod, request, context)
+        if sealed is not None or _labelled(pod):
+            return deny(
+                f"pod {_name(request)} was not made for a sealed run: found an owner or a label "
+                "that would make it part of one, expected pods that the Job controller creates "
+                f"for it; {_HELP}"
+            )
+        return _gpu(request, context, set(_resources(_object(old.get("spec")))))
+    changed = changed_parts(old, pod, before.expected if before else None)
+    if request.subresource in ("ephemeralcontainers", "resize"):
+        changed = (request.subresource, *changed)
+    if not changed:
+        return ALLOWED
+    seal = f"{before.namespace}/{before.seal}" if before else _labels(old).get(LABEL_SEAL, "?")
+    return deny(
+        f"pod {_name(request)} is sealed by SealedRun {seal}: found a change of "
+        f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what runs or of what ties it "
+        "to its run; delete the pod to have it made anew, or sign a new job"
+    )
+
+
+def _sealed(pod: JsonObject, request: Request, context: PodRulesContext) -> SealedPod | None:
+    """The seal of the pod's owner, or of the Job that would count the pod as its own."""
+    found = context.find(_owner(pod)) or context.find(str(_labels(pod).get(LABEL_JOB_UID, "")))
+    return found if found is not None and found.namespace == request.namespace else None
+
+
+def _additions(policies: Sequence[CompiledPolicy]) -> Additions:
+    """An addition counts only where each policy has it."""
     if not policies:
         return Additions()
-    if len(policies) == 1:
-        return policies[0].additions
-    first, *rest = (p.additions for p in policies)
-    env = {
-        k: max((v, *(r.env[k] for r in rest)), key=len)
-        for k, v in first.env.items()
-        if all(k in r.env for r in rest)
-    }
-    return Additions(
-        env=env,
-        labels=first.labels.intersection(*(r.labels for r in rest)),
-        annotations=first.annotations.intersection(*(r.annotations for r in rest)),
-    )
+    return reduce(Additions.both, (p.additions for p in policies))
 
 
 def _sentences(found: tuple[Difference, ...]) -> str:
@@ -159,17 +173,12 @@ def _sentences(found: tuple[Difference, ...]) -> str:
     return f"{words}; and {more} more" if more > 0 else words
 
 
-def _gains(request: Request, context: PodRulesContext) -> bool:
-    """Whether an update gives a pod a GPU, or our label, that it did not have."""
-    had = set(_resources(request.old))
-    gained = {r for r in _resources(request.object) if context.is_gpu(r)} - had
-    label = _labelled(request.object) and not _labelled(request.old)
-    return bool(gained) or label
+def _labels(pod: Mapping[str, JsonValue]) -> JsonObject:
+    return _object(meta(pod).get("labels"))
 
 
 def _labelled(pod: Mapping[str, JsonValue]) -> bool:
-    labels = meta(pod).get("labels")
-    return isinstance(labels, dict) and any(k.startswith(LABEL_PREFIX) for k in labels)
+    return any(k.startswith(LABEL_PREFIX) for k in _labels(pod))
 
 
 def _owner(pod: Mapping[str, JsonValue]) -> str:
@@ -180,9 +189,8 @@ def _owner(pod: Mapping[str, JsonValue]) -> str:
     return ""
 
 
-def _resources(pod: Mapping[str, JsonValue]) -> Iterator[str]:
+def _resources(spec: JsonObject) -> Iterator[str]:
     """Names of every resource in any container's, or the pod's own, requests and limits."""
-    spec = _object(pod.get("spec"))
     holders: list[JsonValue] = [spec]
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         containers = spec.get(kind)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import re
 import ssl
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from trainseal.admission.sealindex import SealIndex
 from trainseal.api.model import API_VERSION, JsonObject
-from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Event, Informer, Listener
 from trainseal.cluster.keys import private_key_of, read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP, TICKET_KEY_SECRET
@@ -22,9 +23,11 @@ from trainseal.provenance.keys import KeyFormatError, PrivateKey
 from trainseal.verifier.policystore import PolicyStore
 
 _log = logging.getLogger(__name__)
-#: A namespace is listed for an unknown owner at most this often: a flood reads nothing.
+#: A seal is read for a pod at most this often, and so many at once: a flood reads little.
 _LOOK_AGAIN_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
+_MOST_LOOKS = 8
+_NAME = re.compile(r"[a-z0-9][-.a-z0-9]{0,252}")
 
 
 class State:
@@ -40,8 +43,8 @@ class State:
         self.draining = False
         self._has_certificate = False
         self._has_keyring = False
-        self._looks: dict[str, asyncio.Task[None]] = {}
-        self._looked: dict[str, float] = {}
+        self._looks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._looked: dict[tuple[str, str], float] = {}
         secrets = path_of("v1", "secrets", namespace)
 
         def named(path: str, name: str, listener: Listener) -> Informer:
@@ -88,39 +91,44 @@ class State:
             waiting.append("the keyring")
         return ", ".join(dict.fromkeys(waiting))
 
-    async def look(self, namespace: str) -> None:
-        """Lists one namespace's seals, for a pod that was faster than the watch.
+    async def look(self, namespace: str, name: str) -> None:
+        """Reads one seal, for a pod that was faster than the watch.
 
-        One list at a time for a namespace, not more often than twice a second, within 2 s.
+        The name is the pod's own word and decides only what is read: a seal counts by its binding.
+        One read at a time for a seal, not more often than twice a second, eight at once, within
+        2 s; beyond that nothing is read.
         """
-        task = self._looks.get(namespace)
+        if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
+            return
+        key = (namespace, name)
+        task = self._looks.get(key)
         if task is None:
-            if time.monotonic() - self._looked.get(namespace, 0.0) < _LOOK_AGAIN_SECONDS:
+            last = self._looked.get(key)
+            if last is not None and time.monotonic() - last < _LOOK_AGAIN_SECONDS:
                 return
-            task = asyncio.ensure_future(self._list(namespace))
-            self._looks[namespace] = task
-            task.add_done_callback(lambda _: self._looks.pop(namespace, None))
+            if len(self._looks) >= _MOST_LOOKS:
+                return
+            task = asyncio.ensure_future(self._read(key))
+            self._looks[key] = task
+            task.add_done_callback(lambda _: self._looks.pop(key, None))
         await asyncio.shield(task)
 
-    async def _list(self, namespace: str) -> None:
+    async def _read(self, key: tuple[str, str]) -> None:
+        namespace, name = key
         try:
-            page = await self._kube.request(
-                "GET", path_of(API_VERSION, "sealedruns", namespace), seconds=_LOOK_SECONDS
+            seal = await self._kube.get(
+                path_of(API_VERSION, "sealedruns", namespace, name), seconds=_LOOK_SECONDS
             )
+        except NotFoundError:
+            return
         except KubeError as error:
-            _log.warning("looking for seals in %s: %s", namespace, error)
+            _log.warning("looking for SealedRun %s/%s: %s", namespace, name, error)
             return
         finally:
             if len(self._looked) > 10_000:
                 self._looked.clear()
-            self._looked[namespace] = time.monotonic()
-        items = page.get("items")
-        for item in items if isinstance(items, list) else ():
-            if isinstance(item, dict):
-                # Items of a list carry no kind; the index needs none.
-                metadata = item.get("metadata")
-                name = metadata.get("name") if isinstance(metadata, dict) else ""
-                self.seals.on_seal("MODIFIED", (namespace, str(name)), item)
+            self._looked[key] = time.monotonic()
+        self.seals.on_seal("MODIFIED", key, seal)
 
     def _on_keyring(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:
         if event == "DELETED":

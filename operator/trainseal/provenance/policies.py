@@ -7,15 +7,16 @@ under it is void the moment either changes.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import JsonValue
 
+from trainseal.api.policy import Addition, ProvenancePolicy
 from trainseal.api.policy import Authority as AuthoritySpec
-from trainseal.api.policy import ProvenancePolicy
 from trainseal.api.policy import Requirement as RequirementSpec
+from trainseal.provenance.additions import Additions
 from trainseal.provenance.authorities import (
     Authority,
     AuthorityError,
@@ -23,8 +24,8 @@ from trainseal.provenance.authorities import (
     KeylessAuthority,
 )
 from trainseal.provenance.canonical import digest
+from trainseal.provenance.commandlines import loads_code
 from trainseal.provenance.keys import KeyFormatError, load_public_key
-from trainseal.provenance.podmatch import Additions
 from trainseal.provenance.trustroots import TrustedRoot
 
 Json = Mapping[str, JsonValue]
@@ -102,7 +103,6 @@ def compile_policy(
     spec = obj.get("spec")
     requirements = policy.spec.requirements
     pods, namespaces = policy.spec.pods, policy.spec.namespaces
-    additions = (pods.additions if pods else None) or []
     return CompiledPolicy(
         name=policy.metadata.name,
         digest=digest({"spec": spec, "trustRoots": used}),
@@ -115,13 +115,26 @@ def compile_policy(
         registries=tuple(policy.spec.registries.allow),
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
         allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
-        additions=Additions(
-            env={e.name: e.value_prefix or "" for a in additions for e in a.env or ()},
-            labels=frozenset(name for a in additions for name in a.labels or ()),
-            annotations=frozenset(name for a in additions for name in a.annotations or ()),
-        ),
+        additions=_additions((pods.additions if pods else None) or ()),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
     )
+
+
+def _additions(named: Iterable[Addition]) -> Additions:
+    env: dict[str, tuple[str, ...]] = {}
+    labels: set[str] = set()
+    annotations: set[str] = set()
+    for addition in named:
+        for variable in addition.env or ():
+            if loads_code(variable.name):
+                raise PolicyError(
+                    f"addition {addition.name}: variable {variable.name} decides which code a "
+                    "process loads; a platform may not add it, put it into the signed template"
+                )
+            env[variable.name] = (*env.get(variable.name, ()), variable.value_prefix or "")
+        labels.update(addition.labels or ())
+        annotations.update(addition.annotations or ())
+    return Additions(env, frozenset(labels), frozenset(annotations))
 
 
 def _requirement(

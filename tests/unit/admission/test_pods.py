@@ -1,0 +1,335 @@
+"""Pods at the door: sealed ones as their seal says, others only without a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from trainseal.admission.pods import PodRulesContext, Unknown, decide
+from trainseal.admission.reviews import Response
+from trainseal.verifier.policystore import BrokenPolicy
+
+Object = dict[str, Any]
+SEAL_LABEL = "trainseal.dev/seal"
+JOB_LABEL = "batch.kubernetes.io/controller-uid"
+
+
+@pytest.fixture(scope="module")
+def sealed() -> world.World:
+    return world.sealed_world()
+
+
+@pytest.fixture
+def context(sealed: world.World) -> PodRulesContext:
+    return sealed.context()
+
+
+def answer(context: PodRulesContext, *args: Any, **kwargs: Any) -> Response:
+    found = decide(world.request(*args, **kwargs), context, final=True)
+    assert isinstance(found, Response)
+    return found
+
+
+def plain(namespace: str = "research", **resources: str) -> Object:
+    """A pod of nobody's, with limits."""
+    container: Object = {"name": "main", "image": "x", "resources": {"limits": resources}}
+    return {
+        "metadata": {"name": "bare", "namespace": namespace},
+        "spec": {"containers": [container]},
+    }
+
+
+GPU = {"nvidia.com/gpu": "1"}
+
+
+# Sealed pods ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_pod_that_the_job_controller_makes_for_a_sealed_run_is_admitted(
+    sealed: world.World, context: PodRulesContext, index: int
+) -> None:
+    assert answer(context, sealed.pod(index)) == Response(True)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [world.EDITOR, "system:serviceaccount:research:job-controller", "", world.CONTROLLER],
+)
+def test_the_same_pod_by_anybody_else_is_denied(
+    sealed: world.World, context: PodRulesContext, user: str
+) -> None:
+    found = answer(context, sealed.pod(), user=user)
+    assert not found.allowed
+    assert f"found creator {user!r}, expected the Job controller" in found.message
+
+
+def test_a_pod_that_differs_is_denied_with_what_differs(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    pod = sealed.pod()
+    pod["spec"]["containers"][0]["command"] = ["bash"]
+    found = answer(context, pod)
+    assert not found.allowed
+    assert "spec.containers[0].command: found ['bash']" in found.message
+
+
+def test_a_denial_lists_five_differences_and_counts_the_rest(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    pod = sealed.pod()
+    pod["spec"] |= {f"field{i}": "x" for i in range(7)}
+    assert "and 2 more" in answer(context, pod).message
+
+
+def test_a_sealed_pod_in_another_namespace_is_no_sealed_pod(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    assert not answer(context, sealed.pod(), namespace="other").allowed
+
+
+def test_an_audited_run_is_admitted_with_a_warning() -> None:
+    audited = world.sealed_world(None, world.policy(mode="Audit"))
+    pod = audited.pod()
+    pod["spec"]["containers"][0]["command"] = ["bash"]
+    found = answer(audited.context(), pod)
+    assert found.allowed
+    assert "would be denied under Enforce" in found.warnings[0]
+
+
+def test_additions_count_only_where_every_enforcing_policy_has_them() -> None:
+    def adding(name: str, mode: str, *labels: str) -> Any:
+        addition = {"name": "mesh", "reason": "the mesh", "labels": list(labels)}
+        return world.policy(name, mode=mode, pods={"additions": [addition]})
+
+    one = adding("one", "Enforce", "mesh.example/rev", "mesh.example/x")
+    other = adding("other", "Enforce", "mesh.example/rev")
+    audit = world.policy("third", mode="Audit")
+    found = world.sealed_world(None, one, other, audit)
+    pod = found.pod()
+    pod["metadata"]["labels"]["mesh.example/rev"] = "1"
+    assert answer(found.context(), pod).allowed
+    pod["metadata"]["labels"]["mesh.example/x"] = "1"
+    assert "mesh.example/x" in answer(found.context(), pod).message
+
+
+# Updates of sealed pods -------------------------------------------------------------------------
+
+
+def test_the_end_of_a_sealed_pod_is_not_held_up(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    pod = sealed.pod()
+    del pod["metadata"]["finalizers"]
+    assert answer(context, pod, sealed.pod()).allowed
+
+
+def test_nor_is_it_after_the_policy_and_the_seal_are_gone(sealed: world.World) -> None:
+    context = dataclasses.replace(sealed.context(), find=lambda _: None, policies=lambda _: ())
+    pod = sealed.pod()
+    del pod["metadata"]["finalizers"]
+    assert answer(context, pod, sealed.pod()).allowed
+
+
+CHANGES: dict[str, Callable[[Object], object]] = {
+    "its image": lambda p: p["spec"]["containers"][0].update(image="x"),
+    "its rank": lambda p: p["metadata"]["annotations"].update(
+        {"batch.kubernetes.io/job-completion-index": "1"}
+    ),
+    "its labels": lambda p: [
+        p["metadata"]["labels"].pop(k)
+        for k in list(p["metadata"]["labels"])
+        if k.startswith("trainseal.dev/")
+    ],
+    "its owner": lambda p: p["metadata"].pop("ownerReferences"),
+    "its GPU": lambda p: p["spec"]["containers"][0]["resources"]["limits"].pop("nvidia.com/gpu"),
+    "an ephemeral container": lambda p: p["spec"].update(ephemeralContainers=[{"name": "x"}]),
+}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize("user", [world.EDITOR, world.JOB_CONTROLLER])
+def test_a_sealed_pod_cannot_be_changed(
+    sealed: world.World, what: str, known: bool, user: str
+) -> None:
+    context = sealed.context()
+    if not known:  # the run has ended, or the watch is behind
+        context = dataclasses.replace(context, find=lambda _: None)
+    pod = sealed.pod()
+    CHANGES[what](pod)
+    assert not answer(context, pod, sealed.pod(), user=user).allowed
+
+
+@pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize"])
+def test_a_sealed_pod_is_neither_debugged_nor_resized(
+    sealed: world.World, context: PodRulesContext, subresource: str
+) -> None:
+    pod = sealed.pod()
+    found = answer(context, pod, sealed.pod(), subresource=subresource)
+    assert not found.allowed
+    assert subresource in found.message
+
+
+def test_a_pod_that_is_not_sealed_may_be_debugged(context: PodRulesContext) -> None:
+    pod = plain(**GPU)
+    pod["spec"]["ephemeralContainers"] = [{"name": "debug"}]
+    assert answer(context, pod, plain(**GPU), subresource="ephemeralcontainers").allowed
+
+
+# Becoming a sealed pod --------------------------------------------------------------------------
+
+
+def adopted(pod: Object) -> None:
+    pod["metadata"]["ownerReferences"] = [
+        {"kind": "Job", "name": "char-lm-worker", "uid": world.OBJECT_UID, "controller": True}
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        adopted,
+        lambda p: p["metadata"].update(labels={JOB_LABEL: world.OBJECT_UID}),
+        lambda p: p["metadata"].update(labels={SEAL_LABEL: "x"}),
+        lambda p: p["metadata"].update(labels={"trainseal.dev/anything": "x"}),
+    ],
+)
+@pytest.mark.parametrize("user", [world.EDITOR, world.JOB_CONTROLLER])
+def test_no_pod_becomes_part_of_a_sealed_run_afterwards(
+    context: PodRulesContext, change: Callable[[Object], object], user: str
+) -> None:
+    """Nor by the Job controller's hand, which adopts what bears its labels."""
+    pod = plain()
+    change(pod)
+    assert not answer(context, pod, plain(), user=user).allowed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        adopted,
+        lambda p: p["metadata"].update(labels={JOB_LABEL: world.OBJECT_UID}),
+        lambda p: p["metadata"].update(labels={JOB_LABEL: "a Job whose seal is not known yet"}),
+        lambda p: p["metadata"].update(labels={SEAL_LABEL: "char-lm"}),
+    ],
+)
+def test_a_pod_that_passes_itself_off_as_a_runs_is_denied(
+    context: PodRulesContext, change: Callable[[Object], object]
+) -> None:
+    pod = plain()
+    change(pod)
+    assert not answer(context, pod, user=world.EDITOR).allowed
+
+
+def test_a_copy_of_a_sealed_pod_without_its_owner_is_denied(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    pod = sealed.pod()
+    del pod["metadata"]["ownerReferences"]
+    assert not answer(context, pod, user=world.EDITOR).allowed
+
+
+def test_a_pod_of_any_other_job_is_admitted(context: PodRulesContext) -> None:
+    pod = plain()
+    adopted(pod)
+    pod["metadata"]["ownerReferences"][0]["uid"] = "other"
+    pod["metadata"]["labels"] = {JOB_LABEL: "other"}
+    assert answer(context, pod).allowed
+    # What somebody makes where no policy holds is no business of ours.
+    assert answer(context, pod, user=world.EDITOR, namespace="elsewhere").allowed
+
+
+# Pods without a seal ----------------------------------------------------------------------------
+
+
+def test_a_pod_without_a_gpu_is_admitted(context: PodRulesContext) -> None:
+    assert answer(context, plain(cpu="1"), user=world.EDITOR) == Response(True)
+
+
+def in_limits(pod: Object) -> None:
+    pod["spec"]["containers"][0]["resources"] = {"limits": GPU}
+
+
+def in_requests(pod: Object) -> None:
+    pod["spec"]["containers"][0]["resources"] = {"requests": GPU}
+
+
+def in_an_init_container(pod: Object) -> None:
+    pod["spec"]["initContainers"] = [{"name": "x", "resources": {"limits": GPU}}]
+
+
+def for_the_pod(pod: Object) -> None:
+    pod["spec"]["resources"] = {"limits": GPU}
+
+
+def by_claim(pod: Object) -> None:
+    pod["spec"]["resourceClaims"] = [{"name": "gpu"}]
+
+
+def by_class(pod: Object) -> None:
+    pod["spec"]["containers"][0]["resources"] = {
+        "limits": {"deviceclass.resource.kubernetes.io/gpu": "1"}
+    }
+
+
+WAYS = [in_limits, in_requests, in_an_init_container, for_the_pod, by_claim, by_class]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("namespace", ["research", "a-namespace-without-policy"])
+def test_a_bare_pod_that_asks_for_a_gpu_is_denied(
+    context: PodRulesContext, way: Callable[[Object], object], namespace: str
+) -> None:
+    pod = plain()
+    way(pod)
+    found = answer(context, pod, user=world.EDITOR, namespace=namespace)
+    assert not found.allowed
+    assert "run it as a TrainingJob" in found.message
+
+
+def test_a_gpu_pod_is_admitted_where_every_policy_audits(sealed: world.World) -> None:
+    audit = world.policy(mode="Audit")
+    context = dataclasses.replace(sealed.context(), policies=lambda _: (audit,))
+    found = answer(context, plain(**GPU))
+    assert found.allowed
+    assert found.warnings
+    both = dataclasses.replace(context, policies=lambda _: (audit, world.policy("other")))
+    assert not answer(both, plain(**GPU)).allowed
+    unclear = dataclasses.replace(context, broken=lambda: (BrokenPolicy("x", "why"),))
+    assert not answer(unclear, plain(**GPU)).allowed
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "trainseal-system"])
+def test_an_excluded_namespace_is_not_judged(context: PodRulesContext, namespace: str) -> None:
+    assert answer(context, plain(**GPU), user=world.EDITOR, namespace=namespace).allowed
+
+
+def test_an_update_that_asks_for_no_more_passes(context: PodRulesContext) -> None:
+    """A pod from before TrainSeal must be able to end."""
+    assert answer(context, plain(**GPU), plain(**GPU)).allowed
+    assert not answer(context, plain(**GPU), plain()).allowed
+
+
+# Looking again ----------------------------------------------------------------------------------
+
+
+def test_a_pod_that_is_faster_than_the_watch_is_worth_one_look(sealed: world.World) -> None:
+    context = dataclasses.replace(sealed.context(), find=lambda _: None)
+    first = decide(world.request(sealed.pod()), context, final=False)
+    assert first == Unknown(sealed.seal["metadata"]["name"])
+    second = decide(world.request(sealed.pod()), context, final=True)
+    assert isinstance(second, Response)
+    assert not second.allowed
+    assert decide(world.request(sealed.pod()), sealed.context(), final=True) == Response(True)
+
+
+def test_nothing_else_is_looked_up(context: PodRulesContext) -> None:
+    pod = plain(**GPU)
+    adopted(pod)
+    pod["metadata"]["ownerReferences"][0]["uid"] = "other"
+    assert isinstance(decide(world.request(pod), context, final=False), Response)
