@@ -35,6 +35,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ join " || " $tests }}
 {{- end }}
 
+{{- /* CEL: a variable (object, oldObject) bears the label by which Job controllers select pods. */ -}}
+{{- define "trainseal.cel.isOfAJob" -}}
+'batch.kubernetes.io/controller-uid' in {{ . }}.metadata.?labels.orValue({})
+{{- end }}
+
+{{- define "trainseal.cel.isControlled" -}}
+{{ . }}.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false))
+{{- end }}
+
 {{- define "trainseal.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -138,7 +138,7 @@ def ours(server: ApiServer, resource: str, *flags: str) -> list[str]:
 
 def render(helm: Path, *flags: str, image: str = IMAGE, namespace: str = NAMESPACE) -> list[Object]:
     """What the chart makes, without a server. CalledProcessError holds Helm's refusal."""
-    command = [helm, "template", "trainseal", CHART, "--namespace", namespace]
+    command = [str(helm), "template", "trainseal", str(CHART), "--namespace", namespace]
     values = ["--set", f"image.reference={image}", *flags]
     text = subprocess.run([*command, *values], check=True, capture_output=True, text=True).stdout
     return [obj for obj in yaml.safe_load_all(text) if obj]

@@ -37,7 +37,9 @@ async def controller(chart: Helm, server: ApiServer) -> AsyncIterator[client.Api
     chart.install()
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}")
     kubeconfig = server.cluster.user_kubeconfig(CONTROLLER, groups)
-    api_client = await config.new_client_from_config(str(kubeconfig))
+    api_client = await config.new_client_from_config(  # type: ignore[no-untyped-call]
+        str(kubeconfig)
+    )
     async with api_client:
         yield api_client
 
