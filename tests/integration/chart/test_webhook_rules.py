@@ -228,6 +228,43 @@ def test_taking_our_label_off_is_asked_about(world: ApiServer, webhook: Recordin
     assert webhook.paths("opts-out") == ["/validate-pod"] * 2
 
 
+def _of_a_job(name: str) -> Object:
+    """A CPU pod with the labels and the owner that the Job controller gives its pods."""
+    found = pod(name)
+    found["metadata"]["labels"]["batch.kubernetes.io/controller-uid"] = "a-uid"
+    found["metadata"]["ownerReferences"] = [
+        {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "a-uid", "controller": True}
+    ]
+    return found
+
+
+def test_a_pod_that_is_passed_off_as_a_jobs_is_asked_about_but_not_a_jobs_own(
+    world: ApiServer, webhook: RecordingWebhook
+) -> None:
+    world.create(_of_a_job("forged-worker"), "--dry-run=server")
+    assert webhook.paths("forged-worker") == ["/validate-pod"]
+    job_controller = "--as=system:serviceaccount:kube-system:job-controller"
+    masters = "--as-group=system:masters"
+    world.create(_of_a_job("real-worker"), "--dry-run=server", job_controller, masters)
+    assert webhook.paths("real-worker") == []
+
+
+def test_a_pod_that_the_job_controller_adopts_is_asked_about(
+    world: ApiServer, webhook: RecordingWebhook
+) -> None:
+    orphan = pod("orphan")
+    world.create(orphan)
+    labels = {"batch.kubernetes.io/controller-uid": "a-uid"}
+    world.patch(orphan, {"metadata": {"labels": labels}})
+    assert webhook.paths("orphan") == ["/validate-pod"]
+    # Whatever else happens to it, as to any Job's pod, costs nothing.
+    world.patch(orphan, {"metadata": {"annotations": {"x": "y"}}})
+    assert webhook.paths("orphan") == ["/validate-pod"]
+    owners = _of_a_job("orphan")["metadata"]["ownerReferences"]
+    world.patch(orphan, {"metadata": {"ownerReferences": owners}})
+    assert webhook.paths("orphan") == ["/validate-pod"] * 2
+
+
 def test_a_debug_container_in_a_gpu_pod_is_asked_about(
     world: ApiServer, webhook: RecordingWebhook
 ) -> None:
