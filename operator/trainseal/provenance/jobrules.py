@@ -88,13 +88,18 @@ def job_rules(
                 refusal.remedy,
             )  # fmt: skip
     for mount in job.spec.code or ():
-        if not _DIGEST.search(mount.oci.reference):
+        if not by_digest(mount.oci.reference):
             refuse(
                 "code", mount.name, mount.oci.reference, "CodeNotByDigest",
                 f"{mount.oci.reference} has no digest", "a reference by digest",
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def by_digest(reference: str) -> bool:
+    """Whether a reference ends in a digest, so that it always means the same bytes."""
+    return bool(_DIGEST.search(reference))
 
 
 def writable_mounts(job: TrainingJob) -> tuple[str, ...]:

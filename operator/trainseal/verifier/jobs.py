@@ -20,7 +20,7 @@ from trainseal.api.model import InvalidObjectError
 from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.provenance.canonical import CanonicalError, canonical_job, job_digest
-from trainseal.provenance.jobrules import RunFacts, image_references, job_rules
+from trainseal.provenance.jobrules import RunFacts, by_digest, image_references, job_rules
 from trainseal.provenance.judgement import Artifact, check_job, judge, read_bundle
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
@@ -151,27 +151,26 @@ class JobVerifier:
         deadline: float,
     ) -> tuple[tuple[ImageResult, ...], tuple[CodeResult, ...]]:
         # A policy in Audit may have refused a registry that another policy allows: the network is
-        # spoken to only for what every policy allows.
+        # spoken to only for what every policy allows, and never by tag.
         refused = {
-            v.subject for verdicts in local.values() for v in verdicts if v.reason in _NO_CONTACT
+            v.subject
+            for verdicts in local.values()
+            for v in verdicts
+            if v.reason == "RegistryNotAllowed"
         }
         until = asyncio.get_running_loop().time() + deadline
         images = [
             self._artifacts.image(place, reference, policies, until)
             for reference, place in image_references(job).items()
-            if reference not in refused
+            if reference not in refused and by_digest(reference)
         ]
         code = [
             self._artifacts.code(mount.name, mount.oci.reference, policies, until)
             for mount in job.spec.code or ()
-            if mount.oci.reference not in refused
+            if mount.oci.reference not in refused and by_digest(mount.oci.reference)
         ]
         image_results, code_results = await asyncio.gather(_all(images), _all(code))
         return tuple(image_results), tuple(code_results)
-
-
-#: Reasons under which a reference must not be contacted.
-_NO_CONTACT = frozenset({"RegistryNotAllowed", "ImageNotByDigest", "CodeNotByDigest"})
 
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:
