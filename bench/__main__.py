@@ -1,20 +1,22 @@
-"""``python -m bench [pods] [--rounds N] [--count N]``."""
+"""``python -m bench [NAME …] [--rounds N] [--count N]``: all benches by default."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import pods
+from bench import jobs, memory, pods
 
-_BENCHES = {"pods": pods.run}
+_BENCHES = {"pods": pods.run, "jobs": jobs.run, "memory": memory.run}
 
 
 def main() -> None:
-    """Runs the named benches, all by default."""
+    """Runs the named benches."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="bench", help=", ".join(_BENCHES))
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default 5)")
-    parser.add_argument("--count", type=int, default=1000, help="requests a step (default 1000)")
+    parser.add_argument(
+        "--count", type=int, default=1000, help="requests a step, or seals (default 1000)"
+    )
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(_BENCHES))
     if unknown:

@@ -14,6 +14,7 @@ from trainseal.engines.job import render
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.seals import BoundUid, bind
 from trainseal.provenance.tickets import Ticket
 from trainseal.verifier.jobs import JobVerification
@@ -69,7 +70,7 @@ def training_job() -> Object:
     }
 
 
-async def seal(kube: Kube, key: PrivateKey, cluster: str) -> Object:
+async def seal(kube: Kube, key: PrivateKey, cluster: str, policy: CompiledPolicy) -> Object:
     """Makes the Job and its bound seal; returns the pod that the Job controller would make."""
     manifest = training_job()
     manifest["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555"
@@ -77,13 +78,13 @@ async def seal(kube: Kube, key: PrivateKey, cluster: str) -> Object:
     digest = job_digest(manifest)
     inputs = RenderInputs("bench-seal", job.metadata.uid, f"registry.example/t@{_DIGEST}", ())
     rendered = render(job, inputs)
-    live = await kube.create(path_of("batch/v1", "jobs", NAMESPACE), rendered.roles[0].job)
+    live: Object = await kube.create(path_of("batch/v1", "jobs", NAMESPACE), rendered.roles[0].job)
     now = datetime.now(UTC)
     sealed = seal_object(
         key,
         Sealing(
             job=job,
-            verification=JobVerification(digest, (), (), ()),
+            verification=JobVerification(digest, (), (), (policy,)),
             rendered=rendered,
             templates={"worker": template_of(live)},
             ticket=Ticket("alice", "", digest, now),
