@@ -13,12 +13,20 @@ from typing import Annotated
 
 import typer
 
+from trainseal.cli import sign, verify
+from trainseal.cli.failures import run
+
 app = typer.Typer(
     name="trainseal",
     help="A training job runs only if what it runs carries the signatures a policy asks for.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command(rich_help_panel=sign.SIGNING)(sign.canonical)
+app.command(rich_help_panel=sign.SIGNING)(sign.digest)
+app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
+app.command(rich_help_panel=sign.SIGNING)(verify.verify)
 
 Namespace = Annotated[str, typer.Option(help="Namespace that TrainSeal is installed in.")]
 Config = Annotated[Path, typer.Option(help="Configuration file, from the chart's ConfigMap.")]
@@ -95,4 +103,8 @@ def gate(
 
 def main() -> None:
     """The entry point."""
-    app()
+    sys.exit(run(app))
+
+
+if __name__ == "__main__":
+    main()

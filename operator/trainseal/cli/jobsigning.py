@@ -1,0 +1,297 @@
+"""``trainseal sign job``: tags become digests, a bundle is added, the file is replaced at once.
+
+Rules:
+
+1. What has no digest is resolved before anything is signed.
+2. A bundle that names another digest is stale, and dropped with a word. A bundle that says nothing
+   of what it signs, or that cannot be read, stays: it may be somebody's.
+3. A key signs one job once.
+4. What is written is read back, digest and signature included, before it takes the file's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject
+from trainseal.cli.failures import Failure
+from trainseal.cli.jobfiles import STDIN, JobFile, canonical, in_namespace
+from trainseal.cli.layout import LayoutError, changed, edited, written_anew
+from trainseal.provenance.authorities import KeyAuthority
+from trainseal.provenance.bundles import (
+    MAX_BUNDLE_BYTES,
+    BundleError,
+    MessageSignature,
+    encode_bundle,
+    make_bundle_dsse,
+)
+from trainseal.provenance.document import FieldPath
+from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE, Envelope
+from trainseal.provenance.judgement import Piece, check_job, read_bundle
+from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.statements import (
+    StatementError,
+    is_job_statement,
+    job_statement,
+    parse_statement,
+)
+from trainseal.provenance.verdicts import Outcome
+from trainseal.provenance.yamlreader import read_documents
+from trainseal.registry.client import RegistryClient
+from trainseal.registry.references import Reference
+
+MAX_SIGNATURES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ToSign:
+    """A job with its references resolved: what the next signature will be over."""
+
+    file: JobFile
+    replacements: dict[FieldPath, str]
+    wanted: JsonObject
+    canonical: bytes
+    namespace: str
+    name: str
+
+    @property
+    def digest(self) -> str:
+        """The job digest."""
+        return f"sha256:{hashlib.sha256(self.canonical).hexdigest()}"
+
+    def describe(self) -> list[str]:
+        """For the signer, briefly."""
+        lines = [f"job {self.namespace}/{self.name} {self.digest}"]
+        for kind, found in (("image", _images(self.wanted)), ("code", _code(self.wanted))):
+            lines += [f"  {kind} {reference}" for reference in dict.fromkeys(found.values())]
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class SignedJob:
+    """A job as signed. ``text`` is the whole manifest; ``added`` is False where it was before.
+
+    ``notes`` tell the signer what else was done.
+    """
+
+    text: str
+    added: bool
+    signatures: int
+    notes: tuple[str, ...] = ()
+
+    def describe(self, key: str) -> list[str]:
+        """For the signer, briefly."""
+        lines = [f"note: {note}" for note in self.notes]
+        if not self.added:
+            return [*lines, f"already signed with {key}: no signature added"]
+        count = self.signatures
+        return [*lines, f"signed with {key}; {count} signature{'s' if count != 1 else ''} in all"]
+
+
+async def resolve_references(job: JobFile, client: RegistryClient) -> dict[str, str]:
+    """Each image and code reference that has no digest, with its digest. Raises RegistryError."""
+    found: dict[str, str] = {}
+    for reference in dict.fromkeys(references(job.job.value).values()):
+        if "@" in reference:
+            continue
+        parsed = Reference.parse(reference)
+        found[reference] = f"{reference}@{(await client.resolve(parsed)).digest}"
+    return found
+
+
+def references(job: JsonObject) -> dict[FieldPath, str]:
+    """Every image and code reference of a job, by the path of its field."""
+    return {**_images(job), **_code(job)}
+
+
+def prepare(job: JobFile, resolved: dict[str, str]) -> ToSign:
+    """The job with ``resolved`` references put in. Raises Failure."""
+    document = job.job
+    replacements = {
+        path: resolved[reference]
+        for path, reference in references(document.value).items()
+        if reference in resolved
+    }
+    wanted = changed(document.value, replacements, _present(document.value))
+    data = canonical(document, wanted, job.namespace)
+    namespace, name = _identity(wanted, job.namespace)
+    return ToSign(job, replacements, wanted, data, namespace, name)
+
+
+def sign_job(prepared: ToSign, key: PrivateKey, *, anew: bool = False) -> SignedJob:
+    """The manifest with this key's signature. ``anew`` allows a layout of ours where need be.
+
+    Raises Failure: also where the text that came out does not hold the signature.
+    """
+    job, present = prepared.file, _present(prepared.wanted)
+    kept, notes = _current(present, prepared)
+    added = not any(_signed_by(entry, key, prepared) for entry in kept)
+    if added:
+        if len(kept) >= MAX_SIGNATURES:
+            raise Failure(
+                f"{len(kept)} signatures already",
+                expected=f"at most {MAX_SIGNATURES}",
+                remedy="remove one from spec.signatures",
+            )
+        statement = job_statement(
+            prepared.namespace, prepared.name, prepared.digest.removeprefix("sha256:")
+        )
+        bundle = json.loads(encode_bundle(make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE)))
+        kept = [*kept, {"bundle": bundle}]
+    text = job.text
+    if kept != present or prepared.replacements:
+        text = _text(prepared, kept, anew=anew)
+        _check(text, prepared, key)
+    return SignedJob(text, added, len(kept), tuple(notes))
+
+
+def write_text(text: str, file: str) -> None:
+    """Puts the text in the file's place in one step, or onto standard output."""
+    if file == STDIN:
+        sys.stdout.write(text)
+        return
+    path = Path(file).resolve()  # through a link: what it points to is replaced, not the link
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(text.encode())
+            out.flush()
+            os.fsync(out.fileno())
+        Path(name).chmod(mode)
+        if Path(name).read_bytes() != text.encode():
+            raise Failure(f"{file}: the disk gave back other bytes than were written")
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+def _text(prepared: ToSign, kept: list[JsonValue], *, anew: bool) -> str:
+    job = prepared.file
+    try:
+        return edited(job.text, job.documents, job.index, prepared.replacements, kept)
+    except LayoutError as error:
+        if anew:
+            return written_anew(job.documents, job.index, prepared.replacements, kept)
+        raise Failure(
+            f"{job.job.source}: the signature cannot be put into this text: {error}",
+            expected="a spec in YAML's block style, or a JSON file",
+            remedy="give -o FILE: the job is then written anew, in a layout of ours",
+        ) from None
+
+
+def _check(text: str, prepared: ToSign, key: PrivateKey) -> None:
+    """Reads what is to be written as the cluster will, and looks for the signature in it."""
+    job = prepared.file
+    document = read_documents(text, job.job.source)[job.index]
+    data = canonical(document, document.value, job.namespace)
+    again = ToSign(job, {}, document.value, data, *_identity(document.value, job.namespace))
+    signed = any(_signed_by(entry, key, again) for entry in _present(document.value))
+    if not signed or again.digest != prepared.digest:
+        raise Failure(
+            f"{job.job.source}: what was about to be written is not what was signed; nothing was"
+            " written",
+            remedy="please report this, with the file",
+        )
+
+
+def _identity(job: JsonObject, namespace: str | None) -> tuple[str, str]:
+    metadata = in_namespace(job, namespace)["metadata"]
+    found = metadata if isinstance(metadata, dict) else {}
+    return str(found.get("namespace")), str(found.get("name"))
+
+
+def _current(present: list[JsonValue], job: ToSign) -> tuple[list[JsonValue], list[str]]:
+    """The entries that may be of this job as it is now, and words on the others."""
+    kept: list[JsonValue] = []
+    notes: list[str] = []
+    stale = 0
+    for index, entry in enumerate(present):
+        piece = _bundle(entry)
+        if isinstance(piece, BundleError):
+            notes.append(f"spec.signatures[{index}] cannot be read, and stays as it is: {piece}")
+            kept.append(entry)
+        elif _is_stale(piece.content, job):
+            stale += 1
+        else:
+            kept.append(entry)
+    if stale:
+        those = "1 signature was" if stale == 1 else f"{stale} signatures were"
+        notes.append(f"{those} over the job as it was before, and dropped: its approvers sign anew")
+    return kept, notes
+
+
+def _is_stale(content: MessageSignature | Envelope, job: ToSign) -> bool:
+    if isinstance(content, Envelope):
+        try:
+            statement = parse_statement(content.payload)
+        except StatementError:
+            return False
+        digest = job.digest.removeprefix("sha256:")
+        return not is_job_statement(statement, job.namespace, job.name, digest)
+    if content.digest is None:
+        return False
+    algorithm, stated = content.digest
+    return hashlib.new(algorithm, job.canonical).digest() != stated
+
+
+def _signed_by(entry: JsonValue, key: PrivateKey, job: ToSign) -> bool:
+    check = check_job([_bundle(entry)], job.canonical, job.digest, job.namespace, job.name)
+    found = check(KeyAuthority("you", "you", key.public))
+    return any(checked.outcome is Outcome.VERIFIED for checked in found)
+
+
+def _bundle(entry: JsonValue) -> Piece:
+    bundle = entry.get("bundle") if isinstance(entry, dict) else None
+    return read_bundle(bundle if isinstance(bundle, dict) else {}, MAX_BUNDLE_BYTES)
+
+
+def _present(job: JsonObject) -> list[JsonValue]:
+    spec = job.get("spec")
+    signatures = spec.get("signatures") if isinstance(spec, dict) else None
+    return list(signatures) if isinstance(signatures, list) else []
+
+
+def _images(job: JsonObject) -> dict[FieldPath, str]:
+    return dict(_walk_images(job))
+
+
+def _walk_images(job: JsonObject) -> Iterator[tuple[FieldPath, str]]:
+    for role, at in _entries(job, "spec", "roles"):
+        for kind in ("initContainers", "containers"):
+            for container, place in _entries(role, "template", "spec", kind):
+                image = container.get("image")
+                if isinstance(image, str):
+                    yield ("spec", "roles", at, "template", "spec", kind, place, "image"), image
+
+
+def _code(job: JsonObject) -> dict[FieldPath, str]:
+    found: dict[FieldPath, str] = {}
+    for mount, at in _entries(job, "spec", "code"):
+        oci = mount.get("oci")
+        reference = oci.get("reference") if isinstance(oci, dict) else None
+        if isinstance(reference, str):
+            found["spec", "code", at, "oci", "reference"] = reference
+    return found
+
+
+def _entries(value: JsonObject, *path: str) -> Iterator[tuple[JsonObject, int]]:
+    """The objects of a list at a path, with their places."""
+    at: JsonValue = value
+    for part in path:
+        at = at.get(part) if isinstance(at, dict) else None
+    for index, entry in enumerate(at if isinstance(at, list) else ()):
+        if isinstance(entry, dict):
+            yield entry, index

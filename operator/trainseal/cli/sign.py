@@ -1,0 +1,147 @@
+"""``trainseal canonical``, ``digest``, ``sign job``, ``sign code``: what is signed, and signing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainseal.cli.options import (
+    CaFileOption,
+    JobFileOption,
+    KeyOption,
+    NamespaceOption,
+    PlainHttpOption,
+)
+
+SIGNING = "Signing and verifying"
+
+sign = typer.Typer(name="sign", help="Sign a job, or the code it runs.", no_args_is_help=True)
+
+
+def canonical(file: JobFileOption, namespace: NamespaceOption = None) -> None:
+    """Print the bytes of a job that its approvers sign.
+
+    RFC 8785 canonical JSON of the job less signatures, suspend and scheduling, without a line
+    break at its end. Any tool that signs bytes can sign them:
+
+        trainseal canonical -f job.yaml > job.canonical
+
+        cosign sign-blob --key cosign.key --bundle job.bundle job.canonical
+
+    The bundle then goes into spec.signatures, as `- bundle: {…}`.
+    """
+    from trainseal.cli.jobfiles import canonical as canonical_of
+    from trainseal.cli.jobfiles import read_job
+
+    job = read_job(file, namespace)
+    sys.stdout.buffer.write(canonical_of(job.job, job.job.value, namespace))
+    sys.stdout.buffer.flush()
+
+
+def digest(file: JobFileOption, namespace: NamespaceOption = None) -> None:
+    """Print a job's digest: SHA-256 of its canonical bytes.
+
+    trainseal digest -f job.yaml
+
+    kubectl get tj char-lm -o json | trainseal digest -f -
+    """
+    from trainseal.cli.jobfiles import read_job
+    from trainseal.provenance.canonical import job_digest
+
+    job = read_job(file, namespace)
+    print(job_digest(job.job.value, namespace))  # noqa: T201
+
+
+@sign.command("job")
+def sign_job(
+    file: JobFileOption,
+    key: KeyOption,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to; absent: in place."),
+    ] = None,
+    namespace: NamespaceOption = None,
+    plain_http: PlainHttpOption = None,
+    ca_file: CaFileOption = None,
+) -> None:
+    """Sign a job: add a Sigstore bundle to its spec.signatures.
+
+    Images and code that stand by a tag get their digest first. Layout and comments of the file
+    stay. A second approver signs the same file with another key; who has signed already changes
+    nothing by signing again. Signatures over an earlier state of the job are dropped.
+
+        trainseal sign job -f job.yaml --key alice.key
+
+        trainseal sign job -f job.yaml --key bob.key -o signed.yaml
+    """
+    from trainseal.cli import jobsigning
+    from trainseal.cli.jobfiles import STDIN, read_job
+    from trainseal.cli.keyfile import read_key
+    from trainseal.cli.registries import registry_client
+
+    job = read_job(file, namespace)
+    target = output or file
+
+    async def resolve() -> dict[str, str]:
+        if all("@" in r for r in jobsigning.references(job.job.value).values()):
+            return {}
+        async with registry_client(plain_http, ca_file) as client:
+            return await jobsigning.resolve_references(job, client)
+
+    prepared = jobsigning.prepare(job, asyncio.run(resolve()))
+    say(prepared.describe())
+    private = read_key(key)
+    signed = jobsigning.sign_job(prepared, private, anew=target in (STDIN, output))
+    say(signed.describe(private.public.id))
+    if signed.text != job.text or target in (STDIN, output):
+        jobsigning.write_text(signed.text, target)
+
+
+@sign.command("code")
+def sign_code(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The tree of code.")],
+    key: KeyOption,
+    push: Annotated[
+        str,
+        typer.Option("--push", metavar="REF", help="Repository to push to, with a tag or without."),
+    ],
+    plain_http: PlainHttpOption = None,
+    ca_file: CaFileOption = None,
+) -> None:
+    """Sign a tree of code and push it; print its reference by digest.
+
+    Every file is listed with its digest in a manifest (OpenSSF Model Signing), which is signed and
+    attached to the artifact. What .trainsealignore names is left out, and so are .git, .venv,
+    __pycache__ and *.pyc. Parts that the registry has are not sent again. For a spec.code entry:
+
+        trainseal sign code ./src --key alice.key --push registry.example/research/char-lm-code
+    """
+    from rich.console import Console
+
+    from trainseal.cli import codesigning
+    from trainseal.cli.keyfile import read_key
+    from trainseal.cli.registries import registry_client
+    from trainseal.registry.references import Reference
+
+    reference = Reference.parse(push)
+    private = read_key(key)
+
+    async def work() -> codesigning.SignedCode:
+        async with registry_client(plain_http, ca_file) as client:
+            return await codesigning.sign_code(
+                client, directory, reference, private, Console(stderr=True)
+            )
+
+    signed = asyncio.run(work())
+    say(signed.describe(private.public.id))
+    print(signed.reference)  # noqa: T201
+
+
+def say(lines: list[str]) -> None:
+    """Lines for the signer, on stderr: stdout is for data."""
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
