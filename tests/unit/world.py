@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -42,6 +42,7 @@ from trainseal.verifier.artifacts import CodeResult, ImageResult
 from trainseal.verifier.jobs import JobVerification, JobVerifier
 
 Object = dict[str, Any]
+T = TypeVar("T")
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CLUSTER = "0c5b5a4f-0000-4000-8000-000000000001"
@@ -226,6 +227,11 @@ def sealed_code(name: str = "trainer", reference: str = CODE) -> SealedCode:
     return SealedCode(name=name, reference=reference, tree_digest=TREE, bundle=CODE_BUNDLE)
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine in a loop of its own."""
+    return asyncio.run(work)
+
+
 def verify(
     job: Object,
     *policies: CompiledPolicy,
@@ -234,7 +240,7 @@ def verify(
 ) -> JobVerification:
     """What the webhook and the controller find."""
     verifier = JobVerifier(evidence or Evidence(), lambda: NOW)  # type: ignore[arg-type]
-    return asyncio.run(
+    return run(
         verifier.verify(job, policies or (policy(),), facts or RunFacts(CLUSTER, 0), deadline=1.0)
     )
 

@@ -5,7 +5,7 @@ The rules, in order:
 1. Each piece of evidence is checked against each authority the requirement names.
 2. A signature counts only for the artifact it names: a job by its digest, namespace and name; an
    image by the digest the job refers to, under the predicate type of an image signature (judged
-   before the content, CVE-2022-35930); a tree by its root digest.
+   before the content, CVE-2022-35930); a tree by its files, their names and their digests.
 3. A threshold counts persons, not keys or signatures.
 4. Where fewer persons signed than wanted, but evidence that could not be judged might make up the
    number, the verdict is ``undetermined``; otherwise ``refuted``.
@@ -13,7 +13,7 @@ The rules, in order:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -204,46 +204,90 @@ def check_image(
     return every
 
 
-def check_code(
-    pieces: Sequence[tuple[str, Piece]], tree_digest: str | None
-) -> tuple[Callable[[Authority], list[Checked]], Callable[[], str | None]]:
-    """OpenSSF Model Signing bundles of a tree.
+@dataclass(frozen=True, slots=True)
+class SignedTree:
+    """A tree that somebody signed: its files by path, and the blob digests of the bundles.
 
-    ``pieces`` pair a bundle's blob digest with the bundle. The second value gives, after judging,
-    the blob digest of a bundle that some authority's signature verified: what the gate compares
-    the tree with.
+    Two trees may share a root digest and differ in their names, so trees are told apart by both.
     """
-    good: list[str] = []
 
-    def one(blob: str, piece: Piece, authority: Authority) -> Checked:
+    files: frozenset[tuple[str, str]]
+    bundles: tuple[str, ...]
+
+
+class TreeSignatures:
+    """OpenSSF Model Signing bundles of a tree, as pairs of a bundle's blob digest and the bundle.
+
+    Signers count together only where they signed the same files under the same names.
+    """
+
+    def __init__(self, pieces: Sequence[tuple[str, Piece]], tree_digest: str | None) -> None:
+        self._pieces = pieces
+        self._tree_digest = tree_digest
+        # By identity: an authority with a trust root has no hash.
+        self._known: dict[tuple[str, int], tuple[Checked, frozenset[tuple[str, str]]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def trees(self, authorities: Iterable[Authority]) -> tuple[SignedTree, ...]:
+        """The trees that these authorities signed; those of most bundles first."""
+        bundles: dict[frozenset[tuple[str, str]], set[str]] = {}
+        for authority in authorities:
+            for blob, piece in self._pieces:
+                checked, files = self._check(blob, piece, authority)
+                if checked.outcome is Outcome.VERIFIED:
+                    bundles.setdefault(files, set()).add(blob)
+        found = [SignedTree(files, tuple(sorted(blobs))) for files, blobs in bundles.items()]
+        return tuple(sorted(found, key=lambda tree: (-len(tree.bundles), tree.bundles)))
+
+    def check(self, tree: SignedTree | None) -> Callable[[Authority], list[Checked]]:
+        """What an authority says of each bundle; only a signature of ``tree`` is verified."""
+
+        def one(blob: str, piece: Piece, authority: Authority) -> Checked:
+            checked, files = self._check(blob, piece, authority)
+            if checked.outcome is Outcome.VERIFIED and (tree is None or files != tree.files):
+                return refuted(
+                    "OtherTree", f"{authority.name} signed the same contents under other names"
+                )
+            return checked
+
+        return lambda authority: [one(blob, piece, authority) for blob, piece in self._pieces]
+
+    def _check(
+        self, blob: str, piece: Piece, authority: Authority
+    ) -> tuple[Checked, frozenset[tuple[str, str]]]:
+        key = (blob, id(authority))
+        if key not in self._known:
+            self._known[key] = self._judge(piece, authority)
+        return self._known[key]
+
+    def _judge(
+        self, piece: Piece, authority: Authority
+    ) -> tuple[Checked, frozenset[tuple[str, str]]]:
+        none: frozenset[tuple[str, str]] = frozenset()
         if isinstance(piece, BundleError):
-            return refuted("MalformedBundle", str(piece))
+            return refuted("MalformedBundle", str(piece)), none
         checked, statement = check_statement(piece, authority)
         if statement is None:
-            return checked
+            return checked, none
         if statement.predicate_type != TREE_PREDICATE:
             return refuted(
                 "OtherPredicate",
                 f"the statement is a {statement.predicate_type:.200}, not a signed tree "
                 f"({TREE_PREDICATE})",
-            )
+            ), none
         try:
             manifest = parse_statement(_payload(piece))
         except ManifestError as error:
-            return refuted("MalformedManifest", str(error))
-        if manifest.root_digest != tree_digest:
+            return refuted("MalformedManifest", str(error)), none
+        if manifest.root_digest != self._tree_digest:
             return refuted(
                 "OtherTree",
                 f"the signature is for a tree with digest {manifest.root_digest}, the artifact "
-                f"says it holds {tree_digest}",
-            )
-        good.append(blob)
-        return checked
-
-    def every(authority: Authority) -> list[Checked]:
-        return [one(blob, piece, authority) for blob, piece in pieces]
-
-    return every, lambda: min(good, default=None)
+                f"says it holds {self._tree_digest}",
+            ), none
+        return checked, frozenset((e.path, e.sha256) for e in manifest.entries)
 
 
 def _payload(bundle: Bundle) -> bytes:

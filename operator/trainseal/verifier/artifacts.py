@@ -1,7 +1,7 @@
 """Verdicts on images and code artifacts: evidence fetched from registries, judged, remembered.
 
-Remembered are ``verified`` and ``refuted`` verdicts, by (reference with digest, policy digest); the
-policy digest covers its trust roots. ``undetermined`` is never remembered, and nothing is ever
+Remembered are ``verified`` and ``refuted`` verdicts, by reference with digest and by policies (name
+and digest, which covers trust roots). ``undetermined`` is never remembered, and nothing is ever
 remembered by tag. A refutation is forgotten sooner: somebody may sign in the meantime. One
 verification is in flight for each key, however many ask.
 """
@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainseal.api.sealedrun import PlatformImage, SealedCode, SealedImage
-from trainseal.provenance.judgement import Artifact, check_code, check_image, judge, read_bundle
-from trainseal.provenance.policies import CompiledPolicy, Requirement
+from trainseal.provenance.judgement import (
+    Artifact,
+    SignedTree,
+    TreeSignatures,
+    check_image,
+    judge,
+    read_bundle,
+)
+from trainseal.provenance.policies import CompiledPolicy, Requirement, UnavailableAuthority
 from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.registry.client import RegistryClient
-from trainseal.registry.code import code_evidence
+from trainseal.registry.code import CodeEvidence, code_evidence
 from trainseal.registry.errors import RegistryError
 from trainseal.registry.images import image_evidence, resolve_image
 from trainseal.registry.references import Reference
@@ -61,7 +68,7 @@ class ArtifactVerifier:
         self, place: str, reference: str, policies: Sequence[CompiledPolicy], until: float
     ) -> ImageResult:
         """The verdicts on an image that stands by digest. ``until`` is the loop time to stop at."""
-        key = ("image", reference, *(p.digest for p in policies))
+        key = ("image", reference, *_named(policies))
         found = await self._once(key, until, lambda: self._fetch_image(reference, policies))
         if isinstance(found, ImageResult):
             return ImageResult(_placed(found.verdicts, place), found.sealed)
@@ -71,7 +78,7 @@ class ArtifactVerifier:
         self, name: str, reference: str, policies: Sequence[CompiledPolicy], until: float
     ) -> CodeResult:
         """The verdicts on a code artifact that stands by digest."""
-        key = ("code", reference, *(p.digest for p in policies))
+        key = ("code", reference, *_named(policies))
         found = await self._once(key, until, lambda: self._fetch_code(reference, policies))
         if isinstance(found, CodeResult):
             sealed = found.sealed.model_copy(update={"name": name}) if found.sealed else None
@@ -153,26 +160,56 @@ class ArtifactVerifier:
             evidence = await code_evidence(self._registry, Reference.parse(reference))
         except RegistryError as error:
             return CodeResult(_unread("code", reference, policies, error), None)
-        pieces = [(d, read_bundle(b, MAX_CODE_BUNDLE_BYTES)) for d, b in evidence.bundles]
-        check, bundle = check_code(pieces, evidence.tree_digest)
-        verdicts = tuple(
+        # Manifests of large trees take a while to read; other requests do not wait for it.
+        return await asyncio.to_thread(_judge_code, reference, evidence, policies)
+
+
+def _judge_code(
+    reference: str, evidence: CodeEvidence, policies: Sequence[CompiledPolicy]
+) -> CodeResult:
+    """The verdicts on the tree that satisfies most of the policies, those that enforce first."""
+    pieces = [(d, read_bundle(b, MAX_CODE_BUNDLE_BYTES)) for d, b in evidence.bundles]
+    signatures = TreeSignatures(pieces, evidence.tree_digest)
+    authorities = [
+        a for p in policies for a in p.code.authorities if not isinstance(a, UnavailableAuthority)
+    ]
+
+    def under(tree: SignedTree | None) -> tuple[Verdict, ...]:
+        return tuple(
             judge(
                 Artifact("code", reference, reference),
                 policy.code,
                 policy.name,
                 len(pieces),
-                check,
+                signatures.check(tree),
                 "sign it with `trainseal sign code`",
             )
             for policy in policies
         )
-        blob = bundle()
-        sealed = None
-        if blob and evidence.tree_digest:
-            sealed = SealedCode(
-                name="code", reference=reference, tree_digest=evidence.tree_digest, bundle=blob
-            )
-        return CodeResult(verdicts, sealed)
+
+    def missing(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+        bad = [v.policy for v in verdicts if v.outcome is not Outcome.VERIFIED]
+        return sum(p.mode == "Enforce" for p in policies if p.name in bad), len(bad)
+
+    trees: tuple[SignedTree | None, ...] = signatures.trees(authorities) or (None,)
+    judged = [(under(tree), tree) for tree in trees]
+    verdicts, tree = min(judged, key=lambda found: missing(found[0]))
+    sealed = None
+    if tree is not None:
+        sealed = SealedCode(
+            name="code",
+            reference=reference,
+            tree_digest=evidence.tree_digest,
+            bundle=tree.bundles[0],
+        )
+    return CodeResult(verdicts, sealed)
+
+
+def _named(policies: Sequence[CompiledPolicy]) -> Iterator[str]:
+    """Names and digests: verdicts carry the name, and two policies may say the same."""
+    for policy in policies:
+        yield policy.name
+        yield policy.digest
 
 
 def _digest_of(reference: str) -> str:

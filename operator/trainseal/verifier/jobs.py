@@ -107,8 +107,10 @@ class JobVerifier:
         results: list[ImageResult | CodeResult] = [*images, *code]
         for policy in policies:
             verdicts = [*local[policy.name]]
-            verdicts += [v for r in results for v in r.verdicts if v.policy == policy.name]
+            verdicts += [_of(r, policy.name) for r in results]
             (enforced if policy.mode == "Enforce" else audited).extend(verdicts)
+        if not stopped:
+            enforced.extend(_no_code(job, code, enforced))
         return JobVerification(
             digest=digest,
             verdicts=tuple(_unique(enforced)),
@@ -175,6 +177,39 @@ class JobVerifier:
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:
     return list(await asyncio.gather(*work))
+
+
+def _of(result: ImageResult | CodeResult, policy: str) -> Verdict:
+    """The result's verdict under one policy; having none is no approval."""
+    for verdict in result.verdicts:
+        if verdict.policy == policy:
+            return verdict
+    return Verdict(
+        "artifact", "?", "", Outcome.UNDETERMINED, "NotJudged",
+        "an artifact was not judged under this policy", remedy="try again", policy=policy,
+    )  # fmt: skip
+
+
+def _no_code(
+    job: TrainingJob, code: Sequence[CodeResult], enforced: Sequence[Verdict]
+) -> Iterator[Verdict]:
+    """Code that nobody's signature vouches for cannot run even where a policy only audits: the
+    gate compares what it unpacks with a signed manifest, and there is none."""
+    sealed = {r.sealed.name for r in code if r.sealed}
+    judged = {v.name: v for r in code for v in r.verdicts if v.outcome is not Outcome.VERIFIED}
+    said = {v.name for v in enforced if v.artifact == "code" and v.outcome is not Outcome.VERIFIED}
+    for mount in job.spec.code or ():
+        if mount.name not in sealed | said:
+            why = judged.get(mount.name)
+            yield Verdict(
+                "code", mount.name, mount.oci.reference,
+                why.outcome if why else Outcome.REFUTED,
+                "NothingToGate",
+                why.found if why else f"{mount.oci.reference} was not fetched",
+                "a signed tree, whatever the mode: the gate compares the code with it",
+                "sign it with `trainseal sign code`",
+                policy=why.policy if why else "",
+            )  # fmt: skip
 
 
 def _outside_registries(job: TrainingJob, policy: CompiledPolicy) -> Iterator[Verdict]:
