@@ -18,7 +18,17 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Literal
 
-from kubernetes.aio import client
+# Named one by one: the client loads its hundreds of modules at the first use of each name, which
+# takes seconds on a busy node and would hold up a leader's event loop until its Lease was lost.
+from kubernetes.aio.client import (
+    AdmissionregistrationV1Api,
+    ApiClient,
+    CoreV1Api,
+    V1MutatingWebhookConfiguration,
+    V1ObjectMeta,
+    V1Secret,
+    V1ValidatingWebhookConfiguration,
+)
 from kubernetes.aio.client.exceptions import ApiException
 
 from trainseal.controller.certificate_rotation import (
@@ -79,7 +89,7 @@ class _Trust:
 
 
 async def ensure_webhook_tls(
-    api_client: client.ApiClient,
+    api_client: ApiClient,
     namespace: str,
     service: str,
     secret: str,
@@ -123,14 +133,14 @@ async def ensure_webhook_tls(
     return now + RETRY
 
 
-async def _read_secret(api_client: client.ApiClient, namespace: str, name: str) -> _Secret | None:
+async def _read_secret(api_client: ApiClient, namespace: str, name: str) -> _Secret | None:
     try:
-        found = await client.CoreV1Api(api_client).read_namespaced_secret(name, namespace)
+        found = await CoreV1Api(api_client).read_namespaced_secret(name, namespace)
     except ApiException as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return None
         raise
-    metadata = found.metadata or client.V1ObjectMeta()
+    metadata = found.metadata or V1ObjectMeta()
     return _Secret(
         resource_version=metadata.resource_version,
         uid=metadata.uid,
@@ -143,17 +153,17 @@ async def _read_secret(api_client: client.ApiClient, namespace: str, name: str) 
 
 
 async def _write_secret(
-    api_client: client.ApiClient,
+    api_client: ApiClient,
     namespace: str,
     name: str,
     found: _Secret | None,
     state: WebhookTLS,
 ) -> None:
     data, annotations = to_secret(state)
-    core = client.CoreV1Api(api_client)
-    body = client.V1Secret(
+    core = CoreV1Api(api_client)
+    body = V1Secret(
         type=found.type if found else "kubernetes.io/tls",
-        metadata=client.V1ObjectMeta(
+        metadata=V1ObjectMeta(
             name=name,
             # Both None for a new one; with them, an older or another Secret is not overwritten.
             resource_version=found.resource_version if found else None,
@@ -174,14 +184,14 @@ async def _write_secret(
 
 
 async def _read_trust(
-    api_client: client.ApiClient,
+    api_client: ApiClient,
     configuration: WebhookConfiguration,
     namespace: str,
     service: str,
 ) -> _Trust | None:
-    api = client.AdmissionregistrationV1Api(api_client)
+    api = AdmissionregistrationV1Api(api_client)
     try:
-        found: client.V1MutatingWebhookConfiguration | client.V1ValidatingWebhookConfiguration
+        found: V1MutatingWebhookConfiguration | V1ValidatingWebhookConfiguration
         if configuration.kind == "Mutating":
             found = await api.read_mutating_webhook_configuration(configuration.name)
         else:
@@ -206,7 +216,7 @@ def _text(value: str | bytes | None) -> str:
     return value.decode() if isinstance(value, bytes) else value or ""
 
 
-async def _patch_trust(api_client: client.ApiClient, trust: _Trust, bundle: str) -> None:
+async def _patch_trust(api_client: ApiClient, trust: _Trust, bundle: str) -> None:
     # Merged by the webhook's name, so that nothing else of it is written or owned by us.
     body = {
         "metadata": {"resourceVersion": trust.resource_version},
@@ -214,7 +224,7 @@ async def _patch_trust(api_client: client.ApiClient, trust: _Trust, bundle: str)
             {"name": name, "clientConfig": {"caBundle": bundle}} for name in trust.behind(bundle)
         ],
     }
-    api = client.AdmissionregistrationV1Api(api_client)
+    api = AdmissionregistrationV1Api(api_client)
     patch = (
         api.patch_mutating_webhook_configuration
         if trust.configuration.kind == "Mutating"

@@ -16,7 +16,7 @@ from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 
 from trainseal.cluster.api import Kube
-from trainseal.controller.lease import KubeLease
+from trainseal.controller.lease import KubeLease, LeaseExpiredError
 
 LEASE = "trainseal-controller"
 LEASE_SECONDS = 10
@@ -80,6 +80,8 @@ async def lead(
             return
         running.result()
         raise LeadershipLostError(f"the Lease {namespace}/{LEASE} was lost")
+    except LeaseExpiredError as error:
+        raise LeadershipLostError(str(error)) from None
     finally:
         await _end(running)
         if working.done():

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -17,27 +19,45 @@ from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRec
 from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
 from trainseal.api.model import JsonObject
-from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.api import Kube, KubeError, Method, NotFoundError, path_of
 
 _log = logging.getLogger(__name__)
 _API = "coordination.k8s.io/v1"
 
 
+class LeaseExpiredError(Exception):
+    """We were held up for longer than our own Lease lasts: another may lead since."""
+
+
 class KubeLease(BaseLock):
-    """One candidate's view of the Lease; ``seconds`` is the deadline of each request."""
+    """One candidate's view of the Lease; ``seconds`` is the deadline of each request.
+
+    Once it was held for longer than it lasts without being renewed, ``get`` raises
+    LeaseExpiredError: whoever was stopped, or starved of processor time, must not go on.
+    """
 
     def __init__(
-        self, kube: Kube, namespace: str, name: str, identity: str, seconds: float
+        self,
+        kube: Kube,
+        namespace: str,
+        name: str,
+        identity: str,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name, namespace, identity)
         self._kube = kube
         self._seconds = seconds
+        self._clock = clock
+        self._expires: float | None = None
         self._lease: JsonObject = {}
 
     async def get(
         self, name: str, namespace: str
     ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
         """The record, or the error; the election makes the Lease where the error is a 404."""
+        if self._expires is not None and self._clock() > self._expires:
+            raise LeaseExpiredError(f"the Lease {namespace}/{name} was not renewed in time")
         try:
             path = path_of(_API, "leases", namespace, name)
             self._lease = await self._kube.get(path, seconds=self._seconds)
@@ -57,7 +77,7 @@ class KubeLease(BaseLock):
             "metadata": {"name": name, "namespace": namespace},
             "spec": _spec(election_record, transitions=0),
         }
-        return await self._write("POST", path_of(_API, "leases", namespace), lease)
+        return await self._hold("POST", path_of(_API, "leases", namespace), lease)
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         """Whether the Lease, unchanged since it was read, could be written."""
@@ -67,13 +87,14 @@ class KubeLease(BaseLock):
         if before.get("holderIdentity") != updated_record.holder_identity:
             transitions += 1
         lease = {**self._lease, "spec": _spec(updated_record, transitions)}
-        return await self._write("PUT", path_of(_API, "leases", namespace, name), lease)
+        return await self._hold("PUT", path_of(_API, "leases", namespace, name), lease)
 
     async def release(self) -> None:
         """Lets go of the Lease, so that another takes it at once. Only once nothing acts any more.
 
         Where it cannot be written the Lease runs out by itself.
         """
+        self._expires = None
         found, record = await self.get(self.name, self.namespace)
         if not found or getattr(record, "holder_identity", None) != self.identity:
             return
@@ -81,11 +102,18 @@ class KubeLease(BaseLock):
         path = path_of(_API, "leases", self.namespace, self.name)
         await self._write("PUT", path, {**self._lease, "spec": spec})
 
-    async def _write(self, method: str, path: str, lease: JsonObject) -> bool:
+    async def _hold(self, method: Method, path: str, lease: JsonObject) -> bool:
+        """Writes a Lease that names us; it lasts from before the request on."""
+        asked = self._clock()
+        written = await self._write(method, path, lease)
+        duration = _object(lease["spec"]).get("leaseDurationSeconds")
+        if written:
+            self._expires = asked + (duration if isinstance(duration, int) else 0)
+        return written
+
+    async def _write(self, method: Method, path: str, lease: JsonObject) -> bool:
         try:
-            await self._kube.request(
-                "POST" if method == "POST" else "PUT", path, body=lease, seconds=self._seconds
-            )
+            await self._kube.request(method, path, body=lease, seconds=self._seconds)
         except KubeError as error:
             # A conflict is another candidate, or our own earlier write that came through late.
             _log.info("lease %s/%s: %s", self.namespace, self.name, error)
