@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
@@ -63,12 +63,13 @@ class Target(ABC):
         input: str | None = None,  # noqa: A002
         kubeconfig: Path | None = None,
         timeout: float = 120.0,
+        extra: Mapping[str, str] | None = None,
     ) -> str:
-        """Run any command with `environment()`."""
+        """Run any command with `environment()`, and with `extra` variables."""
         result = subprocess.run(
             list(argv),
             input=input,
-            env=self.environment(kubeconfig),
+            env=self.environment(kubeconfig) | dict(extra or {}),
             capture_output=True,
             text=True,
             check=False,

@@ -1,0 +1,275 @@
+"""A cluster with TrainSeal, signed artifacts, a team: the world that each test breaks in part."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import CommandError, Target
+from tests.images import build_operator_image, build_training_image
+from tests.stage.jobs import SHORT_CODE, short_job
+from tests.stage.people import Person, with_cosign_key, with_openssl_key
+from tests.stage.policies import policy
+from tests.stage.release import install, uninstall
+from tests.stage.signing import push_tree, sign_image, signed, write_tree
+
+Object = dict[str, Any]
+
+#: Where one signature on a job is enough, and where two persons must sign.
+TEAM = "research"
+PAIR = "research-pair"
+EDITOR = "mallory@example.org"
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """Everything that is signed and in order, and the ways to use it.
+
+    The team's namespace takes jobs and code signed by alice or bob; images signed by platform.
+    In the pair's, two persons among alice (who has two keys) and bob must sign a job. mallory has
+    a key that no policy names, and like everybody here the namespaces' edit role.
+    """
+
+    target: Target
+    editor: Path
+    image: str
+    code: str
+    alice: Person
+    alice_again: Person
+    bob: Person
+    platform: Person
+    mallory: Person
+    folder: Path
+
+    # Jobs ---------------------------------------------------------------------------------------
+
+    def job(self, name: str, script: str = "wait.py", namespace: str = TEAM) -> Object:
+        """A short job, not signed yet."""
+        return short_job(name, namespace, self.image, self.code, script)
+
+    def signed_job(self, name: str, script: str = "wait.py") -> Object:
+        """A short job signed by alice."""
+        return signed(self.job(name, script), self.alice)
+
+    # As the editor ------------------------------------------------------------------------------
+
+    def kubectl(self, *args: str, stdin: Object | None = None, namespace: str = TEAM) -> str:
+        """kubectl as somebody with the edit role; CommandError where it is refused."""
+        text = None if stdin is None else json.dumps(stdin)
+        return self.target.kubectl("-n", namespace, *args, input=text, kubeconfig=self.editor)
+
+    def apply(self, obj: Object) -> None:
+        """`kubectl apply`, which must be accepted."""
+        self.kubectl("apply", "-f", "-", stdin=obj, namespace=obj["metadata"]["namespace"])
+
+    def refusal(self, obj: Object) -> str:
+        """What is said where the object is refused; fails where it is accepted. Nothing stays."""
+        said = self.answer(obj)
+        assert said, f"{obj['kind']} {obj['metadata']['name']} was accepted"
+        return said
+
+    def accepts(self, obj: Object) -> bool:
+        """Whether the object would be accepted: a server-side dry run, which asks the webhook."""
+        said = self.answer(obj)
+        assert not said, said
+        return True
+
+    def answer(self, obj: Object) -> str:
+        """The refusal, or nothing."""
+        namespace = obj["metadata"]["namespace"]
+        try:
+            self.kubectl("create", "--dry-run=server", "-f", "-", stdin=obj, namespace=namespace)
+        except CommandError as error:
+            return error.stderr
+        return ""
+
+    # As the administrator -----------------------------------------------------------------------
+
+    def admin(self, *args: str, stdin: Object | None = None) -> str:
+        """kubectl as the cluster's administrator."""
+        text = None if stdin is None else json.dumps(stdin)
+        return self.target.kubectl(*args, input=text)
+
+    def get(self, resource: str, name: str, namespace: str = TEAM) -> Object:
+        """A live object."""
+        found: Object = json.loads(self.admin("get", resource, name, "-n", namespace, "-o", "json"))
+        return found
+
+    def status(self, job: Object) -> Object:
+        """A TrainingJob's status."""
+        metadata = job["metadata"]
+        live = self.get("trainingjob", metadata["name"], metadata["namespace"])
+        found: Object = live.get("status", {})
+        return found
+
+    def wait_for_phase(self, job: Object, phase: str, seconds: int = 90) -> Object:
+        """Waits until the job's status says so, and returns the status."""
+        metadata = job["metadata"]
+        try:
+            self.admin(
+                "wait", f"trainingjob/{metadata['name']}", "-n", metadata["namespace"],
+                f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={seconds}s",
+            )  # fmt: skip
+        except CommandError:
+            raise AssertionError(f"not {phase} within {seconds} s: {self.status(job)}") from None
+        return self.status(job)
+
+    def delete(self, obj: Object) -> None:
+        """Deletes an object if it is there, and does not wait."""
+        metadata = obj["metadata"]
+        place = ("-n", metadata["namespace"]) if "namespace" in metadata else ()
+        self.admin(
+            "delete", obj["kind"], metadata["name"], *place, "--ignore-not-found", "--wait=false"
+        )
+
+    def pods(self, job: Object) -> list[Object]:
+        """The pods that bear the job's label."""
+        metadata = job["metadata"]
+        found = self.admin(
+            "get", "pods", "-n", metadata["namespace"],
+            "-l", f"trainseal.dev/job={metadata['name']}", "-o", "json",
+        )  # fmt: skip
+        items: list[Object] = json.loads(found)["items"]
+        return items
+
+    # Artifacts ----------------------------------------------------------------------------------
+
+    def push_tree(
+        self,
+        repository: str,
+        files: dict[str, str],
+        signer: Person | None,
+        manifest_of: dict[str, str] | None = None,
+    ) -> str:
+        """A code artifact as pods name it; see `signing.push_tree`."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            tree = write_tree(Path(folder, "tree"), files)
+            other = write_tree(Path(folder, "other"), manifest_of) if manifest_of else None
+            pushed = push_tree(
+                self.target.registry_from_host, tree, f"{TEAM}/{repository}", signer, other
+            )
+        return self.in_cluster(pushed)
+
+    def variant_of_image(self, name: str) -> str:
+        """The training image under another digest, unsigned."""
+        target = self.target
+        source = self.on_host(self.image)
+        tagged = f"{target.registry_from_host}/{TEAM}/pytorch:{name}"
+        found = target.run(
+            [
+                *(str(target.tools["crane"]), "mutate", "--insecure", source),
+                *("--label", f"variant={name}", "--tag", tagged),
+            ]
+        )
+        return self.in_cluster(found.strip())
+
+    def in_cluster(self, reference: str) -> str:
+        """A reference as nodes and pods call it."""
+        return reference.replace(self.target.registry_from_host, self.target.registry, 1)
+
+    def on_host(self, reference: str) -> str:
+        """A reference as this machine calls it."""
+        return reference.replace(self.target.registry, self.target.registry_from_host, 1)
+
+
+def open_lab(target: Target, folder: Path) -> Lab:
+    """Installs TrainSeal and makes people, policies, artifacts and namespaces."""
+    operator = target.push_image(build_operator_image(), "trainseal")
+    image = target.push_image(build_training_image(), f"{TEAM}/pytorch")
+    registries = [target.registry]
+    if plain := getattr(target, "registry_plain", ""):
+        registries.append(plain)
+    install(target, operator, registries)
+    lab = Lab(
+        target=target,
+        editor=target.user_kubeconfig(EDITOR),
+        image=image,
+        code="",
+        alice=with_cosign_key(target, folder, "alice"),
+        alice_again=with_openssl_key(folder, "alice-again"),
+        bob=with_openssl_key(folder, "bob"),
+        platform=with_cosign_key(target, folder, "platform"),
+        mallory=with_cosign_key(target, folder, "mallory"),
+        folder=folder,
+    )
+    for namespace in (TEAM, PAIR):
+        _namespace(lab, namespace)
+    for namespace, signers, threshold in (
+        (TEAM, [lab.alice, lab.bob], 1),
+        (PAIR, [lab.alice, lab.alice_again, lab.bob], 2),
+    ):
+        made = policy(
+            namespace,
+            namespace,
+            signers=signers,
+            image_signers=[lab.platform],
+            registries=registries,
+            threshold=threshold,
+        )
+        lab.admin("apply", "-f", "-", stdin=made)
+    sign_image(target, lab.on_host(image), lab.platform)
+    code = lab.push_tree("code", SHORT_CODE, lab.alice)
+    lab = replace_code(lab, code)
+    # Policies reach the webhook by watch.
+    eventually(
+        lambda: all(
+            not lab.answer(signed(lab.job("first", namespace=n), lab.alice, lab.bob))
+            for n in (TEAM, PAIR)
+        ),
+        "the webhook knows the policies",
+    )
+    return lab
+
+
+def replace_code(lab: Lab, code: str) -> Lab:
+    """The same lab with other code."""
+    fields = {name: getattr(lab, name) for name in Lab.__slots__}
+    return Lab(**{**fields, "code": code})
+
+
+def close_lab(lab: Lab) -> None:
+    """Takes away from a cluster of the user's what `open_lab` put there."""
+    for namespace in (TEAM, PAIR):
+        lab.admin("delete", "provenancepolicy", namespace, "--ignore-not-found")
+        lab.admin("delete", "namespace", namespace, "--ignore-not-found", "--timeout=90s")
+    uninstall(lab.target)
+
+
+def _namespace(lab: Lab, name: str) -> None:
+    for obj in (
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "editor", "namespace": name},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "edit",
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": EDITOR}],
+        },
+    ):
+        lab.admin("apply", "-f", "-", stdin=obj)
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
+    """Seconds until the condition held; fails with ``what`` was waited for."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+    return time.monotonic() - start
+
+
+def changed(job: Object, change: Callable[[Object], None]) -> Object:
+    """A copy of the job with one thing changed, signatures as they were."""
+    found = copy.deepcopy(job)
+    change(found)
+    return found
