@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import yaml
 
 CHART = Path(__file__).parents[3] / "charts" / "trainseal"
@@ -34,7 +35,6 @@ def test_every_value_is_described_in_the_readme_and_no_other() -> None:
 
 
 def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
-    jsonschema = __import__("jsonschema")
     schema = json.loads((CHART / "values.schema.json").read_text())
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.Draft7Validator(schema).validate(VALUES)
