@@ -1,0 +1,79 @@
+"""What the documents say of the code is what the code says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "operator" / "trainseal"
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+] + sorted((ROOT / "docs").rglob("*.md"))
+
+#: Calls that make a verdict or a refusal, and which of their arguments is the reason.
+REASONS_IN = {"refuted": 0, "undetermined": 0, "Refusal": 0, "refuse": 3, "Verdict": 4}
+_REASON = re.compile(r"[A-Z][A-Za-z]+")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^```.*?^```|`[^`\n]+`", flags=re.MULTILINE | re.DOTALL)
+
+
+def reasons() -> set[str]:
+    """Every reason that stands literally in a call that makes a verdict, or in an error's class."""
+    return {
+        reason
+        for layer in ("provenance", "registry", "verifier")
+        for path in (PACKAGE / layer).glob("*.py")
+        for reason in _reasons_in(path)
+    }
+
+
+def _reasons_in(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            at = REASONS_IN.get(node.func.id)
+            if at is not None and len(node.args) > at:
+                yield from _literals(node.args[at])
+        elif (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == "reason"
+            and node.value is not None
+        ):
+            yield from _literals(node.value)
+
+
+def _literals(node: ast.expr) -> Iterator[str]:
+    for part in ast.walk(node):
+        value = part.value if isinstance(part, ast.Constant) else None
+        if isinstance(value, str) and _REASON.fullmatch(value):
+            yield value
+
+
+def test_every_reason_of_a_verdict_stands_on_the_page_of_reasons() -> None:
+    page = (ROOT / "docs/reference/reasons.md").read_text()
+    found = reasons()
+    assert {"NoSignature", "OtherJob", "WritableCode", "RegistryUnavailable"} & found
+    assert sorted(reason for reason in found if f"`{reason}`" not in page) == []
+
+
+def test_every_link_between_documents_leads_to_a_file_and_a_heading() -> None:
+    broken = []
+    for document in DOCUMENTS:
+        for link in _LINK.findall(_CODE.sub("", document.read_text())):
+            if "://" in link:
+                continue
+            path, _, anchor = link.partition("#")
+            target = (document.parent / path).resolve() if path else document
+            if not target.exists():
+                broken.append(f"{document.name}: {link}: no such file")
+            elif anchor and anchor not in _anchors(target):
+                broken.append(f"{document.name}: {link}: no such heading")
+    assert broken == []
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in headings}
