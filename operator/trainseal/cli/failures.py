@@ -120,7 +120,7 @@ def _of_clusters(error: Exception) -> Failure | None:
     # Not loaded, not raised: the client library is slow to import.
     if "trainseal.cluster.api" not in sys.modules:
         return None
-    from kubernetes.config import ConfigException
+    from kubernetes.aio.config import ConfigException
 
     from trainseal.cluster.api import KubeError
 

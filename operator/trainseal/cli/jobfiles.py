@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainseal.api.model import InvalidObjectError, JsonObject
@@ -49,10 +49,16 @@ def read_text(file: str) -> bytes:
         return opened.read(MAX_BYTES + 1)
 
 
-def read_job(file: str, namespace: str | None) -> JobFile:
-    """The one TrainingJob of a file; of its kind's form, with a canonical form. Raises Failure."""
+def read_job(file: str, namespace: str | None, default: Callable[[], str] | None = None) -> JobFile:
+    """The one TrainingJob of a file; of its kind's form, with a canonical form. Raises Failure.
+
+    ``default`` is asked for the namespace where neither the command nor the manifest names one.
+    """
     found = read_manifest(file, namespace)
-    canonical(found.job, found.job.value, namespace)
+    metadata = found.manifest["metadata"]
+    if default and isinstance(metadata, dict) and not metadata.get("namespace"):
+        found = replace(found, namespace=default())
+    canonical(found.job, found.job.value, found.namespace)
     parse_job(found.job, found.manifest)
     return found
 

@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,15 +98,25 @@ class SignedJob:
         return [*lines, f"signed with {key}; {count} signature{'s' if count != 1 else ''} in all"]
 
 
-async def resolve_references(job: JobFile, client: RegistryClient) -> dict[str, str]:
-    """Each image and code reference that has no digest, with its digest. Raises RegistryError."""
+async def resolve_references(
+    job: JobFile, client: RegistryClient, code: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Each image and code reference that has no digest, with its digest. Raises RegistryError.
+
+    ``code`` names the code mounts that get another reference, and need none resolved.
+    """
     found: dict[str, str] = {}
-    for reference in dict.fromkeys(references(job.job.value).values()):
-        if "@" in reference:
-            continue
-        parsed = Reference.parse(reference)
-        found[reference] = f"{reference}@{(await client.resolve(parsed)).digest}"
+    for reference in unresolved(job, code or {}):
+        digest = (await client.resolve(Reference.parse(reference))).digest
+        found[reference] = f"{reference}@{digest}"
     return found
+
+
+def unresolved(job: JobFile, code: Mapping[str, str]) -> list[str]:
+    """The references without a digest, but for those of the code mounts named in ``code``."""
+    given = _code_paths(job.job.value, code)
+    found = {p: r for p, r in references(job.job.value).items() if p not in given}
+    return [r for r in dict.fromkeys(found.values()) if "@" not in r]
 
 
 def references(job: JsonObject) -> dict[FieldPath, str]:
@@ -114,14 +124,17 @@ def references(job: JsonObject) -> dict[FieldPath, str]:
     return {**_images(job), **_code(job)}
 
 
-def prepare(job: JobFile, resolved: dict[str, str]) -> ToSign:
-    """The job with ``resolved`` references put in. Raises Failure."""
+def prepare(
+    job: JobFile, resolved: Mapping[str, str], code: Mapping[str, str] | None = None
+) -> ToSign:
+    """The job with ``resolved`` references put in, and those of code mounts. Raises Failure."""
     document = job.job
-    replacements = {
-        path: resolved[reference]
-        for path, reference in references(document.value).items()
-        if reference in resolved
-    }
+    present = references(document.value)
+    replacements = {path: resolved[r] for path, r in present.items() if r in resolved}
+    for path, reference in _code_paths(document.value, code or {}).items():
+        replacements.pop(path, None)
+        if present[path] != reference:
+            replacements[path] = reference
     wanted = changed(document.value, replacements, _present(document.value))
     data = canonical(document, wanted, job.namespace)
     namespace, name = _identity(wanted, job.namespace)
@@ -285,6 +298,15 @@ def _code(job: JsonObject) -> dict[FieldPath, str]:
         if isinstance(reference, str):
             found["spec", "code", at, "oci", "reference"] = reference
     return found
+
+
+def _code_paths(job: JsonObject, code: Mapping[str, str]) -> dict[FieldPath, str]:
+    """The new references of code mounts, by the paths of their fields."""
+    return {
+        ("spec", "code", at, "oci", "reference"): code[name]
+        for mount, at in _entries(job, "spec", "code")
+        if isinstance(name := mount.get("name"), str) and name in code
+    }
 
 
 def _entries(value: JsonObject, *path: str) -> Iterator[tuple[JsonObject, int]]:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli import sign, verify
+from trainseal.cli import doctor, sign, status, submit, verify
 from trainseal.cli.failures import run
 
 app = typer.Typer(
@@ -23,10 +23,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+RUNNING = "Jobs in the cluster"
+PROCESSES = "Processes in the cluster"
+
+app.command(rich_help_panel=RUNNING)(submit.submit)
+app.command(rich_help_panel=RUNNING)(status.status)
 app.command(rich_help_panel=sign.SIGNING)(sign.canonical)
 app.command(rich_help_panel=sign.SIGNING)(sign.digest)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)
+app.command(rich_help_panel=RUNNING)(doctor.doctor)
+app.command(rich_help_panel=RUNNING)(doctor.version)
 
 Namespace = Annotated[str, typer.Option(help="Namespace that TrainSeal is installed in.")]
 Config = Annotated[Path, typer.Option(help="Configuration file, from the chart's ConfigMap.")]
@@ -43,7 +50,7 @@ def _log(level: str) -> None:
     )
 
 
-@app.command(rich_help_panel="Processes in the cluster")
+@app.command(rich_help_panel=PROCESSES)
 def webhook(
     namespace: Namespace = "trainseal-system",
     config: Config = Path("/etc/trainseal/config.yaml"),
@@ -70,7 +77,7 @@ def webhook(
     raise typer.Exit(asyncio.run(serve(options)))
 
 
-@app.command(rich_help_panel="Processes in the cluster")
+@app.command(rich_help_panel=PROCESSES)
 def controller(
     namespace: Namespace = "trainseal-system",
     config: Config = Path("/etc/trainseal/config.yaml"),
@@ -91,7 +98,7 @@ def controller(
     raise typer.Exit(asyncio.run(serve(options)))
 
 
-@app.command(rich_help_panel="Processes in the cluster")
+@app.command(rich_help_panel=PROCESSES)
 def gate(
     plan: Annotated[str, typer.Option(help="What must be found, as JSON; part of the seal.")],
 ) -> None:

@@ -87,7 +87,7 @@ def sign_job(
     target = output or file
 
     async def resolve() -> dict[str, str]:
-        if all("@" in r for r in jobsigning.references(job.job.value).values()):
+        if not jobsigning.unresolved(job, {}):
             return {}
         async with registry_client(plain_http, ca_file) as client:
             return await jobsigning.resolve_references(job, client)

@@ -1,0 +1,249 @@
+"""What a working TrainSeal consists of in a cluster, looked at piece by piece."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import yaml
+from pydantic import JsonValue
+from rich.console import Console
+from rich.text import Text
+
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.cli.failures import DONE, REFUTED
+from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+
+ADMISSION = "admissionregistration.k8s.io/v1"
+WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+RELEASE = "trainseal"
+CONFIG_MAP = "trainseal-config"
+KINDS = frozenset(
+    {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",
+     "accessrecords"}
+)  # fmt: skip
+#: The Job controller's identity where the controller manager uses one account a controller.
+JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
+SHARED_IDENTITY = "system:kube-controller-manager"
+
+
+class Health(StrEnum):
+    """What was found of one piece."""
+
+    GOOD = "good"
+    WRONG = "wrong"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One piece: what was found of it and, where it is wrong, what to do."""
+
+    what: str
+    health: Health
+    found: str
+    remedy: str = ""
+
+
+async def examine(kube: Kube, namespace: str) -> list[Finding]:
+    """Every piece. Raises KubeError where the API server does not answer at all."""
+    version = await kube.get("/version")
+    findings = [Finding("cluster", Health.GOOD, f"Kubernetes {version.get('gitVersion')}")]
+    parts = (
+        _kinds(kube),
+        _webhooks(kube),
+        _deployments(kube, namespace),
+        _keyring(kube, namespace),
+        _policies(kube),
+        _pod_creator(kube, namespace),
+    )
+    for part in parts:
+        findings += [finding async for finding in part]
+    return findings
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """1 where something is wrong."""
+    return REFUTED if any(f.health is Health.WRONG for f in findings) else DONE
+
+
+def show(findings: list[Finding], *, as_json: bool) -> None:
+    """The findings, on stdout."""
+    if as_json:
+        print(json.dumps([asdict(f) for f in findings], indent=2))  # noqa: T201
+        return
+    marks = {
+        Health.GOOD: ("✓", "green"),
+        Health.WRONG: ("✗", "red"),
+        Health.UNSEEN: ("?", "yellow"),
+    }
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        mark, color = marks[finding.health]
+        text = Text(f"{mark} ", color)
+        text.append(finding.what, "bold")
+        text.append(f" {finding.found}", "")
+        if finding.remedy:
+            text.append(f"\n    to do: {finding.remedy}")
+        console.print(text)
+
+
+async def _kinds(kube: Kube) -> AsyncIterator[Finding]:
+    install = "install the chart: helm install trainseal charts/trainseal -n trainseal-system"
+    try:
+        served = await kube.get(f"/apis/{API_VERSION}")
+    except NotFoundError:
+        yield Finding("kinds", Health.WRONG, f"the API server has no {API_VERSION}", install)
+        return
+    names = {str(r.get("name")) for r in _list(served.get("resources"))}
+    if missing := sorted(KINDS - names):
+        yield Finding("kinds", Health.WRONG, f"missing: {', '.join(missing)}", "upgrade the chart")
+    else:
+        yield Finding("kinds", Health.GOOD, f"all {len(KINDS)} are served")
+
+
+async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
+    for plural in WEBHOOKS:
+        what = plural.removesuffix("configurations")
+        try:
+            found = await kube.get(path_of(ADMISSION, plural, None, RELEASE))
+        except NotFoundError:
+            yield Finding(
+                what, Health.WRONG, f"no configuration named {RELEASE}: nothing is enforced",
+                "install or upgrade the chart",
+            )  # fmt: skip
+            continue
+        except KubeError as error:
+            yield _unseen(what, error)
+            continue
+        hooks = _list(found.get("webhooks"))
+        empty = [h for h in hooks if not _object(h.get("clientConfig")).get("caBundle")]
+        open_ = [h for h in hooks if h.get("failurePolicy") != "Fail"]
+        if empty:
+            yield Finding(
+                what, Health.WRONG, f"{_names(empty)}: no caBundle; every request is denied",
+                "the controller fills it in: look at its log (or cert-manager's injector's)",
+            )  # fmt: skip
+        elif open_:
+            yield Finding(
+                what, Health.WRONG, f"{_names(open_)}: failurePolicy is not Fail: it fails open",
+                "somebody changed it: upgrade the chart, and look at the audit log",
+            )  # fmt: skip
+        else:
+            yield Finding(what, Health.GOOD, f"{_names(hooks)}: fail closed, with a caBundle")
+
+
+async def _deployments(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
+    for name in ("trainseal-webhook", "trainseal-controller"):
+        try:
+            found = await kube.get(path_of("apps/v1", "deployments", namespace, name))
+        except NotFoundError:
+            yield Finding(
+                name, Health.WRONG, f"no Deployment in namespace {namespace}",
+                "install the chart, or give --release-namespace NS",
+            )  # fmt: skip
+            continue
+        except KubeError as error:
+            yield _unseen(name, error)
+            continue
+        ready = _object(found.get("status")).get("readyReplicas") or 0
+        wanted = _object(found.get("spec")).get("replicas") or 0
+        health = Health.GOOD if ready == wanted and ready else Health.WRONG
+        remedy = f"kubectl describe deployment {name} -n {namespace}"
+        yield Finding(
+            name, health, f"{ready} of {wanted} ready", "" if health is Health.GOOD else remedy
+        )
+
+
+async def _keyring(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
+    try:
+        await kube.get(path_of("v1", "configmaps", namespace, KEYRING_CONFIG_MAP))
+    except NotFoundError:
+        yield Finding(
+            "keyring", Health.WRONG, f"no ConfigMap {KEYRING_CONFIG_MAP}: no seal can be read",
+            "the controller makes it when it first leads: look at its log",
+        )  # fmt: skip
+    except KubeError as error:
+        yield _unseen("keyring", error)
+    else:
+        yield Finding("keyring", Health.GOOD, "the operator's public keys are published")
+
+
+async def _policies(kube: Kube) -> AsyncIterator[Finding]:
+    try:
+        page = await kube.get(path_of(API_VERSION, "provenancepolicies"))
+    except KubeError as error:
+        yield _unseen("policies", error)
+        return
+    policies = _list(page.get("items"))
+    if not policies:
+        yield Finding(
+            "policies", Health.WRONG, "there is no ProvenancePolicy: every TrainingJob is denied",
+            "apply one that names your namespaces",
+        )  # fmt: skip
+    for policy in policies:
+        name = str(_object(policy.get("metadata")).get("name"))
+        for condition in _list(_object(policy.get("status")).get("conditions")):
+            if condition.get("type") == "Ready" and condition.get("status") == "False":
+                yield Finding(
+                    f"policy {name}", Health.WRONG, str(condition.get("message")),
+                    "correct it: while it is so, every TrainingJob is denied",
+                )  # fmt: skip
+                break
+        else:
+            mode = _object(policy.get("spec")).get("mode")
+            yield Finding(f"policy {name}", Health.GOOD, f"in use, {mode}")
+
+
+async def _pod_creator(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
+    """Which identity the Job controller has differs with the controller manager's flags."""
+    try:
+        config = await kube.get(path_of("v1", "configmaps", namespace, CONFIG_MAP))
+        found = await _has_account(kube)
+    except KubeError as error:
+        yield _unseen("pod creators", error)
+        return
+    text = _object(config.get("data")).get("config.yaml")
+    settings = _object(yaml.safe_load(str(text or "")))
+    listed = settings.get("podCreators")
+    names = [str(n) for n in listed] if isinstance(listed, list) else []
+    identity = JOB_CONTROLLER if found else SHARED_IDENTITY
+    if identity in names:
+        yield Finding("pod creators", Health.GOOD, f"{identity} may create sealed pods")
+    else:
+        yield Finding(
+            "pod creators", Health.WRONG,
+            f"the controller manager seems to be {identity}, and podCreators names"
+            f" {', '.join(names) or 'nobody'}: no sealed pod would be admitted",
+            "set podCreators in the chart's values",
+        )  # fmt: skip
+
+
+async def _has_account(kube: Kube) -> bool:
+    """Whether controllers have accounts of their own (--use-service-account-credentials)."""
+    try:
+        await kube.get(path_of("v1", "serviceaccounts", "kube-system", "job-controller"))
+    except NotFoundError:
+        return False
+    return True
+
+
+def _unseen(what: str, error: KubeError) -> Finding:
+    if error.status == 0:
+        raise error
+    return Finding(what, Health.UNSEEN, f"cannot be looked at: {error.message}")
+
+
+def _names(hooks: list[JsonObject]) -> str:
+    return ", ".join(str(h.get("name")) for h in hooks)
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: JsonValue) -> list[JsonObject]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

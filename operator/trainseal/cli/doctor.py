@@ -1,0 +1,46 @@
+"""``trainseal doctor`` and ``version``: whether a cluster is set up, and what this program is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+
+
+def doctor(
+    release_namespace: Annotated[
+        str,
+        typer.Option("--release-namespace", metavar="NS", help="Where TrainSeal is installed."),
+    ] = "trainseal-system",
+    output: OutputOption = Output.TEXT,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Look whether TrainSeal works in a cluster, and say what to do where it does not.
+
+    Exit codes: 0 nothing is wrong; 1 something is; 2 the cluster did not answer. What you may not
+    see is said, and counts as neither.
+
+        trainseal doctor
+    """
+    import asyncio
+
+    from trainseal.cli import checkup
+    from trainseal.cluster.api import connect
+
+    async def work() -> list[checkup.Finding]:
+        async with connect(kubeconfig, context) as kube:
+            return await checkup.examine(kube, release_namespace)
+
+    findings = asyncio.run(work())
+    checkup.show(findings, as_json=output is Output.JSON)
+    raise typer.Exit(checkup.exit_code(findings))
+
+
+def version() -> None:
+    """Print the version."""
+    from trainseal import __version__
+
+    print(f"trainseal {__version__}")  # noqa: T201

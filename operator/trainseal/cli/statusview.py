@@ -1,0 +1,289 @@
+"""One job with its seal and its pods: looked up, and shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.cli.clusters import SEALS, follow, job_path, phase_of
+from trainseal.cli.failures import REFUTED, Failure
+from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.engines.podtemplate import GATE_CONTAINER, LABEL_SEAL
+
+MOST_PODS = 16
+ENDED = frozenset({"Succeeded", "Failed"})
+_COLORS = {
+    "Pending": "yellow", "Refused": "red", "Sealed": "cyan", "Running": "green",
+    "Suspended": "yellow", "Succeeded": "green", "Failed": "red",
+}  # fmt: skip
+_MARKS = {"verified": ("✓", "green"), "refuted": ("✗", "red"), "undetermined": ("?", "yellow")}
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One of the run's pods. ``gate`` is what its gate said, where it refused."""
+
+    name: str
+    phase: str
+    reason: str
+    node: str
+    gate: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job, its seal and its pods. ``unseen`` says what could not be looked at."""
+
+    namespace: str
+    name: str
+    job: JsonObject
+    seal: JsonObject | None
+    pods: tuple[Pod, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def phase(self) -> str:
+        return phase_of(self.job)
+
+    @property
+    def status(self) -> JsonObject:
+        return _object(self.job.get("status"))
+
+
+async def look(kube: Kube, namespace: str, name: str) -> JobView:
+    """The job as it is now. Raises Failure where there is none."""
+    try:
+        job = await kube.get(job_path(namespace, name))
+    except NotFoundError as error:
+        raise _no_job(namespace, name, error) from None
+    return await _around(kube, namespace, name, job)
+
+
+async def watch(kube: Kube, namespace: str, name: str) -> None:
+    """Shows the job anew at each change until its run has ended."""
+    console = Console(highlight=False, soft_wrap=True)
+    shown = ""
+    with _live(console) as live:
+        try:
+            async with contextlib.aclosing(follow(kube, namespace, name)) as states:
+                async for job in states:
+                    view = await _around(kube, namespace, name, job)
+                    if live is not None:
+                        live.update(render(view), refresh=True)
+                    elif (line := one_line(view.job)) != shown:
+                        console.print(shown := line)
+                    if view.phase in ENDED:
+                        return
+        except NotFoundError as error:
+            raise _no_job(namespace, name, error) from None
+
+
+def one_line(job: JsonObject) -> str:
+    """``Running: 2/2 workers ready``, for logs."""
+    message = _object(job.get("status")).get("message")
+    return f"{phase_of(job)}: {message}" if message else phase_of(job)
+
+
+def print_text(view: JobView) -> None:
+    """For people, on stdout."""
+    Console(highlight=False, soft_wrap=True).print(render(view))
+
+
+def print_json(view: JobView) -> None:
+    """For programs, on stdout."""
+    sealed = _object(view.seal.get("spec")) if view.seal else {}
+    value: JsonObject = {
+        "namespace": view.namespace,
+        "name": view.name,
+        "phase": view.phase,
+        **{k: v for k, v in view.status.items() if k != "phase"},
+        "policies": sealed.get("policies"),
+        "requestTime": _object(sealed.get("requester")).get("time"),
+        "artifacts": _artifacts(view),
+        "pods": [
+            {"name": p.name, "phase": p.phase, "reason": p.reason, "node": p.node, "gate": p.gate}
+            for p in view.pods
+        ],
+        "notSeen": list(view.unseen),
+    }
+    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
+
+
+def render(view: JobView) -> RenderableType:
+    """The whole view: head, what was verified, who, what runs."""
+    status = view.status
+    head = Text(f"{view.namespace}/{view.name} ", "bold")
+    head.append(view.phase, f"bold {_COLORS.get(view.phase, '')}".strip())
+    parts: list[RenderableType] = [head]
+    if message := str(status.get("message") or ""):
+        parts.append(Text(f"  {message.strip()}".replace("\n", "\n  ")))
+    parts += [Text(f"  {label:<10} {value}") for label, value in _facts(view)]
+    if artifacts := _artifacts(view):
+        parts.append(Text("verified", "bold"))
+        parts += [_artifact(_object(a)) for a in artifacts]
+    if view.pods:
+        parts.append(Text("pods", "bold"))
+        parts.append(_pods(view.pods))
+    parts += [Text(f"not shown: {words}", "dim") for words in view.unseen]
+    return Group(*parts)
+
+
+def _facts(view: JobView) -> Iterator[tuple[str, str]]:
+    status = view.status
+    sealed = _object(view.seal.get("spec")) if view.seal else {}
+    requester = _object(sealed.get("requester"))
+    if digest := status.get("jobDigest"):
+        yield "digest", str(digest)
+    if signers := status.get("signers"):
+        yield "signed by", str(signers)
+    if asked := requester.get("username") or status.get("requester"):
+        time = requester.get("time")
+        yield "asked by", f"{asked} at {time}" if time else str(asked)
+    if seal := status.get("sealedRun"):
+        yield "seal", f"{seal} (run {status.get('run', '?')} of this digest)"
+    policies = sealed.get("policies")
+    if isinstance(policies, list) and policies:
+        yield (
+            "policy",
+            ", ".join(f"{_object(p).get('name')} ({_object(p).get('mode')})" for p in policies),
+        )
+    for role in _list(status.get("roles")):
+        counts = [f"{role.get('ready', 0)}/{role.get('replicas', '?')} ready"]
+        counts += [f"{role[k]} {k}" for k in ("succeeded", "failed") if role.get(k)]
+        yield f"role {role.get('name')}", ", ".join(counts)
+    for label, field in (("started", "startTime"), ("ended", "completionTime")):
+        if time := status.get(field):
+            yield label, str(time)
+
+
+def _artifacts(view: JobView) -> list[JsonValue]:
+    """What the seal says was verified; before there is one, what the controller said."""
+    source = _object(view.seal.get("spec")) if view.seal else view.status
+    found = source.get("artifacts")
+    return list(found) if isinstance(found, list) else []
+
+
+def _artifact(artifact: JsonObject) -> Text:
+    mark, color = _MARKS.get(str(artifact.get("outcome")), ("?", ""))
+    text = Text(f"  {mark} ", color)
+    text.append(f"{artifact.get('artifact')} {artifact.get('name')} ")
+    persons = [
+        f"{s.get('person')}" + (f" at {s['signedAt']}" if s.get("signedAt") else "")
+        for s in _list(artifact.get("signers"))
+    ]
+    if artifact.get("outcome") == "verified":
+        text.append(f"signed by {', '.join(persons)}" if persons else "verified", "green")
+        text.append(f"\n      {artifact.get('subject')}", "dim")
+    else:
+        text.append(str(artifact.get("message")))
+    return text
+
+
+def _pods(pods: tuple[Pod, ...]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for pod in pods:
+        words = " ".join(filter(None, [pod.reason, pod.gate]))
+        table.add_row(Text(f"  {pod.name}"), Text(pod.phase), Text(pod.node), Text(words))
+    return table
+
+
+async def _around(kube: Kube, namespace: str, name: str, job: JsonObject) -> JobView:
+    unseen: list[str] = []
+    status = _object(job.get("status"))
+    seal_name = status.get("sealedRun")
+    seal: JsonObject | None = None
+    pods: tuple[Pod, ...] = ()
+    if isinstance(seal_name, str):
+        found, listed = await asyncio.gather(
+            kube.get(path_of(API_VERSION, SEALS, namespace, seal_name)),
+            kube.request(
+                "GET",
+                path_of("v1", "pods", namespace),
+                query={"labelSelector": f"{LABEL_SEAL}={seal_name}", "limit": str(MOST_PODS)},
+            ),
+            return_exceptions=True,
+        )
+        for what, answer in (("the seal", found), ("the pods", listed)):
+            if isinstance(answer, KubeError):
+                unseen.append(f"{what}: {answer.message}")
+            elif isinstance(answer, BaseException):
+                raise answer
+        if isinstance(found, dict):
+            seal = found
+        if isinstance(listed, dict):
+            pods = tuple(_pod(item) for item in _list(listed.get("items")))
+            if _object(listed.get("metadata")).get("continue"):
+                unseen.append(
+                    f"more than {MOST_PODS} pods: kubectl get pods -l {LABEL_SEAL}={seal_name}"
+                )
+    return JobView(namespace, name, job, seal, pods, tuple(unseen))
+
+
+def _pod(pod: JsonObject) -> Pod:
+    status = _object(pod.get("status"))
+    reason, gate = str(status.get("reason") or ""), ""
+    for condition in _list(status.get("conditions")):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            reason = str(condition.get("message") or condition.get("reason"))
+    kinds = ("initContainerStatuses", "containerStatuses")
+    for container in [c for kind in kinds for c in _list(status.get(kind))]:
+        state = _object(container.get("state"))
+        waiting, ended = _object(state.get("waiting")), _object(state.get("terminated"))
+        if waiting and waiting.get("reason") not in ("PodInitializing", "ContainerCreating"):
+            reason = f"{container.get('name')}: {waiting.get('reason')}"
+        if ended.get("exitCode"):
+            words = str(ended.get("message") or "").strip()
+            if container.get("name") == GATE_CONTAINER:
+                gate = f"gate: {words or ended.get('reason')}"
+            else:
+                reason = f"{container.get('name')}: {ended.get('reason')} ({ended['exitCode']})"
+    return Pod(
+        name=str(_object(pod.get("metadata")).get("name")),
+        phase=str(status.get("phase") or "Pending"),
+        reason=reason,
+        node=str(_object(pod.get("spec")).get("nodeName") or ""),
+        gate=gate,
+    )
+
+
+@contextlib.contextmanager
+def _live(console: Console) -> Iterator[Live | None]:
+    """A view that is painted over, on a terminal; None in a log."""
+    if not console.is_terminal:
+        yield None
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield live
+
+
+def _no_job(namespace: str, name: str, error: NotFoundError) -> Failure:
+    if "could not find the requested resource" in error.message:
+        return Failure(
+            "the cluster does not know TrainingJobs",
+            expected="TrainSeal, installed in it",
+            remedy="`trainseal doctor` says what is missing",
+            code=REFUTED,
+        )
+    return Failure(
+        f"no TrainingJob {name} in namespace {namespace}",
+        remedy="`kubectl get trainingjobs -A` lists them; -n NS names another namespace",
+        code=REFUTED,
+    )
+
+
+def _object(value: JsonValue) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: JsonValue) -> list[JsonObject]:
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
