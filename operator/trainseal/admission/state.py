@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import logging
 import re
 import ssl
@@ -144,7 +143,7 @@ class State:
             return
         try:
             self.ticket_key = private_key_of(obj)
-        except (KeyFormatError, binascii.Error) as error:
+        except (KeyFormatError, ValueError) as error:
             _log.error("ticket key: %s", error)
 
     def _on_certificate(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
 
 from trainseal.api.model import (
     OPAQUE,
@@ -177,7 +177,9 @@ class Scheduling(Model):
 class Validity(Model):
     """Bounds on submitting the same signed job again; signed."""
 
-    not_after: datetime | None = Field(default=None, description="No run starts after this time.")
+    not_after: AwareDatetime | None = Field(
+        default=None, description="No run starts after this time."
+    )
     max_runs: int | None = Field(default=None, ge=1, le=100000)
     """How often the job runs at most; runs are counted in retained seals."""
     cluster: ShortText | None = Field(

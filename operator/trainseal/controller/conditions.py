@@ -35,13 +35,14 @@ def merge(
             by_type[str(item.get("type"))] = dict(item)
     for want in wanted:
         before = by_type.get(want.type)
+        moved = before.get("lastTransitionTime") if before else None
         same = before is not None and before.get("status") == want.status
         by_type[want.type] = {
             "type": want.type,
             "status": want.status,
             "reason": want.reason,
             "message": want.message[:MAX_MESSAGE],
-            "lastTransitionTime": before["lastTransitionTime"] if same and before else rfc3339(now),
+            "lastTransitionTime": moved if same and moved else rfc3339(now),
             "observedGeneration": generation,
         }
     return list(by_type.values())

@@ -64,8 +64,8 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
         run=sealing.run,
         engine=job.spec.engine,
         requester=Requester(
-            username=sealing.ticket.username,
-            uid=sealing.ticket.uid or None,
+            username=sealing.ticket.username[:256],
+            uid=sealing.ticket.uid[:256] or None,
             time=sealing.ticket.time,
         ),
         policies=[

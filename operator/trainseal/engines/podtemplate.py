@@ -109,6 +109,13 @@ def _place(job: TrainingJob, spec: JsonObject) -> None:
         return
     placement = job.spec.scheduling.wire()
     placement.pop("queueName", None)
+    # Beyond what the template asks for, never instead: the signed part of the placement stands.
+    selector = {**_dict(placement.pop("nodeSelector", None)), **_dict(spec.get("nodeSelector"))}
+    if selector:
+        spec["nodeSelector"] = selector
+    tolerations = [*_list(spec.get("tolerations")), *_list(placement.pop("tolerations", None))]
+    if tolerations:
+        spec["tolerations"] = list(tolerations)
     spec |= placement
 
 

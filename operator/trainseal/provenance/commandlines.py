@@ -38,6 +38,13 @@ _HARMLESS_VARIABLE = re.compile(
     r"^(TRITON_CACHE_DIR|PYTHONUNBUFFERED|PYTHONHASHSEED|PYTHONDONTWRITEBYTECODE|"
     r"PYTHONFAULTHANDLER)$"
 )
+#: Variables that name a directory below which programs find code by themselves: the user's
+#: site-packages and start-up files below HOME, compiled kernels and extensions, downloaded modules.
+_CODE_HOME = re.compile(
+    r"^(HOME|XDG_[A-Z]+_HOME|TRITON_[A-Z_]*DIR|TORCH_HOME|TORCH_EXTENSIONS_DIR|"
+    r"TORCHINDUCTOR_CACHE_DIR|NUMBA_CACHE_DIR|CUDA_CACHE_PATH|JAX_COMPILATION_CACHE_DIR|"
+    r"HF_HOME|HF_MODULES_CACHE|HUGGINGFACE_HUB_CACHE|TRANSFORMERS_CACHE|CONDA_PREFIX|R_LIBS.*)$"
+)
 _RUNS_FILES = re.compile(
     r"exec|eval|runpy|import_module|importlib|__import__|sys\.path|subprocess|os\.(system|spawn|popen)"
     r"|CDLL|dlopen|load_library|pickle|torch\.load|require|\bdo\b|system"
@@ -48,6 +55,11 @@ _SEPARATOR = re.compile(r"[();|&\n]+")
 def loads_code(variable: str) -> bool:
     """Whether a variable of this name can decide which code a process loads."""
     return bool(_CODE_VARIABLE.match(variable)) and not _HARMLESS_VARIABLE.match(variable)
+
+
+def finds_code(variable: str) -> bool:
+    """Whether programs look for code of their own below the directory that it names."""
+    return bool(_CODE_HOME.match(variable))
 
 
 def code_words(argv: Sequence[str]) -> Iterator[str]:

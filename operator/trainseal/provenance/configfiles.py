@@ -16,7 +16,8 @@ from pydantic import JsonValue
 from trainseal.provenance.canonical import digest
 
 FILES = ("config.json", "config.yaml")
-MAX_CONFIG_BYTES = 512 * 1024
+#: Bytes of config.json; config.yaml is about as long, and a ConfigMap holds 1 MiB.
+MAX_CONFIG_BYTES = 256 * 1024
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,11 +35,20 @@ def config_files(parameters: Mapping[str, JsonValue]) -> dict[str, str]:
     """``config.json`` and ``config.yaml`` with the parameters, keys in sorted order."""
     value = dict(parameters)
     return {
-        "config.json": json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+        "config.json": _json(value),
         "config.yaml": yaml.dump(
             value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**31
         ),
     }
+
+
+def config_bytes(parameters: Mapping[str, JsonValue]) -> int:
+    """Bytes of config.json alone: cheap, where writing long YAML takes a second."""
+    return len(_json(dict(parameters)).encode())
+
+
+def _json(value: dict[str, JsonValue]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def file_digests(files: Mapping[str, str]) -> dict[str, str]:

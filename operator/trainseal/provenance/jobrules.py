@@ -6,19 +6,20 @@ Each rule gives a verdict only where it is broken; a job that keeps them all get
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 
 from trainseal.api.trainingjob import TrainingJob
-from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_files
+from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
 from trainseal.provenance.podrules import TemplateContext, check_template
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.verdicts import Outcome, Verdict
 
-_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
-_NAME = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 MAX_NAME = 40
 
 
@@ -50,7 +51,7 @@ def job_rules(
             )
         )  # fmt: skip
 
-    if len(job.metadata.name) > MAX_NAME or not _NAME.match(job.metadata.name):
+    if len(job.metadata.name) > MAX_NAME or not _NAME.fullmatch(job.metadata.name):
         refuse(
             "job", name, digest, "InvalidName", f"name {job.metadata.name[:80]!r}",
             f"a DNS label of at most {MAX_NAME} characters that starts with a letter",
@@ -63,14 +64,15 @@ def job_rules(
             "job", place, digest, "OverlappingMounts", f"{one} and {other} overlap",
             "mounts that do not contain one another", "give each role a directory of its own",
         )  # fmt: skip
-    if (
-        job.spec.config
-        and sum(len(t.encode()) for t in config_files(job.spec.config.parameters).values())
-        > MAX_CONFIG_BYTES
-    ):
+    for place, named in _twice(job):
+        refuse(
+            "job", place, digest, "DuplicateName", f"{named!r} stands twice", "each name once",
+            "rename one of them",
+        )  # fmt: skip
+    if job.spec.config and config_bytes(job.spec.config.parameters) > MAX_CONFIG_BYTES:
         refuse(
             "config", "spec.config.parameters", digest, "ConfigTooLarge",
-            f"more than {MAX_CONFIG_BYTES} bytes of config files", "smaller parameters",
+            f"more than {MAX_CONFIG_BYTES} bytes of config.json", "smaller parameters",
             "put large tables into the code tree",
         )  # fmt: skip
     if not policy.unverified_data:
@@ -80,7 +82,11 @@ def job_rules(
                 "a dataset, which is not verified yet",
                 "verified data only", "a policy may set data.unverified: Allow",
             )  # fmt: skip
-    context = TemplateContext(writable=writable_mounts(job), allowed_secrets=policy.allowed_secrets)
+    context = TemplateContext(
+        writable=unsigned_mounts(job),
+        kept=kept_mounts(job),
+        allowed_secrets=policy.allowed_secrets,
+    )
     for index, role in enumerate(job.spec.roles):
         for refusal in check_template(role.template, context, f"spec.roles[{index}].template"):
             refuse(
@@ -102,12 +108,27 @@ def by_digest(reference: str) -> bool:
     return bool(_DIGEST.search(reference))
 
 
-def writable_mounts(job: TrainingJob) -> tuple[str, ...]:
-    """Mount paths of the writable roles."""
-    paths = [s.mount_path for s in job.spec.scratch or ()]
-    if job.spec.checkpoints:
-        paths.append(job.spec.checkpoints.mount_path)
-    return tuple(paths)
+def unsigned_mounts(job: TrainingJob) -> tuple[str, ...]:
+    """Mount paths whose bytes nobody signed: the writable roles, and data that is not verified."""
+    return (*(s.mount_path for s in job.spec.scratch or ()), *kept_mounts(job))
+
+
+def kept_mounts(job: TrainingJob) -> tuple[str, ...]:
+    """Of those, the ones that a pod may find filled by others: what is on a claim."""
+    found = [d.mount_path for d in job.spec.data or ()]
+    if job.spec.checkpoints and job.spec.checkpoints.volume.persistent_volume_claim:
+        found.append(job.spec.checkpoints.mount_path)
+    return tuple(found)
+
+
+def _twice(job: TrainingJob) -> Iterator[tuple[str, str]]:
+    """Names that must be each another's own and are not, with the list they stand in."""
+    for place, names in (
+        ("spec.code", [c.name for c in job.spec.code or ()]),
+        ("spec.data", [d.name for d in job.spec.data or ()]),
+        ("spec.roles", [r.name for r in job.spec.roles]),
+    ):
+        yield from ((place, name) for name, count in Counter(names).items() if count > 1)
 
 
 def image_references(job: TrainingJob) -> dict[str, str]:
@@ -169,15 +190,21 @@ def _overlapping_mounts(job: TrainingJob) -> Iterator[tuple[str, str, str]]:
         if one == other or one.startswith(other + "/") or other.startswith(one + "/"):
             yield place, one, other
     for place, path in paths:
-        if path in _SYSTEM or path.startswith(_SYSTEM_BELOW):
+        # A mount above such a directory hides it just as well.
+        if path in _SYSTEM or f"{path}/".startswith(_SYSTEM_BELOW) or _holds_system(path):
             yield place, path, "the system's directories"
+
+
+def _holds_system(path: str) -> bool:
+    return any(below.startswith(f"{path}/") for below in (*_SYSTEM, *_SYSTEM_BELOW))
 
 
 #: Directories that programs run from, or that the kernel speaks through.
 _SYSTEM = frozenset(
-    {"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/sbin", "/sys", "/usr"}
+    {"/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/usr"}
 )
 _SYSTEM_BELOW = (
-    "/bin/", "/boot/", "/lib/", "/lib64/", "/proc/", "/sbin/", "/sys/", "/usr/bin", "/usr/lib",
-    "/usr/sbin", "/usr/local/bin", "/usr/local/lib", "/etc/ld.so", "/etc/python", "/gate",
+    "/bin/", "/boot/", "/lib/", "/lib32", "/lib64", "/libx32", "/proc/", "/sbin/", "/sys/",
+    "/usr/bin/", "/usr/lib", "/usr/sbin/", "/usr/local/bin/", "/usr/local/lib/", "/etc/ld.so",
+    "/etc/python", "/gate/", "/run/secrets/", "/var/run/secrets/",
 )  # fmt: skip

@@ -7,13 +7,12 @@ live.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from trainseal.provenance.dsse import pae
-from trainseal.provenance.keys import PrivateKey, PublicKey, SignatureError, sign, verify
+from trainseal.provenance.keys import PrivateKey, PublicKey, sign, verify
 
 
 class UntrustedError(ValueError):
@@ -58,7 +57,7 @@ def verify_as(
         verify(
             entry.public_key, base64.b64decode(signature, validate=True), pae(payload_type, body)
         )
-    except (SignatureError, binascii.Error):
+    except ValueError:  # the base64's, or SignatureError
         raise UntrustedError(
             "it does not carry the operator's signature over what it says: edited or forged"
         ) from None
@@ -66,7 +65,7 @@ def verify_as(
 
 def rfc3339(time: datetime) -> str:
     """UTC, whole seconds, as Kubernetes writes times."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_time(text: str) -> datetime:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from trainseal.provenance.commandlines import code_words, loads_code
+from trainseal.provenance.commandlines import code_words, finds_code, loads_code
 
 Json = Mapping[str, JsonValue]
 
@@ -92,11 +92,13 @@ class Refusal:
 class TemplateContext:
     """What a template is judged against.
 
-    ``writable`` are the mount paths of the writable roles (checkpoints, scratch);
+    ``writable`` are the mount paths whose bytes nobody signed (checkpoints, scratch, unverified
+    data); ``kept`` those of them that others may have filled before the pod starts;
     ``allowed_secrets`` the Secrets a policy lets a template read keys of.
     """
 
     writable: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     allowed_secrets: frozenset[str] = frozenset()
     require_digests: bool = True
 
@@ -235,10 +237,12 @@ def _environment(env: JsonValue, context: TemplateContext, path: str) -> Iterato
         if isinstance(source, Mapping):
             yield from _value_source(source, context, f"{path}[{index}].valueFrom", name)
         value = entry.get("value")
-        if isinstance(value, str) and loads_code(name):
-            inside = next(
-                (p for p in re.split(r"[:;, ]", value) if _within(p, context.writable)), None
+        if isinstance(value, str):
+            # A cache in a directory of the pod's own holds what the pod itself put there.
+            places = (
+                context.writable if loads_code(name) else context.kept if finds_code(name) else ()
             )
+            inside = next((p for p in re.split(r"[:;, ]", value) if _within(p, places)), None)
             if inside is not None:
                 yield Refusal(
                     "WritableCode",

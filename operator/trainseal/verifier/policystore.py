@@ -93,7 +93,7 @@ class PolicyStore:
         try:
             self._compiled[name] = compile_checked(self._objects[name], self._roots)
             self._broken.pop(name, None)
-        except (InvalidObjectError, PolicyError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the policy still applies
             _log.error("ProvenancePolicy %s cannot be used: %s", name, error)
             self._compiled.pop(name, None)
             self._broken[name] = BrokenPolicy(name, str(error))

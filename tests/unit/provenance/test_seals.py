@@ -1,0 +1,229 @@
+"""The operator's mark and binding: they hold for exactly one seal, and for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Callable
+from datetime import timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit import world
+from trainseal.provenance.keyrings import KeyringEntry, UntrustedError, sign_as
+from trainseal.provenance.seals import (
+    SEAL_ANNOTATION,
+    SEAL_TYPE,
+    BoundUid,
+    bind,
+    sign_seal,
+    verify_binding,
+    verify_seal,
+)
+from trainseal.provenance.tickets import Ticket, issue_ticket
+
+Object = dict[str, Any]
+RING = world.keyring(world.SEAL_KEY)
+
+
+@pytest.fixture(scope="module")
+def seal() -> Object:
+    return world.sealed_world().seal
+
+
+def check(seal: Object, ring: Any = RING, cluster: str = world.CLUSTER) -> tuple[BoundUid, ...]:
+    return verify_binding(
+        ring,
+        cluster=cluster,
+        namespace=seal["metadata"]["namespace"],
+        name=seal["metadata"]["name"],
+        spec=seal["spec"],
+        binding=seal["status"]["binding"],
+    )
+
+
+def check_mark(seal: Object, text: str | None = None, ring: Any = RING) -> None:
+    verify_seal(
+        ring,
+        seal["metadata"]["annotations"][SEAL_ANNOTATION] if text is None else text,
+        namespace=seal["metadata"]["namespace"],
+        name=seal["metadata"]["name"],
+        spec=seal["spec"],
+    )
+
+
+# The binding ------------------------------------------------------------------------------------
+
+
+def test_a_bound_seal_gives_the_objects_it_is_bound_to(seal: Object) -> None:
+    assert check(seal) == (BoundUid("worker", "Job", "char-lm-worker", world.OBJECT_UID),)
+
+
+def test_it_does_so_after_a_round_trip_through_json(seal: Object) -> None:
+    assert check(json.loads(json.dumps(seal)))
+
+
+CHANGES: dict[str, Callable[[Object], object]] = {
+    "its name": lambda s: s["metadata"].update(name="other"),
+    "its namespace": lambda s: s["metadata"].update(namespace="other"),
+    "its spec": lambda s: s["spec"].update(run=2),
+    "a template": lambda s: s["spec"]["roles"][0]["template"]["spec"].update(hostPID=True),
+    "its requester": lambda s: s["spec"]["requester"].update(username="x"),
+    "the bound UID": lambda s: s["status"]["binding"]["objects"][0].update(uid="x"),
+    "the bound name": lambda s: s["status"]["binding"]["objects"][0].update(name="x"),
+    "one object more": lambda s: s["status"]["binding"]["objects"].append(
+        {"role": "worker", "kind": "Job", "name": "x", "uid": "y"}
+    ),
+    "no object": lambda s: s["status"]["binding"].update(objects=[]),
+    "no list of objects": lambda s: s["status"]["binding"].update(objects="x"),
+    "an object that is none": lambda s: s["status"]["binding"].update(objects=["x"]),
+    "a thousand objects": lambda s: s["status"]["binding"].update(
+        objects=s["status"]["binding"]["objects"] * 1000
+    ),
+    "the time": lambda s: s["status"]["binding"].update(boundAt="2026-11-23T12:00:01Z"),
+    "no time": lambda s: s["status"]["binding"].pop("boundAt"),
+    "a time without zone": lambda s: s["status"]["binding"].update(boundAt="2026-11-23T12:00:00"),
+    "the key": lambda s: s["status"]["binding"].update(keyID=world.MALLORY.public.id),
+    "no signature": lambda s: s["status"]["binding"].pop("signature"),
+    "a signature that is no base64": lambda s: s["status"]["binding"].update(signature="%%%"),
+    "a signature that is no ASCII": lambda s: s["status"]["binding"].update(signature="ключ"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_an_edited_seal_is_not_trusted(seal: Object, what: str) -> None:
+    edited = copy.deepcopy(seal)
+    CHANGES[what](edited)
+    with pytest.raises(UntrustedError):
+        check(edited)
+
+
+def test_nor_is_one_lifted_into_another_cluster(seal: Object) -> None:
+    with pytest.raises(UntrustedError, match="was sealed in cluster"):
+        check(seal, cluster="other")
+    lifted = copy.deepcopy(seal)
+    lifted["spec"]["cluster"] = "other"
+    with pytest.raises(UntrustedError):
+        check(lifted, cluster="other")
+
+
+def test_nor_one_that_somebody_else_signed(seal: Object) -> None:
+    forged = copy.deepcopy(seal)
+    forged["status"]["binding"] = world.binding(forged, world.MALLORY)
+    with pytest.raises(UntrustedError, match="the keyring does not hold"):
+        check(forged)
+    forged["status"]["binding"]["keyID"] = world.SEAL_KEY.public.id
+    with pytest.raises(UntrustedError, match="edited or forged"):
+        check(forged)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "good"),
+    [(-1, None, True), (0, 0, True), (-2, -1, False), (1, None, False)],
+)
+def test_a_key_counts_for_what_it_signed_while_it_was_valid(
+    seal: Object, start: int, end: int | None, good: bool
+) -> None:
+    public = world.SEAL_KEY.public
+    entry = KeyringEntry(
+        public,
+        world.NOW + timedelta(hours=start),
+        None if end is None else world.NOW + timedelta(hours=end),
+    )
+    if good:
+        assert check(seal, {public.id: entry})
+    else:
+        with pytest.raises(UntrustedError, match="outside its key's validity"):
+            check(seal, {public.id: entry})
+
+
+def test_times_are_written_in_utc_wherever_the_clock_is(seal: Object) -> None:
+    there = world.NOW.astimezone(timezone(timedelta(hours=9)))
+    objects = (BoundUid("worker", "Job", "x", "y"),)
+    found = bind(
+        world.SEAL_KEY, namespace="n", name="x", spec=seal["spec"], objects=objects, now=there
+    )
+    assert found["boundAt"] == "2026-11-23T12:00:00Z"
+
+
+NAMES = st.text("abc-", min_size=1, max_size=8)
+SPECS = st.dictionaries(st.text(max_size=5), st.integers(-9, 9) | st.text(max_size=5), max_size=4)
+
+
+@given(NAMES, NAMES, SPECS, st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None)
+def test_what_is_bound_verifies_and_names_its_objects(
+    namespace: str, name: str, spec: Object, uids: list[tuple[str, str]]
+) -> None:
+    spec = {**spec, "cluster": "c"}
+    objects = tuple(BoundUid(role, "Job", f"{role}-x", uid) for role, uid in uids)
+    found = bind(
+        world.SEAL_KEY, namespace=namespace, name=name, spec=spec, objects=objects, now=world.NOW
+    )
+    assert (
+        verify_binding(RING, cluster="c", namespace=namespace, name=name, spec=spec, binding=found)
+        == objects
+    )
+
+
+# The mark ---------------------------------------------------------------------------------------
+
+
+def test_a_seal_of_ours_bears_our_mark(seal: Object) -> None:
+    check_mark(seal)
+
+
+@pytest.mark.parametrize("what", ["its name", "its namespace", "its spec", "a template"])
+def test_the_mark_holds_for_one_seal(seal: Object, what: str) -> None:
+    edited = copy.deepcopy(seal)
+    CHANGES[what](edited)
+    with pytest.raises(UntrustedError, match="was not made by TrainSeal's controller"):
+        check_mark(edited)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "e30=.e30=",
+        "%.%",
+        "é.é",
+        "x" * 5000,
+        base64.b64encode(b"[]").decode() + ".AAAA",
+        base64.b64encode(b'{"a":1,"a":2}').decode() + ".AAAA",
+    ],
+)
+def test_a_text_that_is_no_mark_is_refused_in_words(seal: Object, text: str) -> None:
+    with pytest.raises(UntrustedError, match="was not made by TrainSeal's controller"):
+        check_mark(seal, text)
+
+
+def test_a_mark_by_another_key_is_refused(seal: Object) -> None:
+    metadata = seal["metadata"]
+    forged = sign_seal(
+        world.MALLORY,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        spec=seal["spec"],
+        now=world.NOW,
+    )
+    with pytest.raises(UntrustedError, match="the keyring does not hold"):
+        check_mark(seal, forged)
+
+
+def test_a_signature_made_for_one_purpose_serves_no_other(seal: Object) -> None:
+    """Should the keys ever be the same, a ticket still is no mark."""
+    ticket = issue_ticket(world.SEAL_KEY, Ticket("x", "y", "sha256:" + "0" * 64, world.NOW))
+    with pytest.raises(UntrustedError):
+        check_mark(seal, ticket)
+    body = base64.b64decode(seal["metadata"]["annotations"][SEAL_ANNOTATION].partition(".")[0])
+    other = sign_as(world.SEAL_KEY, "application/x", body)
+    with pytest.raises(UntrustedError):
+        check_mark(seal, f"{base64.b64encode(body).decode()}.{other}")
+    same = sign_as(world.SEAL_KEY, SEAL_TYPE, body)
+    check_mark(seal, f"{base64.b64encode(body).decode()}.{same}")
