@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from bench import jobs, memory, pods
+from bench import jobs, memory, pods, training
 
-_BENCHES = {"pods": pods.run, "jobs": jobs.run, "memory": memory.run}
+_BENCHES = {"pods": pods.run, "jobs": jobs.run, "memory": memory.run, "training": training.run}
 
 
 def main() -> None:
