@@ -103,6 +103,7 @@ def _answers(
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,
         runs=state.seals.runs,
+        tickets=lambda: state.tickets,
         deadline=settings.webhook_deadline_seconds,
     )
     pods = PodRulesContext(

@@ -72,11 +72,19 @@ def parse(body: bytes) -> Request:
             username=user.get("username") or "",
             user_uid=user.get("uid") or "",
             dry_run=bool(request.get("dryRun")),
-            object=request.get("object") or {},
-            old=request.get("oldObject") or {},
+            object=_mapping(request.get("object")),
+            old=_mapping(request.get("oldObject")),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise MalformedReviewError(f"not an AdmissionReview: {error!r:.200}") from None
+
+
+def _mapping(value: JsonValue) -> JsonObject:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError("the object is none")
+    return value
 
 
 def render(uid: str, response: Response) -> bytes:

@@ -2,7 +2,7 @@
 
 A seal enters the index when its binding verifies, once, at the event that brought it; a seal that
 does not verify is counted and logged, and no pod is ever compared with it. Memory: about 25 KiB a
-role of a sealed run; runs that have ended leave the index.
+role of a sealed run; of runs that have ended only the number is kept.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ class SealIndex:
         """Listener for SealedRuns."""
         before = self._objects.pop(key, None)
         if before is not None:
-            self._digests[_digest(before)] -= 1
+            digest = _digest(before)
+            self._digests[digest] -= 1
+            if not self._digests[digest]:
+                del self._digests[digest]
         self._drop(key)
         if event != "DELETED":
             self._objects[key] = obj
@@ -116,6 +119,19 @@ class SealIndex:
             )
             self._pods[item.uid] = SealedPod(namespace, name, item.role, policies, expected)
         self._uids[key] = tuple(item.uid for item in bound)
+
+
+def what_counts(seal: JsonObject) -> JsonObject:
+    """What the webhook keeps of a seal: of one whose run has ended, that it counts as a run."""
+    metadata = {k: v for k, v in _object(seal.get("metadata")).items() if k != "managedFields"}
+    if _object(seal.get("status")).get("phase") not in _ENDED:
+        return {**seal, "metadata": metadata}
+    kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
+    return {
+        "metadata": kept,
+        "spec": {"job": {"digest": _digest(seal)}},
+        "status": {"phase": _object(seal["status"])["phase"]},
+    }
 
 
 def _digest(obj: Mapping[str, JsonValue]) -> str:

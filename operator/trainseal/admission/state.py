@@ -11,13 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from trainseal.admission.sealindex import SealIndex
+from trainseal.admission.sealindex import SealIndex, what_counts
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Event, Informer, Listener
 from trainseal.cluster.keys import private_key_of, read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP, TICKET_KEY_SECRET
-from trainseal.provenance.keyrings import UntrustedError
+from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import KeyFormatError, PrivateKey
 from trainseal.verifier.policystore import PolicyStore
 
@@ -37,6 +37,7 @@ class State:
         self.policies = PolicyStore()
         self.seals = SealIndex(cluster)
         self.ticket_key: PrivateKey | None = None
+        self.tickets: Keyring = {}
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self.draining = False
@@ -62,7 +63,10 @@ class State:
                 kube, path_of(API_VERSION, "provenancepolicies"), listener=self.policies.on_policy
             ),
             "seals": Informer(
-                kube, path_of(API_VERSION, "sealedruns"), listener=self.seals.on_seal
+                kube,
+                path_of(API_VERSION, "sealedruns"),
+                listener=self.seals.on_seal,
+                shape=what_counts,
             ),
             "keyring": named(
                 path_of("v1", "configmaps", namespace), KEYRING_CONFIG_MAP, self._on_keyring
@@ -127,12 +131,13 @@ class State:
             if len(self._looked) > 10_000:
                 self._looked.clear()
             self._looked[key] = time.monotonic()
-        self.seals.on_seal("MODIFIED", key, seal)
+        self.seals.on_seal("MODIFIED", key, what_counts(seal))
 
     def _on_keyring(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:
         if event == "DELETED":
             return  # the last known keyring stands: losing it would stop every run
         try:
+            self.tickets = read_keyring(obj, "ticket")
             self.seals.use_keyring(read_keyring(obj, "seal"))
             self._has_keyring = True
         except UntrustedError as error:

@@ -25,9 +25,10 @@ from trainseal.admission.reviews import (
 from trainseal.api.model import JsonObject
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.policies import CompiledPolicy
-from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
+from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
 from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.verifier.jobs import JobVerification, JobVerifier
 from trainseal.verifier.policystore import BrokenPolicy
@@ -45,6 +46,7 @@ class JobContext:
     policies: Callable[[str], tuple[CompiledPolicy, ...]]
     broken: Callable[[], tuple[BrokenPolicy, ...]]
     runs: Callable[[str], int]
+    tickets: Callable[[], Keyring]
     deadline: float
 
 
@@ -88,7 +90,27 @@ async def validate(request: Request, context: JobContext) -> Response:
         deadline=context.deadline,
         broken=context.broken(),
     )
-    return _answer(request, found)
+    answer = _answer(request, found)
+    return (_without_ticket(request, digest, context) or answer) if answer.allowed else answer
+
+
+def _without_ticket(request: Request, digest: str, context: JobContext) -> Response | None:
+    """A denial unless the job bears this requester's ticket: what is stored is what is believed."""
+    head = f"TrainingJob {request.namespace}/{request.name}"
+    try:
+        text = str(_annotations(request.object).get(TICKET_ANNOTATION, ""))
+        ticket = read_ticket(context.tickets(), text, digest)
+    except UntrustedError as error:
+        return deny(
+            f"{head}: {error}; expected the one that TrainSeal's mutating webhook gives. Try "
+            "again; if it stays so, that webhook, or one that runs after it, is not as it should be"
+        )
+    if (ticket.username, ticket.uid) == (request.username, request.user_uid):
+        return None
+    return deny(
+        f"{head}: found the ticket of {ticket.username!r}, expected that of {request.username!r}, "
+        "who asks"
+    )
 
 
 def _update(request: Request, obj: JsonObject) -> Response:
@@ -105,7 +127,12 @@ def _update(request: Request, obj: JsonObject) -> Response:
             return ALLOWED
         return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
     if before == after or obj.get("spec") == old.get("spec"):
-        return ALLOWED
+        if _annotations(obj).get(TICKET_ANNOTATION) == _annotations(old).get(TICKET_ANNOTATION):
+            return ALLOWED
+        return deny(
+            f"TrainingJob {request.namespace}/{request.name}: found a change of the annotation "
+            f"{TICKET_ANNOTATION}, expected none: it says who asked for this run"
+        )
     one, other = _object(old.get("spec")), _object(obj.get("spec"))
     changed = sorted(
         k for k in one.keys() | other.keys() if k not in UNSIGNED and one.get(k) != other.get(k)

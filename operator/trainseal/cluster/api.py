@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -26,6 +27,9 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 SECONDS = 10.0
+#: One event of a watch, an object on one line. An object has at most 1.5 MiB in etcd; the client
+#: library's own bound of 128 KiB is less than a large seal.
+MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 
 class KubeError(Exception):
@@ -152,13 +156,13 @@ class Kube:
         try:
             if response.status != 200:
                 _checked(response.status, await response.read())
-            while line := await response.content.readline():
+            while line := await response.content.readuntil(b"\n", max_size=MAX_EVENT_BYTES):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
                     raise _error(int(status.get("code") or 500), status)
                 yield event["type"], event["object"]
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, ValueError) as error:
             raise KubeError(0, "Unreachable", _words(path, error)) from None
         finally:
             response.close()

@@ -20,6 +20,9 @@ Event = Literal["ADDED", "MODIFIED", "DELETED"]
 #: Called with the event, the key and the object (as it was, for DELETED).
 Listener = Callable[[Event, tuple[str, str], JsonObject], None]
 
+#: What is kept of an object: at least its name, namespace and resource version.
+Shape = Callable[[JsonObject], JsonObject]
+
 _log = logging.getLogger(__name__)
 _PAGE = 500
 _LONGEST_PAUSE = 15.0
@@ -35,11 +38,13 @@ class Informer:
         *,
         listener: Listener | None = None,
         query: Mapping[str, str] | None = None,
+        shape: Shape = lambda item: item,
     ) -> None:
         self._kube = kube
         self._path = path
         self._query = dict(query or {})
         self._listener = listener
+        self._shape = shape
         self._objects: dict[tuple[str, str], JsonObject] = {}
         self.synced = asyncio.Event()
 
@@ -77,7 +82,7 @@ class Informer:
             items = page.get("items")
             for item in items if isinstance(items, list) else ():
                 if isinstance(item, dict):
-                    seen[_key(item)] = item
+                    seen[_key(item)] = self._shape(item)
             metadata = page.get("metadata")
             found = metadata if isinstance(metadata, dict) else {}
             token = found.get("continue")
@@ -100,6 +105,7 @@ class Informer:
             async for kind, item in events:
                 version = _version(item) or version
                 key = _key(item)
+                item = self._shape(item)
                 if kind == "DELETED":
                     self._objects.pop(key, None)
                     self._tell("DELETED", key, item)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import yaml
@@ -28,6 +28,8 @@ Purpose = Literal["seal", "ticket"]
 KEY_FIELD = "key.pem"
 _KEYS_FIELD = "keys.yaml"
 MAX_KEYS = 256
+#: The webhook's clock may be behind the controller's, which writes when a key begins to count.
+CLOCK_SKEW = timedelta(minutes=10)
 
 
 def new_key_pem() -> bytes:
@@ -124,7 +126,7 @@ async def ensure_in_keyring(
             {
                 "keyID": key.public.id,
                 "purpose": purpose,
-                "notBefore": rfc3339(now),
+                "notBefore": rfc3339(now - CLOCK_SKEW),
                 "publicKey": key.public.pem,
             }
             for purpose, key in missing.items()

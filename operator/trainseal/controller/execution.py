@@ -16,6 +16,7 @@ from trainseal.controller.progress import Progress
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
+from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.podmatch import PLACEMENT
 from trainseal.provenance.seals import (
@@ -49,6 +50,10 @@ class Execution:
         binding = conditions.status_of(seal).get("binding")
         bound: tuple[BoundUid, ...] | None = None
         try:
+            identity = (job.metadata.uid, job_digest(obj))
+            if (sealed.spec.job.uid, sealed.spec.job.digest) != identity:
+                # Its name holds a part of each only.
+                raise UntrustedError(f"SealedRun {namespace}/{name} is of another job")
             if isinstance(binding, dict):
                 bound = verify_binding(
                     self._world.seal_keyring(),
@@ -108,9 +113,11 @@ class Execution:
             wanted = {**role.job, "spec": {**_object(role.job["spec"])}}
             _object(wanted["spec"])["template"] = sealed_role.template
             live, _ = await objects.ensure(self._kube, wanted, job.metadata.uid)
-            if _unplaced(sealing.template_of(live)) != _unplaced(sealed_role.template):
+            changed = changed_before_binding(wanted, live)
+            if changed:
                 raise JobChangedError(
-                    f"Job {role.object_name} was changed before it was bound to its seal"
+                    f"Job {role.object_name} was changed before it was bound to its seal: found "
+                    f"another {changed}"
                 )
             found[role.name] = live
         return found
@@ -249,6 +256,26 @@ class Execution:
         progress.wants("Running", False, "RunLost", words)
         progress.wants("Complete", False, "RunLost", words)
         return progress
+
+
+def changed_before_binding(wanted: Json, live: Json) -> str:
+    """Which part of a Job is not what we made; empty if none is.
+
+    A Job that was put there before ours, under our name and with a copied owner reference, would
+    else be bound with whatever it says of completions, success or who manages it.
+    """
+    template = _object(_object(wanted.get("spec")).get("template"))
+    if _unplaced(sealing.template_of(live)) != _unplaced(template):
+        return "spec.template"
+    own, found = _object(wanted.get("spec")), _object(live.get("spec"))
+    # The API server adds the selector; suspension is looked after all the time.
+    skipped = {"manualSelector", "selector", "suspend", "template"}
+    if found.get("manualSelector"):
+        return "spec.manualSelector"
+    for field in sorted((own.keys() | found.keys()) - skipped):
+        if field not in own or not objects.holds(own[field], found.get(field)):
+            return f"spec.{field}"
+    return ""
 
 
 def _ready(roles: Sequence[RoleStatus]) -> str:

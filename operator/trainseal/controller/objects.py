@@ -89,18 +89,19 @@ async def ensure_surroundings(kube: Kube, rendered: Rendered, owner: str) -> lis
 
 def _holds(wanted: Mapping[str, JsonValue], found: Mapping[str, JsonValue]) -> bool:
     """Whether an object still says what we wrote; fields that the server added do not count."""
-    return all(_part(wanted.get(f), found.get(f)) for f in ("data", "spec", "immutable"))
+    return all(holds(wanted.get(f), found.get(f)) for f in ("data", "spec", "immutable"))
 
 
-def _part(wanted: JsonValue, found: JsonValue) -> bool:
+def holds(wanted: JsonValue, found: JsonValue) -> bool:
+    """Whether ``found`` says all that ``wanted`` does; what the server added does not count."""
     if wanted is None:
         return True
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(_part(v, found.get(k)) for k, v in wanted.items())
+        return isinstance(found, dict) and all(holds(v, found.get(k)) for k, v in wanted.items())
     if isinstance(wanted, list):
         return (
             isinstance(found, list)
             and len(found) == len(wanted)
-            and all(_part(a, b) for a, b in zip(wanted, found, strict=True))
+            and all(holds(a, b) for a, b in zip(wanted, found, strict=True))
         )
     return wanted == found

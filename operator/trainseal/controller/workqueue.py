@@ -77,6 +77,9 @@ class WorkQueue:
                     "reconciling %s/%s: %s: %s; again in %.1f s",
                     *key, type(error).__name__, error, pause,
                 )  # fmt: skip
+                # What changed meanwhile is seen then: to go on at once would be a busy loop where
+                # the work itself causes the change.
+                self._again.discard(key)
                 self.add_after(key, pause)
             finally:
                 self._active.discard(key)

@@ -1,0 +1,120 @@
+"""The index of seals: only what verifies is in it, and only while its run lives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from trainseal.admission.sealindex import SealIndex, what_counts
+from trainseal.provenance.canonical import job_digest
+
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def seal() -> Object:
+    return world.sealed_world().seal
+
+
+def key(seal: Object) -> tuple[str, str]:
+    return "research", seal["metadata"]["name"]
+
+
+@pytest.fixture
+def index(seal: Object) -> SealIndex:
+    found = SealIndex(world.CLUSTER)
+    found.use_keyring(world.keyring())
+    found.on_seal("ADDED", key(seal), copy.deepcopy(seal))
+    return found
+
+
+DIGEST = job_digest(world.job_object())
+
+
+def test_a_bound_seal_is_found_by_the_uid_of_its_job(index: SealIndex, seal: Object) -> None:
+    found = index.find(world.OBJECT_UID)
+    assert found
+    assert (found.namespace, found.seal) == key(seal)
+    assert (found.role, found.policies) == ("worker", ("research",))
+    assert index.find("other") is None
+    assert index.find("") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.pop("status"),
+        lambda s: s["status"].pop("binding"),
+        lambda s: s["spec"].update(run=2),
+        lambda s: s["status"]["binding"].update(signature="ключ"),
+        lambda s: s["status"].update(binding=world.binding(s, world.MALLORY)),
+        lambda s: s["spec"].update(cluster="other"),
+        lambda s: s["spec"].update(job=float("nan")),
+        lambda s: s.update(spec=None),
+        lambda s: s["status"].update(phase="Succeeded"),
+        lambda s: s["status"].update(phase="Failed"),
+        lambda s: s["status"].update(phase="Deleted"),
+    ],
+)
+def test_a_seal_that_does_not_verify_or_has_ended_is_not_found(
+    index: SealIndex, seal: Object, change: Callable[[Object], object]
+) -> None:
+    edited = copy.deepcopy(seal)
+    change(edited)
+    index.on_seal("MODIFIED", key(seal), edited)
+    assert index.find(world.OBJECT_UID) is None
+    # And is found again once it is what it was.
+    index.on_seal("MODIFIED", key(seal), copy.deepcopy(seal))
+    assert index.find(world.OBJECT_UID)
+
+
+def test_a_seal_under_another_name_is_not_found(index: SealIndex, seal: Object) -> None:
+    index.on_seal("DELETED", key(seal), seal)
+    index.on_seal("ADDED", ("research", "copy"), seal)
+    index.on_seal("ADDED", ("elsewhere", key(seal)[1]), seal)
+    assert index.find(world.OBJECT_UID) is None
+
+
+def test_a_deleted_seal_is_forgotten(index: SealIndex, seal: Object) -> None:
+    index.on_seal("DELETED", key(seal), seal)
+    assert index.find(world.OBJECT_UID) is None
+    assert index.runs(DIGEST) == 0
+    index.on_seal("DELETED", key(seal), seal)
+    assert index.runs(DIGEST) == 0
+
+
+def test_a_new_keyring_judges_every_seal_anew(index: SealIndex) -> None:
+    index.use_keyring(world.keyring(world.MALLORY))
+    assert index.find(world.OBJECT_UID) is None
+    index.use_keyring(world.keyring())
+    assert index.find(world.OBJECT_UID)
+
+
+def test_runs_are_counted_by_job_digest_also_after_their_end(
+    index: SealIndex, seal: Object
+) -> None:
+    assert (index.runs(DIGEST), index.runs("sha256:other")) == (1, 0)
+    ended = copy.deepcopy(seal)
+    ended["status"]["phase"] = "Succeeded"
+    index.on_seal("MODIFIED", key(seal), what_counts(ended))
+    assert index.runs(DIGEST) == 1
+    index.on_seal("ADDED", ("research", "second"), seal)
+    assert index.runs(DIGEST) == 2
+
+
+def test_of_a_run_that_has_ended_little_is_kept(seal: Object) -> None:
+    ended = copy.deepcopy(seal)
+    ended["metadata"]["managedFields"] = [{}]
+    assert what_counts(ended) == seal
+    ended["status"]["phase"] = "Failed"
+    ended["metadata"]["resourceVersion"] = "7"
+    assert len(str(what_counts(ended))) < 400
+    assert what_counts(ended)["metadata"] == {
+        "name": seal["metadata"]["name"],
+        "namespace": "research",
+        "resourceVersion": "7",
+    }

@@ -1,0 +1,264 @@
+"""TrainingJobs at the door: stamped with who asked, verified once, unchanged afterwards."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from trainseal.admission.reviews import TRY_AGAIN, Request, Response
+from trainseal.admission.trainingjobs import JobContext, stamp, validate
+from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
+from trainseal.provenance.verdicts import Outcome
+from trainseal.verifier.jobs import JobVerifier
+from trainseal.verifier.policystore import BrokenPolicy
+
+Object = dict[str, Any]
+BOB = "bob@example.org"
+
+
+def job(change: Callable[[Object], object] | None = None) -> Object:
+    """A signed job with the ticket of the one who asks, as it is after the mutating step."""
+    found = world.signed_job()
+    ticketed(found)
+    if change:
+        change(found)
+    return found
+
+
+def ticketed(job: Object, user: str = BOB, key: PrivateKey = world.TICKET_KEY) -> None:
+    text = issue_ticket(key, Ticket(user, "uid-1", job_digest(job), world.NOW))
+    job["metadata"]["annotations"] = {TICKET_ANNOTATION: text}
+
+
+def request(obj: Object, old: Object | None = None) -> Request:
+    return world.request(obj, old, user=BOB, resource="trainingjobs")
+
+
+def context(evidence: world.Evidence | None = None, *policies: Any, **fields: Any) -> JobContext:
+    values: dict[str, Any] = {
+        "cluster": world.CLUSTER,
+        "verifier": JobVerifier(evidence or world.Evidence(), lambda: world.NOW),  # type: ignore[arg-type]
+        "policies": lambda _: policies or (world.policy(),),
+        "broken": lambda: (),
+        "runs": lambda _: 0,
+        "tickets": lambda: world.keyring(world.TICKET_KEY),
+        "deadline": 1.0,
+    }
+    return JobContext(**(values | fields))
+
+
+def answer(obj: Object, old: Object | None = None, within: JobContext | None = None) -> Response:
+    return world.run(validate(request(obj, old), within or context()))
+
+
+def patched(obj: Object, response: Response) -> Object:
+    """The object after a JSON patch of at most one operation on annotations."""
+    found = copy.deepcopy(obj)
+    for operation in response.patch:
+        path = str(operation["path"]).removeprefix("/metadata/annotations").lstrip("/")
+        if not path:
+            found["metadata"]["annotations"] = operation["value"]
+        elif operation["op"] == "remove":
+            del found["metadata"]["annotations"][path.replace("~1", "/")]
+        else:
+            found["metadata"]["annotations"][path.replace("~1", "/")] = operation["value"]
+    return found
+
+
+# The stamp --------------------------------------------------------------------------------------
+
+
+def stamped(obj: Object, old: Object | None = None) -> Object:
+    return patched(obj, stamp(request(obj, old), world.TICKET_KEY, world.NOW))
+
+
+def owner(obj: Object) -> str:
+    text = obj["metadata"]["annotations"][TICKET_ANNOTATION]
+    ring = world.keyring(world.TICKET_KEY)
+    return read_ticket(ring, text, job_digest(obj)).username
+
+
+@pytest.mark.parametrize(
+    "annotations", [None, {}, {"x": "y"}, {TICKET_ANNOTATION: "somebody else's"}]
+)
+def test_a_new_job_is_stamped_with_who_asks_whatever_it_says(annotations: Any) -> None:
+    obj = world.signed_job()
+    obj["metadata"]["annotations"] = annotations
+    assert owner(stamped(obj)) == BOB
+
+
+def test_the_namespace_of_the_request_is_the_jobs() -> None:
+    obj = world.signed_job()
+    del obj["metadata"]["namespace"]
+    text = stamped(obj)["metadata"]["annotations"][TICKET_ANNOTATION]
+    ring = world.keyring(world.TICKET_KEY)
+    assert read_ticket(ring, text, job_digest(world.signed_job())).username == BOB
+
+
+def test_an_update_keeps_the_first_ticket() -> None:
+    old = job()
+    ticketed(old, "alice")
+    for change in (
+        lambda j: j["metadata"]["annotations"].update({TICKET_ANNOTATION: "x"}),
+        lambda j: j["metadata"].update(annotations=None),
+        lambda j: j["metadata"]["annotations"].clear(),
+        lambda j: j["spec"].update(suspend=True),
+    ):
+        new = copy.deepcopy(old)
+        change(new)
+        assert owner(stamped(new, old)) == "alice"
+
+
+def test_an_update_gives_no_ticket_to_a_job_that_has_none() -> None:
+    old = world.signed_job()
+    assert stamp(request(job(), old), world.TICKET_KEY, world.NOW).patch
+    assert stamped(job(), old)["metadata"]["annotations"] == {}
+
+
+def test_a_job_that_cannot_be_canonical_is_left_to_the_validating_step() -> None:
+    obj = world.signed_job()
+    obj["spec"]["config"]["parameters"]["x"] = None
+    assert stamp(request(obj), world.TICKET_KEY, world.NOW) == Response(True)
+
+
+# Verified ---------------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_signed_is_admitted_and_its_digest_audited() -> None:
+    found = answer(job())
+    assert found.allowed
+    assert found.audit == {
+        "trainseal-outcome": "verified",
+        "trainseal-job-digest": job_digest(world.job_object()),
+    }
+
+
+def test_a_denial_lists_what_stands_in_the_way_and_then_what_is_well() -> None:
+    evidence = world.Evidence({world.IMAGE: Outcome.REFUTED, world.CODE: Outcome.UNDETERMINED})
+    found = answer(job(), within=context(evidence))
+    assert not found.allowed
+    lines = found.message.splitlines()
+    assert lines[0] == "TrainingJob research/char-lm is refused"
+    assert [line.split()[1] for line in lines[1:]] == ["image", "code", "job"]
+
+
+def test_what_could_not_be_read_is_said_as_such_and_worth_another_try() -> None:
+    found = answer(job(), within=context(world.Evidence({world.IMAGE: Outcome.UNDETERMINED})))
+    assert (found.allowed, found.code) == (False, TRY_AGAIN)
+    assert "not the same as a bad signature" in found.message
+
+
+def test_an_auditing_policy_warns() -> None:
+    obj = world.signed_job()
+    del obj["spec"]["signatures"]
+    ticketed(obj)
+    found = answer(obj, within=context(None, world.policy(mode="Audit")))
+    assert found.allowed
+    assert "no signature found" in found.warnings[0]
+
+
+def test_runs_are_counted_for_the_digest() -> None:
+    obj = world.job_object()
+    obj["spec"]["validity"] = {"maxRuns": 1}
+    world.sign_job(obj, world.ALICE)
+    ticketed(obj)
+    seen = {job_digest(obj): 1}
+    assert "1 runs" in answer(obj, within=context(runs=lambda d: seen.get(d, 0))).message
+    assert answer(obj, within=context(runs=lambda _: 0)).allowed
+
+
+def test_a_broken_policy_stops_every_job() -> None:
+    broken = (BrokenPolicy("other", "its key cannot be read"),)
+    found = answer(job(), within=context(broken=lambda: broken))
+    assert (found.allowed, found.code) == (False, TRY_AGAIN)
+
+
+def test_a_generated_name_is_refused_in_words() -> None:
+    obj = job(lambda j: [j["metadata"].pop("name"), j["metadata"].update(generateName="x-")])
+    assert "the name is signed" in answer(obj).message
+
+
+# The ticket that is stored ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda j: j["metadata"].update(annotations={}), "ticket does not count"),
+        (lambda j: ticketed(j, "alice"), "found the ticket of 'alice'"),
+        (lambda j: ticketed(j, key=world.MALLORY), "the keyring does not hold"),
+    ],
+)
+def test_a_job_without_the_ticket_of_who_asks_is_denied(
+    change: Callable[[Object], object], words: str
+) -> None:
+    found = answer(job(change))
+    assert not found.allowed
+    assert words in found.message
+
+
+def test_a_changed_ticket_is_denied_where_the_stamp_was_bypassed() -> None:
+    new = job(lambda j: ticketed(j, "alice"))
+    assert "it says who asked" in answer(new, job()).message
+    assert answer(job(), job()).allowed
+
+
+# Updates ----------------------------------------------------------------------------------------
+
+
+class Silent(world.Evidence):
+    """A registry, or a policy, that must not be asked."""
+
+    def _verdicts(self, *_: Any) -> Any:
+        raise AssertionError("verified again")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda j: j["spec"].update(suspend=True),
+        lambda j: j["spec"].update(scheduling={"queueName": "other"}),
+        lambda j: j["spec"].update(signatures=[]),
+        lambda j: j["metadata"].update(finalizers=["x"], labels={"a": "b"}),
+        lambda j: j["metadata"].update(deletionTimestamp="2026-11-23T12:00:00Z"),
+    ],
+)
+def test_what_is_not_signed_may_change_without_asking_a_registry(
+    change: Callable[[Object], object],
+) -> None:
+    assert answer(job(change), job(), context(Silent())).allowed
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda j: j["spec"]["config"]["parameters"].update(steps=1), "spec.config"),
+        (lambda j: j["spec"]["roles"][0].update(replicas=3), "spec.roles"),
+        (lambda j: j["spec"].pop("scratch"), "spec.scratch"),
+        (lambda j: j["spec"].update(validity={"maxRuns": 9}), "spec.validity"),
+    ],
+)
+def test_what_is_signed_may_not_even_with_a_signature(
+    change: Callable[[Object], object], field: str
+) -> None:
+    new = job(change)
+    new["spec"]["signatures"] = world.sign_job(new, world.ALICE)["spec"]["signatures"]
+    found = answer(new, job())
+    assert not found.allowed
+    assert f"found a change of {field} after admission" in found.message
+
+
+def test_a_job_that_was_stored_while_nobody_looked_can_still_be_taken_apart() -> None:
+    def bad(found: Object) -> None:
+        found["spec"]["config"]["parameters"]["x"] = None
+
+    assert answer(job(lambda j: [bad(j), j["metadata"].update(finalizers=[])]), job(bad)).allowed
+    assert not answer(job(lambda j: [bad(j), j["spec"].update(suspend=True)]), job(bad)).allowed
+    # Nor does it become sound by an update that nobody verified.
+    assert not answer(job(), job(bad)).allowed
