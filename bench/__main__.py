@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from bench import jobs, memory, pods, training
+from bench import jobs, memory, pods, submit, training
 
-_BENCHES = {"pods": pods.run, "jobs": jobs.run, "memory": memory.run, "training": training.run}
+_BENCHES = {
+    "pods": pods.run,
+    "jobs": jobs.run,
+    "memory": memory.run,
+    "submit": submit.run,
+    "training": training.run,
+}
 
 
 def main() -> None:

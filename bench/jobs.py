@@ -99,9 +99,7 @@ def _report(found: dict[tuple[str, int], list[Round]], size: int) -> None:
 
 
 async def _unsigned(shop: Workshop) -> bytes:
-    job = shop.job("probe", await shop.artifacts("probe"))
-    del job["spec"]["signatures"]
-    return encode(job)
+    return encode(shop.unsigned("probe", await shop.artifacts("probe")))
 
 
 async def _switch(ground: Rig, served: Served | None, unsigned: bytes) -> None:

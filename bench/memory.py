@@ -11,9 +11,9 @@ import time
 
 from bench.jobs import RULES
 from bench.processes import Measured
-from bench.rig import rig, until
+from bench.rig import rig
 from bench.sealed import NAMESPACE, Object, encode
-from bench.signedjobs import COLLECTION, workshop
+from bench.signedjobs import COLLECTION, accept_first, workshop
 from tests.cluster import Cluster
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import Kube, path_of
@@ -39,12 +39,7 @@ async def _run(cluster: Cluster, count: int) -> None:
         }
         await ground.ask(webhook, *RULES)
         artifacts = await shop.artifacts("all")
-        first = encode(shop.job("first", artifacts))
-
-        async def is_accepted() -> bool:
-            return (await ground.client.post(COLLECTION, first, {}))[0] == 201
-
-        await until(is_accepted, "a first job is accepted")
+        await accept_first(ground, shop, artifacts)
         await _bound(ground.kube, 1, 60.0)
         before = {name: process.memory() for name, process in processes.items()}
         start = time.perf_counter()

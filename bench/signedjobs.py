@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.rig import Rig
-from bench.sealed import NAMESPACE, Object
+from bench.rig import Rig, until
+from bench.sealed import NAMESPACE, Object, encode
 from tests.local_registry import Registry, registry_with_referrers
 from tests.small_image import push_image
 from tests.stage.jobs import SHORT_CODE, short_job
@@ -58,9 +58,13 @@ class Workshop:
         )
         return Artifacts(str(where.at(image.digest)), code)
 
+    def unsigned(self, name: str, artifacts: Artifacts) -> Object:
+        """A TrainingJob that nobody signed."""
+        return short_job(name, NAMESPACE, artifacts.image, artifacts.code)
+
     def job(self, name: str, artifacts: Artifacts) -> Object:
         """A TrainingJob signed by alice."""
-        return signed(short_job(name, NAMESPACE, artifacts.image, artifacts.code), self.alice)
+        return signed(self.unsigned(name, artifacts), self.alice)
 
 
 @asynccontextmanager
@@ -88,3 +92,13 @@ async def workshop(ground: Rig) -> AsyncIterator[Workshop]:
         (bundle,) = (await image_evidence(client, reference)).bundles
         tree = write_tree(ground.folder / "tree", SHORT_CODE)
         yield Workshop(registry, alice, bundle, client, tree)
+
+
+async def accept_first(ground: Rig, shop: Workshop, artifacts: Artifacts) -> None:
+    """Creates a job as soon as the webhook is asked and knows the policy."""
+    body = encode(shop.job("first", artifacts))
+
+    async def is_accepted() -> bool:
+        return (await ground.client.post(COLLECTION, body, {}))[0] == 201
+
+    await until(is_accepted, "a first job is accepted")

@@ -1,0 +1,112 @@
+"""How long `trainseal submit` of a 50 MB tree takes, beside `kubectl apply` of the signed job.
+
+First: all of the tree is hashed, packed, pushed and signed, the job signed and created. Again: one
+file changed, so that one layer is sent. The job passes the real webhook, which fetches and verifies
+what was just pushed. The registry is on loopback. Each program starts anew, as for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.figures import Figure
+from bench.jobs import RULES
+from bench.rig import Rig, rig
+from bench.sealed import Object
+from bench.signedjobs import Workshop, accept_first, workshop
+from tests.cluster import Cluster
+
+_MIB = 2**20
+#: Files and bytes each: source and small data, and a few large ones.
+_FILES = ((1200, 20 * 1024), (5, 5 * _MIB))
+
+
+def run(rounds: int, _count: int) -> None:
+    """Measures and prints."""
+    cluster = Cluster.up("bench-api", api_only=True)
+    try:
+        asyncio.run(_run(cluster, rounds))
+    finally:
+        cluster.down()
+
+
+async def _run(cluster: Cluster, rounds: int) -> None:
+    async with rig(cluster) as ground, workshop(ground) as shop:
+        webhook = ground.webhook(shop.registry.address)
+        await ground.ask(webhook, *RULES)
+        artifacts = await shop.artifacts("all")
+        await accept_first(ground, shop, artifacts)
+        found: dict[str, list[float]] = defaultdict(list)
+        size = 0
+        for number in range(rounds + 1):
+            tree = ground.folder / f"tree-{number}"
+            size = _write(tree, number)
+            job = shop.job(f"apply-{number}", artifacts)
+            times = {"kubectl apply": await asyncio.to_thread(_apply, ground, job)}
+            for which in ("first", "again"):
+                if which == "again":
+                    (tree / "0-0.bin").write_bytes(b"one file changed")
+                job = shop.unsigned(f"{which}-{number}", artifacts)
+                seconds = await asyncio.to_thread(_submit, ground, shop, job, tree)
+                times[f"submit, {which}"] = seconds
+            if number:  # the first round warms up
+                for name, seconds in times.items():
+                    found[name].append(seconds)
+            print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+        _report(found, size)
+
+
+def _write(tree: Path, seed: int) -> int:
+    """A tree that no registry has seen; its bytes."""
+    tree.mkdir()
+    chance = random.Random(seed)
+    for kind, (count, size) in enumerate(_FILES):
+        for number in range(count):
+            (tree / f"{kind}-{number}.bin").write_bytes(chance.randbytes(size))
+    return sum(count * size for count, size in _FILES)
+
+
+def _apply(ground: Rig, job: Object) -> float:
+    path = _file(ground, job)
+    return _timed(ground, [str(ground.cluster.tools.kubectl), "apply", "-f", str(path)])
+
+
+def _submit(ground: Rig, shop: Workshop, job: Object, tree: Path) -> float:
+    path = _file(ground, job)
+    flags = ["--wait", "none", "--plain-http", shop.registry.address]
+    code = ["--code", str(tree), "--push", f"{shop.registry.address}/research/{tree.name}"]
+    command = ["submit", "-f", str(path), "--key", str(shop.alice.key_file), *code, *flags]
+    return _timed(ground, [sys.executable, "-m", "trainseal.cli.main", *command])
+
+
+def _file(ground: Rig, job: Object) -> Path:
+    path = ground.folder / f"{job['metadata']['name']}.json"
+    path.write_text(json.dumps(job))
+    return path
+
+
+def _timed(ground: Rig, argv: Sequence[str]) -> float:
+    environment = ground.cluster.environment()
+    start = time.perf_counter()
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return time.perf_counter() - start
+
+
+def _report(found: dict[str, list[float]], size: int) -> None:
+    print(f"`trainseal submit` of a tree of {size / 1e6:.0f} MB, in seconds")
+    print("medians (minimum to maximum) over rounds\n")
+    apply = found["kubectl apply"]
+    for name, seconds in found.items():
+        more = Figure(tuple(a - b for a, b in zip(seconds, apply, strict=True)))
+        tail = "" if seconds is apply else f"  {more.text()} more"
+        print(f"  {name:14} {Figure(tuple(seconds)).text():>22}{tail}")
