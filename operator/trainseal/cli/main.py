@@ -20,6 +20,7 @@ app = typer.Typer(
     name="trainseal",
     help="A training job runs only if what it runs carries the signatures a policy asks for.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # paragraphs flow, indented lines are examples
     pretty_exceptions_enable=False,
 )
 

@@ -29,7 +29,6 @@ def canonical(file: JobFileOption, namespace: NamespaceOption = None) -> None:
     break at its end. Any tool that signs bytes can sign them:
 
         trainseal canonical -f job.yaml > job.canonical
-
         cosign sign-blob --key cosign.key --bundle job.bundle job.canonical
 
     The bundle then goes into spec.signatures, as `- bundle: {…}`.
@@ -45,9 +44,10 @@ def canonical(file: JobFileOption, namespace: NamespaceOption = None) -> None:
 def digest(file: JobFileOption, namespace: NamespaceOption = None) -> None:
     """Print a job's digest: SHA-256 of its canonical bytes.
 
-    trainseal digest -f job.yaml
+    It is the same for the file and for what the API server stores of it.
 
-    kubectl get tj char-lm -o json | trainseal digest -f -
+        trainseal digest -f job.yaml
+        kubectl get tj char-lm -o json | trainseal digest -f -
     """
     from trainseal.cli.jobfiles import read_job
     from trainseal.provenance.canonical import job_digest
@@ -75,7 +75,6 @@ def sign_job(
     nothing by signing again. Signatures over an earlier state of the job are dropped.
 
         trainseal sign job -f job.yaml --key alice.key
-
         trainseal sign job -f job.yaml --key bob.key -o signed.yaml
     """
     from trainseal.cli import jobsigning

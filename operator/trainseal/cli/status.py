@@ -29,11 +29,11 @@ def status(
 ) -> None:
     """Show what was verified of a job, by whom it was signed, who asked, what runs.
 
-    trainseal status char-lm
+    What was verified, and under which policies, is taken from the run's seal.
 
-    trainseal status char-lm -n research --watch
-
-    trainseal status char-lm -o json | jq .phase
+        trainseal status char-lm
+        trainseal status char-lm -n research --watch
+        trainseal status char-lm -o json | jq .phase
     """
     import asyncio
 

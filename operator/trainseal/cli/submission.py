@@ -80,12 +80,15 @@ class Submission:
             self._say(*signed.describe(self._key.public.id), f"  {signed.reference}")
             references[tree.name] = str(signed.reference)
         manifest = await self._sign(references)
+        path = path_of(API_VERSION, JOBS, self._namespace)
         if standing is not None:
             if phase_of(standing) not in _OVER:
                 return self._going_on(standing, manifest)
+            # Admission comes before the name is looked at: what would be refused deletes nothing.
+            with contextlib.suppress(ConflictError):
+                await self._kube.create(path, manifest, dry_run=True, strict=True)
             await self._delete(standing)
         try:
-            path = path_of(API_VERSION, JOBS, self._namespace)
             made = await self._kube.create(path, manifest, strict=True)
         except ConflictError:
             raise Failure(

@@ -72,7 +72,6 @@ def submit(
     goes on.
 
         trainseal submit -f job.yaml --key alice.key --code ./src
-
         trainseal submit -f job.yaml --key alice.key --replace --wait end
     """
     import asyncio

@@ -39,7 +39,6 @@ def verify(
     and which cluster it is: validity.maxRuns and validity.cluster are not judged here.
 
         trainseal verify -f job.yaml --policy policy.yaml
-
         trainseal verify -f job.yaml --policy policy.yaml -o json | jq .outcome
     """
     import asyncio
