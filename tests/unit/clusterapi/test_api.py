@@ -1,0 +1,135 @@
+"""Requests to an API server, over a real socket; the server says what the test wants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from trainseal.cluster import api
+from trainseal.cluster.api import ConflictError, GoneError, Kube, KubeError, NotFoundError, path_of
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[Kube]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    (host, port), *_ = runner.addresses
+    settings = Configuration()
+    settings.host = f"http://{host}:{port}"
+    client = ApiClient(configuration=settings)
+    try:
+        yield Kube(client)
+    finally:
+        await client.close()  # type: ignore[no-untyped-call]
+        await runner.cleanup()
+
+
+def watching(*lines: bytes) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in lines:
+            await response.write(line)
+        return response
+
+    return answer
+
+
+async def events(kube: Kube) -> list[tuple[str, Any]]:
+    return [event async for event in kube.watch("/apis/x/v1/things", "1", {})]
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    return json.dumps({"type": kind, "object": fields}).encode() + b"\n"
+
+
+async def test_a_watch_gives_its_events_in_order() -> None:
+    async with serving(watching(event("ADDED", a=1), event("DELETED", a=1))) as kube:
+        assert await events(kube) == [("ADDED", {"a": 1}), ("DELETED", {"a": 1})]
+
+
+async def test_a_large_object_is_an_event_like_any_other() -> None:
+    """A seal of several roles is longer than what an HTTP library takes for a line."""
+    large = "x" * 3_000_000
+    async with serving(watching(event("ADDED", a=large), event("ADDED", a=2))) as kube:
+        assert await events(kube) == [("ADDED", {"a": large}), ("ADDED", {"a": 2})]
+
+
+async def test_a_line_without_end_is_an_error_that_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "MAX_EVENT_BYTES", 1000)
+    async with serving(watching(b"x" * 5000)) as kube:
+        with pytest.raises(KubeError):
+            await events(kube)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (event("ERROR", code=410, reason="Expired", message="too old"), GoneError),
+        (event("ERROR", code=500, reason="InternalError"), KubeError),
+        (b"no json\n", KubeError),
+    ],
+)
+async def test_an_error_within_a_watch_is_raised(line: bytes, kind: type[Exception]) -> None:
+    async with serving(watching(event("ADDED", a=1), line)) as kube:
+        with pytest.raises(kind):
+            await events(kube)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, NotFoundError), (409, ConflictError), (410, GoneError), (403, KubeError)],
+)
+async def test_a_refusal_carries_the_servers_words(status: int, kind: type[KubeError]) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"reason": "Why", "message": "because"}, status=status)
+
+    async with serving(answer) as kube:
+        with pytest.raises(kind) as error:
+            await kube.get("/x")
+    assert (error.value.status, error.value.reason) == (status, "Why")
+    assert "because" in str(error.value)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b"<html>"])
+async def test_an_answer_that_is_no_object_is_an_error(body: bytes) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, status=200 if body != b"<html>" else 502)
+
+    async with serving(answer) as kube:
+        with pytest.raises(KubeError):
+            await kube.get("/x")
+
+
+async def test_a_server_that_is_not_there_is_unreachable() -> None:
+    settings = Configuration()
+    settings.host = "http://127.0.0.1:1"
+    client = ApiClient(configuration=settings)
+    try:
+        with pytest.raises(KubeError) as error:
+            await Kube(client).get("/x")
+        assert error.value.status == 0
+    finally:
+        await client.close()  # type: ignore[no-untyped-call]
+
+
+def test_paths_are_those_of_the_api_conventions() -> None:
+    assert path_of("v1", "pods") == "/api/v1/pods"
+    assert path_of("batch/v1", "jobs", "n", "x", "status") == (
+        "/apis/batch/v1/namespaces/n/jobs/x/status"
+    )

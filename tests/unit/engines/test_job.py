@@ -1,0 +1,112 @@
+"""The objects of a run: a suspended Indexed Job a role, and what lives beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from trainseal.engines.job import LABEL_QUEUE, observe, outcome
+from trainseal.provenance.configfiles import config_files
+
+Object = dict[str, Any]
+
+
+def made(job: Object | None = None) -> Any:
+    return world.render_job(job or world.job_object())
+
+
+def test_the_job_waits_until_its_seal_is_bound() -> None:
+    spec = made().roles[0].job["spec"]
+    assert spec["suspend"] is True
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
+    assert spec["podReplacementPolicy"] == "Failed"
+
+
+def test_a_gate_that_refutes_ends_the_whole_job() -> None:
+    (rule,) = made().roles[0].job["spec"]["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"] == {
+        "containerName": "trainseal-gate",
+        "operator": "In",
+        "values": [1],
+    }
+
+
+def test_every_object_lives_and_dies_with_the_training_job() -> None:
+    found = made()
+    for obj in (found.config_map, found.service, found.network_policy, found.roles[0].job):
+        (owner,) = obj["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (world.JOB_UID, True)
+        assert obj["metadata"]["namespace"] == "research"
+        assert obj["metadata"]["labels"]["trainseal.dev/job"] == "char-lm"
+
+
+def test_the_config_map_holds_the_signed_parameters_and_is_immutable() -> None:
+    found = made().config_map
+    assert found["immutable"] is True
+    assert found["data"] == config_files(world.job_object()["spec"]["config"]["parameters"])
+
+
+def test_without_config_there_is_no_config_map() -> None:
+    job = world.job_object()
+    del job["spec"]["config"]
+    assert made(job).config_map is None
+
+
+def test_only_the_runs_own_pods_reach_its_rendezvous() -> None:
+    found = made()
+    selector = {"trainseal.dev/seal": found.network_policy["metadata"]["name"]}
+    spec = found.network_policy["spec"]
+    assert spec["podSelector"] == {"matchLabels": selector}
+    assert spec["ingress"] == [{"from": [{"podSelector": {"matchLabels": selector}}]}]
+    assert found.service["spec"]["selector"] == selector
+    labels = found.roles[0].job["spec"]["template"]["metadata"]["labels"]
+    assert labels.items() >= selector.items()
+
+
+def test_the_queue_is_a_label_of_the_job_and_not_of_its_pods() -> None:
+    job = world.job_object()
+    job["spec"]["scheduling"] = {"queueName": "research"}
+    rendered = made(job).roles[0].job
+    assert rendered["metadata"]["labels"][LABEL_QUEUE] == "research"
+    assert LABEL_QUEUE not in rendered["spec"]["template"]["metadata"]["labels"]
+
+
+def test_no_label_of_the_training_job_reaches_anything() -> None:
+    job = world.job_object()
+    job["metadata"]["labels"] = {"mine": "x"}
+    assert made(job) == made()
+
+
+# What the Job reports ---------------------------------------------------------------------------
+
+
+def test_counts_are_those_of_the_job() -> None:
+    status = {"active": 1, "ready": 1, "succeeded": 1, "failed": 3}
+    found = observe("worker", 2, {"status": status})
+    assert found.wire() == {"name": "worker", "replicas": 2, **status}
+
+
+@pytest.mark.parametrize("status", [None, {}, "x", {"active": "x", "failed": None}])
+def test_a_job_that_reports_nothing_has_no_pods(status: Any) -> None:
+    found = observe("worker", 2, {"status": status})
+    assert (found.active, found.ready, found.succeeded, found.failed) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ended"),
+    [
+        ([{"type": "Complete", "status": "True"}], ("Complete", "")),
+        ([{"type": "Failed", "status": "True", "message": "m"}], ("Failed", "m")),
+        ([{"type": "Failed", "status": "False"}], None),
+        ([{"type": "FailureTarget", "status": "True"}], None),
+        ([{"type": "SuccessCriteriaMet", "status": "True"}], None),
+        ([{"type": "Suspended", "status": "True"}], None),
+        (["x"], None),
+        (None, None),
+    ],
+)
+def test_a_job_has_ended_when_it_says_so(conditions: Any, ended: Any) -> None:
+    assert outcome({"status": {"conditions": conditions}}) == ended
