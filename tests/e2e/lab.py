@@ -38,6 +38,7 @@ class Lab:
 
     target: Target
     editor: Path
+    registries: tuple[str, ...]
     image: str
     code: str
     alice: Person
@@ -189,6 +190,7 @@ def open_lab(target: Target, folder: Path) -> Lab:
     lab = Lab(
         target=target,
         editor=target.user_kubeconfig(EDITOR),
+        registries=tuple(registries),
         image=image,
         code="",
         alice=with_cosign_key(target, folder, "alice"),

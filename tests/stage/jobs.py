@@ -12,12 +12,13 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "char-lm"
 
 Object = dict[str, Any]
 
-#: The code of short jobs: waits until it is told to stop, or runs to its end at once.
+#: The code of short jobs: waits until it is told to finish (SIGUSR1), or finishes at once.
 SHORT_CODE = {
     "wait.py": (
         "import signal\n"
         "print('training', flush=True)\n"
-        "signal.signal(signal.SIGTERM, lambda *_: exit(0))\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: exit(0))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: exit(143))\n"
         "signal.pause()\n"
     ),
     "finish.py": (
@@ -85,6 +86,10 @@ def trainer(job: Object) -> Object:
     """The container that trains."""
     found: Object = job["spec"]["roles"][0]["template"]["spec"]["containers"][0]
     return found
+
+
+#: Run in the trainer's container, lets wait.py end well.
+FINISH = ("python3", "-c", "import os, signal; os.kill(1, signal.SIGUSR1)")
 
 
 def renamed(job: Object, name: str) -> Object:

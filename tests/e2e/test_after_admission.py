@@ -1,0 +1,159 @@
+"""What somebody with the edit role can, and cannot, do to a job that runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.stage.jobs import SHORT_CODE
+from tests.stage.signing import signed
+
+SHOW_RENDEZVOUS = {
+    **SHORT_CODE,
+    "show.py": (
+        "import os\n"
+        "print(os.environ['MASTER_ADDR'], os.environ['MASTER_PORT'])\n"
+        "print([name for name in os.environ if name.startswith('MASTER_PORT_')])\n"
+    ),
+}
+
+
+@pytest.fixture
+def running(lab: Lab, apply: Callable[[Object], Object]) -> Object:
+    """A job that runs."""
+    job = apply(lab.signed_job("runs"))
+    lab.wait_for_phase(job, "Running")
+    return job
+
+
+def patch(lab: Lab, resource: str, name: str, change: Object) -> None:
+    lab.kubectl("patch", resource, name, "--type=merge", "-p", json.dumps(change))
+
+
+def test_a_job_that_was_admitted_cannot_be_changed(lab: Lab, running: Object) -> None:
+    change = {"spec": {"config": {"parameters": {"learning_rate": 0.3}}}}
+    with pytest.raises(CommandError, match=r"spec\.config") as refused:
+        patch(lab, "trainingjob", "runs", change)
+    assert "have it signed" in refused.value.stderr
+    live = lab.get("trainingjob", "runs")
+    assert live["spec"]["config"]["parameters"]["learning_rate"] == 0.003
+    patch(lab, "trainingjob", "runs", {"spec": {"scheduling": {"queueName": "research"}}})
+
+
+def test_nobody_speaks_for_another_requester(lab: Lab, running: Object) -> None:
+    ticket = lab.get("trainingjob", "runs")["metadata"]["annotations"]["trainseal.dev/ticket"]
+    forged = {"metadata": {"annotations": {"trainseal.dev/ticket": "forged"}}}
+    patch(lab, "trainingjob", "runs", forged)
+    live = lab.get("trainingjob", "runs")
+    assert live["metadata"]["annotations"]["trainseal.dev/ticket"] == ticket
+    seal = lab.get("sealedrun", lab.status(running)["sealedRun"])
+    assert seal["spec"]["requester"]["username"] == "mallory@example.org"
+
+
+def test_the_seal_is_nobodys_to_change_or_delete(lab: Lab, running: Object) -> None:
+    seal = lab.status(running)["sealedRun"]
+    for by in (lab.kubectl, lambda *args: lab.admin("-n", TEAM, *args)):
+        with pytest.raises(CommandError, match=r"Forbidden|forbidden|denied"):
+            by("delete", "sealedrun", seal)
+        with pytest.raises(CommandError, match=r"Forbidden|forbidden|denied|immutable"):
+            by("patch", "sealedrun", seal, "--type=merge", "-p", '{"spec": {"run": 7}}')
+
+
+def test_suspended_it_has_no_pods_and_resumed_it_runs_again(lab: Lab, running: Object) -> None:
+    sealed = lab.status(running)["sealedRun"]
+    patch(lab, "trainingjob", "runs", {"spec": {"suspend": True}})
+    status = lab.wait_for_phase(running, "Suspended")
+    assert status["message"] == "suspended by the user"
+    eventually(lambda: not lab.pods(running), "its pods are gone")
+    patch(lab, "trainingjob", "runs", {"spec": {"suspend": False}})
+    assert lab.wait_for_phase(running, "Running")["sealedRun"] == sealed
+
+
+def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running: Object) -> None:
+    status = lab.status(running)
+    name = f"{status['sealedRun']}-config"
+    with pytest.raises(CommandError, match="immutable"):
+        patch(lab, "configmap", name, {"data": {"config.json": "{}"}})
+    evil = copy.deepcopy(lab.get("configmap", name))
+    values = json.loads(evil["data"]["config.json"])
+    evil["data"]["config.json"] = json.dumps(values | {"learning_rate": 30})
+    for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+        evil["metadata"].pop(field, None)
+    # Without its label the controller does not see the old one go.
+    lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
+    lab.kubectl("delete", "configmap", name)
+    lab.kubectl("create", "-f", "-", stdin=evil)
+    (pod,) = lab.pods(running)
+    lab.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+    status = lab.wait_for_phase(running, "Failed")
+    assert "config.json" in status["message"]
+
+
+def test_a_late_worker_reads_the_configuration_that_was_signed(lab: Lab, running: Object) -> None:
+    """The twin: a worker that was lost is replaced, and its gate finds all as it was."""
+    sealed = lab.status(running)["sealedRun"]
+    (pod,) = lab.pods(running)
+    lab.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    def replaced() -> bool:
+        return any(
+            p["metadata"]["uid"] != pod["metadata"]["uid"]
+            and all(c["ready"] for c in p["status"].get("containerStatuses", [{"ready": False}]))
+            for p in lab.pods(running)
+        )
+
+    eventually(replaced, "another worker runs")
+    assert lab.wait_for_phase(running, "Running")["sealedRun"] == sealed
+
+
+@pytest.fixture
+def service_named_master(lab: Lab) -> Iterator[None]:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "master", "namespace": TEAM},
+        "spec": {"ports": [{"port": 6666}], "selector": {"app": "mallory"}},
+    }
+    lab.apply(service)
+    yield
+    lab.delete(service)
+
+
+@pytest.mark.usefixtures("service_named_master")
+def test_a_service_named_master_is_not_the_master(
+    lab: Lab, apply: Callable[[Object], Object]
+) -> None:
+    job = lab.job("rendezvous", "show.py")
+    job["spec"]["code"][0]["oci"]["reference"] = lab.push_tree("show", SHOW_RENDEZVOUS, lab.alice)
+    apply(signed(job, lab.alice))
+    lab.wait_for_phase(job, "Succeeded")
+    (pod,) = lab.pods(job)
+    logs = lab.kubectl("logs", pod["metadata"]["name"], "-c", "trainer")
+    assert logs == "rendezvous-worker-0.rendezvous.research.svc 29500\n[]\n"
+
+
+def test_deletion_takes_everything_but_the_evidence(
+    lab: Lab, apply: Callable[[Object], Object]
+) -> None:
+    job = apply(lab.signed_job("deleted"))
+    status = lab.wait_for_phase(job, "Running")
+    lab.kubectl("delete", "trainingjob", "deleted", "--timeout=30s")
+
+    def left() -> str:
+        kinds = "jobs,pods,services,configmaps,networkpolicies"
+        return lab.admin("get", kinds, "-n", TEAM, "-l", "trainseal.dev/job=deleted", "-o", "name")
+
+    eventually(lambda: not left(), "what the run was made of is gone")
+    seal = status["sealedRun"]
+    lab.admin(
+        "wait", f"sealedrun/{seal}", "-n", TEAM, "--for=jsonpath={.status.phase}=Deleted",
+        "--timeout=30s",
+    )  # fmt: skip
+    kept = lab.get("sealedrun", seal)
+    assert kept["spec"]["job"]["digest"] == status["jobDigest"]
+    assert "deleted before its run ended" in kept["status"]["message"]

@@ -1,0 +1,199 @@
+"""GPU pods beside TrainSeal, and what sealed pods may hold."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.e2e.lab import TEAM, Lab, Object, changed, eventually
+from tests.stage.jobs import trainer
+from tests.stage.signing import signed
+
+
+def pod(lab: Lab, name: str, gpus: int = 1) -> Object:
+    """A pod as anybody may write it."""
+    resources = {"limits": {"nvidia.com/gpu": gpus}} if gpus else {}
+    container = {"name": "main", "image": lab.image, "resources": resources}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": TEAM},
+        "spec": {"containers": [container]},
+    }
+
+
+def test_a_bare_gpu_pod_is_refused_and_says_what_to_do(lab: Lab) -> None:
+    said = lab.refusal(pod(lab, "bare"))
+    assert "asks for nvidia.com/gpu and is not part of a sealed run" in said
+    assert "TrainingJob" in said
+
+
+def test_a_pod_without_a_gpu_is_nobodys_business(lab: Lab) -> None:
+    assert lab.accepts(pod(lab, "cpu", gpus=0))
+
+
+def test_a_job_of_kubernetes_cannot_bring_gpu_pods_either(lab: Lab) -> None:
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "bare-job", "namespace": TEAM},
+        "spec": {
+            "template": {"spec": {**pod(lab, "x")["spec"], "restartPolicy": "Never"}},
+            "backoffLimit": 0,
+        },
+    }
+    lab.apply(job)
+    try:
+
+        def told() -> bool:
+            return "not part of a sealed run" in lab.admin(
+                "get", "events", "-n", TEAM, "--field-selector", "involvedObject.name=bare-job"
+            )
+
+        eventually(told, "the Job controller was refused its pod")
+    finally:
+        lab.delete(job)
+
+
+@pytest.fixture
+def running(lab: Lab, apply: Callable[[Object], Object]) -> Object:
+    """A sealed job that runs."""
+    job = apply(lab.signed_job("sealed"))
+    lab.wait_for_phase(job, "Running")
+    return job
+
+
+def test_a_pod_does_not_join_a_run_by_its_labels_or_its_owner(lab: Lab, running: Object) -> None:
+    (sealed,) = lab.pods(running)
+    labelled = pod(lab, "labelled")
+    labels = sealed["metadata"]["labels"]
+    labelled["metadata"]["labels"] = {k: v for k, v in labels.items() if "trainseal" in k}
+    assert "bears a label of TrainSeal's" in lab.refusal(labelled)
+
+    # With the Job's own labels its controller would adopt the pod.
+    labelled["metadata"]["labels"] = labels
+    assert "expected the Job controller" in lab.refusal(labelled)
+    adopted = pod(lab, "adopted", gpus=0)
+    adopted["metadata"]["labels"] = {k: v for k, v in labels.items() if "trainseal" not in k}
+    assert "expected the Job controller" in lab.refusal(adopted)
+
+    owned = copy.deepcopy(labelled)
+    owned["metadata"]["name"] = "owned"
+    owners = sealed["metadata"]["ownerReferences"]
+    owned["metadata"]["ownerReferences"] = [{**owners[0], "blockOwnerDeletion": False}]
+    assert "expected the Job controller" in lab.refusal(owned)
+
+    copied = {k: sealed[k] for k in ("apiVersion", "kind", "spec")}
+    kept = ("namespace", "labels", "annotations")
+    copied["metadata"] = {k: sealed["metadata"][k] for k in kept}
+    copied["metadata"] |= {
+        "name": "copied",
+        "ownerReferences": owned["metadata"]["ownerReferences"],
+    }
+    assert "expected the Job controller" in lab.refusal(copied)
+
+    # The twin: without a GPU, and without our labels, it is an ordinary pod.
+    ordinary = pod(lab, "ordinary", gpus=0)
+    ordinary["metadata"]["labels"] = {"app": "ordinary"}
+    assert lab.accepts(ordinary)
+
+
+def test_a_sealed_pod_stays_what_it_is(lab: Lab, running: Object) -> None:
+    name = lab.pods(running)[0]["metadata"]["name"]
+    for change in (
+        ("label", "pod", name, "trainseal.dev/seal-"),
+        ("set", "image", f"pod/{name}", "trainer=busybox"),
+    ):
+        with pytest.raises(CommandError, match=r"sealed by|is not what SealedRun"):
+            lab.kubectl(*change)
+    lab.kubectl("annotate", "pod", name, "example.org/note=harmless")
+
+
+def _script_in_checkpoints(job: Object) -> None:
+    trainer(job)["command"] = ["bash", "/checkpoints/run.sh"]
+
+
+def _script_in_scratch(job: Object) -> None:
+    trainer(job)["command"] = ["sh", "-c", "exec /tmp/run.sh"]
+
+
+def _path_into_scratch(job: Object) -> None:
+    trainer(job)["env"].append({"name": "PYTHONPATH", "value": "/tmp/lib"})
+
+
+def _starts_in_scratch(job: Object) -> None:
+    trainer(job)["workingDir"] = "/tmp"
+
+
+def _env_from(job: Object) -> None:
+    trainer(job)["envFrom"] = [{"secretRef": {"name": "anything"}}]
+
+
+def _secret(job: Object) -> None:
+    source = {"secretKeyRef": {"name": "anything", "key": "x"}}
+    trainer(job)["env"].append({"name": "TOKEN", "valueFrom": source})
+
+
+def _host_path(job: Object) -> None:
+    volume = {"name": "host", "hostPath": {"path": "/"}}
+    job["spec"]["roles"][0]["template"]["spec"]["volumes"] = [volume]
+
+
+def _privileged(job: Object) -> None:
+    trainer(job)["securityContext"] = {"privileged": True}
+
+
+def _service_links(job: Object) -> None:
+    job["spec"]["roles"][0]["template"]["spec"]["enableServiceLinks"] = True
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_script_in_checkpoints, "/checkpoints/run.sh, in a writable mount"),
+        (_script_in_scratch, "/tmp/run.sh, in a writable mount"),
+        (_path_into_scratch, "PYTHONPATH names /tmp/lib"),
+        (_starts_in_scratch, "/tmp is in a writable mount"),
+        (_env_from, "LD_PRELOAD"),
+        (_secret, "allowedSecrets"),
+        (_host_path, "every mount has a role"),
+        (_privileged, "privileged"),
+        (_service_links, "MASTER_PORT"),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+)
+def test_what_no_signature_makes_safe_is_refused(
+    lab: Lab, change: Callable[[Object], None], words: str
+) -> None:
+    said = lab.refusal(signed(changed(lab.job("unsafe"), change), lab.alice))
+    assert words in said
+
+
+def _script_in_code(job: Object) -> None:
+    trainer(job)["command"] = ["bash", "/workspace/run.sh"]
+
+
+def _writes_to_checkpoints(job: Object) -> None:
+    trainer(job)["command"] += ["--output", "/checkpoints/run-1"]
+
+
+def _switch(job: Object) -> None:
+    trainer(job)["env"].append({"name": "PYTHONUNBUFFERED", "value": "1"})
+
+
+def _user(job: Object) -> None:
+    trainer(job)["securityContext"] = {"runAsUser": 1000, "capabilities": {"drop": ["ALL"]}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_script_in_code, _writes_to_checkpoints, _switch, _user],
+    ids=lambda change: change.__name__.strip("_"),
+)
+def test_what_is_much_like_it_and_safe_is_accepted(
+    lab: Lab, change: Callable[[Object], None]
+) -> None:
+    assert lab.accepts(signed(changed(lab.job("safe"), change), lab.alice))
