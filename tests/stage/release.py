@@ -11,15 +11,20 @@ NAMESPACE = "trainseal-system"
 CHART = Path(__file__).parents[2] / "charts" / "trainseal"
 
 
-def install(target: Target, image: str, plain_registries: Sequence[str]) -> None:
-    """`helm upgrade --install`, until webhook and controller are ready; raises CommandError."""
-    target.helm(
+def install_command(image: str, plain_registries: Sequence[str]) -> list[str]:
+    """The arguments of helm: returns once webhook and controller are ready."""
+    return [
         "upgrade", "--install", "trainseal", str(CHART),
         "--namespace", NAMESPACE, "--create-namespace",
         "--set", f"image.reference={image}",
         "--set", f"registries.plainHTTP={{{','.join(plain_registries)}}}",
         "--wait", "--timeout", "4m",
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def install(target: Target, image: str, plain_registries: Sequence[str]) -> None:
+    """`helm upgrade --install`, until webhook and controller are ready; raises CommandError."""
+    target.helm(*install_command(image, plain_registries))
 
 
 def uninstall(target: Target) -> None:

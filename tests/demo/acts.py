@@ -1,0 +1,359 @@
+"""What happens in the demo, in its order. Each act checks what it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.cluster import Cluster
+from tests.demo.actors import Actor, DemoError
+from tests.demo.world import ROOT, TEAM, World
+from tests.images import build_operator_image, build_training_image
+from tests.stage.jobs import EXAMPLE
+from tests.stage.people import PASSWORD, Person
+from tests.stage.policies import policy
+from tests.stage.release import CHART, install_command
+from tests.stage.release import NAMESPACE as RELEASE
+from tests.stage.signing import OFFLINE
+from trainseal.provenance.keyfiles import load_private_key
+
+_LOSS = re.compile(r"step (\d+) loss ([0-9.]+)")
+_FIRST_WORKER = "trainseal.dev/job=char-lm,batch.kubernetes.io/job-completion-index=0"
+_WORKERS = 2
+
+_GPU_POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {{name: just-a-pod}}
+spec:
+  containers:
+  - name: shell
+    image: {image}
+    command: [sleep, infinity]
+    resources: {{limits: {{nvidia.com/gpu: 1}}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The team. ``platform`` signs images; ``alice`` code and jobs; nobody asked ``mallory``."""
+
+    admin: Actor
+    platform: Actor
+    alice: Actor
+    mallory: Actor
+
+
+class Play:
+    """All acts; one object, because each act builds on what the former ones made."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._show = world.show
+        self._cast: Cast | None = None
+        self._operator = ""
+        self._image = ""
+        self._code = ""
+
+    def everything(self) -> None:
+        """From nothing to the last refusal; DemoError where something is not as promised."""
+        step = self._show.step
+        where = f"The cluster {self._world.name}"
+        with step(f"{where} comes up"):
+            self._cluster()
+        with step("Images are built and pushed to its registry"):
+            self._images()
+        with step("TrainSeal is installed"):
+            self._install()
+        with step("People make keys, the administrator makes a policy"):
+            self._policy()
+        with step("The platform team signs the image"):
+            self._sign_image()
+        with step("Alice signs her code and her job"):
+            self._sign_job()
+        with step("kubectl apply is accepted, and two workers train"):
+            self._train()
+        with step("What is known of the run afterwards"):
+            self._look_back()
+        with step("Refused: code that nobody signed"):
+            self._unsigned_code()
+        with step("Refused: a learning rate changed after signing"):
+            self._changed_parameter()
+        with step("Refused: a signature by somebody the policy does not name"):
+            self._wrong_signer()
+        with step("Refused: a bare pod that asks for a GPU"):
+            self._bare_pod()
+
+    # Setting up ---------------------------------------------------------------------------------
+
+    def _cluster(self) -> None:
+        self._world.open()
+        team = ("platform", "alice", "mallory")
+        member = {name: self._world.member(name) for name in team}
+        self._cast = Cast(self._world.administrator(), **member)
+        self._cast.admin.run(
+            "kubectl get nodes -o custom-columns=\\\n"
+            "'NODE:.metadata.name,KUBERNETES:.status.nodeInfo.kubeletVersion,"
+            r"GPUS:.status.allocatable.nvidia\.com/gpu'"
+        )
+
+    def _images(self) -> None:
+        target = self._world.target
+        if self._world.installs:
+            self._operator = self._pushed(build_operator_image(), f"{TEAM}/trainseal")
+        self._image = self._pushed(build_training_image(), f"{TEAM}/pytorch")
+        target = self._world.target
+        self._show.note("TrainSeal itself, and PyTorch on Debian for the trainer.")
+        self._team.admin.export(REGISTRY=target.registry_from_host, IMAGE=self._image)
+
+    def _pushed(self, layout: str, repository: str) -> str:
+        with self._show.working(f"pushing {repository} …"):
+            return self._world.target.push_image(layout, repository)
+
+    def _install(self) -> None:
+        admin = self._team.admin
+        if self._world.installs:
+            arguments = install_command(self._operator, [self._world.target.registry])
+            chart = str(CHART.relative_to(ROOT))
+            words = shlex.join(a.replace(str(CHART), chart) for a in arguments)
+            admin.run(
+                _broken(f"helm {words}", "--namespace", "--set", "--wait"), said=False, seconds=300
+            )
+        else:
+            self._show.note("It is installed here already, and used as it is.")
+        admin.run(f"kubectl get deployments -n {RELEASE} -l app.kubernetes.io/name=trainseal")
+
+    def _policy(self) -> None:
+        world, team = self._world, self._team
+        self._show.note("COSIGN_PASSWORD is set; without it cosign and trainseal ask for it.")
+        for actor in (team.platform, team.alice, team.mallory):
+            actor.run(f"cosign generate-key-pair --output-key-prefix {actor.name}", said=False)
+        platform, alice = _person(team.platform), _person(team.alice)
+        made = policy(
+            TEAM,
+            TEAM,
+            signers=[alice],
+            image_signers=[platform],
+            registries=[world.target.registry],
+        )
+        _write(world.folder / "team.yaml", *world.namespace(["platform", "alice", "mallory"]))
+        _write(world.folder / "policy.yaml", made)
+        self._show.note(
+            f"The policy: in namespace {TEAM}, images signed by platform, code and jobs by alice, "
+            f"all of it from {world.target.registry}. Mallory may edit the namespace, like the "
+            "others; the policy does not name her."
+        )
+        admin = world.administrator(world.folder)
+        admin.run("kubectl apply -f team.yaml -f policy.yaml")
+        admin.run(f"kubectl wait provpol/{TEAM} --for=condition=Ready --timeout=30s", said=False)
+        admin.run(f"kubectl get provpol {TEAM}")
+
+    # The signed run -----------------------------------------------------------------------------
+
+    def _sign_image(self) -> None:
+        self._team.platform.run(
+            f"cosign sign --key platform.key {' '.join(OFFLINE)} \\\n"
+            f"--allow-http-registry {self._on_host('IMAGE', self._image)}",
+            said=False,
+        )
+        self._show.note("cosign, as everybody uses it; there is no transparency log within reach.")
+
+    def _sign_job(self) -> None:
+        world, alice = self._world, self._team.alice
+        shutil.copytree(
+            EXAMPLE, alice.folder / "char-lm", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        printed = alice.run(
+            "trainseal sign code char-lm --key alice.key --plain-http $REGISTRY \\\n"
+            f"--push $REGISTRY/{TEAM}/char-lm-code"
+        )
+        self._code = world.in_cluster(printed.split()[-1])
+        alice.export(CODE=self._code)
+        alice.run(_fill("CODE", "job.yaml"))
+        alice.run("trainseal sign job -f job.yaml --key alice.key")
+        alice.run("trainseal verify -f job.yaml --policy ../policy.yaml --plain-http $REGISTRY")
+
+    def _train(self) -> None:
+        alice = self._team.alice
+        alice.run("kubectl apply -f job.yaml")
+        alice.run("kubectl wait tj/char-lm --for=jsonpath='{.status.phase}'=Running --timeout=90s")
+        self._wait_for_trainer()
+        alice.run("kubectl get tj,pods")
+        alice.run(f"kubectl logs -l {_FIRST_WORKER} -c trainseal-gate")
+        logs = alice.follow(
+            f"kubectl logs -l {_FIRST_WORKER} -c trainer --tail=-1 --follow", seconds=240
+        )
+        lines = list(logs)
+        losses = [float(found[2]) for line in lines if (found := _LOSS.search(line))]
+        if len(losses) < 2 or losses[-1] >= losses[0] or not any("finished" in x for x in lines):
+            raise DemoError(
+                f"the training's losses: {losses or 'none'}", expected="losses that go down"
+            )
+        alice.run(
+            "kubectl wait tj/char-lm --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s"
+        )
+        self._show.note(
+            f"The loss went from {losses[0]:.2f} to {losses[-1]:.2f} on {_WORKERS} workers."
+        )
+
+    def _wait_for_trainer(self, seconds: float = 90) -> None:
+        """Until the first worker's gate is through: its log can be followed from then on."""
+        query = (
+            f"kubectl get pods -l {_FIRST_WORKER} "
+            "-o jsonpath='{.items[*].status.containerStatuses[0].state}'"
+        )
+        deadline = time.monotonic() + seconds
+        with self._show.working("the first worker starts …"):
+            while not any(
+                w in (state := self._team.alice.look(query)) for w in ("running", "term")
+            ):
+                if time.monotonic() > deadline:
+                    raise DemoError(
+                        f"the first worker has not started after {seconds:.0f} s: {state}",
+                        expected="a trainer that runs",
+                    )
+                time.sleep(0.3)
+
+    def _look_back(self) -> None:
+        alice = self._team.alice
+        alice.run("kubectl get tj,seal")
+        status = alice.run("trainseal status char-lm")
+        if "alice" not in status or "Succeeded" not in status:
+            raise DemoError(
+                "`trainseal status` does not tell who signed, or how it ended",
+                expected="alice, Succeeded",
+            )
+        alice.run("kubectl delete tj char-lm")
+        seals = alice.run("kubectl get seal")
+        if "char-lm" not in seals:
+            raise DemoError("the seal is gone with its job", expected="a record that stays")
+        self._show.note("The job is gone, the record of it stays.")
+
+    # What is refused ----------------------------------------------------------------------------
+
+    def _unsigned_code(self) -> None:
+        world, alice = self._world, self._team.alice
+        self._show.note("The code is copied to another repository; its signature stays behind.")
+        source = self._on_host("CODE", self._code)
+        alice.run(f"crane copy --insecure {source} $REGISTRY/{TEAM}/released-code", said=False)
+        _, _, digest = self._code.partition("@")
+        alice.export(COPY=f"{world.target.registry}/{TEAM}/released-code@{digest}")
+        alice.run(_fill("COPY", "copied.yaml"))
+        alice.run("trainseal sign job -f copied.yaml --key alice.key")
+        alice.refused("kubectl apply -f copied.yaml", "code trainer: refuted: no signature found")
+
+    def _on_host(self, variable: str, reference: str) -> str:
+        """The variable, where this machine calls the registry as the cluster does."""
+        on_host = self._world.on_host(reference)
+        return f"${variable}" if on_host == reference else on_host
+
+    def _changed_parameter(self) -> None:
+        mallory = self._team.mallory
+        mallory.run(
+            "sed 's/learning_rate: 0.003/learning_rate: 0.03/' ../alice/job.yaml > changed.yaml"
+        )
+        mallory.run("diff ../alice/job.yaml changed.yaml", status=1)
+        mallory.refused(
+            "kubectl apply -f changed.yaml",
+            "job trainseal-demo/char-lm: refuted",
+            "it was changed after signing",
+        )
+        self._show.note("As alice signed it, it is accepted, whoever asks:")
+        mallory.run("kubectl apply --dry-run=server -f ../alice/job.yaml")
+
+    def _wrong_signer(self) -> None:
+        mallory = self._team.mallory
+        mallory.run("trainseal sign job -f changed.yaml --key mallory.key")
+        mallory.refused(
+            "kubectl apply -f changed.yaml",
+            "job trainseal-demo/char-lm: refuted",
+            "none that counts",
+            "wants a signature by alice",
+        )
+
+    def _bare_pod(self) -> None:
+        mallory = self._team.mallory
+        (mallory.folder / "pod.yaml").write_text(_GPU_POD.format(image=self._image))
+        mallory.run("tail -n +4 pod.yaml")
+        mallory.refused(
+            "kubectl apply -f pod.yaml", "asks for nvidia.com/gpu", "not part of a sealed run"
+        )
+        left = mallory.look("kubectl get tj,pods -o name")
+        if left.strip() and "No resources" not in left:
+            raise DemoError(f"after the refusals there is {left}", expected="nothing")
+
+    # Afterwards ---------------------------------------------------------------------------------
+
+    def look_around(self) -> None:
+        """What the cluster looks like when something went wrong."""
+        if self._cast is None:
+            return
+        self._show.heading("What the cluster looks like:")
+        for command in (
+            f"kubectl get tj,seal,jobs,pods -n {TEAM} -o wide",
+            f"kubectl get events -n {TEAM} --sort-by=.lastTimestamp | tail -n 20",
+            f"kubectl logs -n {RELEASE} -l app.kubernetes.io/name=trainseal --prefix --tail=15",
+        ):
+            self._show.command("admin", command)
+            self._show.answer(self._cast.admin.look(command))
+
+    def where_next(self, *, kept: bool) -> None:
+        """How to use what is left up, and what to read."""
+        show = self._show
+        if kept:
+            show.heading("Left up, to try things:")
+            if isinstance(self._world.target, Cluster):
+                show.note(f"a shell      python -m tests.cluster shell --name {self._world.name}")
+            show.note(f"admin        export KUBECONFIG={self._world.target.kubeconfig}")
+            for actor in (self._team.alice, self._team.mallory):
+                show.note(f"{actor.name:12} export KUBECONFIG={actor.environment['KUBECONFIG']}")
+            (self._world.folder / "env").write_text(self._world.variables())
+            show.note(f"files, keys  cd {self._team.alice.folder} && . ../env")
+            show.note("run it again kubectl apply -f job.yaml && trainseal status char-lm --watch")
+            if isinstance(self._world.target, Cluster):
+                show.note(f"take down    python -m tests.cluster down --name {self._world.name}")
+            else:
+                show.note("take down    run the demo again without --keep")
+        show.heading("Where to look next:")
+        show.note("docs/tutorial.md                  the same, slowly, on a cluster of yours")
+        show.note("docs/how-to/read-a-refusal.md     what each refusal means, and what to do")
+        show.note(
+            "docs/threat-model.md              who is kept from what, and what is not done yet"
+        )
+        show.note("examples/char-lm/                 the code and the job that ran")
+
+    @property
+    def _team(self) -> Cast:
+        assert self._cast is not None, "the cluster is up before anybody does anything"
+        return self._cast
+
+
+def _person(actor: Actor) -> Person:
+    key_file = actor.folder / f"{actor.name}.key"
+    key = load_private_key(key_file.read_bytes(), PASSWORD.encode)
+    return Person(actor.name, key_file, key_file.with_suffix(".pub").read_text(), key)
+
+
+def _fill(code: str, output: str) -> str:
+    """Makes a job of the example's: image, code and namespace."""
+    return (
+        f'sed -e "s|IMAGE|$IMAGE|" -e "s|CODE|${code}|" \\\n'
+        f"-e 's|namespace: research|namespace: {TEAM}|' char-lm/job.yaml > {output}"
+    )
+
+
+def _broken(command: str, *before: str) -> str:
+    """The command over several lines, one begun by each of these words."""
+    for word in before:
+        command = command.replace(f" {word}", f" \\\n{word}")
+    return command
+
+
+def _write(path: Path, *objects: object) -> None:
+    path.write_text(yaml.safe_dump_all(objects, sort_keys=False))
