@@ -1,0 +1,119 @@
+"""`trainseal doctor`: each piece that can be missing, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit import world
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake_kube import FakeKube, connecting_to
+from trainseal.cli.checkup import JOB_CONTROLLER, KINDS, SHARED_IDENTITY
+from trainseal.cluster import api
+from trainseal.cluster.api import KubeError
+
+GROUP = "/apis/trainseal.dev/v1alpha1"
+HOOKS = "/apis/admissionregistration.k8s.io/v1"
+VALIDATING = f"{HOOKS}/validatingwebhookconfigurations/trainseal"
+SYSTEM = "/api/v1/namespaces/trainseal-system/configmaps"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/trainseal-system/deployments"
+ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/job-controller"
+
+
+def hook(**fields: Any) -> Any:
+    return {"name": "x", "clientConfig": {"caBundle": "QQ=="}, "failurePolicy": "Fail"} | fields
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
+    """A cluster in which all is well."""
+    deployment = {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}
+    config = yaml.safe_dump({"podCreators": [JOB_CONTROLLER, SHARED_IDENTITY]})
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    found = FakeKube(
+        {
+            "/version": {"gitVersion": "v1.36.3"},
+            GROUP: {"resources": [{"name": kind} for kind in KINDS]},
+            f"{HOOKS}/mutatingwebhookconfigurations/trainseal": {"webhooks": [hook()]},
+            VALIDATING: {"webhooks": [hook()]},
+            f"{DEPLOYMENTS}/trainseal-webhook": deployment,
+            f"{DEPLOYMENTS}/trainseal-controller": deployment,
+            f"{SYSTEM}/trainseal-keyring": {},
+            f"{SYSTEM}/trainseal-config": {"data": {"config.yaml": config}},
+            f"{GROUP}/provenancepolicies": {"items": [world.policy_object() | {"status": ready}]},
+            ACCOUNT: {},
+        }
+    )
+    monkeypatch.setattr(api, "connect", connecting_to(found))
+    return found
+
+
+def test_a_cluster_in_which_all_is_well(trainseal: Run, kube: FakeKube) -> None:
+    answer = trainseal("doctor")
+    assert answer.code == 0
+    assert "✗" not in answer.out
+    assert {f["health"] for f in json.loads(trainseal("doctor", "-o", "json").out)} == {"good"}
+
+
+def put(path: str, value: Any) -> Callable[[FakeKube], None]:
+    return lambda kube: kube.objects.update({path: value})
+
+
+def remove(path: str) -> Callable[[FakeKube], None]:
+    return lambda kube: kube.objects.__delitem__(path)
+
+
+UNREADY = {"conditions": [{"type": "Ready", "status": "False", "message": "no such key"}]}
+POLICIES = f"{GROUP}/provenancepolicies"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (remove(GROUP), "has no trainseal.dev/v1alpha1"),
+        (put(GROUP, {"resources": [{"name": "trainingjobs"}]}), "missing: accessrecords"),
+        (remove(VALIDATING), "nothing is enforced"),
+        (put(VALIDATING, {"webhooks": [hook(clientConfig={})]}), "x: no caBundle"),
+        (put(VALIDATING, {"webhooks": [hook(failurePolicy="Ignore")]}), "fails open"),
+        (remove(f"{DEPLOYMENTS}/trainseal-webhook"), "no Deployment"),
+        (put(f"{DEPLOYMENTS}/trainseal-webhook", {"spec": {"replicas": 2}}), "0 of 2 ready"),
+        (remove(f"{SYSTEM}/trainseal-keyring"), "no seal can be read"),
+        (put(POLICIES, {"items": []}), "every TrainingJob is denied"),
+        (put(POLICIES, {"items": [world.policy_object() | {"status": UNREADY}]}), "no such key"),
+        (
+            put(f"{SYSTEM}/trainseal-config", {"data": {"config.yaml": "podCreators: [me]"}}),
+            "no sealed pod would be admitted",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(
+    trainseal: Run, kube: FakeKube, breaks: Callable[[FakeKube], None], words: str
+) -> None:
+    breaks(kube)
+    answer = trainseal("doctor")
+    assert answer.code == 1
+    assert words in answer.out
+    assert "to do:" in answer.out
+
+
+def test_the_shared_identity_of_the_controller_manager_is_known_by_the_missing_account(
+    trainseal: Run, kube: FakeKube
+) -> None:
+    del kube.objects[ACCOUNT]
+    assert f"{SHARED_IDENTITY} may create sealed pods" in trainseal("doctor").out
+
+
+def test_what_one_may_not_see_is_neither_good_nor_wrong(trainseal: Run, kube: FakeKube) -> None:
+    kube.failures[VALIDATING] = KubeError(403, "Forbidden", "not for you")
+    answer = trainseal("doctor")
+    assert answer.code == 0
+    assert "? validatingwebhook cannot be looked at: not for you" in answer.out
+
+
+def test_a_cluster_that_does_not_answer_is_undetermined(trainseal: Run, kube: FakeKube) -> None:
+    kube.failures["/version"] = KubeError(0, "Unreachable", "refused")
+    assert trainseal("doctor").code == 2
