@@ -195,9 +195,11 @@ def _env(
     rest = list(found)
     if _INDEX_VARIABLE not in expected.names:
         # The Job controller adds its own once, and only where there is none of that name.
-        own = next((i for i, entry in enumerate(rest) if entry in _INDEX_ENTRIES), None)
-        if own is not None:
-            rest.pop(own)
+        # Looked for from the end, where it stands unless a platform added variables after it.
+        for at in range(len(rest) - 1, -1, -1):
+            if rest[at] in _INDEX_ENTRIES:
+                del rest[at]
+                break
     if rest == expected.env:
         return
     kept, explained = [], False
