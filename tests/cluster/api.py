@@ -46,7 +46,8 @@ class ForeignCluster(Target):
         self.registry = registry
         self.registry_from_host = registry_from_host or registry
         self.tools = tools(_FOREIGN_TOOLS)
-        self._folder = Path(tempfile.mkdtemp(prefix="trainseal-users-"))
+        # Removed with this object: whoever reads these files has the user's own rights.
+        self._folder = tempfile.TemporaryDirectory(prefix="trainseal-users-")
 
     def user_kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig that impersonates the user: we have no authority to issue certificates."""
@@ -54,7 +55,8 @@ class ForeignCluster(Target):
         config = yaml.safe_load(text)
         for entry in config["users"]:
             entry["user"] |= {"as": user, "as-groups": [*groups, "system:authenticated"]}
-        path = self._folder / f"{len(list(self._folder.iterdir()))}.kubeconfig"
+        folder = Path(self._folder.name)
+        path = folder / f"{len(list(folder.iterdir()))}.kubeconfig"
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config))
         return path

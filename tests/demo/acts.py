@@ -11,7 +11,6 @@ from pathlib import Path
 
 import yaml
 
-from tests.cluster import Cluster
 from tests.demo.actors import Actor, DemoError
 from tests.demo.world import ROOT, TEAM, World
 from tests.images import build_operator_image, build_training_image
@@ -64,8 +63,7 @@ class Play:
     def everything(self) -> None:
         """From nothing to the last refusal; DemoError where something is not as promised."""
         step = self._show.step
-        where = f"The cluster {self._world.name}"
-        with step(f"{where} comes up"):
+        with step(_cluster_title(self._world)):
             self._cluster()
         with step("Images are built and pushed to its registry"):
             self._images()
@@ -308,7 +306,7 @@ class Play:
         show = self._show
         if kept:
             show.heading("Left up, to try things:")
-            if isinstance(self._world.target, Cluster):
+            if not self._world.foreign:
                 show.note(f"a shell      python -m tests.cluster shell --name {self._world.name}")
             show.note(f"admin        export KUBECONFIG={self._world.target.kubeconfig}")
             for actor in (self._team.alice, self._team.mallory):
@@ -316,7 +314,7 @@ class Play:
             (self._world.folder / "env").write_text(self._world.variables())
             show.note(f"files, keys  cd {self._team.alice.folder} && . ../env")
             show.note("run it again kubectl apply -f job.yaml && trainseal status char-lm --watch")
-            if isinstance(self._world.target, Cluster):
+            if not self._world.foreign:
                 show.note(f"take down    python -m tests.cluster down --name {self._world.name}")
             else:
                 show.note("take down    run the demo again without --keep")
@@ -332,6 +330,12 @@ class Play:
     def _team(self) -> Cast:
         assert self._cast is not None, "the cluster is up before anybody does anything"
         return self._cast
+
+
+def _cluster_title(world: World) -> str:
+    if world.foreign:
+        return "Your cluster is reached"
+    return f"The cluster {world.name} {'comes up' if world.ours else 'is up already'}"
 
 
 def _person(actor: Actor) -> Person:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -47,7 +48,9 @@ class World:
         self._target: Target | None = None
         self._before: Before | None = None
         # Decided before anything is started, so that an interrupted start is cleared up too.
-        self._found_running = Cluster.find(name) is not None
+        self.foreign = bool(os.environ.get("TRAINSEAL_KUBECONFIG"))
+        #: Whether the demo starts the cluster, and so ends it.
+        self.ours = not self.foreign and Cluster.find(name) is None
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -73,15 +76,10 @@ class World:
         return self._target
 
     @property
-    def ours(self) -> bool:
-        """Whether the demo starts the cluster and ends it."""
-        return not self._found_running and (self._target is None or self._target.owned)
-
-    @property
     def installs(self) -> bool:
         """Whether TrainSeal is to be installed: what a user installed is used as it is."""
         assert self._before is not None
-        return self.target.owned or not self._before.release
+        return not self.foreign or not self._before.release
 
     def close(self) -> None:
         """Removes all that the demo made; what was there before stays."""
@@ -104,7 +102,8 @@ class World:
         """Somebody with the namespace's edit role, and a folder."""
         folder = self.folder / name
         folder.mkdir()
-        kubeconfig = self.target.user_kubeconfig(f"{name}@example.org")
+        kubeconfig = folder / "kubeconfig"
+        shutil.copy(self.target.user_kubeconfig(f"{name}@example.org"), kubeconfig)
         self.target.kubectl(
             "config", "set-context", "--current", f"--namespace={TEAM}", kubeconfig=kubeconfig
         )
