@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,14 +27,18 @@ class ApiClient:
     """Plain requests to an API server with a kubeconfig's client certificate."""
 
     def __init__(self, kubeconfig: Path) -> None:
+        """``kubeconfig`` holds certificates and key itself, as those of our clusters do."""
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self._server = cluster["server"]
-        self._folder = kubeconfig.parent
-        self._tls = ssl.create_default_context()
-        self._tls.load_verify_locations(*_pem(cluster, "certificate-authority", kubeconfig))
-        certificate = _file(user, "client-certificate", kubeconfig)
-        self._tls.load_cert_chain(certificate, _file(user, "client-key", kubeconfig))
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        self._tls = ssl.create_default_context(cadata=authority)
+        # The standard library reads a key from a file only.
+        with tempfile.NamedTemporaryFile() as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]))
+            pair.write(base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            self._tls.load_cert_chain(pair.name)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ApiClient:
@@ -83,19 +89,3 @@ class ApiClient:
         elapsed = time.perf_counter() - start
         seconds.sort()
         return Measured(count / elapsed, seconds[len(seconds) // 2])
-
-
-def _file(entry: Mapping[str, str], name: str, kubeconfig: Path) -> str:
-    if name in entry:
-        return str(kubeconfig.parent / entry[name])
-    import base64
-    import tempfile
-
-    path = Path(tempfile.mkdtemp()) / name
-    path.write_bytes(base64.b64decode(entry[f"{name}-data"]))
-    path.chmod(0o600)
-    return str(path)
-
-
-def _pem(entry: Mapping[str, str], name: str, kubeconfig: Path) -> tuple[str]:
-    return (_file(entry, name, kubeconfig),)
