@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import subprocess
 import sys
@@ -35,18 +36,23 @@ def main(arguments: list[str] | None = None) -> int:
         play.everything()
     except (ClusterError, ImageError, subprocess.SubprocessError) as error:
         failure = error.message if isinstance(error, ClusterError) else str(error)
-        play.look_around()
+        with contextlib.suppress(KeyboardInterrupt, ClusterError):
+            play.look_around()
     except KeyboardInterrupt:
         failure = "interrupted"
     finally:
         closed = _end(world, show, keep=given.keep)
     if failure:
         show.failure(f"The demo failed: {failure}" if failure != "interrupted" else "Interrupted.")
-        if not given.keep and failure != "interrupted":
+        if given.keep:
+            play.how_to_use()
+        elif failure != "interrupted":
             show.note("`python -m tests.demo --keep` leaves it all up to look at.")
         return 130 if failure == "interrupted" else 1
     show.summary()
-    play.where_next(kept=given.keep)
+    if given.keep:
+        play.how_to_use()
+    play.where_next()
     return 0 if closed else 1
 
 

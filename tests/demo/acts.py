@@ -301,23 +301,27 @@ class Play:
             self._show.command("admin", command)
             self._show.answer(self._cast.admin.look(command))
 
-    def where_next(self, *, kept: bool) -> None:
-        """How to use what is left up, and what to read."""
-        show = self._show
-        if kept:
-            show.heading("Left up, to try things:")
-            if not self._world.foreign:
-                show.note(f"a shell      python -m tests.cluster shell --name {self._world.name}")
-            show.note(f"admin        export KUBECONFIG={self._world.target.kubeconfig}")
-            for actor in (self._team.alice, self._team.mallory):
+    def how_to_use(self) -> None:
+        """How to go on by hand with what is left up."""
+        show, world = self._show, self._world
+        show.heading("Left up, to try things:")
+        if not world.foreign:
+            show.note(f"a shell      python -m tests.cluster shell --name {world.name}")
+        if self._cast is not None:
+            (world.folder / "env").write_text(world.variables())
+            show.note(f"admin        export KUBECONFIG={world.target.kubeconfig}")
+            for actor in (self._cast.alice, self._cast.mallory):
                 show.note(f"{actor.name:12} export KUBECONFIG={actor.environment['KUBECONFIG']}")
-            (self._world.folder / "env").write_text(self._world.variables())
-            show.note(f"files, keys  cd {self._team.alice.folder} && . ../env")
+            show.note(f"files, keys  cd {self._cast.alice.folder} && . ../env")
             show.note("run it again kubectl apply -f job.yaml && trainseal status char-lm --watch")
-            if not self._world.foreign:
-                show.note(f"take down    python -m tests.cluster down --name {self._world.name}")
-            else:
-                show.note("take down    run the demo again without --keep")
+        if world.foreign:
+            show.note("take away    run the demo again without --keep")
+        else:
+            show.note(f"take down    python -m tests.cluster down --name {world.name}")
+
+    def where_next(self) -> None:
+        """What to read."""
+        show = self._show
         show.heading("Where to look next:")
         show.note("docs/tutorial.md                  the same, slowly, on a cluster of yours")
         show.note("docs/how-to/read-a-refusal.md     what each refusal means, and what to do")

@@ -103,7 +103,7 @@ class Show:
         room = max(40, self._console.width - len(_BAR))
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         return textwrap.wrap(
-            line, room, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=False
+            line, room, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
         ) or [""]
 
     def _line(self, *parts: str) -> None:
