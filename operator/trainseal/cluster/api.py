@@ -27,8 +27,8 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 SECONDS = 10.0
-#: One event of a watch, an object on one line. An object has at most 1.5 MiB in etcd; the client
-#: library's own bound of 128 KiB is less than a large seal.
+#: One event of a watch, an object on one line: more than any object has, so that a longer line is
+#: an error of the server's and not a bound of the client library's, whatever that is.
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from tests.unit import world
 from trainseal.api.gateplan import GatePlan
-from trainseal.engines.podtemplate import object_name, service_name
+from trainseal.api.trainingjob import TrainingJob
+from trainseal.engines.job import render
+from trainseal.engines.podtemplate import RenderInputs, object_name, service_name
 from trainseal.provenance.configfiles import config_files, file_digests
 
 Object = dict[str, Any]
@@ -55,10 +57,11 @@ def test_nothing_of_the_signed_template_is_taken_away() -> None:
 
 
 def test_rendering_changes_no_input_and_gives_the_same_again() -> None:
-    job = world.job_object()
-    before = copy.deepcopy(job)
-    assert world.render_job(job) == world.render_job(job)
-    assert job == before
+    job = TrainingJob.parse(world.job_object())
+    inputs = RenderInputs("seal", world.JOB_UID, world.GATE_IMAGE, (world.sealed_code(),))
+    once = copy.deepcopy(render(job, inputs))
+    assert render(job, inputs) == once
+    assert job == TrainingJob.parse(world.job_object())
 
 
 def test_each_retry_is_a_new_pod_with_a_new_gate() -> None:
