@@ -29,7 +29,7 @@ from trainseal.provenance.bundles import (
 from trainseal.provenance.checks import check_statement
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.judgement import read_bundle
-from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.keys import PrivateKey, model_signing_hint
 from trainseal.provenance.manifests import ManifestError, TreeManifest, parse_statement
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.code import CodeEvidence, push_code
@@ -86,7 +86,8 @@ async def sign_code(
                 return None
             added, signers = True, signers + 1
             statement = manifest.to_statement()
-            return encode_bundle(make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE))
+            hint = model_signing_hint(key.public)
+            return encode_bundle(make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE, hint=hint))
 
         reference = await push_code(
             client,

@@ -45,6 +45,8 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     try:
         # typer's own exit code for a wrong option is 2, which is "undetermined" here.
         result = app(arguments, prog_name="trainseal", standalone_mode=False)
+        if result == INTERRUPTED:  # typer has caught it already
+            print("interrupted", file=sys.stderr)  # noqa: T201
         return result if isinstance(result, int) else DONE
     except typer.TyperException as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # the help is its message, and printed

@@ -165,6 +165,7 @@ class Submission:
     async def _delete(self, standing: JsonObject) -> None:
         """Deletes a job that is over, and waits until its objects are gone: names are reused."""
         path = job_path(self._namespace, self._name)
+        self._say(f"deleting the run before: {one_line(standing)}")
         with contextlib.suppress(NotFoundError):
             await self._kube.request(
                 "DELETE",
@@ -182,7 +183,6 @@ class Submission:
                 async for state in states:
                     if _uid(state) != _uid(standing):
                         break
-        self._say(f"deleted the run before: {one_line(standing)}")
 
     @staticmethod
     def _say(*lines: str) -> None:

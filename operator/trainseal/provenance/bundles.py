@@ -122,11 +122,16 @@ def parse_bundle(
     return Bundle(media_type, content, hint, certificates, text)
 
 
-def make_bundle_dsse(private: PrivateKey, payload: bytes, payload_type: str) -> JSONObject:
-    """A version 0.3 bundle: ``payload`` in a DSSE envelope signed with a bare key."""
+def make_bundle_dsse(
+    private: PrivateKey, payload: bytes, payload_type: str, *, hint: str | None = None
+) -> JSONObject:
+    """A version 0.3 bundle: ``payload`` in a DSSE envelope signed with a bare key.
+
+    ``hint`` names the key; None: as cosign does.
+    """
     envelope = sign_envelope(private, payload_type, payload)
     return {
-        **_head(private),
+        **_head(private, hint),
         "dsseEnvelope": {
             "payload": _base64(envelope.payload),
             "payloadType": envelope.payload_type,
@@ -155,11 +160,11 @@ def encode_bundle(document: Mapping[str, JSONValue]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _head(private: PrivateKey) -> JSONObject:
+def _head(private: PrivateKey, hint: str | None = None) -> JSONObject:
     return {
         "mediaType": MEDIA_TYPE,
         "verificationMaterial": {
-            "publicKey": {"hint": key_hint(private.public)},
+            "publicKey": {"hint": hint or key_hint(private.public)},
             "tlogEntries": [],
         },
     }

@@ -28,7 +28,7 @@ from trainseal.provenance.authorities import (
 from trainseal.provenance.bundles import Bundle, MessageSignature
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE, Envelope, pae
 from trainseal.provenance.keyless import check_certificate
-from trainseal.provenance.keys import SignatureError, key_hint, verify
+from trainseal.provenance.keys import SignatureError, key_hint, model_signing_hint, verify
 from trainseal.provenance.statements import Statement, StatementError, parse_statement
 from trainseal.provenance.verdicts import Outcome, Signer
 
@@ -156,7 +156,8 @@ def _check_key(bundle: Bundle, authority: KeyAuthority, data: bytes) -> Checked:
     try:
         verify(authority.public_key, bundle.content.signature, data)
     except SignatureError as error:
-        if bundle.key_hint and bundle.key_hint != key_hint(authority.public_key):
+        ours = (key_hint(authority.public_key), model_signing_hint(authority.public_key))
+        if bundle.key_hint and bundle.key_hint not in ours:
             return refuted(
                 "OtherKey",
                 f"signed by the key with hint {bundle.key_hint!r:.100}, "

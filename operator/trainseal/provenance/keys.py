@@ -172,6 +172,15 @@ def key_hint(public: PublicKey) -> str:
     return base64.b64encode(hashlib.sha256(public.der).digest()).decode()
 
 
+def model_signing_hint(public: PublicKey) -> str:
+    """What model_signing writes there, and wants: the hex SHA-256 of the PEM text.
+
+    (sigstore/model-transparency, ``model_signing/_signing/sign_ec_key.py``). It refuses a bundle
+    with another hint.
+    """
+    return hashlib.sha256(public.pem.encode()).hexdigest()
+
+
 def digest_algorithm(public: PublicKey) -> str:
     """The hash (as ``hashlib`` names it) whose digest a bundle signed by this key carries.
 
