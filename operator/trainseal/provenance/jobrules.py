@@ -110,7 +110,10 @@ def by_digest(reference: str) -> bool:
 
 def unsigned_mounts(job: TrainingJob) -> tuple[str, ...]:
     """Mount paths whose bytes nobody signed: the writable roles, and data that is not verified."""
-    return (*(s.mount_path for s in job.spec.scratch or ()), *kept_mounts(job))
+    spec = job.spec
+    found = [s.mount_path for s in spec.scratch or ()] + [d.mount_path for d in spec.data or ()]
+    # On an emptyDir too: what a pod wrote there before, signed code may be made to run.
+    return (*found, spec.checkpoints.mount_path) if spec.checkpoints else tuple(found)
 
 
 def kept_mounts(job: TrainingJob) -> tuple[str, ...]:

@@ -166,6 +166,14 @@ def test_what_runs_from_unsigned_bytes_is_refused(path: str) -> None:
     assert broken(change, data={"unverified": "Allow"}) == ["WritableCode"]
 
 
+def test_code_in_checkpoints_that_end_with_the_pod_is_refused_too() -> None:
+    def change(job: Object) -> None:
+        job["spec"]["checkpoints"]["volume"] = {"emptyDir": {}}
+        template(lambda s: s["containers"][0].update(command=["bash", "/checkpoints/run.sh"]))(job)
+
+    assert broken(change) == ["WritableCode"]
+
+
 @pytest.mark.parametrize(
     "name", ["HOME", "TORCH_HOME", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME"]
 )
