@@ -184,10 +184,10 @@ class Asking:
 def test_an_upgrade_leaves_no_request_without_an_answer(release: Release) -> None:
     with Asking(release) as asking:
         release.put("upgrade", "--set", "webhook.podAnnotations.rolled=once")
+        # Not `kubectl wait pod`: it fails over an old pod that goes away meanwhile.
         release.kubectl(
-            "wait", "pod", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=webhook",
-            "--for=condition=Ready", "--timeout=60s",
-        )  # fmt: skip
+            "rollout", "status", "deployment/trainseal-webhook", "-n", NAMESPACE, "--timeout=60s"
+        )
     assert len(asking.answers) > 10
     unanswered = [answer for answer in asking.answers if JUDGED not in answer]
     assert unanswered == []
@@ -215,6 +215,9 @@ def test_while_the_webhook_is_down_gpu_pods_are_refused_and_the_rest_goes_on(
     scale = ("scale", "deployment/trainseal-webhook", "-n", NAMESPACE)
     release.kubectl(*scale, "--replicas=0")
     eventually(lambda: NOT_ASKED in release.refusal(pod(gpus=1)), "the webhook is gone")
+    job = training_job()
+    job["metadata"]["namespace"] = TEAM
+    assert NOT_ASKED in release.refusal(job)
     assert release.refusal(pod()) == ""
     ordinary = {
         "apiVersion": "v1",
