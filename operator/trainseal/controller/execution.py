@@ -188,7 +188,7 @@ class Execution:
             phase = "Failed"
         elif all(outcomes):
             phase, message = "Succeeded", "all workers completed"
-        elif any(r.ready for r in roles) and not suspend:
+        elif not suspend and at_work(job, roles):
             phase = "Running"
             if not any(r.failed for r in roles):
                 message = f"{_ready(roles)} workers ready"
@@ -276,6 +276,14 @@ def changed_before_binding(wanted: Json, live: Json) -> str:
         if field not in own or not objects.holds(own[field], found.get(field)):
             return f"spec.{field}"
     return ""
+
+
+def at_work(job: TrainingJob, roles: Sequence[RoleStatus]) -> bool:
+    """Whether the run is on, also while its last workers end: they are ready no more."""
+    if any(r.ready or r.succeeded for r in roles):
+        return True
+    was_running = job.status is not None and job.status.phase == "Running"
+    return was_running and any(r.active for r in roles)
 
 
 def _ready(roles: Sequence[RoleStatus]) -> str:

@@ -96,13 +96,21 @@ def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:
 
 
 def observe(role: str, replicas: int, job: Mapping[str, JsonValue]) -> RoleStatus:
-    """Pod counts as the Job's status reports them."""
+    """Pod counts as the Job's status reports them.
+
+    Pods that have ended count at once. Kubernetes keeps them under ``uncountedTerminatedPods``
+    until it has taken their finalizer off; in between they would be nowhere.
+    """
     status = job.get("status")
     counts = status if isinstance(status, Mapping) else {}
+    uncounted = counts.get("uncountedTerminatedPods")
+    ended = uncounted if isinstance(uncounted, Mapping) else {}
 
     def count(field: str) -> int:
-        value = counts.get(field)
-        return value if isinstance(value, int) else 0
+        value, more = counts.get(field), ended.get(field)
+        return (value if isinstance(value, int) else 0) + (
+            len(more) if isinstance(more, list) else 0
+        )
 
     return RoleStatus(
         name=role,

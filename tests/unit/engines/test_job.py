@@ -89,6 +89,12 @@ def test_counts_are_those_of_the_job() -> None:
     assert found.wire() == {"name": "worker", "replicas": 2, **status}
 
 
+def test_pods_that_have_ended_count_before_kubernetes_has_counted_them() -> None:
+    uncounted = {"succeeded": ["uid-1"], "failed": ["uid-2", "uid-3"]}
+    found = observe("worker", 4, {"status": {"succeeded": 1, "uncountedTerminatedPods": uncounted}})
+    assert (found.succeeded, found.failed) == (2, 2)
+
+
 @pytest.mark.parametrize("status", [None, {}, "x", {"active": "x", "failed": None}])
 def test_a_job_that_reports_nothing_has_no_pods(status: Any) -> None:
     found = observe("worker", 2, {"status": status})
