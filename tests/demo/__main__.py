@@ -68,6 +68,11 @@ def _end(world: World, show: Show, *, keep: bool) -> bool:
             "The cluster is taken down" if world.ours else "What the demo made is removed"
         ):
             world.close()
+            if not (world.ours or world.foreign):
+                show.note(
+                    "The cluster was up before, and stays; to take it down: "
+                    f"python -m tests.cluster down --name {world.name}"
+                )
     except (ClusterError, subprocess.SubprocessError) as error:
         again = (
             f"python -m tests.cluster down --name {world.name}"

@@ -318,6 +318,7 @@ class Play:
             show.note("take away    run the demo again without --keep")
         else:
             show.note(f"take down    python -m tests.cluster down --name {world.name}")
+        show.note(f"the files    rm -r {world.folder}")
 
     def where_next(self) -> None:
         """What to read."""
