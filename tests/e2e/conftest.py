@@ -6,8 +6,10 @@ on the tests. test_chart.py takes TrainSeal away and so has a cluster of its own
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from tests.cluster import Cluster, ClusterError, CommandError, Target, connect
 from tests.e2e.lab import Lab, Object, close_lab, open_lab
 from tests.images import ImageError
 
-_NAME = "e2e"
+#: One for each checkout: two runs side by side do not meet, and a run heals what a killed one left.
+_NAME = "e2e-" + hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:4]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 import os
 import threading
@@ -82,6 +83,10 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) 
         time.sleep(0.2)
 
 
+#: One for each checkout, as in conftest.py.
+_NAME = "chart-" + hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:4]
+
+
 @pytest.fixture(scope="module")
 def target() -> Iterator[Target]:
     if os.environ.get("TRAINSEAL_KUBECONFIG"):
@@ -89,7 +94,7 @@ def target() -> Iterator[Target]:
         with _put_back(foreign):
             yield foreign
         return
-    cluster = Cluster.up("trainseal-chart")
+    cluster = Cluster.up(_NAME)
     try:
         yield cluster
     finally:
