@@ -92,10 +92,10 @@ class Lab:
 
     # As the administrator -----------------------------------------------------------------------
 
-    def admin(self, *args: str, stdin: Object | None = None) -> str:
+    def admin(self, *args: str, stdin: Object | None = None, seconds: int = 120) -> str:
         """kubectl as the cluster's administrator."""
         text = None if stdin is None else json.dumps(stdin)
-        return self.target.kubectl(*args, input=text)
+        return self.target.kubectl(*args, input=text, timeout=seconds)
 
     def get(self, resource: str, name: str, namespace: str = TEAM) -> Object:
         """A live object."""
@@ -116,6 +116,7 @@ class Lab:
             self.admin(
                 "wait", f"trainingjob/{metadata['name']}", "-n", metadata["namespace"],
                 f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={seconds}s",
+                seconds=seconds + 30,
             )  # fmt: skip
         except CommandError:
             raise AssertionError(f"not {phase} within {seconds} s: {self.status(job)}") from None
