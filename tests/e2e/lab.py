@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import tempfile
 import time
@@ -215,7 +216,8 @@ def open_lab(target: Target, folder: Path) -> Lab:
             registries=registries,
             threshold=threshold,
         )
-        lab.admin("apply", "-f", "-", stdin=made)
+        # After a reinstall the webhook answers a moment before the API server trusts it again.
+        eventually(functools.partial(_applied, lab, made), f"policy {namespace} can be made")
     sign_image(target, lab.on_host(image), lab.platform)
     code = lab.push_tree("code", SHORT_CODE, lab.alice)
     lab = replace_code(lab, code)
@@ -228,6 +230,16 @@ def open_lab(target: Target, folder: Path) -> Lab:
         "the webhook knows the policies",
     )
     return lab
+
+
+def _applied(lab: Lab, obj: Object) -> bool:
+    try:
+        lab.admin("apply", "-f", "-", stdin=obj)
+    except CommandError as error:
+        if "failed calling webhook" in error.stderr:
+            return False
+        raise
+    return True
 
 
 def replace_code(lab: Lab, code: str) -> Lab:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import json
 from collections.abc import Callable, Iterator
 
@@ -23,12 +25,20 @@ SHOW_RENDEZVOUS = {
 }
 
 
+_NUMBERS = itertools.count(1)
+
+
 @pytest.fixture
 def running(lab: Lab, apply: Callable[[Object], Object]) -> Object:
-    """A job that runs."""
-    job = apply(lab.signed_job("runs"))
+    """A job that runs; under a name of its own, so that none waits for another's end."""
+    job = apply(lab.signed_job(f"runs-{next(_NUMBERS)}"))
     lab.wait_for_phase(job, "Running")
     return job
+
+
+def name_of(job: Object) -> str:
+    found: str = job["metadata"]["name"]
+    return found
 
 
 def patch(lab: Lab, resource: str, name: str, change: Object) -> None:
@@ -38,18 +48,20 @@ def patch(lab: Lab, resource: str, name: str, change: Object) -> None:
 def test_a_job_that_was_admitted_cannot_be_changed(lab: Lab, running: Object) -> None:
     change = {"spec": {"config": {"parameters": {"learning_rate": 0.3}}}}
     with pytest.raises(CommandError, match=r"spec\.config") as refused:
-        patch(lab, "trainingjob", "runs", change)
+        patch(lab, "trainingjob", name_of(running), change)
     assert "have it signed" in refused.value.stderr
-    live = lab.get("trainingjob", "runs")
+    live = lab.get("trainingjob", name_of(running))
     assert live["spec"]["config"]["parameters"]["learning_rate"] == 0.003
-    patch(lab, "trainingjob", "runs", {"spec": {"scheduling": {"queueName": "research"}}})
+    patch(lab, "trainingjob", name_of(running), {"spec": {"scheduling": {"queueName": "research"}}})
 
 
 def test_nobody_speaks_for_another_requester(lab: Lab, running: Object) -> None:
-    ticket = lab.get("trainingjob", "runs")["metadata"]["annotations"]["trainseal.dev/ticket"]
+    ticket = lab.get("trainingjob", name_of(running))["metadata"]["annotations"][
+        "trainseal.dev/ticket"
+    ]
     forged = {"metadata": {"annotations": {"trainseal.dev/ticket": "forged"}}}
-    patch(lab, "trainingjob", "runs", forged)
-    live = lab.get("trainingjob", "runs")
+    patch(lab, "trainingjob", name_of(running), forged)
+    live = lab.get("trainingjob", name_of(running))
     assert live["metadata"]["annotations"]["trainseal.dev/ticket"] == ticket
     seal = lab.get("sealedrun", lab.status(running)["sealedRun"])
     assert seal["spec"]["requester"]["username"] == "mallory@example.org"
@@ -66,11 +78,11 @@ def test_the_seal_is_nobodys_to_change_or_delete(lab: Lab, running: Object) -> N
 
 def test_suspended_it_has_no_pods_and_resumed_it_runs_again(lab: Lab, running: Object) -> None:
     sealed = lab.status(running)["sealedRun"]
-    patch(lab, "trainingjob", "runs", {"spec": {"suspend": True}})
+    patch(lab, "trainingjob", name_of(running), {"spec": {"suspend": True}})
     status = lab.wait_for_phase(running, "Suspended")
     assert status["message"] == "suspended by the user"
     eventually(lambda: not lab.pods(running), "its pods are gone")
-    patch(lab, "trainingjob", "runs", {"spec": {"suspend": False}})
+    patch(lab, "trainingjob", name_of(running), {"spec": {"suspend": False}})
     assert lab.wait_for_phase(running, "Running")["sealedRun"] == sealed
 
 
@@ -86,8 +98,14 @@ def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running
         evil["metadata"].pop(field, None)
     # Without its label the controller does not see the old one go.
     lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
-    lab.kubectl("delete", "configmap", name)
-    lab.kubectl("create", "-f", "-", stdin=evil)
+
+    def made_anew() -> bool:
+        lab.kubectl("delete", "configmap", name, "--ignore-not-found")
+        with contextlib.suppress(CommandError):  # the controller may be faster, for once
+            lab.kubectl("create", "-f", "-", stdin=evil)
+        return "30" in lab.get("configmap", name)["data"]["config.json"]
+
+    eventually(made_anew, "the editor's configuration stands")
     (pod,) = lab.pods(running)
     lab.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
     status = lab.wait_for_phase(running, "Failed")

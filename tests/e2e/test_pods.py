@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -58,10 +59,13 @@ def test_a_job_of_kubernetes_cannot_bring_gpu_pods_either(lab: Lab) -> None:
         lab.delete(job)
 
 
+_NUMBERS = itertools.count(1)
+
+
 @pytest.fixture
 def running(lab: Lab, apply: Callable[[Object], Object]) -> Object:
     """A sealed job that runs."""
-    job = apply(lab.signed_job("sealed"))
+    job = apply(lab.signed_job(f"sealed-{next(_NUMBERS)}"))
     lab.wait_for_phase(job, "Running")
     return job
 

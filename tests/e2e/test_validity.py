@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from tests.e2e.lab import Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object, eventually
 from tests.stage.signing import signed
 
 
@@ -18,6 +18,12 @@ def bounded(lab: Lab, name: str, **validity: object) -> Object:
     return signed(job, lab.alice)
 
 
+def remains(lab: Lab, job: Object) -> str:
+    """Names of what is left of a deleted job's run."""
+    label = f"trainseal.dev/job={job['metadata']['name']}"
+    return lab.admin("get", "jobs,pods,services", "-n", TEAM, "-l", label, "-o", "name")
+
+
 def test_a_job_does_not_run_more_often_than_its_signers_allow(
     lab: Lab, apply: Callable[[Object], Object]
 ) -> None:
@@ -26,8 +32,8 @@ def test_a_job_does_not_run_more_often_than_its_signers_allow(
         apply(job)
         status = lab.wait_for_phase(job, "Succeeded")
         assert status["run"] == run
-        lab.admin("delete", "trainingjob", "twice", "-n", "research", "--wait", "--timeout=60s")
-        eventually(lambda: not lab.pods(job), "the run's pods are gone")
+        lab.delete(job)
+        eventually(lambda: not remains(lab, job), "the run's objects are gone")
     said = lab.refusal(job)
     assert "2 runs of this signed job" in said
     assert "at most 2" in said
