@@ -10,7 +10,7 @@ from pathlib import Path
 from kubernetes.aio import config
 
 from trainseal.api.model import API_VERSION, JsonObject
-from trainseal.cluster.api import GoneError, Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.api import GoneError, Kube, KubeError, path_of
 
 JOBS = "trainingjobs"
 SEALS = "sealedruns"
@@ -60,7 +60,7 @@ async def follow(
             async with contextlib.aclosing(events):
                 async for kind, item in events:
                     if kind == "DELETED":
-                        raise NotFoundError(404, "NotFound", f"{namespace}/{name} was deleted")
+                        break  # gone, or made anew: the next look says which
                     if kind in ("ADDED", "MODIFIED"):
                         yield item
         except GoneError:

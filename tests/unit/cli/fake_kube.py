@@ -17,7 +17,7 @@ Object = dict[str, Any]
 class FakeKube:
     """Objects by path. ``states`` are what a job's status becomes, one at each look at it.
 
-    ``refusal`` is raised on each create; ``failures`` on each look at a path.
+    ``events`` is what watches see; a deletion takes the job away. ``refusal`` is raised on each create; ``failures`` on each look at a path.
     """
 
     objects: dict[str, Object] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class FakeKube:
     refusal: KubeError | None = None
     failures: dict[str, KubeError] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    events: list[tuple[str, Object]] = field(default_factory=list)
     made: int = 0
 
     async def get(self, path: str) -> Object:
@@ -61,9 +62,11 @@ class FakeKube:
         return copy.deepcopy(obj) if dry_run else copy.deepcopy(self.objects[place])
 
     async def watch(self, *_: Any, **__: Any) -> AsyncIterator[tuple[str, Object]]:
-        events: list[tuple[str, Object]] = []
-        for event in events:
-            yield event
+        while self.events:
+            kind, obj = self.events.pop(0)
+            if kind == "DELETED":
+                self.objects = {p: o for p, o in self.objects.items() if "/trainingjobs/" not in p}
+            yield kind, obj
 
 
 def connecting_to(

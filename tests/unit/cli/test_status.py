@@ -138,5 +138,8 @@ def test_watched_it_says_each_step_once_until_the_run_ends(trainseal: Run, kube:
 
 
 def test_a_watched_job_that_is_deleted_ends_the_watch(trainseal: Run, kube: FakeKube) -> None:
-    del kube.objects[JOB]
-    assert trainseal("status", "char-lm", "-n", "research", "--watch").code == 1
+    suspended = {**kube.objects[JOB], "status": {"phase": "Suspended"}}
+    kube.events = [("MODIFIED", suspended), ("BOOKMARK", {}), ("DELETED", suspended)]
+    answer = trainseal("status", "char-lm", "-n", "research", "--watch")
+    assert answer.code == 1
+    assert answer.out.splitlines() == ["Running: 1/2 workers ready", "Suspended"]
