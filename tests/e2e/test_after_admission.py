@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import TEAM, Lab, Object, eventually
-from tests.stage.jobs import SHORT_CODE
+from tests.stage.jobs import FINISH, SHORT_CODE
 from tests.stage.signing import signed
 
 SHOW_RENDEZVOUS = {
@@ -153,6 +153,35 @@ def test_a_service_named_master_is_not_the_master(
     (pod,) = lab.pods(job)
     logs = lab.kubectl("logs", pod["metadata"]["name"], "-c", "trainer")
     assert logs == "rendezvous-worker-0.rendezvous.research.svc 29500\n[]\n"
+
+
+def test_a_run_whose_service_was_taken_over_is_followed_to_its_end(
+    lab: Lab, running: Object
+) -> None:
+    name = name_of(running)
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": TEAM},
+        "spec": {"clusterIP": "None", "selector": {"app": "mallory"}},
+    }
+    lab.kubectl("label", "service", name, "trainseal.dev/job-")
+
+    def taken() -> bool:
+        lab.kubectl("delete", "service", name, "--ignore-not-found")
+        with contextlib.suppress(CommandError):  # the controller may be faster, for once
+            lab.kubectl("create", "-f", "-", stdin=theirs)
+        return "mallory" in json.dumps(lab.get("service", name)["spec"])
+
+    eventually(taken, "the editor's Service stands")
+    try:
+        (pod,) = lab.pods(running)
+        lab.kubectl("exec", pod["metadata"]["name"], "-c", "trainer", "--", *FINISH)
+        lab.wait_for_phase(running, "Succeeded", 60)
+        events = lab.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}")
+        assert "does not belong to this job" in events
+    finally:
+        lab.delete(theirs)
 
 
 def test_deletion_takes_everything_but_the_evidence(

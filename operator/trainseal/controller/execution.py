@@ -12,6 +12,7 @@ from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.controller import conditions, objects, sealing
 from trainseal.controller.endings import gate_message
+from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
@@ -28,6 +29,8 @@ from trainseal.provenance.seals import (
 )
 
 SEALS = "sealedruns"
+#: Seconds until a run looks again whether a name that somebody took is free.
+NAME_TAKEN_AGAIN = 15.0
 Json = Mapping[str, JsonValue]
 
 
@@ -74,7 +77,15 @@ class Execution:
         except UntrustedError as error:
             return await self._untrusted(obj, sealed, str(error))
         rendered = engine.render(job, self._inputs(job, sealed))
-        differing = await objects.ensure_surroundings(self._kube, rendered, job.metadata.uid)
+        taken = ""
+        try:
+            differing = await objects.ensure_surroundings(self._kube, rendered, job.metadata.uid)
+        except ForeignObjectError as error:
+            if bound is None:
+                raise
+            # Who takes a name of the run's must not hide how the run ends; nor does it go on
+            # without its surroundings once it was suspended.
+            taken, differing = str(error), [str(error)]
         try:
             jobs = (
                 await self._make_jobs(job, sealed, rendered)
@@ -87,10 +98,15 @@ class Execution:
             await self._bind(sealed, spec, jobs)
         suspend = bool(job.spec.suspend)
         for live in jobs.values():
-            await self._set_suspended(live, suspend=suspend)
+            if suspend or not taken:
+                await self._set_suspended(live, suspend=suspend)
         progress = await self._observe(job, sealed, jobs, suspend=suspend)
         for words in differing:
             await self._world.event(obj, warning=True, reason="ObjectChanged", message=words)
+        if taken:
+            progress.again = NAME_TAKEN_AGAIN
+            if progress.phase == "Sealed":
+                progress.message = taken
         return progress
 
     def _inputs(self, job: TrainingJob, sealed: SealedRun) -> RenderInputs:

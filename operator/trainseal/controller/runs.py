@@ -18,7 +18,7 @@ from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
 from trainseal.controller import conditions, objects, sealing
-from trainseal.controller.execution import Execution
+from trainseal.controller.execution import NAME_TAKEN_AGAIN, Execution
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.world import World
@@ -66,7 +66,7 @@ class Runs:
         try:
             progress = await self._advance(obj)
         except ForeignObjectError as error:
-            progress = Progress("Pending", str(error), again=15.0)
+            progress = Progress("Pending", str(error), again=NAME_TAKEN_AGAIN)
             progress.wants("Sealed", False, "NameTaken", str(error))
             await self._world.event(obj, warning=True, reason="NameTaken", message=str(error))
         await self._write_status(path, obj, progress)
