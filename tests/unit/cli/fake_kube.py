@@ -17,7 +17,8 @@ Object = dict[str, Any]
 class FakeKube:
     """Objects by path. ``states`` are what a job's status becomes, one at each look at it.
 
-    ``events`` is what watches see; a deletion takes the job away. ``refusal`` is raised on each create; ``failures`` on each look at a path.
+    ``events`` is what watches see; a deletion takes the job away. ``refusal`` is raised on each
+    create; ``failures`` on each look at a path.
     """
 
     objects: dict[str, Object] = field(default_factory=dict)
