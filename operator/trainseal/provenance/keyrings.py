@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
+from trainseal.provenance import strictjson
+from trainseal.provenance.canonical import canonical_bytes
 from trainseal.provenance.dsse import pae
-from trainseal.provenance.keys import PrivateKey, PublicKey, sign, verify
+from trainseal.provenance.keys import PrivateKey, PublicKey, key_id, sign, verify
 
 
 class UntrustedError(ValueError):
@@ -61,6 +65,31 @@ def verify_as(
         raise UntrustedError(
             "it does not carry the operator's signature over what it says: edited or forged"
         ) from None
+
+
+def signed_text(key: PrivateKey, payload_type: str, content: Mapping[str, JsonValue]) -> str:
+    """``content`` signed, as annotation text: base64 of canonical JSON, a dot, the signature."""
+    body = canonical_bytes({**content, "keyID": key_id(key.public)})
+    return f"{base64.b64encode(body).decode()}.{sign_as(key, payload_type, body)}"
+
+
+def read_signed_text(
+    keyring: Keyring, text: str, payload_type: str, *, time_field: str, max_bytes: int
+) -> Mapping[str, strictjson.JSONValue]:
+    """What ``signed_text`` signed; raises UntrustedError, or another ValueError where malformed.
+
+    ``time_field`` names the member with the time at which the key must have been valid.
+    """
+    if len(text) > max_bytes:
+        raise UntrustedError(f"found {len(text)} bytes, expected at most {max_bytes}")
+    encoded, _, signature = text.partition(".")
+    body = base64.b64decode(encoded, validate=True)
+    content = strictjson.parse(body, max_bytes=max_bytes)
+    if not isinstance(content, dict):
+        raise UntrustedError("found no JSON object")
+    signed_at = str(content.get(time_field))
+    verify_as(keyring, str(content.get("keyID")), signed_at, payload_type, body, signature)
+    return content
 
 
 def rfc3339(time: datetime) -> str:

@@ -11,16 +11,22 @@ and the bound objects' role, kind, name and UID, in DSSE's pre-authentication en
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from pydantic import JsonValue
 
-from trainseal.provenance import strictjson
 from trainseal.provenance.canonical import canonical_bytes, digest
-from trainseal.provenance.keyrings import Keyring, UntrustedError, rfc3339, sign_as, verify_as
+from trainseal.provenance.keyrings import (
+    Keyring,
+    UntrustedError,
+    read_signed_text,
+    rfc3339,
+    sign_as,
+    signed_text,
+    verify_as,
+)
 from trainseal.provenance.keys import PrivateKey, key_id
 
 SEAL_TYPE = "application/vnd.trainseal.seal.v1+json"
@@ -53,28 +59,19 @@ def sign_seal(key: PrivateKey, *, namespace: str, name: str, spec: Json, now: da
     Between making a seal and binding it lies a window (and perhaps a restart); without the mark,
     a seal that somebody else put there under our name would be bound.
     """
-    body = canonical_bytes(
-        {
-            "keyID": key_id(key.public),
-            "sealDigest": seal_digest(namespace, name, spec),
-            "signedAt": rfc3339(now),
-        }
-    )
-    return f"{base64.b64encode(body).decode()}.{sign_as(key, SEAL_TYPE, body)}"
+    content: dict[str, JsonValue] = {
+        "sealDigest": seal_digest(namespace, name, spec),
+        "signedAt": rfc3339(now),
+    }
+    return signed_text(key, SEAL_TYPE, content)
 
 
 def verify_seal(keyring: Keyring, text: str, *, namespace: str, name: str, spec: Json) -> None:
     """Raises UntrustedError unless the mark is the operator's and over exactly this seal."""
     try:
-        if len(text) > MAX_MARK_BYTES:
-            raise UntrustedError(f"found {len(text)} bytes, expected at most {MAX_MARK_BYTES}")
-        encoded, _, signature = text.partition(".")
-        body = base64.b64decode(encoded, validate=True)
-        content = strictjson.parse(body, max_bytes=MAX_MARK_BYTES)
-        if not isinstance(content, dict):
-            raise UntrustedError("found no JSON object")
-        signed_at = str(content.get("signedAt"))
-        verify_as(keyring, str(content.get("keyID")), signed_at, SEAL_TYPE, body, signature)
+        content = read_signed_text(
+            keyring, text, SEAL_TYPE, time_field="signedAt", max_bytes=MAX_MARK_BYTES
+        )
         if content.get("sealDigest") != seal_digest(namespace, name, spec):
             raise UntrustedError("it is over another seal: edited or forged")
     except ValueError as error:

@@ -7,21 +7,20 @@ digest (which holds namespace and name): copied onto another job, it does not ve
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from datetime import datetime
 
-from trainseal.provenance import strictjson
-from trainseal.provenance.canonical import canonical_bytes
+from pydantic import JsonValue
+
 from trainseal.provenance.keyrings import (
     Keyring,
     UntrustedError,
+    read_signed_text,
     read_time,
     rfc3339,
-    sign_as,
-    verify_as,
+    signed_text,
 )
-from trainseal.provenance.keys import PrivateKey, key_id
+from trainseal.provenance.keys import PrivateKey
 
 TICKET_TYPE = "application/vnd.trainseal.ticket.v1+json"
 TICKET_ANNOTATION = "trainseal.dev/ticket"
@@ -40,34 +39,28 @@ class Ticket:
 
 def issue_ticket(key: PrivateKey, ticket: Ticket) -> str:
     """The ticket as annotation text: base64 of canonical JSON, a dot, base64 of the signature."""
-    body = canonical_bytes(
-        {
-            "username": ticket.username,
-            "uid": ticket.uid,
-            "jobDigest": ticket.job_digest,
-            "time": rfc3339(ticket.time),
-            "keyID": key_id(key.public),
-        }
-    )
-    return f"{base64.b64encode(body).decode()}.{sign_as(key, TICKET_TYPE, body)}"
+    content: dict[str, JsonValue] = {
+        "username": ticket.username,
+        "uid": ticket.uid,
+        "jobDigest": ticket.job_digest,
+        "time": rfc3339(ticket.time),
+    }
+    return signed_text(key, TICKET_TYPE, content)
 
 
 def read_ticket(keyring: Keyring, text: str, job_digest: str) -> Ticket:
     """The ticket of this job digest; raises UntrustedError where it is not ours or not its."""
     try:
-        if len(text) > MAX_TICKET_BYTES:
-            raise UntrustedError(f"found {len(text)} bytes, expected at most {MAX_TICKET_BYTES}")
-        encoded, _, signature = text.partition(".")
-        body = base64.b64decode(encoded, validate=True)
-        content = strictjson.parse(body, max_bytes=MAX_TICKET_BYTES)
-        if not isinstance(content, dict):
-            raise UntrustedError("found no JSON object")
-        time = str(content.get("time"))
-        verify_as(keyring, str(content.get("keyID")), time, TICKET_TYPE, body, signature)
+        content = read_signed_text(
+            keyring, text, TICKET_TYPE, time_field="time", max_bytes=MAX_TICKET_BYTES
+        )
         if content.get("jobDigest") != job_digest:
             raise UntrustedError(f"it is for {content.get('jobDigest')}, this job is {job_digest}")
         return Ticket(
-            str(content.get("username")), str(content.get("uid")), job_digest, read_time(time)
+            str(content.get("username")),
+            str(content.get("uid")),
+            job_digest,
+            read_time(str(content.get("time"))),
         )
     except ValueError as error:
         raise UntrustedError(f"the requester's ticket does not count: {error}") from None
