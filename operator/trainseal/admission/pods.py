@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from trainseal.admission.reviews import ALLOWED, Request, Response, deny, meta
 from trainseal.admission.sealindex import SealedPod
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import Difference
 from trainseal.provenance.podmatch import changed_parts, compare_pod
@@ -84,7 +84,7 @@ def decide(request: Request, context: PodRulesContext, *, final: bool) -> Respon
 
 
 def _gpu(request: Request, context: PodRulesContext, had: set[str]) -> Response:
-    spec = _object(request.object.get("spec"))
+    spec = json_object(request.object.get("spec"))
     resources = sorted({r for r in _resources(spec) if r not in had and context.is_gpu(r)})
     if resources:
         return _unsealed(request, f"asks for {', '.join(resources)}", context)
@@ -140,7 +140,7 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
                 "that would make it part of one, expected pods that the Job controller creates "
                 f"for it; {_HELP}"
             )
-        return _gpu(request, context, set(_resources(_object(old.get("spec")))))
+        return _gpu(request, context, set(_resources(json_object(old.get("spec")))))
     changed = changed_parts(old, pod, before.expected if before else None)
     if request.subresource in ("ephemeralcontainers", "resize"):
         changed = (request.subresource, *changed)
@@ -174,7 +174,7 @@ def _sentences(found: tuple[Difference, ...]) -> str:
 
 
 def _labels(pod: Mapping[str, JsonValue]) -> JsonObject:
-    return _object(meta(pod).get("labels"))
+    return json_object(meta(pod).get("labels"))
 
 
 def _labelled(pod: Mapping[str, JsonValue]) -> bool:
@@ -196,15 +196,11 @@ def _resources(spec: JsonObject) -> Iterator[str]:
         containers = spec.get(kind)
         holders.extend(containers if isinstance(containers, list) else ())
     for holder in holders:
-        resources = _object(holder).get("resources")
+        resources = json_object(holder).get("resources")
         for part in ("limits", "requests"):
-            yield from _object(_object(resources).get(part))
+            yield from json_object(json_object(resources).get(part))
 
 
 def _name(request: Request) -> str:
     name = meta(request.object).get("name") or meta(request.object).get("generateName") or ""
     return f"{request.namespace}/{request.name or name}"
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.keyrings import Keyring, UntrustedError
@@ -86,7 +86,7 @@ class SealIndex:
             self._pods.pop(uid, None)
 
     def _take(self, key: tuple[str, str], obj: JsonObject) -> None:
-        spec, status = _object(obj.get("spec")), _object(obj.get("status"))
+        spec, status = json_object(obj.get("spec")), json_object(obj.get("status"))
         binding = status.get("binding")
         if not isinstance(binding, dict) or status.get("phase") in _ENDED:
             return
@@ -104,8 +104,8 @@ class SealIndex:
             _UNTRUSTED.inc()
             _log.error("%s", error)
             return
-        roles = {str(r.get("name")): r for r in _objects(spec.get("roles"))}
-        policies = tuple(str(p.get("name")) for p in _objects(spec.get("policies")))
+        roles = {str(r.get("name")): r for r in json_objects(spec.get("roles"))}
+        policies = tuple(str(p.get("name")) for p in json_objects(spec.get("policies")))
         for item in bound:
             role = roles.get(item.role)
             if role is None:
@@ -115,7 +115,7 @@ class SealIndex:
                 item.name,
                 item.uid,
                 replicas if isinstance(replicas, int) else 0,
-                _object(role.get("template")),
+                json_object(role.get("template")),
             )
             self._pods[item.uid] = SealedPod(namespace, name, item.role, policies, expected)
         self._uids[key] = tuple(item.uid for item in bound)
@@ -123,24 +123,16 @@ class SealIndex:
 
 def what_counts(seal: JsonObject) -> JsonObject:
     """What the webhook keeps of a seal: of one whose run has ended, that it counts as a run."""
-    metadata = {k: v for k, v in _object(seal.get("metadata")).items() if k != "managedFields"}
-    if _object(seal.get("status")).get("phase") not in _ENDED:
+    metadata = {k: v for k, v in json_object(seal.get("metadata")).items() if k != "managedFields"}
+    if json_object(seal.get("status")).get("phase") not in _ENDED:
         return {**seal, "metadata": metadata}
     kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
     return {
         "metadata": kept,
         "spec": {"job": {"digest": _digest(seal)}},
-        "status": {"phase": _object(seal["status"])["phase"]},
+        "status": {"phase": json_object(seal["status"])["phase"]},
     }
 
 
 def _digest(obj: Mapping[str, JsonValue]) -> str:
-    return str(_object(_object(obj.get("spec")).get("job")).get("digest"))
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: JsonValue) -> list[JsonObject]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+    return str(json_object(json_object(obj.get("spec")).get("job")).get("digest"))

@@ -22,7 +22,7 @@ from trainseal.admission.reviews import (
     deny,
     meta,
 )
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, UntrustedError
@@ -133,7 +133,7 @@ def _update(request: Request, obj: JsonObject) -> Response:
             f"TrainingJob {request.namespace}/{request.name}: found a change of the annotation "
             f"{TICKET_ANNOTATION}, expected none: it says who asked for this run"
         )
-    one, other = _object(old.get("spec")), _object(obj.get("spec"))
+    one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
     changed = sorted(
         k for k in one.keys() | other.keys() if k not in UNSIGNED and one.get(k) != other.get(k)
     )
@@ -183,7 +183,7 @@ def _named(obj: JsonObject, request: Request) -> JsonObject:
 
 
 def _annotations(obj: JsonObject) -> JsonObject:
-    return _object(meta(obj).get("annotations"))
+    return json_object(meta(obj).get("annotations"))
 
 
 def _annotate(obj: JsonObject, value: JsonValue) -> list[JsonObject]:
@@ -196,7 +196,3 @@ def _annotate(obj: JsonObject, value: JsonValue) -> list[JsonObject]:
     if not isinstance(annotations, Mapping):
         return [{"op": "add", "path": path, "value": {TICKET_ANNOTATION: value}}]
     return [{"op": "add", "path": place, "value": value}]
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}

@@ -57,6 +57,16 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 ShortText = Annotated[str, StringConstraints(max_length=256)]
 
 
+def json_object(value: JsonValue) -> JsonObject:
+    """The object that ``value`` is, or an empty one: absent and malformed parts hold nothing."""
+    return value if isinstance(value, dict) else {}
+
+
+def json_objects(value: JsonValue) -> list[JsonObject]:
+    """The objects in the list that ``value`` is; of anything else, none."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
     """One thing wrong with one field: its path (``spec.roles[0].name``), found and expected."""

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import yaml
-from pydantic import JsonValue
 from rich.console import Console
 from rich.text import Text
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.failures import DONE, REFUTED
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
@@ -98,7 +97,7 @@ async def _kinds(kube: Kube) -> AsyncIterator[Finding]:
     except NotFoundError:
         yield Finding("kinds", Health.WRONG, f"the API server has no {API_VERSION}", install)
         return
-    names = {str(r.get("name")) for r in _list(served.get("resources"))}
+    names = {str(r.get("name")) for r in json_objects(served.get("resources"))}
     if missing := sorted(KINDS - names):
         yield Finding("kinds", Health.WRONG, f"missing: {', '.join(missing)}", "upgrade the chart")
     else:
@@ -119,8 +118,8 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
         except KubeError as error:
             yield _unseen(what, error)
             continue
-        hooks = _list(found.get("webhooks"))
-        empty = [h for h in hooks if not _object(h.get("clientConfig")).get("caBundle")]
+        hooks = json_objects(found.get("webhooks"))
+        empty = [h for h in hooks if not json_object(h.get("clientConfig")).get("caBundle")]
         open_ = [h for h in hooks if h.get("failurePolicy") != "Fail"]
         if empty:
             yield Finding(
@@ -149,8 +148,8 @@ async def _deployments(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
         except KubeError as error:
             yield _unseen(name, error)
             continue
-        ready = _object(found.get("status")).get("readyReplicas") or 0
-        wanted = _object(found.get("spec")).get("replicas") or 0
+        ready = json_object(found.get("status")).get("readyReplicas") or 0
+        wanted = json_object(found.get("spec")).get("replicas") or 0
         health = Health.GOOD if ready == wanted and ready else Health.WRONG
         remedy = f"kubectl describe deployment {name} -n {namespace}"
         yield Finding(
@@ -178,15 +177,15 @@ async def _policies(kube: Kube) -> AsyncIterator[Finding]:
     except KubeError as error:
         yield _unseen("policies", error)
         return
-    policies = _list(page.get("items"))
+    policies = json_objects(page.get("items"))
     if not policies:
         yield Finding(
             "policies", Health.WRONG, "there is no ProvenancePolicy: every TrainingJob is denied",
             "apply one that names your namespaces",
         )  # fmt: skip
     for policy in policies:
-        name = str(_object(policy.get("metadata")).get("name"))
-        for condition in _list(_object(policy.get("status")).get("conditions")):
+        name = str(json_object(policy.get("metadata")).get("name"))
+        for condition in json_objects(json_object(policy.get("status")).get("conditions")):
             if condition.get("type") == "Ready" and condition.get("status") == "False":
                 yield Finding(
                     f"policy {name}", Health.WRONG, str(condition.get("message")),
@@ -194,7 +193,7 @@ async def _policies(kube: Kube) -> AsyncIterator[Finding]:
                 )  # fmt: skip
                 break
         else:
-            mode = _object(policy.get("spec")).get("mode")
+            mode = json_object(policy.get("spec")).get("mode")
             yield Finding(f"policy {name}", Health.GOOD, f"in use, {mode}")
 
 
@@ -206,8 +205,8 @@ async def _pod_creator(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
     except KubeError as error:
         yield _unseen("pod creators", error)
         return
-    text = _object(config.get("data")).get("config.yaml")
-    settings = _object(yaml.safe_load(str(text or "")))
+    text = json_object(config.get("data")).get("config.yaml")
+    settings = json_object(yaml.safe_load(str(text or "")))
     listed = settings.get("podCreators")
     names = [str(n) for n in listed] if isinstance(listed, list) else []
     identity = JOB_CONTROLLER if found else SHARED_IDENTITY
@@ -239,11 +238,3 @@ def _unseen(what: str, error: KubeError) -> Finding:
 
 def _names(hooks: list[JsonObject]) -> str:
     return ", ".join(str(h.get("name")) for h in hooks)
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: JsonValue) -> list[JsonObject]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

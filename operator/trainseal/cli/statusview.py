@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.clusters import SEALS, follow, job_path, phase_of
 from trainseal.cli.failures import REFUTED, Failure
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
@@ -57,7 +57,7 @@ class JobView:
 
     @property
     def status(self) -> JsonObject:
-        return _object(self.job.get("status"))
+        return json_object(self.job.get("status"))
 
 
 async def look(kube: Kube, namespace: str, name: str) -> JobView:
@@ -90,7 +90,7 @@ async def watch(kube: Kube, namespace: str, name: str) -> None:
 
 def one_line(job: JsonObject) -> str:
     """``Running: 2/2 workers ready``, for logs."""
-    message = _object(job.get("status")).get("message")
+    message = json_object(job.get("status")).get("message")
     return f"{phase_of(job)}: {message}" if message else phase_of(job)
 
 
@@ -101,14 +101,14 @@ def print_text(view: JobView) -> None:
 
 def print_json(view: JobView) -> None:
     """For programs, on stdout."""
-    sealed = _object(view.seal.get("spec")) if view.seal else {}
+    sealed = json_object(view.seal.get("spec")) if view.seal else {}
     value: JsonObject = {
         "namespace": view.namespace,
         "name": view.name,
         "phase": view.phase,
         **{k: v for k, v in view.status.items() if k != "phase"},
         "policies": sealed.get("policies"),
-        "requestTime": _object(sealed.get("requester")).get("time"),
+        "requestTime": json_object(sealed.get("requester")).get("time"),
         "artifacts": _artifacts(view),
         "pods": [
             {"name": p.name, "phase": p.phase, "reason": p.reason, "node": p.node, "gate": p.gate}
@@ -130,7 +130,7 @@ def render(view: JobView) -> RenderableType:
     parts += [Text(f"  {label:<10} {value}") for label, value in _facts(view)]
     if artifacts := _artifacts(view):
         parts.append(Text("verified", "bold"))
-        parts += [_artifact(_object(a)) for a in artifacts]
+        parts += [_artifact(json_object(a)) for a in artifacts]
     if view.pods:
         parts.append(Text("pods", "bold"))
         parts.append(_pods(view.pods))
@@ -140,8 +140,8 @@ def render(view: JobView) -> RenderableType:
 
 def _facts(view: JobView) -> Iterator[tuple[str, str]]:
     status = view.status
-    sealed = _object(view.seal.get("spec")) if view.seal else {}
-    requester = _object(sealed.get("requester"))
+    sealed = json_object(view.seal.get("spec")) if view.seal else {}
+    requester = json_object(sealed.get("requester"))
     if digest := status.get("jobDigest"):
         yield "digest", str(digest)
     if signers := status.get("signers"):
@@ -155,9 +155,11 @@ def _facts(view: JobView) -> Iterator[tuple[str, str]]:
     if isinstance(policies, list) and policies:
         yield (
             "policy",
-            ", ".join(f"{_object(p).get('name')} ({_object(p).get('mode')})" for p in policies),
+            ", ".join(
+                f"{json_object(p).get('name')} ({json_object(p).get('mode')})" for p in policies
+            ),
         )
-    for role in _list(status.get("roles")):
+    for role in json_objects(status.get("roles")):
         counts = [f"{role.get('ready', 0)}/{role.get('replicas', '?')} ready"]
         counts += [f"{role[k]} {k}" for k in ("succeeded", "failed") if role.get(k)]
         yield f"role {role.get('name')}", ", ".join(counts)
@@ -168,7 +170,7 @@ def _facts(view: JobView) -> Iterator[tuple[str, str]]:
 
 def _artifacts(view: JobView) -> list[JsonValue]:
     """What the seal says was verified; before there is one, what the controller said."""
-    source = _object(view.seal.get("spec")) if view.seal else view.status
+    source = json_object(view.seal.get("spec")) if view.seal else view.status
     found = source.get("artifacts")
     return list(found) if isinstance(found, list) else []
 
@@ -179,7 +181,7 @@ def _artifact(artifact: JsonObject) -> Text:
     text.append(f"{artifact.get('artifact')} {artifact.get('name')} ")
     persons = [
         f"{s.get('person')}" + (f" at {s['signedAt']}" if s.get("signedAt") else "")
-        for s in _list(artifact.get("signers"))
+        for s in json_objects(artifact.get("signers"))
     ]
     if artifact.get("outcome") == "verified":
         text.append(f"signed by {', '.join(persons)}" if persons else "verified", "green")
@@ -199,7 +201,7 @@ def _pods(pods: tuple[Pod, ...]) -> Table:
 
 async def _around(kube: Kube, namespace: str, name: str, job: JsonObject) -> JobView:
     unseen: list[str] = []
-    status = _object(job.get("status"))
+    status = json_object(job.get("status"))
     seal_name = status.get("sealedRun")
     seal: JsonObject | None = None
     pods: tuple[Pod, ...] = ()
@@ -221,8 +223,8 @@ async def _around(kube: Kube, namespace: str, name: str, job: JsonObject) -> Job
         if isinstance(found, dict):
             seal = found
         if isinstance(listed, dict):
-            pods = tuple(_pod(item) for item in _list(listed.get("items")))
-            if _object(listed.get("metadata")).get("continue"):
+            pods = tuple(_pod(item) for item in json_objects(listed.get("items")))
+            if json_object(listed.get("metadata")).get("continue"):
                 unseen.append(
                     f"more than {MOST_PODS} pods: kubectl get pods -l {LABEL_SEAL}={seal_name}"
                 )
@@ -230,15 +232,15 @@ async def _around(kube: Kube, namespace: str, name: str, job: JsonObject) -> Job
 
 
 def _pod(pod: JsonObject) -> Pod:
-    status = _object(pod.get("status"))
+    status = json_object(pod.get("status"))
     reason, gate = str(status.get("reason") or ""), ""
-    for condition in _list(status.get("conditions")):
+    for condition in json_objects(status.get("conditions")):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             reason = str(condition.get("message") or condition.get("reason"))
     kinds = ("initContainerStatuses", "containerStatuses")
-    for container in [c for kind in kinds for c in _list(status.get(kind))]:
-        state = _object(container.get("state"))
-        waiting, ended = _object(state.get("waiting")), _object(state.get("terminated"))
+    for container in [c for kind in kinds for c in json_objects(status.get(kind))]:
+        state = json_object(container.get("state"))
+        waiting, ended = json_object(state.get("waiting")), json_object(state.get("terminated"))
         if waiting and waiting.get("reason") not in ("PodInitializing", "ContainerCreating"):
             reason = f"{container.get('name')}: {waiting.get('reason')}"
         if ended.get("exitCode"):
@@ -248,10 +250,10 @@ def _pod(pod: JsonObject) -> Pod:
             else:
                 reason = f"{container.get('name')}: {ended.get('reason')} ({ended['exitCode']})"
     return Pod(
-        name=str(_object(pod.get("metadata")).get("name")),
+        name=str(json_object(pod.get("metadata")).get("name")),
         phase=str(status.get("phase") or "Pending"),
         reason=reason,
-        node=str(_object(pod.get("spec")).get("nodeName") or ""),
+        node=str(json_object(pod.get("spec")).get("nodeName") or ""),
         gate=gate,
     )
 
@@ -279,11 +281,3 @@ def _no_job(namespace: str, name: str, error: NotFoundError) -> Failure:
         remedy="`kubectl get trainingjobs -A` lists them; -n NS names another namespace",
         code=REFUTED,
     )
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: JsonValue) -> list[JsonObject]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

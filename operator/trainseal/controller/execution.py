@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
@@ -49,7 +49,7 @@ class Execution:
         """Takes the next steps of a sealed job."""
         sealed = SealedRun.parse(seal)
         namespace, name = sealed.metadata.namespace, sealed.metadata.name
-        spec = _object(seal["spec"])
+        spec = json_object(seal["spec"])
         binding = conditions.status_of(seal).get("binding")
         bound: tuple[BoundUid, ...] | None = None
         try:
@@ -126,8 +126,8 @@ class Execution:
         an upgrade between sealing and binding must not change them."""
         found = {}
         for role, sealed_role in zip(rendered.roles, sealed.spec.roles, strict=True):
-            wanted = {**role.job, "spec": {**_object(role.job["spec"])}}
-            _object(wanted["spec"])["template"] = sealed_role.template
+            wanted = {**role.job, "spec": {**json_object(role.job["spec"])}}
+            json_object(wanted["spec"])["template"] = sealed_role.template
             live, _ = await objects.ensure(self._kube, wanted, job.metadata.uid)
             changed = changed_before_binding(wanted, live)
             if changed:
@@ -175,10 +175,10 @@ class Execution:
         await self._kube.patch(path, {"status": status})
 
     async def _set_suspended(self, live: Json, *, suspend: bool) -> None:
-        spec = _object(live.get("spec"))
+        spec = json_object(live.get("spec"))
         if engine.outcome(live) is not None or bool(spec.get("suspend")) == suspend:
             return
-        metadata = _object(live.get("metadata"))
+        metadata = json_object(live.get("metadata"))
         path = f"{objects.collection('Job', str(metadata['namespace']))}/{metadata['name']}"
         await self._kube.patch(
             path, {"metadata": {"uid": metadata["uid"]}, "spec": {"suspend": suspend}}
@@ -280,10 +280,10 @@ def changed_before_binding(wanted: Json, live: Json) -> str:
     A Job that was put there before ours, under our name and with a copied owner reference, would
     else be bound with whatever it says of completions, success or who manages it.
     """
-    template = _object(_object(wanted.get("spec")).get("template"))
+    template = json_object(json_object(wanted.get("spec")).get("template"))
     if _unplaced(sealing.template_of(live)) != _unplaced(template):
         return "spec.template"
-    own, found = _object(wanted.get("spec")), _object(live.get("spec"))
+    own, found = json_object(wanted.get("spec")), json_object(live.get("spec"))
     # The API server adds the selector; suspension is looked after all the time.
     skipped = {"manualSelector", "selector", "suspend", "template"}
     if found.get("manualSelector"):
@@ -308,9 +308,5 @@ def _ready(roles: Sequence[RoleStatus]) -> str:
 
 def _unplaced(template: Json) -> Json:
     """A template less placement, which is not signed and may be changed while suspended."""
-    spec = {k: v for k, v in _object(template.get("spec")).items() if k not in PLACEMENT}
+    spec = {k: v for k, v in json_object(template.get("spec")).items() if k not in PLACEMENT}
     return {**template, "spec": spec}
-
-
-def _object(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}

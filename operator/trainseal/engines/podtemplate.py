@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from trainseal.api.gateplan import GatePlan, PlannedCode, PlannedConfig
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import Role, TrainingJob, Volume
 from trainseal.provenance.configfiles import file_digests
@@ -62,8 +62,8 @@ def pod_template(
     job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str]
 ) -> JsonObject:
     template = copy.deepcopy(role.template)
-    metadata = _dict(template.setdefault("metadata", {}))
-    labels = _dict(metadata.setdefault("labels", {}))
+    metadata = json_object(template.setdefault("metadata", {}))
+    labels = json_object(metadata.setdefault("labels", {}))
     labels |= {
         LABEL_JOB: job.metadata.name,
         LABEL_ROLE: role.name,
@@ -71,7 +71,7 @@ def pod_template(
     }
     metadata["labels"] = labels
     template["metadata"] = metadata
-    spec = _dict(template["spec"])
+    spec = json_object(template["spec"])
     spec["restartPolicy"] = "Never"
     # A Service named master would otherwise inject MASTER_PORT.
     spec["enableServiceLinks"] = False
@@ -80,9 +80,9 @@ def pod_template(
     mounts = _mounts(job)
     rendezvous = _rendezvous(job)
     for kind in ("initContainers", "containers"):
-        containers = _list(spec.get(kind))
+        containers = json_objects(spec.get(kind))
         for container in containers:
-            env = _list(container.get("env"))
+            env = json_objects(container.get("env"))
             given = {e.get("name") for e in env}
             added = (
                 [e for e in rendezvous if e["name"] not in given] if kind == "containers" else []
@@ -97,7 +97,7 @@ def pod_template(
     if volumes:
         spec["volumes"] = list(volumes)
     if job.spec.code or job.spec.config:
-        spec["initContainers"] = [_gate(inputs, files), *_list(spec.get("initContainers"))]
+        spec["initContainers"] = [_gate(inputs, files), *json_objects(spec.get("initContainers"))]
     _place(job, spec)
     template["spec"] = spec
     return template
@@ -110,10 +110,16 @@ def _place(job: TrainingJob, spec: JsonObject) -> None:
     placement = job.spec.scheduling.wire()
     placement.pop("queueName", None)
     # Beyond what the template asks for, never instead: the signed part of the placement stands.
-    selector = {**_dict(placement.pop("nodeSelector", None)), **_dict(spec.get("nodeSelector"))}
+    selector = {
+        **json_object(placement.pop("nodeSelector", None)),
+        **json_object(spec.get("nodeSelector")),
+    }
     if selector:
         spec["nodeSelector"] = selector
-    tolerations = [*_list(spec.get("tolerations")), *_list(placement.pop("tolerations", None))]
+    tolerations = [
+        *json_objects(spec.get("tolerations")),
+        *json_objects(placement.pop("tolerations", None)),
+    ]
     if tolerations:
         spec["tolerations"] = list(tolerations)
     spec |= placement
@@ -242,11 +248,3 @@ def _gate(inputs: RenderInputs, files: Mapping[str, str]) -> JsonObject:
         },
         "volumeMounts": mounts,
     }
-
-
-def _dict(value: JsonValue) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: JsonValue) -> list[JsonObject]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
