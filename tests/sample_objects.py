@@ -200,7 +200,12 @@ def sealed_run(name: str = "char-lm-1") -> Object:
 
 def drift_report(name: str = "char-lm-worker-0") -> Object:
     """On one pod."""
-    spec = {"pod": {"name": "char-lm-worker-0", "uid": "u"}, "node": "n1", "sealedRun": "char-lm-1"}
+    spec = {
+        "reporter": "Agent",
+        "pod": {"name": "char-lm-worker-0", "uid": "u"},
+        "node": "n1",
+        "sealedRun": "char-lm-1",
+    }
     return _object("DriftReport", name, spec)
 
 
@@ -253,6 +258,8 @@ def status_of(kind: str) -> Object:
             "requester": "carol",
             "signers": "Alice, Bob",
             "ready": "2/2",
+            "drift": {"critical": 1, "warning": 0, "info": 0, "firstTime": TIME, "lastTime": TIME},
+            "drifted": "1 critical",
             "artifacts": sealed_run()["spec"]["artifacts"],
             "roles": [
                 {
@@ -286,13 +293,16 @@ def status_of(kind: str) -> Object:
         "DriftReport": {
             "findings": [
                 {
-                    "id": "file.written",
+                    "id": "file.changed",
+                    "key": "0123456789abcdef",
                     "severity": "Critical",
-                    "time": TIME,
+                    "firstTime": TIME,
+                    "lastTime": TIME,
+                    "count": 1,
                     "container": "trainer",
                     "path": "/workspace/train.py",
                     "message": "written while sealed",
-                    "process": "vi < sh",
+                    "processes": [{"pid": 12, "executable": "/usr/bin/vi", "command": ["vi"]}],
                     "user": "mallory",
                     "evidence": {"inode": "12"},
                 }

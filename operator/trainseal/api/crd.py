@@ -176,6 +176,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Signers", ".status.signers", description="The persons who signed."),
             Column("Requester", ".status.requester", description="Who asked for the run."),
             Column("Ready", ".status.ready", description="Ready pods of wanted."),
+            Column("Drift", ".status.drifted", description="What the watch found."),
             AGE,
             Column("Digest", ".status.jobDigest", wide=True, description="What the signers sign."),
             Column("Run", ".status.run", "integer", wide=True),

@@ -1,4 +1,8 @@
-"""DriftReport: findings on one pod, written by the agent of its node."""
+"""DriftReport: findings on one sealed pod, or on one run as the API shows it.
+
+The agent of a node writes one for each sealed pod that runs there; the controller writes one a
+SealedRun for what it sees in the API. It carries no owner reference: evidence outlives the job.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from trainseal.api.model import Condition, DnsSubdomain, Model, Resource, ShortText, Text
+from trainseal.api.findings import Severity
+from trainseal.api.model import (
+    Condition,
+    DnsSubdomain,
+    Model,
+    Resource,
+    ShortText,
+    Text,
+)
 
 PLURAL = "driftreports"
+
+FindingName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z-]*\.[a-z][a-z-]*$", max_length=64)
+]
 
 
 class PodIdentity(Model):
@@ -21,46 +37,73 @@ class PodIdentity(Model):
     """`metadata.uid`."""
 
 
+class ProcessRecord(Model):
+    """A process, as it was when it was seen."""
+
+    pid: int = Field(ge=0)
+    """In the node's own PID namespace."""
+    executable: Text
+    """`/proc/PID/exe`, as the container sees it."""
+    command: list[Text] | None = Field(default=None, max_length=16)
+    """The command line's first words, each cut to 1024 characters."""
+    uid: int | None = Field(default=None, ge=0, description="Effective user id.")
+
+
 class Finding(Model):
     """One observed difference between the seal and what runs."""
 
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=128)]
-    """Stable name of what was seen, such as `file.written`."""
-    severity: Literal["Info", "Warning", "Critical"]
+    id: FindingName
+    """Stable name of what was seen, such as `file.changed`."""
+    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
+    """Which finding of that id this is: the same thing seen again has the same key."""
+    severity: Severity
     """What the policy's responses go by."""
-    time: datetime
-    """When it was seen."""
+    first_time: datetime
+    """When it was first seen."""
+    last_time: datetime
+    """When it was last seen."""
+    count: int = Field(ge=1)
+    """How often it was seen."""
     container: ShortText | None = None
-    """Absent: the whole pod."""
+    """Absent: the whole pod, or the run."""
     path: Text | None = None
     """The file, as the container sees it."""
     message: Text
     """What was found and what the seal says."""
-    process: Text | None = Field(default=None, description="Executable and its parents.")
-    user: ShortText | None = Field(default=None, description="The Kubernetes user, where known.")
-    evidence: dict[str, Text] | None = Field(default=None, max_length=32)
+    processes: list[ProcessRecord] | None = Field(default=None, max_length=8)
+    """Who did it, then its parents."""
+    user: ShortText | None = None
+    """The Kubernetes user who opened the session, where known."""
+    access_record: DnsSubdomain | None = None
+    """Name of the AccessRecord that names the user."""
+    evidence: dict[str, Text] | None = Field(default=None, max_length=16)
     """Further facts, by name."""
+    difference: Annotated[str, StringConstraints(max_length=8192)] | None = None
+    """How the text differs from the signed one, as a unified diff."""
 
 
 class DriftReportSpec(Model):
     """What the report is about."""
 
-    pod: PodIdentity
-    """The pod that was watched."""
-    node: DnsSubdomain
-    """The node it runs on; the agent's own."""
+    reporter: Literal["Agent", "Controller"]
+    """Who writes it."""
     sealed_run: DnsSubdomain
-    """Name of the pod's seal."""
+    """Name of the seal."""
+    node: DnsSubdomain | None = None
+    """The agent's own node. Absent: the controller reports."""
+    pod: PodIdentity | None = None
+    """The pod that is watched. Absent: the run as a whole."""
 
 
 class DriftReportStatus(Model):
     """The findings so far."""
 
-    findings: list[Finding] | None = Field(default=None, max_length=512)
-    """In the order they were seen."""
-    dropped: int | None = Field(default=None, ge=0, description="Findings beyond the bound.")
+    findings: list[Finding] | None = Field(default=None, max_length=256)
+    """In the order they were first seen."""
+    dropped: int | None = Field(default=None, ge=0)
+    """Findings beyond the bound: counted and logged by who reports, not listed."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
-    """Whether the watch is whole."""
+    """`Watching`: whether the watch is whole, and what it cannot see."""
 
 
 class DriftReport(Resource):

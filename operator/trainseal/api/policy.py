@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from trainseal.api.findings import FindingId
 from trainseal.api.model import Condition, DnsLabel, DnsSubdomain, Model, Resource, ShortText
 
 PLURAL = "provenancepolicies"
@@ -153,6 +154,55 @@ class DataRules(Model):
     """What happens to a dataset without a verified manifest."""
 
 
+class DriftException(Model):
+    """Findings that are expected, such as a compiler's cache. What is named must all match."""
+
+    name: DnsLabel
+    """Unique among the policy's exceptions; what reports say it was excepted by."""
+    reason: ShortText
+    """Why it is harmless, for who reads the policy."""
+    findings: list[FindingId] = Field(min_length=1, max_length=16)
+    """Ids of findings."""
+    paths: list[Pattern] | None = Field(default=None, max_length=32)
+    """Of the file itself, as the container sees it: `*` one part, `**` any number. Absent: any."""
+    executables: list[Pattern] | None = Field(default=None, max_length=32)
+    """Of the process that did it. Absent: any."""
+
+
+Response = Literal["Record", "Alert", "Freeze", "Suspend", "Terminate"]
+
+
+class DriftResponses(Model):
+    """What happens to the whole job, by severity. Absent: `Alert`, for `Info` `Record`."""
+
+    critical: Response | None = None
+    """For a finding of severity `Critical`."""
+    warning: Response | None = None
+    """For a finding of severity `Warning`."""
+    info: Response | None = None
+    """For a finding of severity `Info`."""
+
+
+class FreezeRules(Model):
+    """How long a frozen job waits for a person."""
+
+    max_duration_seconds: int | None = Field(default=None, ge=10, le=86400)
+    """Seconds after which `then` applies. Absent: 300."""
+    then: Literal["Suspend", "Terminate"] | None = None
+    """What follows. Absent: `Suspend`."""
+
+
+class DriftRules(Model):
+    """What the watch excepts, and what it does about the rest."""
+
+    exceptions: list[DriftException] | None = Field(default=None, max_length=64)
+    """A finding is excepted only where every policy of the namespace excepts it."""
+    responses: DriftResponses | None = None
+    """Of several policies the strongest response counts."""
+    freeze: FreezeRules | None = None
+    """Absent: five minutes, then `Suspend`."""
+
+
 class ProvenancePolicySpec(Model):
     """The policy."""
 
@@ -169,6 +219,8 @@ class ProvenancePolicySpec(Model):
     pods: PodRules | None = None
     """Absent: nothing beyond the signed template."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
+    drift: DriftRules | None = None
+    """Absent: nothing is excepted; findings are recorded and alerted."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> ProvenancePolicySpec:

@@ -25,7 +25,7 @@ from trainseal.api.model import (
     ShortText,
     Text,
 )
-from trainseal.api.trainingjob import ArtifactStatus
+from trainseal.api.trainingjob import ArtifactStatus, DriftSummary
 
 PLURAL = "sealedruns"
 
@@ -174,6 +174,8 @@ class SealedRunStatus(Model):
     """When the run ended."""
     message: Text | None = None
     """How it ended, for people."""
+    drift: DriftSummary | None = None
+    """Findings on the run. Absent: none."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """How far the run is, for programs."""
 

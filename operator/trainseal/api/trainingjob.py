@@ -270,6 +270,21 @@ class RoleStatus(Model):
     """Pods that failed."""
 
 
+class DriftSummary(Model):
+    """Findings on a run, counted by severity."""
+
+    critical: int = Field(default=0, ge=0)
+    """Findings of severity `Critical`."""
+    warning: int = Field(default=0, ge=0)
+    """Findings of severity `Warning`."""
+    info: int = Field(default=0, ge=0)
+    """Findings of severity `Info`."""
+    first_time: datetime | None = None
+    """When the first was seen."""
+    last_time: datetime | None = None
+    """When the last was seen."""
+
+
 Phase = Literal["Pending", "Refused", "Sealed", "Running", "Suspended", "Succeeded", "Failed"]
 
 
@@ -298,6 +313,10 @@ class TrainingJobStatus(Model):
     """The verdicts, artifact by artifact."""
     roles: list[RoleStatus] | None = Field(default=None, max_length=8)
     """Pod counts, by role."""
+    drift: DriftSummary | None = None
+    """Absent: nothing was found."""
+    drifted: ShortText | None = None
+    """The findings in a few words, for kubectl."""
     start_time: datetime | None = None
     """When the engine's object was resumed."""
     completion_time: datetime | None = None

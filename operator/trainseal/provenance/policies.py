@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from trainseal.api.policy import Addition, ProvenancePolicy
+from trainseal.api.policy import Addition, DriftRules, ProvenancePolicy
 from trainseal.api.policy import Authority as AuthoritySpec
 from trainseal.api.policy import Requirement as RequirementSpec
 from trainseal.provenance.additions import Additions
@@ -25,6 +25,7 @@ from trainseal.provenance.authorities import (
 )
 from trainseal.provenance.canonical import digest
 from trainseal.provenance.commandlines import loads_code
+from trainseal.provenance.drift import CompiledDrift, PatternError, compile_drift
 from trainseal.provenance.keys import KeyFormatError, load_public_key
 from trainseal.provenance.trustroots import TrustedRoot
 
@@ -77,6 +78,7 @@ class CompiledPolicy:
     allowed_secrets: frozenset[str]
     additions: Additions
     unverified_data: bool
+    drift: CompiledDrift
 
     def applies_to(self, namespace: str) -> bool:
         """Whether the policy names this namespace."""
@@ -117,7 +119,15 @@ def compile_policy(
         allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
         additions=_additions((pods.additions if pods else None) or ()),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
+        drift=_drift(policy.spec.drift),
     )
+
+
+def _drift(rules: DriftRules | None) -> CompiledDrift:
+    try:
+        return compile_drift(rules)
+    except PatternError as error:
+        raise PolicyError(str(error)) from None
 
 
 def _additions(named: Iterable[Addition]) -> Additions:

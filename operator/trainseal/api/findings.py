@@ -1,0 +1,268 @@
+"""Every finding there is: the one list from which pages, metrics and messages are made.
+
+A finding is one observed difference between the seal and what runs. Its id is stable: policies,
+alerts and dashboards refer to it. References are techniques of MITRE ATT&CK (``T…``) and MITRE
+ATLAS (``AML.T…``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+Severity = Literal["Info", "Warning", "Critical"]
+#: From the least to the most severe.
+SEVERITIES: tuple[Severity, ...] = ("Info", "Warning", "Critical")
+
+
+class FindingId(StrEnum):
+    """The ids, as they stand in reports and policies."""
+
+    FILE_CHANGED = "file.changed"
+    FILE_CREATED = "file.created"
+    FILE_REMOVED = "file.removed"
+    FILE_RENAMED = "file.renamed"
+    FILE_ATTRIBUTES = "file.attributes"
+    IMPORT_CHANGED = "import.changed"
+    BYTECODE_WRITTEN = "bytecode.written"
+    BYTECODE_MISMATCH = "bytecode.mismatch"
+    TREE_CHANGED = "tree.changed"
+    EXEC_FOREIGN = "exec.foreign"
+    EXEC_MEMORY = "exec.memory"
+    EXEC_DELETED = "exec.deleted"
+    MAP_FOREIGN = "map.foreign"
+    MAP_MEMORY = "map.memory"
+    MAP_DELETED = "map.deleted"
+    MAP_WRITABLE = "map.writable"
+    ENV_LOADER = "env.loader"
+    PROCESS_ENTERED = "process.entered"
+    PROCESS_UNRECORDED = "process.unrecorded"
+    PROCESS_TRACED = "process.traced"
+    PROCESS_MEMORY_OPENED = "process.memory-opened"
+    WATCH_OVERFLOW = "watch.overflow"
+    WATCH_BLIND = "watch.blind"
+    WATCH_SILENT = "watch.silent"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingKind:
+    """What a finding id stands for, in words for who is woken up by it.
+
+    ``evidence`` says what a report carries beside time, place and process; ``remedy`` what to do
+    first.
+    """
+
+    severity: Severity
+    title: str
+    meaning: str
+    evidence: str
+    remedy: str
+    references: tuple[str, ...] = ()
+
+
+_LOOK = "`trainseal drift JOB` shows the process and the person; treat the run's results as void."
+
+FINDINGS: Mapping[FindingId, FindingKind] = {
+    FindingId.FILE_CHANGED: FindingKind(
+        "Critical",
+        "a signed file was changed",
+        "A file of the image, of the code or of the config was written while the job runs.",
+        "digests of the signed and of the changed file, and how they differ where both are text",
+        _LOOK,
+        ("T1554", "T1565.001"),
+    ),
+    FindingId.FILE_CREATED: FindingKind(
+        "Warning",
+        "a file was created beside the signed ones",
+        "A file that the image does not have was made outside the writable mounts.",
+        "digest and size of the file",
+        "Give the job a scratch mount for its files, or except the path in the policy.",
+        ("T1105",),
+    ),
+    FindingId.FILE_REMOVED: FindingKind(
+        "Critical",
+        "a signed file was removed",
+        "A file of the image, of the code or of the config was deleted or moved away.",
+        "name of the file",
+        _LOOK,
+        ("T1485",),
+    ),
+    FindingId.FILE_RENAMED: FindingKind(
+        "Critical",
+        "a file was moved or linked to where signed files are",
+        "A name among the signed files now leads to a file that was written elsewhere.",
+        "digest of what the name leads to",
+        _LOOK,
+        ("T1036.005", "T1574"),
+    ),
+    FindingId.FILE_ATTRIBUTES: FindingKind(
+        "Warning",
+        "a signed file's owner, mode or times were changed",
+        "The file's content is as signed; who may write or run it is not.",
+        "mode, owner and times",
+        _LOOK,
+        ("T1222.002", "T1070.006"),
+    ),
+    FindingId.IMPORT_CHANGED: FindingKind(
+        "Critical",
+        "what a process imports or preloads was changed",
+        "A file was made or written that a process takes code from when it starts or imports: a "
+        "module, a `.pth` file, `sitecustomize`, a shared object, `/etc/ld.so.preload`, "
+        "`/etc/nccl.conf`.",
+        "digest of the file, and its text where it is short",
+        _LOOK,
+        ("T1574.006", "T1546.018"),
+    ),
+    FindingId.BYTECODE_WRITTEN: FindingKind(
+        "Info",
+        "a byte code cache was written",
+        "Python wrote a `.pyc` file beside a signed source; its header matches the source.",
+        "name of the source",
+        "Build the image with compiled modules, or set PYTHONDONTWRITEBYTECODE in the job.",
+    ),
+    FindingId.BYTECODE_MISMATCH: FindingKind(
+        "Critical",
+        "byte code without its source",
+        "A `.pyc` file was written whose source is missing, or whose code is not what the source "
+        "compiles to: Python would run it instead of the source.",
+        "digests of the byte code and of the source",
+        _LOOK,
+        ("T1574",),
+    ),
+    FindingId.TREE_CHANGED: FindingKind(
+        "Critical",
+        "a signed tree is not as its manifest says",
+        "Reading the whole tree again found a file that is changed, missing or not listed.",
+        "digest found and digest signed",
+        _LOOK,
+        ("T1565.001", "T1554"),
+    ),
+    FindingId.EXEC_FOREIGN: FindingKind(
+        "Critical",
+        "a program ran that is not of the image",
+        "The executable was written after the container started, or lies in a writable mount.",
+        "digest of the executable and the command line",
+        _LOOK,
+        ("T1105", "T1204"),
+    ),
+    FindingId.EXEC_MEMORY: FindingKind(
+        "Critical",
+        "a program ran from memory",
+        "The executable is an anonymous file in memory (memfd): it never was in a file system.",
+        "name of the memory file and the command line",
+        _LOOK,
+        ("T1620",),
+    ),
+    FindingId.EXEC_DELETED: FindingKind(
+        "Critical",
+        "a program runs whose file is deleted",
+        "The executable was removed, or replaced, after the process started.",
+        "the path it had and the command line",
+        _LOOK,
+        ("T1070.004",),
+    ),
+    FindingId.MAP_FOREIGN: FindingKind(
+        "Critical",
+        "a process runs code that is not of the image",
+        "An executable mapping comes from a file that was written after the container started, or "
+        "from a writable mount.",
+        "path and digest of the mapped file",
+        _LOOK,
+        ("T1574.006", "T1129"),
+    ),
+    FindingId.MAP_MEMORY: FindingKind(
+        "Critical",
+        "a process runs code from memory",
+        "An executable mapping comes from an anonymous file in memory (memfd).",
+        "name of the memory file",
+        _LOOK,
+        ("T1620",),
+    ),
+    FindingId.MAP_DELETED: FindingKind(
+        "Warning",
+        "a process runs code whose file is deleted",
+        "The file behind an executable mapping was removed or replaced after it was loaded.",
+        "the path it had",
+        _LOOK,
+        ("T1070.004",),
+    ),
+    FindingId.MAP_WRITABLE: FindingKind(
+        "Critical",
+        "a signed file is mapped for writing",
+        "A process holds a shared writable mapping of a signed file: it can change it without a "
+        "write that could be seen.",
+        "path of the file, and its digest now",
+        _LOOK,
+        ("T1055", "T1565.001"),
+    ),
+    FindingId.ENV_LOADER: FindingKind(
+        "Critical",
+        "a variable that loads code differs from the seal",
+        "A process has a variable such as `LD_PRELOAD` or `PYTHONPATH` that the sealed container "
+        "does not have, or with another value.",
+        "name and value of the variable, and the sealed value",
+        _LOOK,
+        ("T1574.006",),
+    ),
+    FindingId.PROCESS_ENTERED: FindingKind(
+        "Info",
+        "a process entered the pod by exec",
+        "It does not descend from the container's first process; an access record names who "
+        "opened it.",
+        "name of the access record",
+        "Look at what else the session did.",
+        ("T1609",),
+    ),
+    FindingId.PROCESS_UNRECORDED: FindingKind(
+        "Critical",
+        "a process entered the pod past the API server",
+        "It does not descend from the container's first process, and no access record explains "
+        "it: it came from the node (nsenter, the container runtime's own tools).",
+        "the process and its parents",
+        "Find out who was on the node: its logins and its audit log have the person.",
+        ("T1611", "T1609"),
+    ),
+    FindingId.PROCESS_TRACED: FindingKind(
+        "Critical",
+        "a process is being traced",
+        "A debugger or injector is attached to a process of the pod (ptrace).",
+        "the tracer",
+        _LOOK,
+        ("T1055.008",),
+    ),
+    FindingId.PROCESS_MEMORY_OPENED: FindingKind(
+        "Critical",
+        "a process's memory is open for writing",
+        "Another process holds `/proc/PID/mem` of a process of the pod.",
+        "the process that holds it",
+        _LOOK,
+        ("T1055.009",),
+    ),
+    FindingId.WATCH_OVERFLOW: FindingKind(
+        "Critical",
+        "events were lost",
+        "More happened than the kernel's queue holds. Everything was compared again at once; what "
+        "was done and undone meanwhile may have been missed.",
+        "where the events came from",
+        "Look for what wrote so much, and why just then.",
+        ("T1562",),
+    ),
+    FindingId.WATCH_BLIND: FindingKind(
+        "Warning",
+        "a part of the watch does not work here",
+        "The node's kernel or the pod's form keeps something from being seen.",
+        "what is not seen, and why",
+        "See the node's status for what it can see; upgrade its kernel.",
+        ("T1562.001",),
+    ),
+    FindingId.WATCH_SILENT: FindingKind(
+        "Critical",
+        "the node's agent is silent",
+        "Nobody watches the pod: the agent of its node has not renewed its Lease for 15 seconds.",
+        "when it was last heard of",
+        "Look at the agent's pod on that node; treat what the job did meanwhile as unwatched.",
+        ("T1562.001",),
+    ),
+}
