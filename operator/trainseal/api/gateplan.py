@@ -1,7 +1,11 @@
 """GatePlan: what the gate must find before it lets a trainer start.
 
 It stands in the gate container's own arguments, which are part of the sealed pod; so everything
-it names by digest is as trusted as the seal.
+it names by digest is as trusted as the seal. What it holds in full is: the platform's registry
+authorities, which no editor of the namespace can exchange here as they could in a ConfigMap.
+
+What is *not* covered by it are the pull secrets' contents. They, like the authorities, decide
+whether bytes can be had and who sees the credentials on the way, never which bytes are taken.
 """
 
 from __future__ import annotations
@@ -10,7 +14,12 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from trainseal.api.model import Digest, DnsLabel, Model, Text
+from trainseal.api.model import Digest, DnsLabel, DnsSubdomain, Model, Text
+
+#: A plan is one argument of a process, which Linux holds to 128 KiB, and stands in every pod and,
+#: once a role, in the seal.
+MAX_REGISTRY_CA_BYTES = 16 * 1024
+MAX_PULL_SECRETS = 16
 
 
 class PlannedCode(Model):
@@ -31,6 +40,13 @@ class PlannedConfig(Model):
     files: dict[Annotated[str, StringConstraints(max_length=64)], Digest] = Field(max_length=4)
 
 
+class PlannedPullSecret(Model):
+    """A Secret of the job's namespace, and where its docker config is; it need not be there."""
+
+    name: DnsSubdomain
+    file: Text
+
+
 class GatePlan(Model):
     """All of it."""
 
@@ -38,4 +54,12 @@ class GatePlan(Model):
     config: PlannedConfig | None = None
     plain_http: list[Text] = Field(
         default_factory=list, max_length=16, description="Registry hosts spoken to without TLS."
+    )
+    registry_ca: Annotated[str, StringConstraints(max_length=MAX_REGISTRY_CA_BYTES)] | None = Field(
+        default=None, description="Certificates (PEM) that registries' own may be signed by, too."
+    )
+    pull_secrets: list[PlannedPullSecret] = Field(
+        default_factory=list,
+        max_length=MAX_PULL_SECRETS,
+        description="In the order in which they are asked.",
     )

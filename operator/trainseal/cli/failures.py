@@ -72,7 +72,7 @@ def explain(error: Exception) -> Failure | None:
     """The words for an error of any part; None for one that is a defect of this program."""
     if isinstance(error, Failure):
         return error
-    return _of_files(error) or _of_registries(error) or _of_clusters(error)
+    return _of_files(error) or _of_registries(error) or _of_settings(error) or _of_clusters(error)
 
 
 def _of_files(error: Exception) -> Failure | None:
@@ -116,6 +116,12 @@ def _of_registries(error: Exception) -> Failure | None:
     if isinstance(error, InvalidReference | InvalidCredentials):
         return Failure(str(error))
     return None
+
+
+def _of_settings(error: Exception) -> Failure | None:
+    from trainseal.cluster.settings import SettingsError
+
+    return Failure(str(error)) if isinstance(error, SettingsError) else None
 
 
 def _of_clusters(error: Exception) -> Failure | None:

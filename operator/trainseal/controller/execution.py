@@ -117,6 +117,7 @@ class Execution:
             gate_image=settings.gate_image,
             code=tuple(sealed.spec.code),
             plain_http=tuple(settings.registries.plain_http),
+            registry_ca=self._world.registry_ca,
         )
 
     async def _make_jobs(

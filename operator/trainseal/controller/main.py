@@ -18,6 +18,7 @@ import kopf
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 
+from trainseal.api.gateplan import MAX_REGISTRY_CA_BYTES
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.informer import Informer
@@ -28,6 +29,7 @@ from trainseal.cluster.settings import (
     TICKET_KEY_SECRET,
     TLS_SECRET,
     Settings,
+    SettingsError,
     load_settings,
 )
 from trainseal.controller import handlers
@@ -40,6 +42,7 @@ from trainseal.controller.world import World
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.credentials import default_config_file, from_file
 from trainseal.registry.transport import Options as RegistryOptions
+from trainseal.registry.trustanchors import InvalidAnchors, read_anchors
 from trainseal.verifier.artifacts import ArtifactVerifier
 from trainseal.verifier.jobs import JobVerifier
 from trainseal.verifier.policystore import PolicyStore
@@ -62,6 +65,7 @@ class Options:
 async def serve(options: Options) -> int:
     """Runs until SIGTERM or SIGINT (then 0), or until the Lease is lost (then 1)."""
     settings = load_settings(options.config)
+    registry_ca = _registry_ca(settings)
     stop = asyncio.Event()
     _on_signals(stop)
     async with connect(options.kubeconfig) as kube, _health(options.metrics_port):
@@ -71,7 +75,7 @@ async def serve(options: Options) -> int:
                 kube,
                 options.namespace,
                 identity,
-                lambda: _work(kube, options, settings, stop),
+                lambda: _work(kube, options, settings, registry_ca, stop),
             )
         )
         stopping = asyncio.ensure_future(stop.wait())
@@ -89,7 +93,22 @@ async def serve(options: Options) -> int:
         return 1
 
 
-async def _work(kube: Kube, options: Options, settings: Settings, stop: asyncio.Event) -> None:
+def _registry_ca(settings: Settings) -> str:
+    """The registries' authorities, for gates; a file that is unfit for it keeps us from starting.
+
+    Else the jobs of some namespace would meet it, one by one and much later.
+    """
+    if settings.registries.ca_file is None:
+        return ""
+    try:
+        return read_anchors(Path(settings.registries.ca_file), MAX_REGISTRY_CA_BYTES)
+    except InvalidAnchors as error:
+        raise SettingsError(f"registries.caFile (registries.caConfigMap): {error}") from None
+
+
+async def _work(
+    kube: Kube, options: Options, settings: Settings, registry_ca: str, stop: asyncio.Event
+) -> None:
     """What the leader does, for as long as it leads."""
     _LEADING.set(1)
     clock = _now
@@ -133,6 +152,7 @@ async def _work(kube: Kube, options: Options, settings: Settings, stop: asyncio.
                 broken_policies=lambda: store.broken,
                 verifier=verifier,
                 clock=clock,
+                registry_ca=registry_ca,
             )
         )
         queue = WorkQueue(runs.reconcile)

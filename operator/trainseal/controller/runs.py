@@ -220,6 +220,7 @@ class Runs:
             gate_image=settings.gate_image,
             code=code,
             plain_http=tuple(settings.registries.plain_http),
+            registry_ca=self._world.registry_ca,
         )
 
     # Status and ends ----------------------------------------------------------------------------

@@ -24,7 +24,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything around a reconciliation; ``policies`` gives those of a namespace as of now."""
+    """Everything around a reconciliation; ``policies`` gives those of a namespace as of now.
+
+    ``registry_ca`` is PEM text of the registries' authorities, for gates.
+    """
 
     kube: Kube
     settings: Settings
@@ -36,6 +39,7 @@ class World:
     broken_policies: Callable[[], tuple[BrokenPolicy, ...]]
     verifier: JobVerifier
     clock: Callable[[], datetime]
+    registry_ca: str = ""
 
     async def event(
         self, job: Mapping[str, JsonValue], *, warning: bool, reason: str, message: str

@@ -2,22 +2,34 @@
 
 It adds the gate as first init container, one volume for each mount role, explicit rendezvous
 variables, and placement. It takes nothing of the signed template away.
+
+The Secrets that the template names as ``imagePullSecrets`` are mounted into the gate, and into
+nothing else, so that it fetches code with the credentials that the kubelet fetches images with. A
+Secret that is not there keeps no pod from starting, as with the kubelet: the gate says so where
+the registry then refuses it. Those that the service account brings are nobody's signed word, and
+an editor's to change; the gate has none of them.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from trainseal.api.gateplan import GatePlan, PlannedCode, PlannedConfig
+from trainseal.api.gateplan import (
+    GatePlan,
+    PlannedCode,
+    PlannedConfig,
+    PlannedPullSecret,
+)
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import Role, TrainingJob, Volume
 from trainseal.provenance.configfiles import file_digests
+from trainseal.provenance.podrules import pull_secret_names
 
 GATE_CONTAINER = "trainseal-gate"
 GATE_REFUTED = 1
@@ -27,17 +39,23 @@ LABEL_ROLE = "trainseal.dev/role"
 LABEL_SEAL = "trainseal.dev/seal"
 _INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _GATE_UID = 65532
+_PULL_SECRETS = "pull-secrets"
+_PULL_SECRETS_PATH = "/gate/pull-secrets"
 
 
 @dataclass(frozen=True, slots=True)
 class RenderInputs:
-    """What rendering needs beside the job: the gate's image by digest, the code as sealed."""
+    """What rendering needs beside the job: the gate's image by digest, the code as sealed.
+
+    ``registry_ca`` is PEM text of the platform's registry authorities, or empty.
+    """
 
     seal_name: str
     job_uid: str
     gate_image: str
     code: tuple[SealedCode, ...]
     plain_http: tuple[str, ...] = ()
+    registry_ca: str = ""
 
 
 def object_name(job: str, role: str) -> str:
@@ -94,10 +112,16 @@ def pod_template(
         if containers:
             spec[kind] = list(containers)
     volumes = _volumes(job, inputs, files)
+    secrets = pull_secret_names(spec) if inputs.code else ()
+    if secrets:
+        volumes.append(_pull_secrets_volume(secrets))
     if volumes:
         spec["volumes"] = list(volumes)
     if job.spec.code or job.spec.config:
-        spec["initContainers"] = [_gate(inputs, files), *json_objects(spec.get("initContainers"))]
+        spec["initContainers"] = [
+            _gate(inputs, files, secrets),
+            *json_objects(spec.get("initContainers")),
+        ]
     _place(job, spec)
     template["spec"] = spec
     return template
@@ -201,7 +225,28 @@ def _volume(name: str, volume: Volume, *, read_only: bool) -> JsonObject:
     return {"name": name, "emptyDir": empty}
 
 
-def gate_plan(inputs: RenderInputs, files: Mapping[str, str]) -> GatePlan:
+def _pull_secrets_volume(secrets: Sequence[str]) -> JsonObject:
+    """Each Secret's docker config as a file under its number; none of them need be there."""
+    return {
+        "name": _PULL_SECRETS,
+        "projected": {
+            "sources": [
+                {
+                    "secret": {
+                        "name": name,
+                        "items": [{"key": ".dockerconfigjson", "path": f"{number}/config.json"}],
+                        "optional": True,
+                    }
+                }
+                for number, name in enumerate(secrets)
+            ]
+        },
+    }
+
+
+def gate_plan(
+    inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str] = ()
+) -> GatePlan:
     """What the gate must find; goes into its arguments, which the seal covers."""
     return GatePlan(
         code=[
@@ -220,10 +265,15 @@ def gate_plan(inputs: RenderInputs, files: Mapping[str, str]) -> GatePlan:
         if files
         else None,
         plain_http=list(inputs.plain_http),
+        registry_ca=(inputs.registry_ca or None) if inputs.code else None,
+        pull_secrets=[
+            PlannedPullSecret(name=name, file=f"{_PULL_SECRETS_PATH}/{number}/config.json")
+            for number, name in enumerate(secrets)
+        ],
     )
 
 
-def _gate(inputs: RenderInputs, files: Mapping[str, str]) -> JsonObject:
+def _gate(inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str]) -> JsonObject:
     mounts: list[JsonValue] = [
         {"name": f"code-{c.name}", "mountPath": f"/gate/code/{c.name}"} for c in inputs.code
     ]
@@ -232,7 +282,9 @@ def _gate(inputs: RenderInputs, files: Mapping[str, str]) -> JsonObject:
         mounts.append(
             {"name": "config-source", "mountPath": "/gate/config-source", "readOnly": True}
         )
-    plan = gate_plan(inputs, files)
+    if secrets:
+        mounts.append({"name": _PULL_SECRETS, "mountPath": _PULL_SECRETS_PATH, "readOnly": True})
+    plan = gate_plan(inputs, files, secrets)
     return {
         "name": GATE_CONTAINER,
         "image": inputs.gate_image,

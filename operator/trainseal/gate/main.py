@@ -28,15 +28,16 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from trainseal.api.gateplan import GatePlan
+from trainseal.api.gateplan import GatePlan, PlannedCode
 from trainseal.api.model import problems_of
 from trainseal.gate.code import Opened, Registry, open_code
 from trainseal.gate.configuration import copy_config
 from trainseal.gate.outcomes import GateError, RefusedError, UndeterminedError
+from trainseal.gate.pullsecrets import pull_secrets_lookup, what_to_do
 from trainseal.provenance.verdicts import Outcome
 from trainseal.registry.client import RegistryClient
-from trainseal.registry.credentials import InvalidCredentials, default_config_file, from_file
-from trainseal.registry.errors import RegistryError, RegistryUnavailable, quoted
+from trainseal.registry.errors import AccessDenied, RegistryError, RegistryUnavailable, quoted
+from trainseal.registry.references import Reference
 from trainseal.registry.transport import Options
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -113,6 +114,8 @@ async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Ope
             for code in plan.code:
                 try:
                     opened = await _patiently(partial(open_code, code, registry), patience)
+                except AccessDenied as error:
+                    raise _denied(error, code, plan) from None
                 except GateError as error:
                     raise error.within(f"code {code.name}") from None
                 except OSError as error:
@@ -123,9 +126,9 @@ async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Ope
 
 @asynccontextmanager
 async def connected(plan: GatePlan) -> AsyncIterator[Registry]:
-    """A client for the plan's registries, with the credentials mounted beside the gate."""
-    options = Options(plain_http=frozenset(plan.plain_http))
-    async with RegistryClient(options, from_file(default_config_file())) as client:
+    """A client for the plan's registries, with the plan's authorities and pull secrets alone."""
+    options = Options(plain_http=frozenset(plan.plain_http), ca_data=plan.registry_ca or "")
+    async with RegistryClient(options, pull_secrets_lookup(plan.pull_secrets)) as client:
         yield client
 
 
@@ -140,10 +143,20 @@ async def _patiently(attempt: Callable[[], Awaitable[T]], patience: Patience) ->
                 raise _of_registry(error) from None
             sys.stderr.write(f"trainseal gate: {_one_line(str(error))}; again in {pause:.0f} s\n")
             await patience.sleep(pause)
+        except AccessDenied:
+            raise
         except RegistryError as error:
             raise _of_registry(error) from None
-        except InvalidCredentials as error:
-            raise UndeterminedError("credentials", str(error)) from None
+
+
+def _denied(error: AccessDenied, code: PlannedCode, plan: GatePlan) -> UndeterminedError:
+    """The registry's refusal, with what became of each pull secret."""
+    return UndeterminedError(
+        f"code {code.name}: {error.subject}",
+        error.found,
+        expected=error.expected,
+        remedy=what_to_do(plan.pull_secrets, Reference.parse(code.reference)),
+    )
 
 
 def _of_registry(error: RegistryError) -> GateError:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from trainseal.api.gateplan import MAX_PULL_SECRETS
 from trainseal.provenance.commandlines import code_words, finds_code, loads_code
 
 Json = Mapping[str, JsonValue]
@@ -72,6 +73,7 @@ _WHY_FORBIDDEN = {
     "tty": "a sealed container takes no input by hand",
 }
 
+_SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
@@ -108,6 +110,16 @@ def check_template(template: Json, context: TemplateContext, path: str) -> tuple
     return tuple(_template(template, context, path))
 
 
+def pull_secret_names(spec: Json) -> tuple[str, ...]:
+    """The Secrets under a pod's ``imagePullSecrets``, in order, each once, as many as may be.
+
+    What ``check_template`` refuses is left out: in Audit a job runs all the same.
+    """
+    value = spec.get("imagePullSecrets")
+    names = (_secret_name(entry) for entry in (value if isinstance(value, list) else ()))
+    return tuple(dict.fromkeys(name for name in names if name))[:MAX_PULL_SECRETS]
+
+
 def _template(template: Json, context: TemplateContext, path: str) -> Iterator[Refusal]:
     for key in template:
         if key not in ("metadata", "spec"):
@@ -135,6 +147,7 @@ def _template(template: Json, context: TemplateContext, path: str) -> Iterator[R
             "leave it out: a Service named master would inject MASTER_PORT",
         )
     yield from _security(spec.get("securityContext"), f"{path}.spec.securityContext")
+    yield from _pull_secrets(spec.get("imagePullSecrets"), f"{path}.spec.imagePullSecrets")
     if not _containers(spec, "containers"):
         yield Refusal("Malformed", f"{path}.spec.containers", "none", "give at least one container")
     for kind in ("initContainers", "containers"):
@@ -168,6 +181,37 @@ def _fields(value: Json, known: frozenset[str], path: str) -> Iterator[Refusal]:
                 "set",
                 _WHY_FORBIDDEN.get(key, "not a field that sealed pods may use; remove it"),
             )
+
+
+def _pull_secrets(value: JsonValue, path: str) -> Iterator[Refusal]:
+    """Names of Secrets, no more than the gate takes.
+
+    They need not be among ``allowed_secrets``, which is about what reaches the trainer: a pull
+    secret reaches the kubelet and the gate, and decides whether bytes can be had, never which.
+    """
+    if value is not None and not isinstance(value, list):
+        yield Refusal("PullSecret", path, "no list", "write [{name: …}]")
+        return
+    entries = value or ()
+    if len(entries) > MAX_PULL_SECRETS:
+        yield Refusal(
+            "PullSecret",
+            path,
+            f"{len(entries)} of them",
+            f"one Secret holds entries for many registries; at most {MAX_PULL_SECRETS}",
+        )
+    for index, entry in enumerate(entries):
+        if not _secret_name(entry):
+            yield Refusal(
+                "PullSecret", f"{path}[{index}]", "no name of a Secret", "write {name: …}"
+            )
+
+
+def _secret_name(entry: JsonValue) -> str:
+    name = entry.get("name") if isinstance(entry, Mapping) else None
+    if not isinstance(name, str) or len(name) > 253 or not _SECRET_NAME.fullmatch(name):
+        return ""
+    return name
 
 
 def _containers(spec: Json, kind: str) -> Sequence[JsonValue]:

@@ -51,12 +51,14 @@ class Options:
     """How patient a client is, and whom it trusts. Times in seconds.
 
     ``plain_http`` names registries (``host[:port]``) that are spoken to without TLS; no other is.
+    ``ca_file`` and ``ca_data`` (PEM) are authorities trusted beside the system's.
     ``deadline`` bounds each operation; large bodies get ``1/minimum_rate`` seconds a byte more.
     ``connections`` is for each host.
     """
 
     plain_http: frozenset[str] = frozenset()
     ca_file: Path | None = None
+    ca_data: str = ""
     deadline: float = 20.0
     minimum_rate: int = 64 * 1024
     attempts: int = 4
@@ -138,8 +140,9 @@ class Transport:
 
     @classmethod
     async def open(cls, options: Options, credentials: CredentialLookup = anonymous) -> Transport:
-        """A new pool. Raises OSError where ``ca_file`` cannot be read."""
-        return cls(options, credentials, await asyncio.to_thread(_tls, options.ca_file))
+        """A new pool. Raises OSError where ``ca_file`` or ``ca_data`` cannot be read."""
+        tls = await asyncio.to_thread(_tls, options.ca_file, options.ca_data)
+        return cls(options, credentials, tls)
 
     async def close(self) -> None:
         await self._session.close()
@@ -194,7 +197,8 @@ class Transport:
                 raise RegistryUnavailable(
                     call.subject,
                     f"the registry's TLS certificate was not accepted ({_words(error)})",
-                    remedy="give its CA certificate, or correct the registry's",
+                    remedy="give its CA certificate (--ca-file; in a cluster, the chart's"
+                    " registries.caConfigMap), or correct the registry's",
                 ) from None
             except aiohttp.InvalidURL:
                 raise RegistryMisbehaved(call.subject, "it sent us to no valid URL") from None
@@ -357,8 +361,10 @@ def _words(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
+def _tls(ca_file: Path | None, ca_data: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(cafile=str(ca_file))
+    if ca_data:
+        context.load_verify_locations(cadata=ca_data)
     return context

@@ -14,6 +14,7 @@ from tests.unit.cli.conftest import Run
 from trainseal.cli.failures import Failure, explain, run
 from trainseal.cli.main import app
 from trainseal.cluster.api import KubeError
+from trainseal.cluster.settings import SettingsError
 from trainseal.registry.errors import AccessDenied, NotFound, RegistryUnavailable
 
 
@@ -39,6 +40,7 @@ def failing(error: BaseException) -> typer.Typer:
         (RegistryUnavailable("r/x", "no answer"), 2),
         (AccessDenied("r/x", "denied"), 2),
         (NotFound("r/x", "absent"), 1),
+        (SettingsError("config.yaml: gpuResource: no such field"), 64),
         (KubeError(0, "Unreachable", "refused"), 2),
         (KubeError(401, "Unauthorized", "who"), 2),
         (KubeError(403, "Forbidden", "no"), 1),

@@ -136,6 +136,83 @@ def test_every_mount_has_its_volume_and_no_name_stands_twice() -> None:
     assert by_name["scratch-1"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
 
 
+# Private registries -----------------------------------------------------------------------------
+
+
+def plan_of(found: Object) -> GatePlan:
+    return GatePlan.model_validate_json(found["spec"]["initContainers"][0]["args"][2])
+
+
+def pulling(*names: Any) -> Change:
+    return template(lambda s: s.update(imagePullSecrets=[{"name": n} for n in names]))
+
+
+def test_pull_secrets_of_the_template_are_mounted_into_the_gate_and_into_nothing_else() -> None:
+    prepare = {"name": "prepare", "image": world.IMAGE, "command": ["true"]}
+
+    def change(job: Object) -> None:
+        pulling("team", "platform")(job)
+        template(lambda s: s.update(initContainers=[prepare]))(job)
+
+    found = rendered(change)["spec"]
+    assert found["imagePullSecrets"] == [{"name": "team"}, {"name": "platform"}]
+    (volume,) = (v for v in found["volumes"] if "projected" in v)
+    key = {"key": ".dockerconfigjson"}
+    assert volume["projected"] == {
+        "sources": [
+            {"secret": {"name": n, "items": [key | {"path": f"{i}/config.json"}], "optional": True}}
+            for i, n in enumerate(["team", "platform"])
+        ]
+    }
+    containers: list[Object] = found["initContainers"] + found["containers"]
+    gate, *others = containers
+    assert gate["volumeMounts"][-1] == {
+        "name": volume["name"],
+        "mountPath": "/gate/pull-secrets",
+        "readOnly": True,
+    }
+    assert len(others) == 2
+    for container in others:
+        assert volume["name"] not in {m["name"] for m in container["volumeMounts"]}
+
+
+def test_the_plan_names_each_pull_secret_once_in_the_templates_order() -> None:
+    planned = plan_of(rendered(pulling("b", "a", "b"))).pull_secrets
+    assert [(s.name, s.file) for s in planned] == [
+        ("b", "/gate/pull-secrets/0/config.json"),
+        ("a", "/gate/pull-secrets/1/config.json"),
+    ]
+
+
+def test_without_pull_secrets_or_without_code_the_gate_has_no_such_volume() -> None:
+    def no_code(job: Object) -> None:
+        pulling("team")(job)
+        del job["spec"]["code"]
+
+    for found in (rendered(), rendered(no_code)):
+        assert not any("projected" in v for v in found["spec"]["volumes"])
+        assert plan_of(found).pull_secrets == []
+
+
+def test_what_names_no_secret_and_what_is_too_many_breaks_no_rendering() -> None:
+    # Refused by the rules for templates; in Audit it is rendered all the same.
+    names = ["../x", "", 7, "A", "a..b", *(f"s{i}" for i in range(20))]
+    planned = plan_of(rendered(pulling(*names))).pull_secrets
+    assert [s.name for s in planned] == [f"s{i}" for i in range(16)]
+    assert plan_of(rendered(template(lambda s: s.update(imagePullSecrets="x")))).pull_secrets == []
+
+
+def test_the_platforms_registry_authorities_stand_in_the_gates_arguments() -> None:
+    job = TrainingJob.parse(world.job_object())
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    inputs = RenderInputs(
+        "seal", world.JOB_UID, world.GATE_IMAGE, (world.sealed_code(),), registry_ca=pem
+    )
+    made: Any = render(job, inputs).roles[0].job
+    assert plan_of(made["spec"]["template"]).registry_ca == pem
+    assert plan_of(rendered()).registry_ca is None
+
+
 # Rendezvous -------------------------------------------------------------------------------------
 
 

@@ -118,6 +118,50 @@ def test_the_token_of_a_service_account_passes_where_the_template_mounts_it() ->
     assert paths(expected_of(found), pod) == []
 
 
+def with_pull_secret(job: Object) -> None:
+    template = job["spec"]["roles"][0]["template"]["spec"]
+    template["imagePullSecrets"] = [{"name": "team"}]
+
+
+def test_the_gates_pull_secrets_pass_as_they_were_sealed() -> None:
+    found = world.sealed_world(with_pull_secret)
+    assert paths(expected_of(found), found.pod()) == []
+
+
+def pull_secrets_of(pod: Object) -> Object:
+    (found,) = (v for v in pod["spec"]["volumes"] if v["name"] == "pull-secrets")
+    sources: Object = found["projected"]["sources"][0]["secret"]
+    return sources
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (
+            lambda p: trainer(p)["volumeMounts"].append(
+                {"name": "pull-secrets", "mountPath": "/x", "readOnly": True}
+            ),
+            "spec.containers[0].volumeMounts",
+        ),
+        (lambda p: gate(p)["volumeMounts"].pop(), "spec.initContainers[0].volumeMounts"),
+        (lambda p: pull_secrets_of(p).update(name="other"), "spec.volumes"),
+        (
+            lambda p: pull_secrets_of(p)["items"].append({"key": "token", "path": "token"}),
+            "spec.volumes",
+        ),
+    ],
+)
+def test_pull_secrets_for_another_container_or_another_secret_are_a_difference(
+    change: Callable[[Object], object], place: str
+) -> None:
+    found = world.sealed_world(with_pull_secret)
+    pod = found.pod()
+    change(pod)
+    different = paths(expected_of(found), pod)
+    assert different
+    assert all(path.startswith(place) for path in different)
+
+
 # What does not ----------------------------------------------------------------------------------
 
 

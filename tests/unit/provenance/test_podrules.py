@@ -106,6 +106,35 @@ def test_a_container_that_breaks_one_rule_is_refused_for_it(
     assert reasons(template) == [reason]
 
 
+def test_pull_secrets_need_not_be_among_those_the_trainer_may_read(
+    template: dict[str, Any],
+) -> None:
+    template["spec"]["imagePullSecrets"] = [{"name": f"s{i}.x"} for i in range(16)]
+    assert reasons(template) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "team",
+        {"name": "team"},
+        ["team"],
+        [{}],
+        [{"name": ""}],
+        [{"name": "../team"}],
+        [{"name": "a..b"}],
+        [{"name": "team\n"}],
+        [{"name": "a" * 254}],
+        [{"name": f"s{i}"} for i in range(17)],
+    ],
+)
+def test_pull_secrets_that_are_no_names_or_too_many_are_refused(
+    template: dict[str, Any], value: object
+) -> None:
+    template["spec"]["imagePullSecrets"] = value
+    assert reasons(template) == ["PullSecret"]
+
+
 @pytest.mark.parametrize("kind", ["initContainers", "containers"])
 def test_every_container_is_judged(template: dict[str, Any], kind: str) -> None:
     second = copy.deepcopy(template["spec"]["containers"][0]) | {"name": "second"}

@@ -1,4 +1,4 @@
-// The CNCF distribution registry with its filesystem driver alone: it has no referrers API,
+// The CNCF distribution registry with its filesystem driver and passwords: it has no referrers API,
 // as most registries in use, so clients fall back to the referrers tag scheme.
 package main
 
@@ -7,6 +7,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry"
 
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 )
 
