@@ -23,13 +23,17 @@ import pytest
 from tests.cluster import Cluster, CommandError, Target, connect
 from tests.images import build_operator_image
 from tests.sample_objects import training_job
+from tests.stage.people import with_openssl_key
+from tests.stage.policies import policy
 
 CHART = Path(__file__).parents[2] / "charts" / "trainseal"
 NAMESPACE = "trainseal-system"
 TEAM = "chart-team"
-#: What the webhook says of a pod, and what the API server says where it cannot ask.
+#: What the webhook says of a pod, what the API server says where it cannot ask, and what the floor.
 JUDGED = "denied the request"
 NOT_ASKED = "failed calling webhook"
+FLOOR = "ValidatingAdmissionPolicy 'trainseal-pods'"
+JOB_CONTROLLER = "--as=system:serviceaccount:kube-system:job-controller"
 
 Object = dict[str, Any]
 
@@ -55,13 +59,21 @@ class Release:
         """kubectl's standard output."""
         return self.target.kubectl(*args, input=stdin, timeout=200)
 
-    def refusal(self, obj: Object) -> str:
+    def refusal(self, obj: Object, *flags: str) -> str:
         """Why the object is not accepted (on trial); empty where it is."""
         try:
-            self.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(obj))
+            self.kubectl("create", "--dry-run=server", "-f", "-", *flags, stdin=json.dumps(obj))
         except CommandError as error:
             return error.stderr
         return ""
+
+    def judgement(self) -> str:
+        """What is said of a worker of no run: the floor lets it pass, only the webhook can tell."""
+        forged = pod("worker", gpus=1)
+        forged["metadata"]["labels"] = {"trainseal.dev/seal": "none"}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "none", "uid": "none"}
+        forged["metadata"]["ownerReferences"] = [owner | {"controller": True}]
+        return self.refusal(forged, JOB_CONTROLLER)
 
 
 def pod(name: str = "trainer", namespace: str = TEAM, gpus: int = 0) -> Object:
@@ -142,10 +154,16 @@ def test_an_installed_webhook_passes_helms_own_test(release: Release) -> None:
     assert "Succeeded" in release.helm("test", "trainseal")
 
 
-def test_a_bare_gpu_pod_is_refused_by_the_webhook_itself(release: Release) -> None:
-    answer = release.refusal(pod(gpus=1))
+def test_a_gpu_pod_of_no_run_is_refused_by_the_webhook_itself(release: Release) -> None:
+    answer = release.judgement()
     assert JUDGED in answer
     assert NOT_ASKED not in answer
+
+
+def test_a_bare_gpu_pod_is_refused_by_the_floor_before_the_webhook_is_asked(
+    release: Release,
+) -> None:
+    assert FLOOR in release.refusal(pod(gpus=1))
 
 
 def test_a_pod_without_a_gpu_is_not(release: Release) -> None:
@@ -183,7 +201,7 @@ class Asking:
 
     def _ask(self) -> None:
         while not self._stop.is_set():
-            self.answers.append(self.release.refusal(pod(gpus=1)))
+            self.answers.append(self.release.judgement())
 
 
 def test_an_upgrade_leaves_no_request_without_an_answer(release: Release) -> None:
@@ -211,7 +229,7 @@ def test_trust_that_somebody_emptied_comes_back(release: Release) -> None:
         return bool(now["webhooks"] == found["webhooks"])
 
     eventually(back, "the controller fills caBundle in", seconds=90)
-    eventually(lambda: JUDGED in release.refusal(pod(gpus=1)), "the webhook is asked again")
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again")
 
 
 def test_while_the_webhook_is_down_gpu_pods_are_refused_and_the_rest_goes_on(
@@ -219,10 +237,11 @@ def test_while_the_webhook_is_down_gpu_pods_are_refused_and_the_rest_goes_on(
 ) -> None:
     scale = ("scale", "deployment/trainseal-webhook", "-n", NAMESPACE)
     release.kubectl(*scale, "--replicas=0")
-    eventually(lambda: NOT_ASKED in release.refusal(pod(gpus=1)), "the webhook is gone")
+    eventually(lambda: NOT_ASKED in release.judgement(), "the webhook is gone")
     job = training_job()
     job["metadata"]["namespace"] = TEAM
     assert NOT_ASKED in release.refusal(job)
+    assert FLOOR in release.refusal(pod(gpus=1))
     assert release.refusal(pod()) == ""
     ordinary = {
         "apiVersion": "v1",
@@ -231,7 +250,39 @@ def test_while_the_webhook_is_down_gpu_pods_are_refused_and_the_rest_goes_on(
     }
     assert release.refusal(ordinary) == ""
     release.kubectl(*scale, "--replicas=2")
-    eventually(lambda: JUDGED in release.refusal(pod(gpus=1)), "the webhook is back", seconds=120)
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is back", seconds=120)
+
+
+def test_without_the_webhooks_configuration_gpu_pods_are_refused_all_the_same(
+    release: Release,
+) -> None:
+    for kind in ("mutating", "validating"):
+        release.kubectl("delete", f"{kind}webhookconfiguration", "trainseal")
+    job = training_job()
+    job["metadata"]["namespace"] = TEAM
+    eventually(lambda: release.refusal(job) == "", "nobody is asked about anything")
+    answer = release.refusal(pod(gpus=1))
+    assert FLOOR in answer
+    assert "run it as a TrainingJob" in answer
+    assert release.refusal(pod()) == ""
+    release.put("upgrade")
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again", seconds=120)
+
+
+def test_where_policies_only_audit_a_gpu_pod_passes_the_floor_too(
+    release: Release, tmp_path: Path
+) -> None:
+    alice = with_openssl_key(tmp_path, "alice")
+    registries = [release.target.registry]
+    audits = policy("looks-on", TEAM, signers=[alice], image_signers=[alice], registries=registries)
+    audits["spec"]["mode"] = "Audit"
+    release.kubectl("apply", "-f", "-", stdin=json.dumps(audits))
+    try:
+        eventually(lambda: release.refusal(pod(gpus=1)) == "", "the floor knows the policy")
+        assert FLOOR in release.refusal(pod(namespace="default", gpus=1))
+    finally:
+        release.kubectl("delete", "provenancepolicy", "looks-on")
+    eventually(lambda: FLOOR in release.refusal(pod(gpus=1)), "the floor knows that it is gone")
 
 
 def test_an_uninstall_leaves_nothing_behind_but_evidence_and_keys(release: Release) -> None:
@@ -261,7 +312,7 @@ def test_a_reinstall_keeps_the_seal_key_and_answers_again(release: Release) -> N
     before = release.kubectl(*key)
     release.put("install")
     assert release.kubectl(*key) == before
-    eventually(lambda: JUDGED in release.refusal(pod(gpus=1)), "the webhook is asked again")
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again")
 
 
 def test_the_roles_allow_all_that_the_processes_try(release: Release) -> None:

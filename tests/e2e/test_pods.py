@@ -37,26 +37,39 @@ def test_a_pod_without_a_gpu_is_nobodys_business(lab: Lab) -> None:
 
 
 def test_a_job_of_kubernetes_cannot_bring_gpu_pods_either(lab: Lab) -> None:
+    spec = {**pod(lab, "x")["spec"], "restartPolicy": "Never"}
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": "bare-job", "namespace": TEAM},
+        "spec": {"template": {"spec": spec}, "backoffLimit": 0},
+    }
+    assert "make it a TrainingJob" in lab.refusal(job)
+
+
+def test_nor_can_a_replica_set(lab: Lab) -> None:
+    labels = {"app": "bare-replicas"}
+    replicas = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": "bare-replicas", "namespace": TEAM},
         "spec": {
-            "template": {"spec": {**pod(lab, "x")["spec"], "restartPolicy": "Never"}},
-            "backoffLimit": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod(lab, "x")["spec"]},
         },
     }
-    lab.apply(job)
+    lab.apply(replicas)
     try:
 
         def told() -> bool:
             return "not part of a sealed run" in lab.admin(
-                "get", "events", "-n", TEAM, "--field-selector", "involvedObject.name=bare-job"
+                *("get", "events", "-n", TEAM),
+                *("--field-selector", "involvedObject.name=bare-replicas"),
             )
 
-        eventually(told, "the Job controller was refused its pod")
+        eventually(told, "its controller was refused its pod")
     finally:
-        lab.delete(job)
+        lab.delete(replicas)
 
 
 _NUMBERS = itertools.count(1)

@@ -48,6 +48,55 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
+{{- /* CEL: does a pod's spec ask for a GPU, in any container or by a claim? `spec` names it. */ -}}
+{{- define "trainseal.cel.asksForGPU" -}}
+(size({{ .spec }}.?resourceClaims.orValue([])) > 0
+|| [dyn([{{ .spec }}]), {{ .spec }}.?containers.orValue([]), {{ .spec }}.?initContainers.orValue([]),
+{{ .spec }}.?ephemeralContainers.orValue([])].exists(holders, holders.exists(holder,
+[holder.?resources.?limits.orValue({}), holder.?resources.?requests.orValue({})]
+.exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }})))))
+{{- end }}
+
+{{- /* The floor leaves alone what the webhook leaves alone. */ -}}
+{{- define "trainseal.floor.namespaces" -}}
+matchPolicy: Equivalent
+namespaceSelector:
+  matchExpressions:
+    - key: kubernetes.io/metadata.name
+      operator: NotIn
+      values: {{ include "trainseal.excludedNamespaces" . }}
+{{- end }}
+
+{{- /* CEL variables: `audited`, where policies mean the namespace and all of them only audit. */ -}}
+{{- define "trainseal.floor.audited" -}}
+- name: policies
+  expression: >-
+    params.?data.orValue({}).map(k, params.data[k].split('\n')).filter(p,
+    request.namespace.matches(p[1]) && !request.namespace.matches(p[2]))
+- name: audited
+  expression: size(variables.policies) > 0 && variables.policies.all(p, p[0] == 'Audit')
+{{- end }}
+
+{{- /* A binding for the whole cluster. Without the parameter the policy does not apply: a release
+namespace that somebody deleted must not stop every pod of the cluster. */ -}}
+{{- define "trainseal.floor.binding" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ .name }}
+  labels:
+    {{- include "trainseal.labels" .root | nindent 4 }}
+spec:
+  policyName: {{ .name }}
+  validationActions: [Deny]
+  {{- if .params }}
+  paramRef:
+    name: trainseal-floor
+    namespace: {{ .root.Release.Namespace }}
+    parameterNotFoundAction: Allow
+  {{- end }}
+{{- end }}
+
 fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}

@@ -34,6 +34,7 @@ from trainseal.cluster.settings import (
 )
 from trainseal.controller import handlers
 from trainseal.controller.certificates import WebhookConfiguration, ensure_webhook_tls
+from trainseal.controller.floor import Floor
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.runs import Runs
@@ -125,11 +126,13 @@ async def _work(
     known: set[tuple[str, str]] = set()
 
     def policies_changed() -> None:
+        floor.changed()
         # A job that was refused, or could not be judged, may pass now.
         for key in tuple(known):
             queue.add(key)
 
     store = PolicyStore(policies_changed)
+    floor = Floor(kube, home, store)
     registry_options = RegistryOptions(
         plain_http=frozenset(settings.registries.plain_http),
         ca_file=Path(settings.registries.ca_file) if settings.registries.ca_file else None,
@@ -173,6 +176,7 @@ async def _work(
         await roots.synced.wait()
         await policies.synced.wait()
         group.create_task(status.run())
+        group.create_task(floor.run())
         group.create_task(queue.run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
 

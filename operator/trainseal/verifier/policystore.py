@@ -80,6 +80,11 @@ class PolicyStore:
         return tuple(p for _, p in sorted(self._compiled.items()) if p.applies_to(namespace))
 
     @property
+    def policies(self) -> tuple[CompiledPolicy, ...]:
+        """Every policy that can be used, in order of name."""
+        return tuple(p for _, p in sorted(self._compiled.items()))
+
+    @property
     def broken(self) -> tuple[BrokenPolicy, ...]:
         """Policies that cannot be used; which namespaces they mean cannot be told for sure."""
         return tuple(b for _, b in sorted(self._broken.items()))

@@ -97,7 +97,7 @@ def wait_until_accepted(server: ApiServer, obj: Object) -> None:
 def test_from_the_moment_of_the_install_gpu_pods_and_jobs_are_denied_and_other_pods_are_not(
     chart: Helm, server: ApiServer
 ) -> None:
-    chart.install()
+    chart.install("--set", "floor.enabled=false")
     assert "failed calling webhook" in wait_until_refused(server, GPU_POD)
     assert "failed calling webhook" in wait_until_refused(server, training_job())
     ordinary = {**GPU_POD, "spec": {"containers": [{"name": "main", "image": "x"}]}}

@@ -81,7 +81,10 @@ def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordingWebho
 def world(server: ApiServer, helm: Path, webhook: RecordingWebhook) -> Iterator[ApiServer]:
     """The chart, its rules sent to the recording webhook; a team's namespace."""
     chart = Helm(server, helm)
-    chart.install("--set", "gpuResources={nvidia.com/*,google.com/tpu}")
+    # Without the floor, which would answer first.
+    chart.install(
+        "--set", "gpuResources={nvidia.com/*,google.com/tpu}", "--set", "floor.enabled=false"
+    )
     server.kubectl("create", "namespace", "research")
     for namespace in ("research", NAMESPACE, "kube-system"):
         server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace)

@@ -1,0 +1,454 @@
+"""What the API server refuses by itself while nobody answers for TrainSeal's webhook.
+
+The webhook's configuration is taken away, as somebody with the right to do so might: what is
+refused here is refused by the floor alone. Real admission, real users; nothing runs the pods.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
+
+TEAM = "floor-team"
+AUDITED = "floor-audited"
+DEV = "--as=dev@example.org"
+#: Who makes pods of Jobs, with the rights that a cluster gives it and no more.
+JOB_CONTROLLER = "--as=system:serviceaccount:kube-system:job-controller"
+REPLICA_SETS = "--as=system:serviceaccount:kube-system:replicaset-controller"
+COLLECTOR = "--as=system:serviceaccount:kube-system:generic-garbage-collector"
+QUEUE = "system:serviceaccount:kueue-system:kueue-controller-manager"
+GPU = {"limits": {"nvidia.com/gpu": "1"}}
+SEAL = {"trainseal.dev/seal": "char-lm-1", "trainseal.dev/job": "char-lm"}
+OWNER = {"apiVersion": "batch/v1", "kind": "Job", "name": "char-lm", "uid": "1", "controller": True}
+CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
+
+
+@pytest.fixture(scope="module")
+def world(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
+    """The chart without its webhooks; a team, and another whose policy only audits."""
+    chart = Helm(server, helm)
+    chart.install("--set", f"floor.jobParents={{{QUEUE}}}")
+    for namespace in (TEAM, AUDITED):
+        server.kubectl("create", "namespace", namespace)
+        server.kubectl(
+            "create", "rolebinding", "dev", "-n", namespace,
+            "--clusterrole=edit", "--user=dev@example.org",
+        )  # fmt: skip
+        for account in (JOB_CONTROLLER, REPLICA_SETS, COLLECTOR, f"--as={QUEUE}"):
+            _, _, name = account.partition("serviceaccount:")
+            server.kubectl(
+                "create", "rolebinding", name.replace(":", "-"), "-n", namespace,
+                "--clusterrole=admin", f"--serviceaccount={name}",
+            )  # fmt: skip
+    for namespace in (TEAM, AUDITED, NAMESPACE, "kube-system"):
+        server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace)
+    for kind in CONFIGURATIONS:
+        server.kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=trainseal")
+    audited = {"team": "Enforce\n^(floor-t.*)$\n^()$", "all": "Audit\n^(.*)$\n^(floor-none)$"}
+    server.kubectl(
+        "patch", "configmap", "trainseal-floor", "-n", NAMESPACE,
+        "-p", json.dumps({"data": audited}),
+    )  # fmt: skip
+    _until(server, refused=pod("probe", **gpu()))
+    _until(server, accepted=pod("probe", AUDITED, **gpu()))
+    yield server
+    chart.uninstall()
+    server.kubectl("delete", "namespace", TEAM, AUDITED, "--wait=false")
+
+
+def _until(
+    server: ApiServer, *, refused: Object | None = None, accepted: Object | None = None
+) -> None:
+    """API servers learn of policies and their parameters by watch."""
+    for _ in range(200):
+        said = answer(server, refused or accepted or {})
+        if ("trainseal" in said) if refused else not said:
+            return
+    raise AssertionError(said)
+
+
+def answer(server: ApiServer, obj: Object, *flags: str) -> str:
+    """The refusal, or nothing; the developer asks unless the flags say who."""
+    asked = flags or (DEV,)
+    try:
+        server.create(obj, "--dry-run=server", *asked)
+    except CommandError as error:
+        return error.stderr
+    return ""
+
+
+def gpu() -> Object:
+    """What makes a container ask for a GPU."""
+    return {"resources": GPU}
+
+
+def pod(name: str, namespace: str = TEAM, **container: Any) -> Object:
+    """A pod; the keywords go into its container."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "trainer"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "registry.example/x", **container}],
+        },
+    }
+
+
+def job(name: str, namespace: str = TEAM, **container: Any) -> Object:
+    """A suspended Job of such pods."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace, "labels": {}},
+        "spec": {
+            "suspend": True,
+            "template": {"spec": pod("x", **container)["spec"], "metadata": {"labels": {}}},
+        },
+    }
+
+
+def sealed_pod(name: str) -> Object:
+    """A pod as the Job controller makes it for a run."""
+    made = pod(name, **gpu())
+    made["metadata"]["labels"] |= SEAL
+    made["metadata"]["ownerReferences"] = [copy.deepcopy(OWNER)]
+    return made
+
+
+def sealed_job(name: str) -> Object:
+    """A Job as our controller makes it."""
+    made = job(name, **gpu())
+    made["metadata"]["labels"] |= SEAL
+    made["spec"]["template"]["metadata"]["labels"] |= SEAL
+    return made
+
+
+# Pods ---------------------------------------------------------------------------------------------
+
+
+def test_a_bare_gpu_pod_is_refused_and_the_answer_says_what_to_do(world: ApiServer) -> None:
+    said = answer(world, pod("bare", **gpu()))
+    assert "ValidatingAdmissionPolicy 'trainseal-pods'" in said
+    assert f"pod {TEAM}/bare asks for nvidia.com/gpu and is not part of a sealed run" in said
+    assert "found creator dev@example.org, owner none" in said
+    assert "expected the Job controller (system:serviceaccount:kube-system:job-controller" in said
+    assert "run it as a TrainingJob: `trainseal sign job`" in said
+
+
+def _in_an_init_container(p: Object) -> None:
+    p["spec"]["initContainers"] = [{"name": "init", "image": "x", **gpu()}]
+
+
+def _in_the_second_container(p: Object) -> None:
+    p["spec"]["containers"].append({"name": "second", "image": "x", **gpu()})
+
+
+def _by_a_request_and_a_limit(p: Object) -> None:
+    p["spec"]["containers"][0]["resources"] = GPU | {"requests": GPU["limits"]}
+
+
+def _by_a_device_class(p: Object) -> None:
+    name = "deviceclass.resource.kubernetes.io/gpu"
+    p["spec"]["containers"][0]["resources"] = {"limits": {name: "1"}}
+
+
+def _by_a_claim(p: Object) -> None:
+    p["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": "shared"}]
+
+
+def _by_a_label(p: Object) -> None:
+    p["metadata"]["labels"] |= SEAL
+
+
+ASKING = [value for name, value in sorted(globals().items()) if name.startswith(("_in_", "_by_"))]
+
+
+@pytest.mark.parametrize("asks", ASKING, ids=lambda function: function.__name__.strip("_"))
+def test_every_way_to_ask_for_a_gpu_is_seen(world: ApiServer, asks: Any) -> None:
+    asking = pod("asking")
+    assert not answer(world, asking)
+    asks(asking)
+    assert "is not part of a sealed run" in answer(world, asking)
+
+
+def test_a_pod_with_a_copied_owner_and_copied_labels_is_refused(world: ApiServer) -> None:
+    said = answer(world, sealed_pod("copied"))
+    assert "bears a label of TrainSeal's" in said
+    assert "found creator dev@example.org, owner Job char-lm" in said
+
+
+def test_the_pod_of_a_deployment_is_refused(world: ApiServer) -> None:
+    made = pod("of-a-deployment", **gpu())
+    made["metadata"]["ownerReferences"] = [OWNER | {"apiVersion": "apps/v1", "kind": "ReplicaSet"}]
+    assert "owner ReplicaSet char-lm" in answer(world, made, REPLICA_SETS)
+    # The Job controller itself is not obeyed either where it makes pods for somebody else.
+    made["metadata"]["labels"] |= SEAL
+    assert "owner ReplicaSet char-lm" in answer(world, made, JOB_CONTROLLER)
+
+
+def test_the_pod_of_a_job_that_is_not_ours_is_refused(world: ApiServer) -> None:
+    """A Job from before the install, say."""
+    made = sealed_pod("of-another-job")
+    made["metadata"]["labels"] = {"app": "trainer"}
+    assert "owner Job char-lm, without a label" in answer(world, made, JOB_CONTROLLER)
+
+
+def test_the_job_controllers_pod_for_a_job_of_ours_is_admitted(world: ApiServer) -> None:
+    assert not answer(world, sealed_pod("worker-0"), JOB_CONTROLLER)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [{}, {"resources": {"limits": {"cpu": "1", "example.com/fpga": "1"}}}],
+    ids=["nothing", "cpu"],
+)
+def test_a_pod_without_a_gpu_is_nobodys_business(
+    world: ApiServer, container: dict[str, Any]
+) -> None:
+    assert not answer(world, pod("cpu", **container))
+
+
+@pytest.mark.parametrize("namespace", [NAMESPACE, "kube-system"])
+def test_an_excluded_namespace_has_gpu_pods_of_its_own(world: ApiServer, namespace: str) -> None:
+    admin = "--as-group=system:masters"
+    assert not answer(world, pod("device-plugin", namespace, **gpu()), "--as=admin", admin)
+
+
+def test_the_largest_pod_stays_within_the_cost_of_an_expression(world: ApiServer) -> None:
+    large = pod("large")
+    amounts = {f"vendor-{n}.example/device-{n}": "1" for n in range(20)} | {"cpu": "1"}
+    large["spec"]["containers"] = [
+        {"name": f"c{n}", "image": "x", "resources": {"limits": amounts, "requests": amounts}}
+        for n in range(100)
+    ]
+    assert not answer(world, large)
+    large["spec"]["containers"][-1] |= gpu()
+    assert "asks for nvidia.com/gpu" in answer(world, large)
+
+
+# Audit --------------------------------------------------------------------------------------------
+
+
+def test_where_every_policy_audits_gpu_pods_and_jobs_pass(world: ApiServer) -> None:
+    assert not answer(world, pod("bare", AUDITED, **gpu()))
+    assert not answer(world, job("bare", AUDITED, **gpu()))
+
+
+def test_what_claims_to_be_ours_is_refused_there_too(world: ApiServer) -> None:
+    forged_pod, forged_job = sealed_pod("forged"), sealed_job("forged")
+    for forged in (forged_pod, forged_job):
+        forged["metadata"]["namespace"] = AUDITED
+        assert "bears a label of TrainSeal's" in answer(world, forged)
+
+
+# Jobs ---------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_asks_for_gpus_is_refused(world: ApiServer) -> None:
+    said = answer(world, job("bare", **gpu()))
+    assert f"Job {TEAM}/bare asks for GPUs and is not part of a sealed run" in said
+    assert f"found creator dev@example.org, expected {CONTROLLER}; make it a TrainingJob" in said
+
+
+def test_a_job_with_a_label_of_ours_is_refused_on_itself_or_on_its_pods(world: ApiServer) -> None:
+    on_itself, on_its_pods = job("forged"), job("forged")
+    on_itself["metadata"]["labels"] |= SEAL
+    on_its_pods["spec"]["template"]["metadata"]["labels"] |= SEAL
+    for forged in (on_itself, on_its_pods):
+        assert "bears a label of TrainSeal's" in answer(world, forged)
+
+
+def test_a_job_without_gpus_is_nobodys_business(world: ApiServer) -> None:
+    assert not answer(world, job("cpu"))
+
+
+@pytest.fixture
+def run(world: ApiServer) -> Iterator[Object]:
+    """A Job of ours, as our controller made it."""
+    made = sealed_job("run")
+    world.create(made, f"--as={CONTROLLER}")
+    yield made
+    world.delete(made)
+
+
+def patch(server: ApiServer, obj: Object, change: Object, who: str, *flags: str) -> str:
+    """The refusal of a merge patch, or nothing."""
+    metadata = obj["metadata"]
+    place = ("-n", metadata["namespace"]) if "namespace" in metadata else ()
+    try:
+        server.kubectl(
+            "patch", obj["kind"], metadata["name"], *place, "--type=merge",
+            "-p", json.dumps(change), who, *flags,
+        )  # fmt: skip
+    except CommandError as error:
+        return error.stderr
+    return ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"suspend": False}, {"parallelism": 4}, {"backoffLimit": 99}, {"activeDeadlineSeconds": 5}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_spec_of_a_job_of_ours_changes_by_our_controller_alone(
+    world: ApiServer, run: Object, change: Object
+) -> None:
+    said = patch(world, run, {"spec": change}, DEV)
+    assert f"Job {TEAM}/run belongs to TrainSeal: found a change of its spec by dev@" in said
+    assert "set spec.suspend of its TrainingJob" in said
+    assert not patch(world, run, {"spec": change}, f"--as={CONTROLLER}")
+
+
+def test_a_listed_parent_suspends_and_places_a_job_but_does_not_relabel_it(
+    world: ApiServer, run: Object
+) -> None:
+    placed = {"template": {"spec": {"nodeSelector": {"pool": "a"}}}}
+    assert "a change of its spec" in patch(world, run, {"spec": placed}, DEV)
+    assert not patch(world, run, {"spec": placed}, f"--as={QUEUE}")
+    relabelled = {"metadata": {"labels": {"trainseal.dev/seal": "other"}}}
+    assert "a change of its labels" in patch(world, run, relabelled, f"--as={QUEUE}")
+
+
+@pytest.mark.parametrize("value", [None, "other"], ids=["off", "changed"])
+def test_a_label_of_ours_stays(world: ApiServer, run: Object, value: str | None) -> None:
+    relabelled = {"metadata": {"labels": {"trainseal.dev/seal": value}}}
+    assert "a change of its labels trainseal.dev/*" in patch(world, run, relabelled, DEV)
+    assert not patch(world, run, {"metadata": {"labels": {"team": "a"}}}, DEV)
+
+
+def test_an_ordinary_job_does_not_become_one_of_ours(world: ApiServer) -> None:
+    ordinary = job("ordinary")
+    world.create(ordinary, DEV)
+    assert "its labels trainseal.dev/*" in patch(
+        world, ordinary, {"metadata": {"labels": SEAL}}, DEV
+    )
+    assert not patch(world, ordinary, {"spec": {"parallelism": 2}}, DEV)
+    world.delete(ordinary)
+
+
+def test_the_clusters_controllers_do_their_work_on_a_job_of_ours(
+    world: ApiServer, run: Object
+) -> None:
+    status = {"status": {"active": 1, "startTime": "2027-01-01T00:00:00Z"}}
+    admin = "--as-group=system:masters"
+    running = {"spec": {"suspend": False}}
+    assert not patch(world, run, running, f"--as={CONTROLLER}")
+    assert not patch(world, run, status, JOB_CONTROLLER, admin, "--subresource=status")
+    # An editor may delete a Job: in the foreground, the collector then takes a finalizer off.
+    world.kubectl("delete", "job", "run", "-n", TEAM, "--cascade=foreground", "--timeout=60s", DEV)
+
+
+def test_a_gpu_job_from_before_the_install_can_still_be_held_and_deleted(
+    world: ApiServer,
+) -> None:
+    old = job("old", AUDITED, **gpu())
+    world.create(old, DEV)
+    enforced = {"data": {"now": "Enforce\n^(floor-audited)$\n^()$"}}
+    map_: Object = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "trainseal-floor", "namespace": NAMESPACE},
+    }
+    world.patch(map_, enforced)
+    try:
+        _until(world, refused=pod("probe", AUDITED, **gpu()))
+        assert not patch(world, old, {"spec": {"parallelism": 2}}, DEV)
+        world.kubectl("delete", "job", "old", "-n", AUDITED, DEV)
+    finally:
+        world.patch(map_, {"data": {"now": None}})
+        _until(world, accepted=pod("probe", AUDITED, **gpu()))
+
+
+# Configurations -----------------------------------------------------------------------------------
+
+INJECTOR = "--as=system:serviceaccount:cert-manager:cert-manager-cainjector"
+
+
+@pytest.fixture
+def configurations(world: ApiServer, helm: Path) -> Iterator[list[Object]]:
+    """All of them, and somebody who may change every webhook configuration but no policy."""
+    world.kubectl(
+        "create", "clusterrole", "webhook-writer", "--verb=*",
+        "--resource=mutatingwebhookconfigurations,validatingwebhookconfigurations",
+    )  # fmt: skip
+    world.kubectl(
+        "create", "clusterrolebinding", "webhook-writer", "--clusterrole=webhook-writer",
+        "--user=dev@example.org", "--serviceaccount=cert-manager:cert-manager-cainjector",
+    )  # fmt: skip
+    Helm(world, helm).upgrade("--set", f"floor.jobParents={{{QUEUE}}}")
+    found = world.kubectl(
+        "get", ",".join(CONFIGURATIONS), "-l", "app.kubernetes.io/part-of=trainseal", "-o", "json"
+    )
+    yield json.loads(found)["items"]
+    for kind in CONFIGURATIONS:
+        world.kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=trainseal")
+    world.kubectl("delete", "clusterrole,clusterrolebinding", "webhook-writer")
+
+
+def test_somebody_elses_operator_cannot_change_or_delete_our_configurations(
+    world: ApiServer, configurations: list[Object]
+) -> None:
+    for live in configurations:
+        kind = live["kind"].lower()
+        opened = copy.deepcopy(live["webhooks"])
+        opened[0]["failurePolicy"] = "Ignore"
+        narrowed = copy.deepcopy(live["webhooks"])
+        narrowed[0]["objectSelector"] = {"matchLabels": {"never": "matches"}}
+        redirected = copy.deepcopy(live["webhooks"])
+        redirected[0]["clientConfig"]["service"]["namespace"] = "elsewhere"
+        trusting = copy.deepcopy(live["webhooks"])
+        trusting[0]["clientConfig"]["caBundle"] = "QQ=="
+        for webhooks in (opened, narrowed, redirected, trusting, live["webhooks"][1:]):
+            for who in (DEV, INJECTOR):
+                said = patch(world, live, {"webhooks": webhooks}, who)
+                assert "expected its owner" in said, webhooks
+        with pytest.raises(CommandError, match=r"found its deletion by dev@example\.org"):
+            world.kubectl("delete", kind, live["metadata"]["name"], DEV)
+        # Where its rules are as they were, it is nobody's business.
+        assert not patch(world, live, {"metadata": {"labels": {"seen": "yes"}}}, DEV)
+
+
+def test_all_of_them_at_once_are_not_deleted_either(
+    world: ApiServer, configurations: list[Object]
+) -> None:
+    group = "/apis/admissionregistration.k8s.io/v1"
+    for live in configurations:
+        path = f"{group}/{live['kind'].lower()}s"
+        with pytest.raises(CommandError, match="found its deletion"):
+            world.kubectl("delete", "--raw", path, DEV)
+        assert world.get(live)["metadata"]["uid"] == live["metadata"]["uid"]
+
+
+def test_our_controller_changes_the_certificate_authority_and_nothing_else(
+    world: ApiServer, configurations: list[Object]
+) -> None:
+    controller = f"--as={CONTROLLER}"
+    for live in configurations:
+        webhooks = live["webhooks"]
+        for webhook in webhooks:
+            webhook["clientConfig"]["caBundle"] = "QQ=="
+        # It has the right to patch these by name, and no other.
+        assert not patch(world, live, {"webhooks": webhooks}, controller)
+        webhooks[0]["failurePolicy"] = "Ignore"
+        said = patch(world, live, {"webhooks": webhooks}, controller)
+        assert "found its rules changed by system:serviceaccount" in said
+
+
+def test_whoever_may_take_the_floor_away_owns_the_configurations(
+    world: ApiServer, configurations: list[Object]
+) -> None:
+    """Helm, as an administrator: an upgrade and an uninstall need no more than they did."""
+    for live in configurations:
+        webhooks = live["webhooks"]
+        webhooks[0]["timeoutSeconds"] = 9
+        world.patch(live, {"webhooks": webhooks})
+        world.delete(live)

@@ -1,0 +1,120 @@
+"""What the floor is told of the policies."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit import world
+from trainseal.cluster.api import Kube, NotFoundError
+from trainseal.controller.floor import Floor, entries
+from trainseal.provenance.policies import CompiledPolicy, compile_policy
+from trainseal.verifier.policystore import BrokenPolicy, PolicyStore
+
+PATH = "/api/v1/namespaces/trainseal-system/configmaps/trainseal-floor"
+
+
+def policy(name: str, mode: str = "Enforce", **namespaces: list[str]) -> dict[str, Any]:
+    """A ProvenancePolicy for some namespaces."""
+    made: dict[str, Any] = copy.deepcopy(world.policy_object())
+    made["metadata"]["name"] = name
+    made["spec"]["mode"] = mode
+    made["spec"].pop("namespaces", None)
+    if namespaces:
+        made["spec"]["namespaces"] = namespaces
+    return made
+
+
+def compiled(obj: dict[str, Any]) -> CompiledPolicy:
+    return compile_policy(obj, {})
+
+
+def audited(data: dict[str, str], namespace: str) -> bool:
+    """As the chart's expressions read it."""
+    read = [entry.split("\n") for entry in data.values()]
+    meant = [e for e in read if re.search(e[1], namespace) and not re.search(e[2], namespace)]
+    return bool(meant) and all(e[0] == "Audit" for e in meant)
+
+
+PATTERN = st.from_regex(r"[ab*]([-ab*]{0,4}[ab*])?", fullmatch=True)
+POLICY = st.builds(
+    lambda mode, include, exclude: policy("p", mode, include=include, exclude=exclude),
+    st.sampled_from(["Audit", "Enforce"]),
+    st.lists(PATTERN, min_size=1, max_size=2),
+    st.lists(PATTERN, max_size=2),
+)
+
+
+@given(st.lists(POLICY, max_size=3), st.from_regex(r"[ab]([-ab]{0,4}[ab])?", fullmatch=True))
+def test_the_floor_is_as_lenient_as_the_webhook(found: list[Any], namespace: str) -> None:
+    for number, obj in enumerate(found):
+        obj["metadata"]["name"] = f"p{number}"
+    policies = [compiled(obj) for obj in found]
+    apply = [p for p in policies if p.applies_to(namespace)]
+    lenient = bool(apply) and all(p.mode == "Audit" for p in apply)
+    assert audited(entries(policies, []), namespace) == lenient
+
+
+def test_a_policy_that_cannot_be_used_may_enforce_anywhere() -> None:
+    audits = [compiled(policy("looks", "Audit"))]
+    assert audited(entries(audits, []), "team")
+    assert not audited(entries(audits, [BrokenPolicy("broken", "no such key")]), "team")
+
+
+def test_without_policies_nothing_is_audited_only() -> None:
+    assert not audited(entries([], []), "team")
+
+
+@dataclass
+class OneObject:
+    """An API server that holds the ConfigMap, or does not."""
+
+    obj: dict[str, Any] | None
+    written: list[Any] = field(default_factory=list)
+
+    async def get(self, path: str) -> dict[str, Any]:
+        assert path == PATH
+        if self.obj is None:
+            raise NotFoundError(404, "NotFound", "not found")
+        return copy.deepcopy(self.obj)
+
+    async def replace(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
+        assert path == PATH
+        self.obj = obj
+        self.written.append(obj)
+        return obj
+
+
+def store_of(*objects: dict[str, Any]) -> PolicyStore:
+    store = PolicyStore()
+    for obj in objects:
+        store.on_policy("ADDED", ("", obj["metadata"]["name"]), obj)
+    return store
+
+
+def write(server: OneObject, store: PolicyStore) -> None:
+    asyncio.run(Floor(cast("Kube", server), "trainseal-system", store).write())
+
+
+def test_it_is_written_where_it_differs_and_what_the_chart_wrote_stays() -> None:
+    live = {"metadata": {"name": "trainseal-floor", "resourceVersion": "7", "labels": {"a": "b"}}}
+    server = OneObject(live)
+    store = store_of(policy("looks", "Audit", include=["team-*"]))
+    write(server, store)
+    write(server, store)
+    assert server.written == [live | {"data": {"looks": "Audit\n^(team-.*)$\n^()$"}}]
+    store.on_policy("DELETED", ("", "looks"), {})
+    write(server, store)
+    assert server.written[-1]["data"] == {}
+
+
+def test_one_that_is_gone_is_an_error_that_is_tried_again() -> None:
+    with pytest.raises(NotFoundError):
+        write(OneObject(None), store_of())
