@@ -35,19 +35,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ join " || " $tests }}
 {{- end }}
 
-{{- /* CEL: a variable (object, oldObject) bears the label by which Job controllers select pods. */ -}}
-{{- define "trainseal.cel.isOfAJob" -}}
-'batch.kubernetes.io/controller-uid' in {{ . }}.metadata.?labels.orValue({})
-{{- end }}
-
-{{- define "trainseal.cel.isControlled" -}}
-{{ . }}.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false))
-{{- end }}
-
-{{- define "trainseal.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
 {{- /* CEL: does a pod's spec ask for a GPU, in any container or by a claim? `spec` names it. */ -}}
 {{- define "trainseal.cel.asksForGPU" -}}
 (size({{ .spec }}.?resourceClaims.orValue([])) > 0
@@ -97,6 +84,19 @@ spec:
   {{- end }}
 {{- end }}
 
+{{- /* CEL: a variable (object, oldObject) bears the label by which Job controllers select pods. */ -}}
+{{- define "trainseal.cel.isOfAJob" -}}
+'batch.kubernetes.io/controller-uid' in {{ . }}.metadata.?labels.orValue({})
+{{- end }}
+
+{{- define "trainseal.cel.isControlled" -}}
+{{ . }}.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false))
+{{- end }}
+
+{{- define "trainseal.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
 fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
