@@ -65,6 +65,8 @@ class Act(StrEnum):
     """What was done to a file."""
 
     WRITTEN = "written"
+    #: Closed by someone who could write: a shared mapping may have changed it without a write.
+    CLOSED = "closed after being open for writing"
     CREATED = "created"
     DELETED = "deleted"
     MOVED_FROM = "moved away"
