@@ -22,6 +22,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ append .Values.excludedNamespaces .Release.Namespace | uniq | toJson }}
 {{- end }}
 
+{{- /* Where CONNECT and evictions are asked about. */ -}}
+{{- define "trainseal.accessNamespaces" -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{ include "trainseal.excludedNamespaces" . }}
+  {{- with .Values.access.namespaces }}
+  - key: kubernetes.io/metadata.name
+    operator: In
+    values: {{ toJson . }}
+  {{- end }}
+{{- end }}
+
 {{/* CEL: does the resource name `r` ask for a GPU? */}}
 {{- define "trainseal.cel.isGPU" -}}
 {{- $tests := list "r.startsWith('deviceclass.resource.kubernetes.io/')" -}}

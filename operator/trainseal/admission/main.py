@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from trainseal.admission.access import AccessRecorder, AccessRules
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.reviews import TRY_AGAIN, Request, Response, deny
@@ -62,7 +63,7 @@ async def serve(options: Options) -> int:
         cluster = await _cluster_uid(kube)
         state = State(kube, options.namespace, options.tls_secret, cluster)
         verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), _now)
-        answers = _answers(options, settings, state, verifier, cluster)
+        answers = _answers(options, settings, state, verifier, cluster, kube)
         async with contextlib.AsyncExitStack() as stack:
             watching = asyncio.ensure_future(state.run())
             stack.callback(watching.cancel)
@@ -94,7 +95,12 @@ async def _listen(
 
 
 def _answers(
-    options: Options, settings: Settings, state: State, verifier: JobVerifier, cluster: str
+    options: Options,
+    settings: Settings,
+    state: State,
+    verifier: JobVerifier,
+    cluster: str,
+    kube: Kube,
 ) -> dict[str, Answer]:
     """What is asked at each path; the chart's webhook configurations name the same paths."""
     jobs = JobContext(
@@ -121,6 +127,18 @@ def _answers(
         "driftreports": frozenset({f"{account}agent"}),
     }
 
+    accesses = AccessRecorder(
+        kube,
+        AccessRules(
+            find=state.seals.find,
+            look=state.look,
+            may_hold=state.seals.may_hold,
+            judge=lambda request: _final(request, pods),
+            excluded_namespaces=pods.excluded_namespaces,
+            now=_now,
+        ),
+    )
+
     async def mutate_training_job(request: Request) -> Response:
         if state.ticket_key is None:
             return deny(
@@ -138,9 +156,7 @@ def _answers(
         answer = decide(request, pods, final=False)
         if isinstance(answer, Unknown):
             await state.look(request.namespace, answer.seal)
-            answer = decide(request, pods, final=True)
-        if isinstance(answer, Unknown):  # decide() gives none when it is final
-            raise TypeError("a final decision was none")
+            answer = _final(request, pods)
         return answer
 
     async def validate_policies(request: Request) -> Response:
@@ -149,13 +165,27 @@ def _answers(
     async def validate_seal(request: Request) -> Response:
         return validate_evidence(request, writers)
 
+    async def record_access(request: Request) -> Response:
+        missing = state.missing()
+        if missing and not state.draining:
+            return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
+        return await accesses.answer(request)
+
     return {
         "/mutate-trainingjob": mutate_training_job,
         "/validate-trainingjob": validate_training_job,
         "/validate-pod": validate_pod,
         "/validate-policy": validate_policies,
         "/validate-seal": validate_seal,
+        "/record-access": record_access,
     }
+
+
+def _final(request: Request, pods: PodRulesContext) -> Response:
+    answer = decide(request, pods, final=True)
+    if isinstance(answer, Unknown):  # decide() gives none when it is final
+        raise TypeError("a final decision was none")
+    return answer
 
 
 async def _cluster_uid(kube: Kube) -> str:

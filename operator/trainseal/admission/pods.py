@@ -155,9 +155,15 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
 
 
 def _sealed(pod: JsonObject, request: Request, context: PodRulesContext) -> SealedPod | None:
+    return seal_of(pod, request.namespace, context.find)
+
+
+def seal_of(
+    pod: JsonObject, namespace: str, find: Callable[[str], SealedPod | None]
+) -> SealedPod | None:
     """The seal of the pod's owner, or of the Job that would count the pod as its own."""
-    found = context.find(_owner(pod)) or context.find(str(_labels(pod).get(LABEL_JOB_UID, "")))
-    return found if found is not None and found.namespace == request.namespace else None
+    found = find(_owner(pod)) or find(str(_labels(pod).get(LABEL_JOB_UID, "")))
+    return found if found is not None and found.namespace == namespace else None
 
 
 def _additions(policies: Sequence[CompiledPolicy]) -> Additions:

@@ -25,7 +25,10 @@ class MalformedReviewError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the API server asks. ``object`` is empty on DELETE, ``old`` on CREATE."""
+    """What the API server asks. ``object`` is empty on DELETE, ``old`` on CREATE and CONNECT.
+
+    ``user`` is userInfo whole, with groups and extra; ``options`` are those of the operation.
+    """
 
     uid: str
     operation: str
@@ -38,6 +41,8 @@ class Request:
     dry_run: bool
     object: JsonObject
     old: JsonObject
+    user: JsonObject = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ def parse(body: bytes) -> Request:
         review = orjson.loads(body)
         request = review["request"]
         resource = request["resource"]
-        user = request.get("userInfo") or {}
+        user = _mapping(request.get("userInfo"))
         return Request(
             uid=request["uid"],
             operation=request["operation"],
@@ -69,11 +74,13 @@ def parse(body: bytes) -> Request:
             subresource=request.get("subResource") or "",
             namespace=request.get("namespace") or "",
             name=request.get("name") or "",
-            username=user.get("username") or "",
-            user_uid=user.get("uid") or "",
+            username=str(user.get("username") or ""),
+            user_uid=str(user.get("uid") or ""),
             dry_run=bool(request.get("dryRun")),
             object=_mapping(request.get("object")),
             old=_mapping(request.get("oldObject")),
+            user=user,
+            options=_mapping(request.get("options")),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise MalformedReviewError(f"not an AdmissionReview: {error!r:.200}") from None

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _UNTRUSTED = Counter("trainseal_seals_untrusted_total", "Seals whose binding does not verify.")
 _BOUND = Gauge("trainseal_seals_bound", "Seals in the index.")
 _ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
+#: The Job controller shortens a Job's name in its pods' names, but never to less than this.
+_KEPT_OF_A_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,16 @@ class SealIndex:
     def find(self, uid: str) -> SealedPod | None:
         """What pods of this object must be."""
         return self._pods.get(uid)
+
+    def may_hold(self, namespace: str, pod: str) -> bool:
+        """Whether a pod of this name could belong to a run that lives, by how Jobs name pods."""
+        return any(
+            pod.startswith(self._pods[uid].expected.object_name[:_KEPT_OF_A_NAME])
+            for (where, _), uids in self._uids.items()
+            if where == namespace
+            for uid in uids
+            if uid in self._pods
+        )
 
     def runs(self, job_digest: str) -> int:
         """Seals, ended ones too, of a job digest."""

@@ -1,16 +1,34 @@
-"""AccessRecord: one access to a sealed pod; created by the webhook, never updated."""
+"""AccessRecord: one access to a sealed pod; created by the webhook, never updated.
+
+It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
+``trainseal.dev/seal``. It has no owner reference: evidence outlives the job.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainseal.api.driftreport import PodIdentity
-from trainseal.api.model import DnsSubdomain, Model, Resource, ShortText, Text
+from trainseal.api.model import Digest, DnsSubdomain, Model, Resource, ShortText, Text
 
 PLURAL = "accessrecords"
+
+LABEL_NODE = "trainseal.dev/node"
+LABEL_SEAL = "trainseal.dev/seal"
+#: A label's value holds no more (Kubernetes, "Labels and selectors").
+_LABEL_LENGTH = 63
+
+#: Bounds of the fields that people choose; `truncated` names those that were cut.
+MAX_COMMAND = 64
+MAX_GROUPS = 64
+MAX_PORTS = 16
+MAX_CREDENTIAL = 8
+
+Action = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer", "Delete", "Evict"]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class AccessRecordSpec(Model):
@@ -18,27 +36,61 @@ class AccessRecordSpec(Model):
 
     pod: PodIdentity
     """The pod that was reached for."""
+    node: DnsSubdomain | None = None
+    """Where the pod runs; absent while it is not scheduled."""
     sealed_run: DnsSubdomain
     """Name of the pod's seal."""
-    action: Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer", "Delete"]
+    action: Action
     """What was asked for."""
-    username: ShortText
+    username: Text
     """Who asked, as the API server saw them."""
     user_uid: ShortText | None = Field(default=None, alias="userUID")
     """UID of the user, where the authenticator gives one."""
-    groups: list[ShortText] | None = Field(default=None, max_length=64)
+    groups: list[Text] | None = Field(default=None, max_length=MAX_GROUPS)
     """Groups of the user; the first 64."""
-    command: list[Text] | None = Field(default=None, max_length=64)
-    """What exec was to run."""
+    credential: dict[str, Text] | None = Field(default=None, max_length=MAX_CREDENTIAL)
+    """What the API server knows of a token: `pod-name`, `node-name`, `credential-id` and the like.
+
+    The user's `authentication.kubernetes.io/` extra values: which pod a service account spoke from.
+    """
+    command: list[Text] | None = Field(default=None, max_length=MAX_COMMAND)
+    """What exec, or an ephemeral container, was to run: 64 words of 1024 characters each.
+
+    It is kept as it was typed, secrets on it included.
+    """
+    command_digest: Digest | None = None
+    """Of the whole command as `/proc/PID/cmdline` holds it, where `command` was cut."""
     container: ShortText | None = None
-    """Absent: the pod's default container."""
+    """Absent: the pod's default container, or the whole pod."""
+    image: Text | None = None
+    """Image of an ephemeral container; the first, where one request brings several."""
+    stdin: bool | None = None
+    """Whether input was sent: what was typed is not known."""
+    tty: bool | None = None
+    """Whether it was at a terminal."""
+    ports: list[Port] | None = Field(default=None, max_length=MAX_PORTS)
+    """Ports to forward, where the client names them when it asks; kubectl does so later."""
+    path: Text | None = None
+    """Path of a proxied request, without its query."""
+    grace_period_seconds: int | None = None
+    """What a deletion or eviction gave the pod to end; absent: the pod's own."""
     allowed: bool
-    """Whether it was admitted."""
+    """Whether TrainSeal let it pass. Others may have refused it all the same."""
     time: datetime
     """When it was asked."""
+    truncated: list[ShortText] | None = Field(default=None, max_length=16)
+    """Fields that hold less than was asked."""
 
 
 class AccessRecord(Resource):
     """An AccessRecord object."""
 
     spec: AccessRecordSpec
+
+
+def node_label(node: str) -> str:
+    """The value of the label ``trainseal.dev/node``: the node's name, cut where it is too long.
+
+    Two nodes may share a cut value: whoever selects by it compares ``spec.node`` as well.
+    """
+    return node[:_LABEL_LENGTH].rstrip("-.")

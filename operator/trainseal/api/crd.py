@@ -259,9 +259,10 @@ KINDS: tuple[Kind, ...] = (
             Column("Action", ".spec.action"),
             Column("Pod", ".spec.pod.name"),
             Column("Allowed", ".spec.allowed", "boolean"),
-            Column("Time", ".spec.time", "date"),
+            Column("Since", ".spec.time", "date"),
             Column("Container", ".spec.container", wide=True),
-            Column("Command", ".spec.command", wide=True),
+            Column("Node", ".spec.node", wide=True),
+            Column("Groups", ".spec.groups", wide=True),
             Column("Seal", ".spec.sealedRun", wide=True),
         ),
     ),
@@ -274,6 +275,7 @@ def about(resource: type[Resource]) -> str:
 
 
 def crd(kind: Kind) -> JsonObject:
+            Column("Command", ".spec.command"),
     """The CustomResourceDefinition of one kind."""
     parts: dict[str, JsonObject] = {"spec": structural_schema(kind.spec, rules=RULES, closed=True)}
     if kind.status is not None:

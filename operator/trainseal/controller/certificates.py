@@ -64,6 +64,7 @@ class WebhookConfiguration:
 CONFIGURATIONS = (
     WebhookConfiguration("Mutating", "trainseal"),
     WebhookConfiguration("Validating", "trainseal"),
+    WebhookConfiguration("Validating", "trainseal-access"),
 )
 
 

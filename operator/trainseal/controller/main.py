@@ -33,7 +33,7 @@ from trainseal.cluster.settings import (
     load_settings,
 )
 from trainseal.controller import handlers
-from trainseal.controller.certificates import WebhookConfiguration, ensure_webhook_tls
+from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 from trainseal.controller.floor import Floor
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
@@ -214,10 +214,7 @@ async def _certificates(kube: Kube, namespace: str, clock: Callable[[], datetime
                 namespace,
                 SERVICE,
                 TLS_SECRET,
-                (
-                    WebhookConfiguration("Mutating", "trainseal"),
-                    WebhookConfiguration("Validating", "trainseal"),
-                ),
+                CONFIGURATIONS,
                 clock(),
             )
             pause = max(1.0, min(60.0, (due - clock()).total_seconds()))

@@ -29,6 +29,9 @@ from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SERVICE = "trainseal-webhook"
 SECRET = "trainseal-webhook-tls"
+#: The chart's webhook configurations, and how many webhooks they have together.
+OURS = (("mutating", "trainseal"), ("validating", "trainseal"), ("validating", "trainseal-access"))
+WEBHOOKS = 8
 
 
 @pytest.fixture
@@ -61,8 +64,8 @@ def kept(server: ApiServer) -> WebhookTLS:
 def trusted(server: ApiServer) -> list[bytes]:
     """caBundle of every webhook of ours."""
     configurations = [
-        json.loads(server.kubectl("get", f"{kind}webhookconfiguration", "trainseal", "-o", "json"))
-        for kind in ("mutating", "validating")
+        json.loads(server.kubectl("get", f"{kind}webhookconfiguration", name, "-o", "json"))
+        for kind, name in OURS
     ]
     return [
         base64.b64decode(webhook["clientConfig"].get("caBundle", ""))
@@ -84,11 +87,11 @@ def versions(server: ApiServer) -> list[str]:
 async def test_after_an_install_it_is_made_and_trusted_by_every_webhook(
     controller: client.ApiClient, server: ApiServer
 ) -> None:
-    assert trusted(server) == [b""] * 5
+    assert trusted(server) == [b""] * WEBHOOKS
     assert await ensure(controller, NOW) == NOW + CHECK_EVERY
     state = kept(server)
     assert defect(state.current, serving_names(NAMESPACE, SERVICE), NOW) is None
-    assert trusted(server) == [state.ca_bundle] * 5
+    assert trusted(server) == [state.ca_bundle] * WEBHOOKS
 
 
 async def test_a_second_look_writes_nothing(
@@ -112,7 +115,7 @@ async def test_an_emptied_trust_is_filled_again(
     assert b"" in trusted(server)
     await ensure(controller, NOW + CHECK_EVERY)
     assert kept(server) == before
-    assert trusted(server) == [before.ca_bundle] * 5
+    assert trusted(server) == [before.ca_bundle] * WEBHOOKS
 
 
 async def test_an_upgrade_leaves_the_trust_that_it_wrote(
@@ -121,7 +124,7 @@ async def test_an_upgrade_leaves_the_trust_that_it_wrote(
     await ensure(controller, NOW)
     bundle = kept(server).ca_bundle
     chart.upgrade("--set", "gpuResources={nvidia.com/*}")
-    assert trusted(server) == [bundle] * 5
+    assert trusted(server) == [bundle] * WEBHOOKS
 
 
 async def test_a_deleted_secret_is_made_anew(
@@ -132,7 +135,7 @@ async def test_a_deleted_secret_is_made_anew(
     server.kubectl("delete", "secret", SECRET, "-n", NAMESPACE)
     await ensure(controller, NOW)
     assert kept(server).current != before.current
-    assert trusted(server) == [kept(server).ca_bundle] * 5
+    assert trusted(server) == [kept(server).ca_bundle] * WEBHOOKS
 
 
 async def test_a_rotation_stages_trusts_promotes_and_retires(
@@ -147,7 +150,7 @@ async def test_a_rotation_stages_trusts_promotes_and_retires(
     assert promotion == renewal + STAGING
     assert staged.current == old
     assert staged.successor is not None
-    assert trusted(server) == [old.authority + staged.successor.authority] * 5
+    assert trusted(server) == [old.authority + staged.successor.authority] * WEBHOOKS
 
     before = versions(server)[1:]
     await ensure(controller, promotion)
@@ -157,17 +160,17 @@ async def test_a_rotation_stages_trusts_promotes_and_retires(
 
     await ensure(controller, promotion + OVERLAP)
     assert kept(server).previous_authority is None
-    assert trusted(server) == [promoted.current.authority] * 5
+    assert trusted(server) == [promoted.current.authority] * WEBHOOKS
 
 
 async def test_two_controllers_at_once_agree(
     controller: client.ApiClient, server: ApiServer
 ) -> None:
     await asyncio.gather(*(ensure(controller, NOW) for _ in range(4)))
-    assert trusted(server) == [kept(server).ca_bundle] * 5
+    assert trusted(server) == [kept(server).ca_bundle] * WEBHOOKS
     for now in (NOW + LIFETIME - RENEW_BEFORE, NOW + LIFETIME - RENEW_BEFORE + STAGING):
         await asyncio.gather(*(ensure(controller, now) for _ in range(4)))
-        assert trusted(server) == [kept(server).ca_bundle] * 5
+        assert trusted(server) == [kept(server).ca_bundle] * WEBHOOKS
     assert kept(server).previous_authority is not None
 
 
@@ -180,12 +183,12 @@ async def test_a_webhook_that_calls_somebody_else_is_given_no_trust(
         ' "value": {"url": "https://elsewhere.example/"}}]',
     )  # fmt: skip
     await ensure(controller, NOW)
-    assert trusted(server) == [b"", *[kept(server).ca_bundle] * 4]
+    assert trusted(server) == [b"", *[kept(server).ca_bundle] * (WEBHOOKS - 1)]
 
 
 async def test_an_uninstall_meanwhile_is_no_error(
     controller: client.ApiClient, server: ApiServer, chart: Helm
 ) -> None:
-    server.kubectl("delete", "mutatingwebhookconfiguration", "trainseal")
-    server.kubectl("delete", "validatingwebhookconfiguration", "trainseal")
+    for kind, name in OURS:
+        server.kubectl("delete", f"{kind}webhookconfiguration", name)
     assert await ensure(controller, NOW) == NOW + RETRY

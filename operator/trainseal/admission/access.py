@@ -1,0 +1,167 @@
+"""Every access to a sealed pod is recorded before it is let through.
+
+Whether a pod is sealed is said by the seal of its owner, never by the request. CONNECT and
+evictions bring no pod, so it is read once: one read a pod at a time, shared by those who ask
+meanwhile. Then the AccessRecord is written, once, and only then the answer is yes.
+
+Each of these calls, waiting for its turn included, has two seconds. Where the record of an access
+to a sealed pod cannot be written, the access is denied. Where a pod cannot be read, it is denied
+only if a sealed run that lives could have a pod of that name: any other pod is left alone.
+
+What is not promised: a record says that TrainSeal let an access pass, not that it took place.
+Another admission plugin may refuse it afterwards, or the kubelet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client import Counter
+
+from trainseal.admission.accessrequests import Access, OddRequestError, read_access, record
+from trainseal.admission.pods import LABEL_SEAL, seal_of
+from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny, meta
+from trainseal.admission.sealindex import SealedPod
+from trainseal.api.accessrecord import PLURAL
+from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
+
+_log = logging.getLogger(__name__)
+_RECORDED = Counter(
+    "trainseal_access_records_total", "Accesses to sealed pods on record.", ["action", "allowed"]
+)
+_FAILED = Counter(
+    "trainseal_access_failures_total",
+    "Calls that failed while an access was recorded: read (the pod) or write (the record).",
+    ["action", "call"],
+)
+_CALL_SECONDS = 2.0
+#: Calls to the API server under way at once; more wait for their turn within their two seconds.
+_MOST_CALLS = 32
+#: The API server puts the webhook's name before it.
+AUDIT_KEY = "access-record"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """What accesses are judged by, as of now.
+
+    ``look`` brings a seal into the index that the watch has not brought yet; ``may_hold`` says
+    whether a sealed run could have a pod of that name; ``judge`` answers for ephemeral containers.
+    """
+
+    find: Callable[[str], SealedPod | None]
+    look: Callable[[str, str], Awaitable[None]]
+    may_hold: Callable[[str, str], bool]
+    judge: Callable[[Request], Response]
+    excluded_namespaces: frozenset[str]
+    now: Callable[[], datetime]
+
+
+class AccessRecorder:
+    """Answers what is asked at /record-access."""
+
+    def __init__(self, kube: Kube, rules: AccessRules) -> None:
+        self._kube = kube
+        self._rules = rules
+        self._calls = asyncio.Semaphore(_MOST_CALLS)
+        self._reads: dict[str, asyncio.Task[JsonObject]] = {}
+
+    async def answer(self, request: Request) -> Response:
+        """Yes, with the record's name for the audit log; or no, and why."""
+        if request.namespace in self._rules.excluded_namespaces:
+            return ALLOWED
+        try:
+            access = read_access(request)
+        except OddRequestError as error:
+            return deny(f"{error}; nothing was recorded")
+        if access is None:
+            return ALLOWED
+        pod = request.old
+        if not pod:
+            try:
+                pod = await self._read(path_of("v1", "pods", request.namespace, access.pod))
+            except NotFoundError:
+                return ALLOWED  # the API server will not find it either
+            except (KubeError, TimeoutError) as error:
+                return self._unread(request, access, error)
+        sealed = await self._seal_of(request.namespace, pod)
+        if sealed is None:
+            return ALLOWED
+        return await self._record(request, access, pod, sealed.seal)
+
+    async def _seal_of(self, namespace: str, pod: JsonObject) -> SealedPod | None:
+        found = seal_of(pod, namespace, self._rules.find)
+        named = json_object(meta(pod).get("labels")).get(LABEL_SEAL)
+        if found is None and isinstance(named, str):
+            await self._rules.look(namespace, named)
+            found = seal_of(pod, namespace, self._rules.find)
+        return found
+
+    async def _record(
+        self, request: Request, access: Access, pod: JsonObject, seal: str
+    ) -> Response:
+        answer = self._rules.judge(request) if request.operation == "UPDATE" else ALLOWED
+        made = record(request, access, pod, seal, self._rules.now(), allowed=answer.allowed)
+        try:
+            await self._write(request.namespace, made)
+        except ConflictError:
+            pass  # the same act, on record already
+        except (KubeError, TimeoutError) as error:
+            _FAILED.labels(access.action, "write").inc()
+            _log.warning("AccessRecord of %s: %s", _what(request, access), _words(error))
+            return self._unwritten(request, access, seal, error) if answer.allowed else answer
+        _RECORDED.labels(access.action, str(answer.allowed).lower()).inc()
+        name = f"{request.namespace}/{meta(made)['name']}"
+        return dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
+
+    def _unwritten(self, request: Request, access: Access, seal: str, error: Exception) -> Response:
+        return deny(
+            f"{_what(request, access)} is denied because it could not be recorded, and the pod is "
+            f"sealed by SealedRun {request.namespace}/{seal}: expected an AccessRecord to be "
+            f"written, found {_words(error)}; try again, and if it lasts tell those who run "
+            "TrainSeal",
+            TRY_AGAIN,
+        )
+
+    def _unread(self, request: Request, access: Access, error: Exception) -> Response:
+        _FAILED.labels(access.action, "read").inc()
+        _log.warning("reading the pod of %s: %s", _what(request, access), _words(error))
+        if not self._rules.may_hold(request.namespace, access.pod):
+            return ALLOWED
+        return deny(
+            f"{_what(request, access)} is denied because it may be sealed, by its name, and that "
+            f"could not be looked up: found {_words(error)}, expected the pod; try again, and if "
+            "it lasts tell those who run TrainSeal",
+            TRY_AGAIN,
+        )
+
+    async def _read(self, path: str) -> JsonObject:
+        task = self._reads.get(path)
+        if task is None:
+            task = asyncio.ensure_future(self._get(path))
+            self._reads[path] = task
+            task.add_done_callback(lambda _: self._reads.pop(path, None))
+        return await asyncio.shield(task)
+
+    async def _get(self, path: str) -> JsonObject:
+        async with asyncio.timeout(_CALL_SECONDS), self._calls:
+            return await self._kube.get(path, seconds=_CALL_SECONDS)
+
+    async def _write(self, namespace: str, made: JsonObject) -> None:
+        async with asyncio.timeout(_CALL_SECONDS), self._calls:
+            await self._kube.create(path_of(API_VERSION, PLURAL, namespace), made)
+
+
+def _what(request: Request, access: Access) -> str:
+    """For people and for the log: without the command, which may hold a secret."""
+    return f"{access.action} on pod {request.namespace}/{access.pod} by {request.username!r:.300}"
+
+
+def _words(error: Exception) -> str:
+    return f"{str(error) or 'no answer within 2 seconds':.300}"

@@ -1,0 +1,410 @@
+"""Who gets into sealed pods: the chart's rules, a real API server, and the webhook itself."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster import CommandError
+from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, WEBHOOK, ApiServer, Helm, Object
+from tests.sample_objects import access_record
+from tests.unit import world as signed
+from trainseal.cluster.keys import new_key_pem
+from trainseal.controller.certificate_rotation import ServingCertificate, issue
+
+TEAM = "accesses"
+ANN = ("--as=ann@example.org", "--as-group=team", "--as-group=system:authenticated")
+ROOT = "--as-group=system:masters"
+PROGRAM = "from trainseal.cli.main import main; main()"
+#: One sealed pod for each test that looks at what is on record of it.
+PODS = (
+    "exec", "attach", "forward", "proxy", "rehearsed", "deleted", "forced", "swept", "evicted",
+    "debugged", "unwritten", "unanswered", "collected",
+)  # fmt: skip
+
+
+@dataclass
+class Webhook:
+    """The webhook's process, with the rights that the chart gives it."""
+
+    server: ApiServer
+    config: Path
+    log: Path
+    port: int
+    metrics_port: int
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Returns once it is ready."""
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}")
+        kubeconfig = self.server.cluster.user_kubeconfig(WEBHOOK, groups)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", PROGRAM, "webhook", "--namespace", NAMESPACE),
+                    *("--config", str(self.config), "--kubeconfig", str(kubeconfig)),
+                    *("--port", str(self.port), "--metrics-port", str(self.metrics_port)),
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        eventually(self._ready, f"the webhook is ready: {self.log}")
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError):
+            return self._read("readyz") == "ok\n"
+        return False
+
+    def metric(self, name: str) -> float:
+        """One sample, by its name and labels as Prometheus reads them; 0 where there is none."""
+        for line in self._read("metrics").splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rpartition(" ")[2])
+        return 0
+
+    def _read(self, path: str) -> str:
+        url = f"http://127.0.0.1:{self.metrics_port}/{path}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def stop(self) -> None:
+        """Gone when this returns."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Waits until the condition holds."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass(frozen=True)
+class Team:
+    """A namespace with sealed pods, one of nobody's, and ann, who may edit there."""
+
+    server: ApiServer
+    webhook: Webhook
+    seal: str
+
+    def kubectl(self, *args: str, stdin: str | None = None, by: tuple[str, ...] = ANN) -> str:
+        """kubectl as ann, in her namespace."""
+        return self.server.kubectl("-n", TEAM, *by, *args, stdin=stdin)
+
+    def connect(self, pod: str, what: str, *, by: tuple[str, ...] = ANN) -> str:
+        """One request to a pod's subresource: what is answered. No kubelet is behind it."""
+        path = f"/api/v1/namespaces/{TEAM}/pods/{pod}/{what}"
+        with pytest.raises(CommandError) as answered:
+            self.server.kubectl(*by, "create", "--raw", path, "-f", "-", stdin="")
+        return answered.value.stderr
+
+    def records(self, pod: str) -> list[Object]:
+        """What is on record of a pod."""
+        items = json.loads(self.kubectl("get", "accessrecords", "-o", "json"))["items"]
+        return [i for i in items if i["spec"]["pod"]["name"] == pod]
+
+
+def _sealed_pod(name: str, owner: Object, labels: Object) -> Object:
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "controller": True}
+    reference |= {k: owner["metadata"][k] for k in ("name", "uid")}
+    metadata: Object = {"name": name, "namespace": TEAM, "labels": labels}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**metadata, "ownerReferences": [reference]},
+        "spec": {
+            "nodeName": "node-7",
+            "containers": [{"name": "trainer", "image": "registry.example/x"}],
+        },
+    }
+
+
+def _seal(server: ApiServer, owner: Object) -> Object:
+    """A seal that is bound to the owner; stored as the controller stores it."""
+    system = server.get(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}}
+    )
+
+    def elsewhere(job: Object) -> None:
+        job["metadata"]["namespace"] = TEAM
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signed, "CLUSTER", system["metadata"]["uid"])
+        seal = signed.sealed_world(elsewhere).seal
+        binding = signed.binding(seal, signed.SEAL_KEY, owner["metadata"]["uid"])
+    as_controller = f"--as={CONTROLLER}"
+    stored = server.create({k: v for k, v in seal.items() if k != "status"}, as_controller)
+    status = json.dumps({"status": {"binding": binding, "phase": "Bound"}})
+    server.kubectl(
+        "patch", "sealedrun", stored["metadata"]["name"], "-n", TEAM, "--subresource=status",
+        "--type=merge", "-p", status, as_controller, ROOT,
+    )  # fmt: skip
+    return stored
+
+
+def _secrets(server: ApiServer, serving: ServingCertificate) -> None:
+    """What the controller makes: keyring, ticket key and certificate."""
+
+    def encoded(value: bytes) -> str:
+        return base64.b64encode(value).decode()
+
+    keys = [
+        {"keyID": key.public.id, "purpose": purpose, "publicKey": key.public.pem,
+         "notBefore": "2020-01-01T00:00:00Z"}
+        for purpose, key in (("seal", signed.SEAL_KEY), ("ticket", signed.TICKET_KEY))
+    ]  # fmt: skip
+    pair = {"tls.crt": encoded(serving.certificate), "tls.key": encoded(serving.private_key)}
+    for kind, name, data in (
+        ("ConfigMap", "trainseal-keyring", {"keys.yaml": yaml.safe_dump(keys)}),
+        ("Secret", "trainseal-ticket-key", {"key.pem": encoded(new_key_pem())}),
+        ("Secret", "trainseal-webhook-tls", pair),
+    ):
+        metadata = {"name": name, "namespace": NAMESPACE}
+        server.create({"apiVersion": "v1", "kind": kind, "metadata": metadata, "data": data})
+
+
+def _point_at(server: ApiServer, webhook: Webhook, authority: bytes) -> None:
+    """The chart's validating rules, asked of our process instead of the Service."""
+    for name in ("trainseal", "trainseal-access"):
+        api = "admissionregistration.k8s.io/v1"
+        kind = "ValidatingWebhookConfiguration"
+        live = server.get({"apiVersion": api, "kind": kind, "metadata": {"name": name}})
+        for rule in live["webhooks"]:
+            path = rule["clientConfig"]["service"]["path"]
+            rule["clientConfig"] = {
+                "url": f"https://localhost:{webhook.port}{path}",
+                "caBundle": base64.b64encode(authority).decode(),
+            }
+        server.replace(live)
+
+
+@pytest.fixture(scope="module")
+def team(server: ApiServer, helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    folder = tmp_path_factory.mktemp("access")
+    server.kubectl("create", "namespace", TEAM)
+    server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", TEAM)
+    metadata = {"name": "job", "namespace": TEAM}
+    owner = server.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    # Made before anything of ours is there: no Job controller runs here that could make them.
+    labels = {"trainseal.dev/job": "char-lm"}
+    for name in PODS:
+        server.create(
+            _sealed_pod(name, owner, labels | {"sweep": str(name == "collected").lower()})
+        )
+    bare = _sealed_pod("bare", owner, {})
+    del bare["metadata"]["ownerReferences"]
+    server.create(bare)
+    chart = Helm(server, helm)
+    chart.install()
+    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    server.kubectl("create", "rolebinding", "ann", "-n", TEAM, "--clusterrole=edit", "--group=team")
+    # Debug containers are in no role of a team's own.
+    server.kubectl(
+        "create", "role", "debug", "-n", TEAM, "--verb=patch",
+        "--resource=pods/ephemeralcontainers",
+    )  # fmt: skip
+    server.kubectl("create", "rolebinding", "debug", "-n", TEAM, "--role=debug", "--group=team")
+    seal = _seal(server, owner)
+    serving = issue(["localhost"], datetime.now(UTC))
+    _secrets(server, serving)
+    config = folder / "config.yaml"
+    config.write_text(f"excludedNamespaces: [kube-system, {NAMESPACE}]\n")
+    webhook = Webhook(server, config, folder / "webhook.log", free_port(), free_port())
+    try:
+        webhook.start()
+        _point_at(server, webhook, serving.authority)
+        made = Team(server, webhook, seal["metadata"]["name"])
+        probe = "exec?command=true&container=trainer&stdout=true"
+        eventually(
+            lambda: (
+                "failed calling webhook" not in made.connect("bare", probe)
+                and "denied" not in made.connect("bare", probe)
+            ),
+            "the API server asks our process",
+        )
+        yield made
+    finally:
+        webhook.stop()
+        chart.uninstall()
+        server.kubectl("delete", "namespace", TEAM, "--wait=false")
+
+
+EXEC = "exec?command=cat&command=/etc/hostname&container=trainer&stdout=true"
+
+
+def test_an_exec_into_a_sealed_pod_is_on_record_with_who_and_what(team: Team) -> None:
+    answer = team.connect("exec", EXEC)
+    assert "denied" not in answer
+    (found,) = team.records("exec")
+    spec = found["spec"]
+    assert spec["username"] == "ann@example.org"
+    assert {"team", "system:authenticated"} <= set(spec["groups"])
+    assert spec["command"] == ["cat", "/etc/hostname"]
+    assert (spec["action"], spec["container"], spec["allowed"]) == ("Exec", "trainer", True)
+    assert (spec["sealedRun"], spec["node"]) == (team.seal, "node-7")
+    assert found["metadata"]["labels"]["trainseal.dev/node"] == "node-7"
+    assert team.webhook.metric(
+        'trainseal_access_records_total{action="Exec",allowed="true"}'
+    ) >= 1  # fmt: skip
+    shown = team.kubectl("get", "access")
+    assert "ann@example.org" in shown
+    assert '["cat","/etc/hostname"]' in shown
+
+
+def test_an_exec_into_any_other_pod_is_not(team: Team) -> None:
+    assert "denied" not in team.connect("bare", EXEC)
+    assert team.records("bare") == []
+
+
+@pytest.mark.parametrize(
+    ("pod", "what", "action", "fields"),
+    [
+        ("attach", "attach?container=trainer&stdin=true&tty=true", "Attach",
+         {"container": "trainer", "stdin": True, "tty": True}),
+        ("forward", "portforward?ports=29500", "PortForward", {"ports": [29500]}),
+        ("http:proxy:8080", "proxy/metrics?token=hunter2", "Proxy", {"path": "/metrics"}),
+    ],
+)  # fmt: skip
+def test_so_is_every_other_way_in(
+    team: Team, pod: str, what: str, action: str, fields: Object
+) -> None:
+    assert "denied" not in team.connect(pod, what)
+    (found,) = team.records(pod.split(":")[1] if ":" in pod else pod)
+    assert found["spec"]["action"] == action
+    assert {k: found["spec"].get(k) for k in fields} == fields
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_a_deletion_is_on_record_but_not_its_dry_run(team: Team) -> None:
+    team.kubectl("delete", "pod", "rehearsed", "--dry-run=server")
+    assert team.records("rehearsed") == []
+    team.kubectl("delete", "pod", "deleted", "--wait=false")
+    (found,) = team.records("deleted")
+    assert (found["spec"]["action"], found["spec"]["username"]) == ("Delete", "ann@example.org")
+    team.kubectl("delete", "pod", "bare", "--dry-run=server")
+    assert team.records("bare") == []
+
+
+def test_a_pod_that_is_killed_at_once_is_one_record(team: Team) -> None:
+    """The API server asks twice about it."""
+    team.kubectl("delete", "pod", "forced", "--grace-period=0", "--force")
+    (found,) = team.records("forced")
+    assert found["spec"]["gracePeriodSeconds"] == 0
+
+
+def test_a_pod_that_goes_with_its_collection_is_on_record_by_its_name(team: Team) -> None:
+    team.kubectl("delete", "pods", "-l", "sweep=true", "--wait=false")
+    (found,) = team.records("collected")
+    assert found["spec"]["action"] == "Delete"
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        "system:serviceaccount:kube-system:generic-garbage-collector",
+        "system:node:node-7",
+        CONTROLLER,
+    ],
+)
+def test_who_ends_pods_by_trade_is_not_asked(team: Team, who: str) -> None:
+    team.kubectl("delete", "pod", "swept", "--wait=false", by=(f"--as={who}", ROOT))
+    assert team.records("swept") == []
+
+
+def test_an_eviction_is_on_record_but_not_its_dry_run(team: Team) -> None:
+    def evict(**options: object) -> None:
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "deleteOptions": options}
+        body["metadata"] = {"name": "evicted", "namespace": TEAM}
+        path = f"/api/v1/namespaces/{TEAM}/pods/evicted/eviction"
+        team.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+    evict(dryRun=["All"])
+    assert team.records("evicted") == []
+    evict()
+    (found,) = team.records("evicted")
+    assert (found["spec"]["action"], found["spec"]["username"]) == ("Evict", "ann@example.org")
+
+
+def test_a_debug_container_is_refused_and_on_record(team: Team) -> None:
+    with pytest.raises(CommandError, match="found a change of ephemeralcontainers"):
+        team.kubectl(
+            "debug", "debugged", "--image=busybox", "--quiet", "--attach=false", "--", "sh", "-i"
+        )
+    (found,) = team.records("debugged")
+    assert (found["spec"]["action"], found["spec"]["allowed"]) == ("EphemeralContainer", False)
+    assert (found["spec"]["image"], found["spec"]["command"]) == ("busybox", ["sh", "-i"])
+
+
+def test_nobody_else_writes_a_record_or_takes_one_away(team: Team) -> None:
+    team.connect("exec", EXEC)
+    planted = access_record("planted")
+    planted["metadata"]["namespace"] = TEAM
+    admin = ("--as=root@example.org", ROOT)
+    with pytest.raises(CommandError, match="evidence is written and deleted by TrainSeal alone"):
+        team.kubectl("create", "-f", "-", stdin=json.dumps(planted), by=admin)
+    name = team.records("exec")[0]["metadata"]["name"]
+    with pytest.raises(CommandError, match="evidence is written and deleted by TrainSeal alone"):
+        team.kubectl("delete", "accessrecord", name, by=admin)
+
+
+def test_where_the_record_is_refused_so_is_the_access_and_no_other(team: Team) -> None:
+    role = json.loads(team.server.kubectl("get", "clusterrole", "trainseal-webhook", "-o", "json"))
+    fewer = {**role, "rules": [r for r in role["rules"] if "accessrecords" not in r["resources"]]}
+    assert fewer["rules"] != role["rules"]
+    role["metadata"].pop("resourceVersion")  # shared by both
+    team.server.replace(fewer)
+    try:
+        eventually(
+            lambda: "denied because it could not be recorded" in team.connect("unwritten", EXEC),
+            "the right is gone",
+        )
+        answer = team.connect("unwritten", EXEC)
+        assert "Exec on pod accesses/unwritten by 'ann@example.org'" in answer
+        assert "accessrecords.trainseal.dev is forbidden" in answer
+        with pytest.raises(CommandError, match="could not be recorded"):
+            team.kubectl("delete", "pod", "unwritten")
+        assert "denied" not in team.connect("bare", EXEC)
+        assert team.webhook.metric('trainseal_access_failures_total{action="Exec",call="write"}')
+    finally:
+        team.server.replace(role)
+    eventually(lambda: "denied" not in team.connect("unwritten", EXEC), "the right is back")
+
+
+def test_while_no_webhook_answers_nobody_gets_in_and_nothing_else_waits(team: Team) -> None:
+    team.webhook.stop()
+    try:
+        assert "failed calling webhook" in team.connect("unanswered", EXEC)
+        with pytest.raises(CommandError, match="failed calling webhook"):
+            team.kubectl("delete", "pod", "unanswered")
+        team.kubectl("delete", "pod", "bare", "--dry-run=server")
+        gone = ("--as=system:serviceaccount:kube-system:generic-garbage-collector", ROOT)
+        team.kubectl("delete", "pod", "unanswered", "--wait=false", by=gone)
+    finally:
+        team.webhook.start()
+    assert team.records("unanswered") == []

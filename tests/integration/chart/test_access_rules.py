@@ -1,0 +1,59 @@
+"""The rules by which accesses to sealed pods are asked about, as the chart makes them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.chart.conftest import NAMESPACE, one, render
+
+
+def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Path) -> None:
+    objects = render(helm, "--set", "access.namespaces={research}")
+    found = one(objects, "ValidatingWebhookConfiguration", "trainseal-access")["webhooks"]
+    selected = {w["name"]: w["namespaceSelector"]["matchExpressions"] for w in found}
+    excluded = {
+        "key": "kubernetes.io/metadata.name",
+        "operator": "NotIn",
+        "values": ["kube-system", NAMESPACE],
+    }
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["research"]}
+    # Deletions are narrowed by the pod's own labels.
+    assert selected == {
+        "connect.access.trainseal.dev": [excluded, named],
+        "pods.access.trainseal.dev": [excluded],
+        "evictions.access.trainseal.dev": [excluded, named],
+    }
+
+
+def test_of_all_rules_only_that_of_evictions_fails_open(helm: Path) -> None:
+    """A node must be drained also while no webhook answers."""
+    found = [
+        webhook["name"]
+        for obj in render(helm)
+        if obj["kind"].endswith("WebhookConfiguration")
+        for webhook in obj["webhooks"]
+        if webhook["failurePolicy"] != "Fail"
+    ]
+    assert found == ["evictions.access.trainseal.dev"]
+
+
+def test_the_webhook_writes_records_and_nothing_else(helm: Path) -> None:
+    objects = render(helm)
+    writes = [
+        (rule["resources"], sorted(set(rule["verbs"]) - {"get", "list", "watch"}))
+        for kind in ("Role", "ClusterRole")
+        for rule in one(objects, kind, "trainseal-webhook")["rules"]
+    ]
+    assert [w for w in writes if w[1]] == [(["accessrecords"], ["create"])]
+
+
+@pytest.mark.parametrize(
+    "value", ["access.namespaces={team-*}", "access.disruptors={x' || true || 'x}"]
+)
+def test_a_value_that_means_nothing_or_too_much_is_refused(helm: Path, value: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, "--set", value)
+    assert "values don't meet the specifications of the schema" in refused.value.stderr

@@ -1,0 +1,336 @@
+"""Who gets into a sealed pod is on record first; nobody else is held up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from trainseal.admission.access import AccessRecorder, AccessRules
+from trainseal.admission.pods import decide
+from trainseal.admission.reviews import Request, Response, render
+from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
+
+Object = dict[str, Any]
+POD = "char-lm-worker-0-x7f2p"
+ANN = "ann@example.org"
+
+
+@dataclass
+class ApiServer:
+    """Stands in for Kube: pods by path, and what is created; ``before`` is awaited by each call."""
+
+    pods: dict[str, Object]
+    created: list[Object] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    read_fails: Exception | None = None
+    write_fails: Exception | None = None
+    before: Callable[[], Awaitable[object]] | None = None
+
+    async def get(self, path: str, *, seconds: float) -> Object:
+        assert seconds <= 2
+        self.calls.append(path)
+        if self.before:
+            await self.before()
+        if self.read_fails:
+            raise self.read_fails
+        if path not in self.pods:
+            raise NotFoundError(404, "NotFound", path)
+        return self.pods[path]
+
+    async def create(self, path: str, obj: Object) -> Object:
+        self.calls.append(path)
+        if self.before:
+            await self.before()
+        if self.write_fails:
+            raise self.write_fails
+        name = obj["metadata"]["name"]
+        if any(o["metadata"]["name"] == name for o in self.created):
+            raise ConflictError(409, "AlreadyExists", name)
+        self.created.append(obj)
+        return obj
+
+
+@dataclass
+class Door:
+    """A sealed pod and one of nobody's, an API server, and the recorder before both."""
+
+    sealed: world.World
+    api: ApiServer
+    rules: AccessRules
+    looked: list[tuple[str, str]]
+
+    def __post_init__(self) -> None:
+        self.recorder = AccessRecorder(self.api, self.rules)  # type: ignore[arg-type]
+
+    def ask(self, request: Request) -> Response:
+        return world.run(self.recorder.answer(request))
+
+    @property
+    def pod(self) -> Object:
+        """The sealed one, as it lives."""
+        return self.api.pods[f"/api/v1/namespaces/research/pods/{POD}"]
+
+
+@pytest.fixture(scope="module")
+def sealed() -> world.World:
+    return world.sealed_world()
+
+
+@pytest.fixture
+def door(sealed: world.World) -> Door:
+    live = sealed.pod()
+    live["metadata"] |= {"name": POD, "uid": "pod-uid"}
+    live["spec"]["nodeName"] = "node-7"
+    other = {"metadata": {"name": "web", "uid": "other-uid"}, "spec": {}}
+    place = "/api/v1/namespaces/research/pods"
+    index, context, looked = sealed.index(), sealed.context(), []
+
+    async def look(namespace: str, name: str) -> None:
+        looked.append((namespace, name))
+
+    def judge(request: Request) -> Response:
+        answer = decide(request, context, final=True)
+        assert isinstance(answer, Response)
+        return answer
+
+    rules = AccessRules(
+        find=index.find,
+        look=look,
+        may_hold=index.may_hold,
+        judge=judge,
+        excluded_namespaces=frozenset({"kube-system"}),
+        now=lambda: world.NOW,
+    )
+    return Door(sealed, ApiServer({f"{place}/{POD}": live, f"{place}/web": other}), rules, looked)
+
+
+def exec_(name: str = POD, namespace: str = "research", uid: str = "review-1") -> Request:
+    asked = world.request(
+        {"command": ["cat", "password=hunter2"]},
+        operation="CONNECT", subresource="exec", user=ANN, namespace=namespace,
+    )  # fmt: skip
+    return dataclasses.replace(asked, name=name, uid=uid)
+
+
+def delete(pod: Object) -> Request:
+    return world.request(None, pod, operation="DELETE", user=ANN)
+
+
+def test_an_exec_into_a_sealed_pod_is_on_record_before_it_is_let_through(door: Door) -> None:
+    found = door.ask(exec_())
+    assert found.allowed
+    (made,) = door.api.created
+    assert made["spec"]["username"] == ANN
+    assert made["spec"]["pod"] == {"name": POD, "uid": "pod-uid"}
+    assert made["spec"]["sealedRun"] == door.sealed.seal["metadata"]["name"]
+    assert made["spec"]["node"] == "node-7"
+    assert found.audit == {"access-record": f"research/{made['metadata']['name']}"}
+    assert len(door.api.calls) == 2
+
+
+def test_an_exec_into_any_other_pod_is_let_through_without_a_record(door: Door) -> None:
+    assert door.ask(exec_("web")) == Response(True)
+    assert not door.api.created
+
+
+def test_a_pod_that_only_bears_our_labels_is_not_sealed(door: Door) -> None:
+    del door.pod["metadata"]["ownerReferences"]
+    del door.pod["metadata"]["labels"]["batch.kubernetes.io/controller-uid"]
+    assert door.ask(exec_()) == Response(True)
+    assert door.looked == [("research", door.sealed.seal["metadata"]["name"])]
+
+
+def test_a_pod_without_our_labels_is_sealed_by_its_owner(door: Door) -> None:
+    door.pod["metadata"]["labels"] = {}
+    assert door.ask(exec_()).allowed
+    assert len(door.api.created) == 1
+    assert not door.looked
+
+
+def test_a_seal_that_the_watch_has_not_brought_yet_is_looked_for(door: Door) -> None:
+    empty = world.SealIndex(world.CLUSTER)
+    empty.use_keyring(world.keyring())
+
+    async def look(namespace: str, name: str) -> None:
+        empty.on_seal("ADDED", (namespace, name), door.sealed.seal)
+
+    late = dataclasses.replace(door.rules, find=empty.find, look=look)
+    assert Door(door.sealed, door.api, late, []).ask(exec_()).allowed
+    assert len(door.api.created) == 1
+
+
+def test_a_pod_that_is_not_there_is_the_api_servers_to_miss(door: Door) -> None:
+    assert door.ask(exec_("char-lm-worker-0-gone")).allowed
+
+
+def test_an_excluded_namespace_costs_nothing(door: Door) -> None:
+    assert door.ask(exec_(namespace="kube-system")) == Response(True)
+    assert not door.api.calls
+
+
+def test_a_name_that_no_pod_has_is_denied_without_a_call(door: Door) -> None:
+    assert not door.ask(exec_("../../secrets/x")).allowed
+    assert not door.api.calls
+
+
+# What cannot be recorded ------------------------------------------------------------------------
+
+FAILURES = [
+    KubeError(403, "Forbidden", "trainseal-webhook cannot create accessrecords"),
+    KubeError(0, "Unreachable", "connection refused"),
+    KubeError(403, "Forbidden", "namespace research is being terminated"),
+    KubeError(500, "InternalError", "etcd"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_an_exec_that_cannot_be_recorded_is_denied_and_says_why(
+    door: Door, failure: KubeError
+) -> None:
+    door.api.write_fails = failure
+    found = door.ask(exec_())
+    assert not found.allowed
+    assert found.code == 503
+    assert failure.message in found.message
+    assert f"Exec on pod research/{POD}" in found.message
+    assert "try again" in found.message
+    assert door.ask(exec_("web")).allowed
+
+
+def test_what_was_typed_is_in_the_record_alone(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [door.ask(exec_())]
+    assert "hunter2" in json.dumps(door.api.created)
+    door.api.write_fails = FAILURES[0]
+    found.append(door.ask(exec_()))
+    assert "hunter2" not in "".join(str(render("uid", f)) for f in found)
+    assert "accessrecords" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, TimeoutError()], ids=str)
+def test_a_pod_that_cannot_be_read_is_denied_only_if_it_may_be_sealed(
+    door: Door, failure: Exception
+) -> None:
+    door.api.read_fails = failure
+    found = door.ask(exec_())
+    assert (found.allowed, found.code) == (False, 503)
+    assert "it may be sealed, by its name" in found.message
+    assert door.ask(exec_("web")).allowed
+    assert door.ask(exec_(POD, namespace="elsewhere")).allowed
+
+
+def test_no_call_takes_longer_than_its_two_seconds(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainseal.admission.access._CALL_SECONDS", 0.01)
+    door.api.before = asyncio.Event().wait
+    found = door.ask(exec_())
+    assert not found.allowed
+    assert "no answer within 2 seconds" in found.message
+
+
+def test_an_answer_that_came_twice_is_on_record_once(door: Door) -> None:
+    first, second = door.ask(exec_()), door.ask(exec_())
+    assert first == second
+    assert first.allowed
+    assert len(door.api.created) == 1
+
+
+def test_many_at_one_door_cost_one_read(door: Door) -> None:
+    door.api.before = lambda: asyncio.sleep(0)
+
+    async def crowd() -> list[Response]:
+        return await asyncio.gather(
+            *(door.recorder.answer(exec_(uid=f"review-{n}")) for n in range(100))
+        )
+
+    assert all(answer.allowed for answer in world.run(crowd()))
+    assert len(door.api.created) == 100
+    assert sum(not call.startswith("/apis/trainseal.dev") for call in door.api.calls) == 1
+
+
+def test_the_next_one_is_read_again(door: Door) -> None:
+    assert door.ask(exec_(uid="review-1")).allowed
+    door.pod["metadata"]["uid"] = "anew"
+    assert door.ask(exec_(uid="review-2")).allowed
+    assert [o["spec"]["pod"]["uid"] for o in door.api.created] == ["pod-uid", "anew"]
+
+
+# Ends and debug containers ----------------------------------------------------------------------
+
+
+def test_a_deletion_is_recorded_from_what_the_request_brings(door: Door) -> None:
+    assert door.ask(delete(door.pod)).allowed
+    (made,) = door.api.created
+    assert (made["spec"]["action"], made["spec"]["pod"]["name"]) == ("Delete", POD)
+    assert len(door.api.calls) == 1
+
+
+def test_a_deletion_that_is_asked_twice_is_one_record(door: Door) -> None:
+    for uid in ("review-1", "review-2"):
+        assert door.ask(dataclasses.replace(delete(door.pod), uid=uid)).allowed
+    assert len(door.api.created) == 1
+
+
+def test_a_dry_run_leaves_no_record(door: Door) -> None:
+    assert door.ask(dataclasses.replace(delete(door.pod), dry_run=True)).allowed
+    assert not door.api.calls
+
+
+def test_an_eviction_is_recorded(door: Door) -> None:
+    asked = world.request({"metadata": {"name": POD}}, subresource="eviction", user=ANN)
+    assert door.ask(asked).allowed
+    assert door.api.created[0]["spec"]["action"] == "Evict"
+
+
+def debug(door: Door) -> Request:
+    new = {**door.pod, "spec": {**door.pod["spec"]}}
+    new["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "busybox"}]
+    return world.request(new, door.pod, user=ANN, subresource="ephemeralcontainers")
+
+
+def test_a_debug_container_is_refused_and_the_attempt_is_on_record(door: Door) -> None:
+    found = door.ask(debug(door))
+    assert not found.allowed
+    assert "ephemeralcontainers" in found.message
+    (made,) = door.api.created
+    assert made["spec"]["allowed"] is False
+    assert made["spec"]["image"] == "busybox"
+    assert found.audit == {"access-record": f"research/{made['metadata']['name']}"}
+
+
+def test_it_stays_refused_for_the_same_reason_where_it_cannot_be_recorded(door: Door) -> None:
+    door.api.write_fails = FAILURES[0]
+    assert "ephemeralcontainers" in door.ask(debug(door)).message
+
+
+# Names of pods ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("namespace", "pod", "may"),
+    [
+        ("research", POD, True),
+        ("research", "web", False),
+        ("research", "char-lm", False),
+        ("other", POD, False),
+    ],
+)
+def test_which_names_a_sealed_pod_could_have(
+    sealed: world.World, namespace: str, pod: str, may: bool
+) -> None:
+    assert sealed.index().may_hold(namespace, pod) is may
+
+
+def test_a_long_jobs_pods_are_known_by_what_is_kept_of_its_name() -> None:
+    long = world.sealed_world(lambda job: job["metadata"].update(name="n" * 40))
+    assert long.index().may_hold("research", "n" * 40 + "-wor-0-abcde")
