@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.cli import admissionrules
 from trainseal.cli.failures import DONE, REFUTED
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
@@ -54,6 +55,7 @@ async def examine(kube: Kube, namespace: str) -> list[Finding]:
     parts = (
         _kinds(kube),
         _webhooks(kube),
+        _rules(kube, namespace),
         _deployments(kube, namespace),
         _keyring(kube, namespace),
         _policies(kube),
@@ -133,6 +135,43 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(what, Health.GOOD, f"{_names(hooks)}: fail closed, with a caBundle")
+
+
+async def _rules(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
+    """Whether webhooks and floor are as the chart made them."""
+    what, name = "admission rules", admissionrules.CONFIG_MAP
+    upgrade = "somebody changed it: upgrade the chart, and look at the audit log"
+    try:
+        config = await kube.get(path_of("v1", "configmaps", namespace, name))
+    except NotFoundError:
+        yield Finding(
+            what, Health.WRONG, f"no ConfigMap {name} to compare them with", "upgrade the chart"
+        )
+        return
+    except KubeError as error:
+        yield _unseen(what, error)
+        return
+    rules = admissionrules.read(str(json_object(config.get("data")).get(admissionrules.KEY) or ""))
+    good = True
+    for rule in rules:
+        path = path_of(rule.api_version, admissionrules.PLURALS[rule.kind], None, rule.name)
+        try:
+            differences = rule.differences(await kube.get(path))
+        except NotFoundError:
+            differences = ("it is gone",)
+        except KubeError as error:
+            good = False
+            yield _unseen(f"{rule.kind} {rule.name}", error)
+            continue
+        if differences:
+            good = False
+            found = "; ".join(differences[:3])
+            yield Finding(f"{rule.kind} {rule.name}", Health.WRONG, found, upgrade)
+    if good:
+        floor = any(rule.kind == "ValidatingAdmissionPolicy" for rule in rules)
+        off = "" if floor else "; there is no floor beneath the webhook (floor.enabled is false)"
+        words = f"{len(rules)} objects are as the chart made them{off}"
+        yield Finding(what, Health.GOOD, words)
 
 
 async def _deployments(kube: Kube, namespace: str) -> AsyncIterator[Finding]:

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CHART, NAMESPACE, ApiServer, Helm, Object, ours
 from tests.sample_objects import sealed_run, training_job
+from trainseal.cli.admissionrules import CONFIG_MAP, PLURALS, read
 
 CLUSTER_WIDE = (
     "mutatingwebhookconfigurations",
@@ -178,6 +179,57 @@ def test_an_upgrade_does_not_take_the_webhooks_trust_away(
     assert trusted(server) == {b"an authority"}
     chart.upgrade(apply, "--set", "gpuResources={nvidia.com/*}")
     assert trusted(server) == {b"an authority"}
+
+
+@pytest.mark.parametrize("apply", ["--server-side=true", "--server-side=false"])
+def test_an_upgrade_does_not_make_the_floor_forget_the_policies(
+    chart: Helm, server: ApiServer, apply: str
+) -> None:
+    def known() -> str:
+        return server.kubectl(
+            "get", "configmap", "trainseal-floor", "-n", NAMESPACE, "-o", "jsonpath={.data}"
+        )
+
+    chart.install(apply)
+    assert known() == ""
+    data = {"data": {"looks": "Audit\n^(.*)$\n^()$"}}
+    server.kubectl(
+        "patch", "configmap", "trainseal-floor", "-n", NAMESPACE,
+        "--field-manager=trainseal-controller", "-p", json.dumps(data),
+    )  # fmt: skip
+    before = known()
+    chart.upgrade(apply, "--set", "webhook.deadlineSeconds=9")
+    assert known() == before != ""
+
+
+def test_what_the_doctor_compares_with_is_what_the_api_server_shows(
+    chart: Helm, server: ApiServer
+) -> None:
+    chart.install()
+    trust(server, b"an authority")
+    text = server.kubectl(
+        "get", "configmap", CONFIG_MAP, "-n", NAMESPACE, "-o", r"jsonpath={.data.rules\.yaml}"
+    )
+    rules = read(text)
+    assert {rule.kind for rule in rules} == PLURALS.keys()
+
+    def differences() -> list[str]:
+        return [words for rule in rules for words in rule.differences(server.get(rule.obj))]
+
+    assert differences() == []
+    server.kubectl(
+        "patch", "validatingadmissionpolicybinding", "trainseal-pods", "--type=merge",
+        "-p", '{"spec": {"validationActions": ["Audit"]}}',
+    )  # fmt: skip
+    narrower = {"op": "add", "path": "/webhooks/1/objectSelector/matchLabels", "value": {"a": "b"}}
+    server.kubectl(
+        "patch", "validatingwebhookconfiguration", "trainseal", "--type=json",
+        "-p", json.dumps([narrower]),
+    )  # fmt: skip
+    found = differences()
+    assert len(found) == 2
+    assert "webhooks[1].objectSelector: found {'matchLabels': {'a': 'b'}}" in found[0]
+    assert found[1] == "spec.validationActions[0]: found Audit, expected Deny"
 
 
 def test_a_changed_configuration_rolls_both_deployments(chart: Helm, server: ApiServer) -> None:

@@ -67,6 +67,43 @@ def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> N
             assert ("namespaceSelector" in webhook) == (webhook["name"] == "pods.trainseal.dev")
 
 
+def test_the_floor_leaves_alone_what_the_webhook_leaves_alone(helm: Path) -> None:
+    objects = render(helm, "--set", "excludedNamespaces={gpu-operator}", namespace="x")
+    for name in ("trainseal-pods", "trainseal-jobs"):
+        spec = one(objects, "ValidatingAdmissionPolicy", name)["spec"]
+        (expression,) = spec["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+        assert expression["key"] == "kubernetes.io/metadata.name"
+        assert expression["values"] == config(objects)["excludedNamespaces"]
+
+
+def test_every_policy_of_the_floor_fails_closed_and_is_bound_to_the_whole_cluster(
+    helm: Path,
+) -> None:
+    objects = render(helm)
+    policies = [o for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
+    assert len(policies) == 3
+    for policy in policies:
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        bound = one(objects, "ValidatingAdmissionPolicyBinding", policy["metadata"]["name"])["spec"]
+        assert bound["policyName"] == policy["metadata"]["name"]
+        assert bound["validationActions"] == ["Deny"]
+        assert "matchResources" not in bound
+        for validation in policy["spec"]["validations"]:
+            assert validation["messageExpression"]
+
+
+def test_without_the_floor_there_is_no_policy(helm: Path) -> None:
+    kinds = {obj["kind"] for obj in render(helm, "--set", "floor.enabled=false")}
+    assert not [kind for kind in kinds if kind.startswith("ValidatingAdmissionPolicy")]
+
+
+def test_an_identity_does_not_leave_its_place_in_an_expression(helm: Path) -> None:
+    objects = render(helm, "--set", "floor.jobParents={a'] || true || ['\"b}")
+    spec = one(objects, "ValidatingAdmissionPolicy", "trainseal-jobs")["spec"]
+    (stays,) = [v for v in spec["variables"] if v["name"] == "specStays"]
+    assert r"""in ["a'] || true || ['\"b"])""" in stays["expression"]
+
+
 def test_the_image_is_required_with_a_word_on_its_form(helm: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render(helm, image="")
@@ -127,6 +164,8 @@ def test_with_cert_manager_the_controller_leaves_certificates_alone(helm: Path) 
         assert "admissionregistration.k8s.io" not in rule["apiGroups"]
     for rule in rules_of(objects, "Role", "trainseal-controller"):
         assert "trainseal-webhook-tls" not in rule.get("resourceNames", [])
+    guard = one(objects, "ValidatingAdmissionPolicy", "trainseal-configurations")["spec"]
+    assert "cert-manager-cainjector" in guard["validations"][0]["expression"]
     certificate = one(objects, "Certificate", "trainseal-webhook")
     assert certificate["spec"]["secretName"] == "trainseal-webhook-tls"
     for kind in ("Mutating", "Validating"):

@@ -24,6 +24,42 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/trainseal-system/deployments"
 ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/job-controller"
 
 
+FLOOR = f"{HOOKS}/validatingadmissionpolicies/trainseal-pods"
+BINDING = f"{HOOKS}/validatingadmissionpolicybindings/trainseal-pods"
+RULES: list[Any] = [
+    {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "trainseal-floor"}},
+    {
+        "kind": "ValidatingWebhookConfiguration",
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "metadata": {"name": "trainseal"},
+        "webhooks": [{"name": "x", "clientConfig": {}, "failurePolicy": "Fail"}],
+    },
+    {
+        "kind": "ValidatingAdmissionPolicy",
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "metadata": {"name": "trainseal-pods"},
+        "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [{"a": ["b"]}]}},
+    },
+    {
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "metadata": {"name": "trainseal-pods"},
+        "spec": {"validationActions": ["Deny"]},
+    },
+]
+#: As the API server shows the same: with its defaults.
+LIVE = {
+    "resourceRules": [{"a": ["b"], "scope": "*"}],
+    "matchPolicy": "Equivalent",
+    "namespaceSelector": {},
+    "objectSelector": {},
+}
+
+
+def floor(**constraints: Any) -> Any:
+    return {"spec": {"failurePolicy": "Fail", "matchConstraints": LIVE | constraints}}
+
+
 def hook(**fields: Any) -> Any:
     return {"name": "x", "clientConfig": {"caBundle": "QQ=="}, "failurePolicy": "Fail"} | fields
 
@@ -34,12 +70,22 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     deployment = {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}
     config = yaml.safe_dump({"podCreators": [JOB_CONTROLLER, SHARED_IDENTITY]})
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    rules = "\n---\n".join(yaml.safe_dump(rule) for rule in RULES)
     found = FakeKube(
         {
+            f"{SYSTEM}/trainseal-admission": {"data": {"rules.yaml": rules}},
+            FLOOR: {"spec": {"failurePolicy": "Fail", "matchConstraints": LIVE}},
+            BINDING: {"spec": {"validationActions": ["Deny"]}},
             "/version": {"gitVersion": "v1.36.3"},
             GROUP: {"resources": [{"name": kind} for kind in KINDS]},
             f"{HOOKS}/mutatingwebhookconfigurations/trainseal": {"webhooks": [hook()]},
             VALIDATING: {"webhooks": [hook()]},
+            f"{VALIDATING}-access": {
+                "webhooks": [
+                    hook(),
+                    hook(name="evictions.access.trainseal.dev", failurePolicy="Ignore"),
+                ]
+            },
             f"{DEPLOYMENTS}/trainseal-webhook": deployment,
             f"{DEPLOYMENTS}/trainseal-controller": deployment,
             f"{SYSTEM}/trainseal-keyring": {},
@@ -79,6 +125,21 @@ POLICIES = f"{GROUP}/provenancepolicies"
         (remove(VALIDATING), "nothing is enforced"),
         (put(VALIDATING, {"webhooks": [hook(clientConfig={})]}), "x: no caBundle"),
         (put(VALIDATING, {"webhooks": [hook(failurePolicy="Ignore")]}), "fails open"),
+        (
+            put(VALIDATING, {"webhooks": [hook(objectSelector={"a": "b"})]}),
+            "[0].objectSelector: found",
+        ),
+        (put(VALIDATING, {"webhooks": []}), "webhooks: found [], expected"),
+        (remove(FLOOR), "ValidatingAdmissionPolicy trainseal-pods it is gone"),
+        (remove(BINDING), "ValidatingAdmissionPolicyBinding trainseal-pods it is gone"),
+        (put(BINDING, {"spec": {"validationActions": ["Warn"]}}), "found Warn, expected Deny"),
+        (
+            put(BINDING, {"spec": {"validationActions": ["Deny"], "matchResources": {"a": "b"}}}),
+            "spec.matchResources: found {'a': 'b'}, expected nothing",
+        ),
+        (put(FLOOR, floor(resourceRules=[{"a": ["c"]}])), "found c, expected b"),
+        (put(FLOOR, floor(excludeResourceRules=[{"a": ["b"]}])), "excludeResourceRules: found"),
+        (remove(f"{SYSTEM}/trainseal-admission"), "no ConfigMap trainseal-admission"),
         (remove(f"{DEPLOYMENTS}/trainseal-webhook"), "no Deployment"),
         (put(f"{DEPLOYMENTS}/trainseal-webhook", {"spec": {"replicas": 2}}), "0 of 2 ready"),
         (remove(f"{SYSTEM}/trainseal-keyring"), "no seal can be read"),
