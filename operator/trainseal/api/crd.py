@@ -258,6 +258,7 @@ KINDS: tuple[Kind, ...] = (
             Column("User", ".spec.username"),
             Column("Action", ".spec.action"),
             Column("Pod", ".spec.pod.name"),
+            Column("Command", ".spec.command"),
             Column("Allowed", ".spec.allowed", "boolean"),
             Column("Since", ".spec.time", "date"),
             Column("Container", ".spec.container", wide=True),
@@ -275,7 +276,6 @@ def about(resource: type[Resource]) -> str:
 
 
 def crd(kind: Kind) -> JsonObject:
-            Column("Command", ".spec.command"),
     """The CustomResourceDefinition of one kind."""
     parts: dict[str, JsonObject] = {"spec": structural_schema(kind.spec, rules=RULES, closed=True)}
     if kind.status is not None:
