@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests.cluster import volumes
 from tests.cluster.addresses import CLUSTER_DOMAIN, POD_CIDR, AddressPlan
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import ClusterError
@@ -176,13 +177,12 @@ class Node:
         """Start the rest, once API server and containerd work, and wait for `Ready`."""
         self._import_pause()
         client = self.control_plane.client()
-        for item in _DNS_ROLE:
-            plural = f"{item['kind'].lower()}s"
-            status, answer = client.request(
-                "POST", f"/apis/rbac.authorization.k8s.io/v1/{plural}", item
-            )
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        objects = [(f"{rbac}/{item['kind'].lower()}s", item) for item in _DNS_ROLE]
+        for path, item in (*objects, *volumes.make(self.root, self.name)):
+            status, answer = client.request("POST", path, item)
             if status not in (201, 409):
-                raise ClusterError(f"cannot create {plural}: {status} {answer}")
+                raise ClusterError(f"cannot create {item['kind']} at {path}: {status} {answer}")
         self._start_kubelet()
         self._start_kube_proxy()
         self._start_dns()

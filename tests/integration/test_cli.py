@@ -445,6 +445,10 @@ def test_interrupted_it_ends_at_once_with_130_and_without_a_traceback(at_cluster
     assert rest.splitlines()[-1] == "interrupted"
 
 
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class following:  # noqa: N801 - a context manager
     """A submit that has said where the job is, and waits for its end."""
 
@@ -460,6 +464,9 @@ class following:  # noqa: N801 - a context manager
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
+            # As from a terminal: what a script starts in the background inherits that the
+            # interrupt is ignored.
+            preexec_fn=_interruptible,
         )
 
     def __enter__(self) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli import doctor, sign, status, submit, verify
+from trainseal.cli import doctor, evidence, sign, status, submit, verify
 from trainseal.cli.failures import run
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command(rich_help_panel=RUNNING)(submit.submit)
 app.command(rich_help_panel=RUNNING)(status.status)
 app.command(rich_help_panel=sign.SIGNING)(sign.canonical)
 app.command(rich_help_panel=sign.SIGNING)(sign.digest)
+app.add_typer(evidence.evidence, rich_help_panel=RUNNING)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)
 app.command(rich_help_panel=RUNNING)(doctor.doctor)
@@ -93,6 +94,53 @@ def controller(
     options = Options(
         namespace=namespace,
         config=config,
+        metrics_port=metrics_port,
+        kubeconfig=kubeconfig,
+    )
+    raise typer.Exit(asyncio.run(serve(options)))
+
+
+@app.command(rich_help_panel=PROCESSES)
+def archive(
+    folder: Annotated[Path, typer.Option(help="Where records are kept: a volume.")] = Path(
+        "/var/lib/trainseal"
+    ),
+    namespace: Namespace = "trainseal-system",
+    metrics_port: MetricsPort = 8080,
+    kubeconfig: Kubeconfig = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """The archive: records every seal, finding and access record on a volume."""
+    from trainseal.archive.main import Options, serve
+
+    _log(log_level)
+    options = Options(
+        namespace=namespace, folder=folder, metrics_port=metrics_port, kubeconfig=kubeconfig
+    )
+    raise typer.Exit(asyncio.run(serve(options)))
+
+
+@app.command(rich_help_panel=PROCESSES)
+def agent(
+    node: Annotated[str, typer.Option(help="Name of the node.", envvar="NODE_NAME")],
+    namespace: Namespace = "trainseal-system",
+    cgroups: Annotated[Path, typer.Option(help="Where the node's control groups are mounted.")] = (
+        Path("/sys/fs/cgroup")
+    ),
+    freeze: Annotated[bool, typer.Option(help="Whether pods may be frozen.")] = True,
+    metrics_port: MetricsPort = 8080,
+    kubeconfig: Kubeconfig = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """The node's agent: watches its sealed pods. Runs as root in the node's PID namespace."""
+    from trainseal.agent.main import Options, serve
+
+    _log(log_level)
+    options = Options(
+        node=node,
+        namespace=namespace,
+        cgroups=cgroups,
+        may_freeze=freeze,
         metrics_port=metrics_port,
         kubeconfig=kubeconfig,
     )

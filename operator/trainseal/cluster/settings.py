@@ -5,16 +5,18 @@ from __future__ import annotations
 import fnmatch
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from trainseal.api.model import DnsSubdomain, Model, ShortText, Text, problems_of
 
-#: Names of what the controller makes in the release's namespace.
+#: Names of what the controller (and, for the head, the archive) makes in the release's namespace.
 SEAL_KEY_SECRET = "trainseal-seal-key"  # noqa: S105 - a name, no secret
 TICKET_KEY_SECRET = "trainseal-ticket-key"  # noqa: S105 - a name, no secret
 KEYRING_CONFIG_MAP = "trainseal-keyring"
+EVIDENCE_HEAD_CONFIG_MAP = "trainseal-evidence-head"
 TLS_SECRET = "trainseal-webhook-tls"  # noqa: S105 - a name, no secret
 
 ResourcePattern = Annotated[str, StringConstraints(min_length=1, max_length=253)]
@@ -33,6 +35,31 @@ class Registries(Model):
     ca_file: Text | None = None
 
 
+class AlertSettings(Model):
+    """Who is told of findings."""
+
+    alertmanager_url: Text = Field(
+        default="", alias="alertmanagerURL", description="Base URL. Empty: nobody is told."
+    )
+    token_file: Text | None = None
+
+    @field_validator("alertmanager_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if url and not (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+            raise ValueError("an http or https URL with a host")
+        return url
+
+
+class AgentSettings(Model):
+    """The node agents. Where they are enabled, their silence is a finding."""
+
+    enabled: bool = False
+    namespace: DnsSubdomain | None = Field(
+        default=None, description="Where their Leases are. Absent: our own namespace."
+    )
+
+
 class Settings(Model):
     """The configuration file."""
 
@@ -48,6 +75,9 @@ class Settings(Model):
         ]
     )
     excluded_namespaces: list[DnsSubdomain] = Field(default_factory=lambda: ["kube-system"])
+    agent_namespace: DnsSubdomain = Field(
+        default="trainseal-agent", description="Namespace of the nodes' agents."
+    )
     pod_creators: list[ShortText] = Field(
         default_factory=lambda: [
             "system:serviceaccount:kube-system:job-controller",
@@ -56,6 +86,8 @@ class Settings(Model):
     )
     registries: Registries = Field(default_factory=Registries)
     gate_image: Text = ""
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
+    agents: AgentSettings = Field(default_factory=AgentSettings)
     manage_certificates: bool = Field(
         default=True, description="False where cert-manager keeps the webhook's certificate."
     )

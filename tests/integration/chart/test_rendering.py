@@ -195,7 +195,7 @@ def test_every_pod_is_restricted(helm: Path) -> None:
     objects = render(helm)
     pods = [obj["spec"]["template"] for obj in objects if obj["kind"] == "Deployment"]
     pods += [obj for obj in objects if obj["kind"] == "Pod"]
-    assert len(pods) == 3
+    assert len(pods) == 4
     for pod in pods:
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
@@ -206,3 +206,29 @@ def test_every_pod_is_restricted(helm: Path) -> None:
             assert context["readOnlyRootFilesystem"] is True
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert container["image"] == IMAGE
+
+
+def test_the_archive_reads_evidence_and_nothing_else(helm: Path) -> None:
+    objects = [obj for obj in render(helm) if obj["metadata"]["name"] == "trainseal-archive"]
+    rules = [rule for obj in objects for rule in obj.get("rules") or []]
+    assert sorted((rule["resources"], rule["verbs"]) for rule in rules) == [
+        (["configmaps"], ["create"]),
+        (["configmaps"], ["get", "patch"]),
+        (["sealedruns", "driftreports", "accessrecords"], ["list", "watch"]),
+    ]
+
+
+def test_the_archives_volume_stays_when_the_release_goes(helm: Path) -> None:
+    (claim,) = [obj for obj in render(helm) if obj["kind"] == "PersistentVolumeClaim"]
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert "storageClassName" not in claim["spec"]
+    by_hand = render(helm, "--set", "archive.storage.storageClassName=-")
+    (claim,) = [obj for obj in by_hand if obj["kind"] == "PersistentVolumeClaim"]
+    assert claim["spec"]["storageClassName"] == ""
+    own = render(helm, "--set", "archive.storage.existingClaim=mine")
+    assert not [obj for obj in own if obj["kind"] == "PersistentVolumeClaim"]
+
+
+def test_without_the_archive_nothing_of_it_is_left(helm: Path) -> None:
+    objects = render(helm, "--set", "archive.enabled=false")
+    assert not [obj for obj in objects if "archive" in obj["metadata"]["name"]]

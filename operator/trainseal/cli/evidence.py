@@ -1,0 +1,242 @@
+"""``trainseal evidence``: proves that the archive is whole, and reads what it kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
+from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.provenance.evidence import BrokenChainError, Entry, Head
+
+evidence = typer.Typer(
+    name="evidence",
+    help="Prove that the archive of seals, findings and access records is whole; read it.",
+    no_args_is_help=True,
+)
+
+FolderArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        help="The archive's volume, or a copy of it.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+
+
+@evidence.command()
+def verify(
+    folder: FolderArgument,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER@DIGEST",
+            help="A head that was noted earlier: the archive must contain it. Absent: the one that "
+            "the archive published in the cluster.",
+        ),
+    ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Ask no cluster: then a log cut short is not found."),
+    ] = False,
+    release_namespace: Annotated[
+        str,
+        typer.Option("--release-namespace", metavar="NS", help="Where TrainSeal is installed."),
+    ] = "trainseal-system",
+    output: OutputOption = Output.TEXT,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Prove that nothing in the archive was removed or changed.
+
+    Reads every line and every object. Exit codes: 0 whole; 1 something was removed or changed,
+    with its place; 2 there is no head to compare the log's end with.
+
+        trainseal evidence verify /mnt/archive
+        trainseal evidence verify copy-of-archive --head 1200@sha256:…
+    """
+    wanted = _wanted(head, offline, release_namespace, kubeconfig, context)
+    objects, end, passed = set[str](), Head(), wanted == Head()
+    try:
+        for entry, end in _entries(folder):
+            if entry.digest:
+                objects.add(entry.digest)
+            passed = passed or end == wanted
+        _read_all(folder, objects)
+    except BrokenChainError as error:
+        raise Failure(
+            f"{folder}: {error}",
+            expected="what was recorded, unchanged",
+            remedy="keep this copy as it is; find out who could write to the volume",
+            code=REFUTED,
+        ) from None
+    if wanted and not passed:
+        raise Failure(
+            f"{folder}: the log ends at {end} and does not contain the head {wanted}",
+            expected=f"a log of at least {wanted.number} records that passes through that head",
+            remedy="is it a copy older than the head? Otherwise the log was cut short or replaced: "
+            "keep it as it is, and find out who could write to the volume",
+            code=REFUTED,
+        )
+    if output is Output.JSON:
+        found = {"records": end.number, "objects": len(objects), "head": str(end)}
+        print(json.dumps(found | {"comparedWith": str(wanted) if wanted else None}, indent=2))  # noqa: T201
+    else:
+        compared = f"and passes through the head {wanted}" if wanted else "(no head compared)"
+        print(f"whole: {end.number} records, {len(objects)} objects; ends at {end} {compared}")  # noqa: T201
+
+
+@evidence.command("list")
+def list_(
+    folder: FolderArgument,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", metavar="NS", help="Of this namespace.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="SealedRun, DriftReport or AccessRecord.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Whose name starts with this text.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List what was recorded, also of what was deleted since.
+
+    trainseal evidence list /mnt/archive -n research --name char-lm
+    trainseal evidence list /mnt/archive -o json | jq 'select(.kind == "AccessRecord")'
+    """
+    chosen = (
+        e
+        for e, _ in _sound(folder)
+        if (namespace is None or e.namespace == namespace)
+        and (kind is None or e.kind.lower() == kind.lower())
+        and (name is None or e.name.startswith(name))
+    )
+    if output is Output.JSON:
+        for entry in chosen:
+            print(entry.line().decode())  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("RECORDED", "KIND", "NAMESPACE", "NAME", "DIGEST"):
+        table.add_column(column, no_wrap=True)
+    for e in chosen:
+        table.add_row(e.time, e.kind, e.namespace, e.name, e.digest or "deleted")
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+@evidence.command()
+def show(
+    folder: FolderArgument,
+    digest: Annotated[
+        str, typer.Argument(metavar="DIGEST", help="From the list: sha256:… or its beginning.")
+    ],
+) -> None:
+    """Print one recorded object as JSON, after comparing it with its digest.
+
+    trainseal evidence show /mnt/archive sha256:4f2a
+    """
+    from trainseal.archive.store import read_object
+
+    known = {e.digest for e, _ in _sound(folder) if e.digest and e.digest.startswith(digest)}
+    if len(known) != 1:
+        raise Failure(
+            f"{digest} is the beginning of {len(known)} digests in {folder}",
+            expected="exactly one",
+            remedy="trainseal evidence list prints them",
+        )
+    try:
+        body = read_object(folder, known.pop())
+    except BrokenChainError as error:
+        raise Failure(str(error), expected="what was recorded", code=REFUTED) from None
+    print(json.dumps(json.loads(body), indent=2, ensure_ascii=False))  # noqa: T201
+
+
+def _entries(folder: Path) -> Iterator[tuple[Entry, Head]]:
+    from trainseal.archive.store import lines
+    from trainseal.provenance.evidence import walk
+
+    if not (folder / "log").is_dir():
+        raise Failure(
+            f"{folder} holds no folder log",
+            expected="the archive's volume, with the folders log and objects",
+            remedy="name the folder that the volume is mounted at",
+        )
+    return walk(lines(folder))
+
+
+def _sound(folder: Path) -> Iterator[tuple[Entry, Head]]:
+    """Entries up to the first break, which is said."""
+    try:
+        yield from _entries(folder)
+    except BrokenChainError as error:
+        raise Failure(
+            f"{folder}: {error}",
+            remedy="what is above was recorded before it; trainseal evidence verify says more",
+            code=REFUTED,
+        ) from None
+
+
+def _read_all(folder: Path, digests: set[str]) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from trainseal.archive.store import read_object
+
+    quiet = Console(stderr=True)
+    for digest in track(
+        sorted(digests), "objects", console=quiet, transient=True, disable=not quiet.is_terminal
+    ):
+        read_object(folder, digest)
+
+
+def _wanted(
+    head: str | None,
+    offline: bool,
+    namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+) -> Head | None:
+    if head is not None:
+        try:
+            return Head.parse(head)
+        except ValueError as error:
+            raise Failure(f"--head: {error}") from None
+    if offline:
+        return None
+    return _published(namespace, kubeconfig, context)
+
+
+def _published(namespace: str, kubeconfig: str | None, context: str | None) -> Head:
+    import asyncio
+
+    from trainseal.archive.main import published
+    from trainseal.cluster.api import NotFoundError, connect, path_of
+    from trainseal.cluster.settings import EVIDENCE_HEAD_CONFIG_MAP
+
+    async def read() -> Head | None:
+        path = path_of("v1", "configmaps", namespace, EVIDENCE_HEAD_CONFIG_MAP)
+        async with connect(kubeconfig, context) as kube:
+            try:
+                return published(await kube.get(path))
+            except NotFoundError:
+                return None
+
+    found = asyncio.run(read())
+    if found is None:
+        raise Failure(
+            f"ConfigMap {namespace}/{EVIDENCE_HEAD_CONFIG_MAP} says no head",
+            expected="the archive's head, by which a log that was cut short is found",
+            remedy="give a head that was noted earlier with --head, or --offline to do without",
+            code=UNDETERMINED,
+        )
+    return found
