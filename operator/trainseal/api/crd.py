@@ -18,6 +18,7 @@ from trainseal.api import (
     accessrecord,
     driftreport,
     generated,
+    holdrelease,
     policy,
     sealedrun,
     trainingjob,
@@ -162,6 +163,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "SealedRunSpec": [WRITTEN_ONCE],
     "DriftReportSpec": [WRITTEN_ONCE],
     "AccessRecordSpec": [WRITTEN_ONCE],
+    "HoldReleaseSpec": [WRITTEN_ONCE],
 }
 
 KINDS: tuple[Kind, ...] = (
@@ -229,6 +231,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Phase", ".status.phase"),
             Column("Requester", ".spec.requester.username"),
             Column("Sealed", ".spec.sealedAt", "date"),
+            Column("Hold", ".status.hold.response", description="What holds the run."),
             Column("Digest", ".spec.job.digest", wide=True, description="The job digest."),
             Column("Key", ".status.binding.keyID", wide=True, description="Signed by this key."),
             Column("Message", ".status.message", wide=True),
@@ -247,6 +250,19 @@ KINDS: tuple[Kind, ...] = (
             AGE,
             Column("Findings", ".status.findings[*].id", wide=True),
             Column("Dropped", ".status.dropped", "integer", wide=True),
+        ),
+    ),
+    Kind(
+        holdrelease.HoldRelease,
+        holdrelease.PLURAL,
+        "holdrel",
+        "Namespaced",
+        (
+            Column("Seal", ".spec.sealedRun"),
+            Column("Hold", ".spec.hold"),
+            Column("User", ".spec.user"),
+            AGE,
+            Column("Reason", ".spec.reason", wide=True),
         ),
     ),
     Kind(

@@ -44,6 +44,7 @@ class FindingId(StrEnum):
     WATCH_OVERFLOW = "watch.overflow"
     WATCH_BLIND = "watch.blind"
     WATCH_SILENT = "watch.silent"
+    WATCH_MISREPORTED = "watch.misreported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,5 +265,14 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "when it was last heard of",
         "Look at the agent's pod on that node; treat what the job did meanwhile as unwatched.",
         ("T1562.001",),
+    ),
+    FindingId.WATCH_MISREPORTED: FindingKind(
+        "Critical",
+        "a report was dropped: its pod runs elsewhere",
+        "A DriftReport came from a node that the pod does not run on, or about a pod that is not "
+        "of the run. Its findings count for nothing.",
+        "the report, the node that wrote it and where the pod runs",
+        "Look at the agent of the node that wrote it: its token may be in other hands.",
+        ("T1562", "T1036"),
     ),
 }

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from trainseal.api.driftreport import FindingName
+from trainseal.api.findings import Severity
 from trainseal.api.model import (
     OPAQUE,
     Condition,
@@ -28,6 +30,11 @@ from trainseal.api.model import (
 from trainseal.api.trainingjob import ArtifactStatus, DriftSummary
 
 PLURAL = "sealedruns"
+#: Findings of one run that are kept track of one by one. Those beyond are counted.
+MAX_MARKS = 4096
+
+#: Sixteen hexadecimal digits.
+Mark = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
 
 
 class JobIdentity(Model):
@@ -163,8 +170,57 @@ class Binding(Model):
     """When it was signed."""
 
 
+class Hold(Model):
+    """What keeps a run from going on after a finding. A HoldRelease lifts it, and no edit does."""
+
+    id: Mark
+    """What a HoldRelease names: it changes with the findings that the hold stands for."""
+    response: Literal["Freeze", "Suspend", "Terminate"]
+    """What the policy asks for. `Terminate` is final."""
+    since: datetime
+    """When the run was first held."""
+    findings: list[Mark] = Field(min_length=1, max_length=MAX_MARKS)
+    """The findings, each by a mark over its report and key."""
+    reason: FindingName
+    """Id of the most severe finding."""
+    severity: Severity
+    """Its severity."""
+    message: Text
+    """It, in words."""
+    waiting: Text | None = None
+    """Why a release has not lifted it. Absent: none asks for it."""
+
+
+class FreezeOrder(Model):
+    """What the agents do with the run's pods."""
+
+    state: Literal["Frozen", "Thawed"]
+    """`Frozen`: every process of the run's pods is stopped."""
+    since: datetime
+    """When it was ordered."""
+    until: datetime | None = None
+    """When the policy's next response follows."""
+    order: Annotated[str, StringConstraints(max_length=2048)]
+    """State, times and seal, signed by the operator: agents obey this and nothing else."""
+
+
+class Lifted(Model):
+    """The last hold that a person lifted."""
+
+    hold: Mark
+    """Its id."""
+    release: DnsSubdomain
+    """Name of the HoldRelease."""
+    user: ShortText
+    """Who lifted it."""
+    reason: Text
+    """Why."""
+    time: datetime
+    """When the run was let go."""
+
+
 class SealedRunStatus(Model):
-    """The binding, and how the run ended."""
+    """The binding, what was found while it ran, and how the run ended."""
 
     binding: Binding | None = None
     """Absent: not bound yet; its pods are not admitted."""
@@ -176,6 +232,18 @@ class SealedRunStatus(Model):
     """How it ended, for people."""
     drift: DriftSummary | None = None
     """Findings on the run. Absent: none."""
+    hold: Hold | None = None
+    """Absent: the run is not held."""
+    freeze: FreezeOrder | None = None
+    """Absent: it never was frozen."""
+    lifted: Lifted | None = None
+    """Absent: no hold was lifted."""
+    handled: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)
+    """Marks of the findings that a person let the run go on after."""
+    told: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)
+    """Marks of the findings that events and alerts have told of."""
+    reports: list[ShortText] | None = Field(default=None, max_length=MAX_MARKS)
+    """UIDs of the DriftReports whose pod was seen to run where they say."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """How far the run is, for programs."""
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pydantic import JsonValue
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object
-from trainseal.api.sealedrun import SealedRun
+from trainseal.api.sealedrun import Hold, SealedRun
 from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.controller import conditions, objects, sealing
+from trainseal.controller.driftstatus import drift_status, held_words, hold_of
 from trainseal.controller.endings import gate_message
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
@@ -96,11 +97,16 @@ class Execution:
             return await self._lost(obj, sealed, str(error))
         if bound is None:
             await self._bind(sealed, spec, jobs)
-        suspend = bool(job.spec.suspend)
+        # A hold is not the user's to lift: it stands in the seal, which only we write.
+        hold = hold_of(seal)
+        suspend = bool(job.spec.suspend) or (hold is not None and hold.response != "Freeze")
         for live in jobs.values():
             if suspend or not taken:
                 await self._set_suspended(live, suspend=suspend)
-        progress = await self._observe(job, sealed, jobs, suspend=suspend)
+        progress = await self._observe(job, sealed, jobs, suspend=suspend, hold=hold)
+        drift = drift_status(seal)
+        progress.fields.update(drift.fields)
+        progress.conditions += drift.conditions
         for words in differing:
             await self._world.event(obj, warning=True, reason="ObjectChanged", message=words)
         if taken:
@@ -192,6 +198,7 @@ class Execution:
         jobs: Mapping[str, JsonObject],
         *,
         suspend: bool,
+        hold: Hold | None,
     ) -> Progress:
         roles = [engine.observe(r.name, r.replicas, jobs[r.name]) for r in sealed.spec.roles]
         outcomes = [engine.outcome(live) for live in jobs.values()]
@@ -205,16 +212,22 @@ class Execution:
             phase = "Failed"
         elif all(outcomes):
             phase, message = "Succeeded", "all workers completed"
+        elif hold is not None and hold.response == "Terminate":
+            phase, message = "Failed", held_words(hold)
         elif not suspend and at_work(job, roles):
             phase = "Running"
             if not any(r.failed for r in roles):
                 message = f"{_ready(roles)} workers ready"
+        if hold is not None and phase not in ("Succeeded", "Failed"):
+            message = held_words(hold)
         progress = Progress(phase, message)
         progress.wants("Verified", True, "Verified", "every artifact carries what the policy wants")
         progress.wants("Sealed", True, "Bound", f"SealedRun {sealed.metadata.name}")
         progress.wants("Running", phase == "Running", phase, message)
         if phase in ("Succeeded", "Failed"):
-            progress.wants("Complete", phase == "Succeeded", phase, message)
+            held = hold is not None and hold.response == "Terminate" and not any(outcomes)
+            ended_as = "Terminated" if held else phase
+            progress.wants("Complete", phase == "Succeeded", ended_as, message)
             await self._patch_seal(
                 sealed,
                 {
@@ -242,17 +255,27 @@ class Execution:
             progress.fields["completionTime"] = rfc3339(self._world.clock())
         return progress
 
-    async def _untrusted(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
-        """The seal is not ours: the run, if there is one, is held."""
-        await self._world.event(obj, warning=True, reason="SealNotTrusted", message=words)
+    async def keep_held(self, owner: str, seal: Json) -> None:
+        """Keeps a terminated run's Jobs suspended, whoever resumes them."""
+        hold = hold_of(seal)
+        if hold is None or hold.response == "Freeze":
+            return
+        await self._suspend_all(owner, SealedRun.parse(seal))
+
+    async def _suspend_all(self, owner: str, sealed: SealedRun) -> None:
         for role in sealed.spec.roles:
             path = objects.collection("Job", sealed.metadata.namespace)
             try:
                 live = await self._kube.get(f"{path}/{role.object_name}")
             except NotFoundError:
                 continue
-            if objects.owned_by(live, objects.uid_of(obj)):
+            if objects.owned_by(live, owner):
                 await self._set_suspended(live, suspend=True)
+
+    async def _untrusted(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
+        """The seal is not ours: the run, if there is one, is held."""
+        await self._world.event(obj, warning=True, reason="SealNotTrusted", message=words)
+        await self._suspend_all(objects.uid_of(obj), sealed)
         progress = Progress(
             "Suspended", f"{words}. The run is held; ask the platform team", again=60.0
         )

@@ -38,6 +38,7 @@ from trainseal.controller.floor import Floor
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.runs import Runs
+from trainseal.controller.watching import Watching
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
 from trainseal.registry.client import RegistryClient
@@ -130,6 +131,7 @@ async def _work(
         # A job that was refused, or could not be judged, may pass now.
         for key in tuple(known):
             queue.add(key)
+        watching.policies_changed()
 
     store = PolicyStore(policies_changed)
     floor = Floor(kube, home, store)
@@ -143,22 +145,21 @@ async def _work(
         asyncio.TaskGroup() as group,
     ):
         verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), clock)
-        runs = Runs(
-            World(
-                kube=kube,
-                settings=settings,
-                cluster=uid,
-                seal_key=seal_key,
-                ticket_keyring=lambda: ticket_ring,
-                seal_keyring=lambda: seal_ring,
-                policies=store.for_namespace,
-                broken_policies=lambda: store.broken,
-                verifier=verifier,
-                clock=clock,
-                registry_ca=registry_ca,
-            )
+        world = World(
+            kube=kube,
+            settings=settings,
+            cluster=uid,
+            seal_key=seal_key,
+            ticket_keyring=lambda: ticket_ring,
+            seal_keyring=lambda: seal_ring,
+            policies=store.for_namespace,
+            broken_policies=lambda: store.broken,
+            verifier=verifier,
+            clock=clock,
+            registry_ca=registry_ca,
         )
-        queue = WorkQueue(runs.reconcile)
+        queue = WorkQueue(Runs(world).reconcile)
+        watching = Watching(world, home)
 
         def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
             (known.discard if gone else known.add)((namespace, name))
@@ -178,6 +179,7 @@ async def _work(
         group.create_task(status.run())
         group.create_task(floor.run())
         group.create_task(queue.run())
+        group.create_task(watching.run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
 
 

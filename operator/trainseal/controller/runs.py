@@ -13,11 +13,12 @@ status and seal alone; nothing is read from labels or annotations but the signed
 
 from __future__ import annotations
 
-from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject
+from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
 from trainseal.controller import conditions, objects, sealing
+from trainseal.controller.driftstatus import drift_status
 from trainseal.controller.execution import NAME_TAKEN_AGAIN, Execution
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
@@ -62,6 +63,7 @@ class Runs:
             return None
         await self._close_seals(namespace, name, live_uid=objects.uid_of(obj))
         if conditions.status_of(obj).get("phase") in ENDED:
+            await self._after_the_end(path, obj)
             return None
         try:
             progress = await self._advance(obj)
@@ -227,9 +229,7 @@ class Runs:
 
     async def _write_status(self, path: str, obj: JsonObject, progress: Progress) -> None:
         before = conditions.status_of(obj)
-        metadata = obj.get("metadata")
-        generation = metadata.get("generation", 0) if isinstance(metadata, dict) else 0
-        number = generation if isinstance(generation, int) else 0
+        number = _generation(obj)
         after = {
             **before,
             **progress.fields,
@@ -241,6 +241,30 @@ class Runs:
             ),
         }
         if after != before:
+            await self._kube.patch(f"{path}/status", {"status": after})
+
+    async def _after_the_end(self, path: str, obj: JsonObject) -> None:
+        """What is found once a run has ended is shown all the same; a terminated one stays so."""
+        name = conditions.status_of(obj).get("sealedRun")
+        namespace = json_object(obj.get("metadata")).get("namespace")
+        if not isinstance(name, str):
+            return
+        try:
+            seal = await self._kube.get(path_of(API_VERSION, SEALS, str(namespace), name))
+        except NotFoundError:
+            return
+        uid = json_object(json_object(seal.get("spec")).get("job")).get("uid")
+        if uid != objects.uid_of(obj):
+            return
+        await self._execution.keep_held(objects.uid_of(obj), seal)
+        before, drift = conditions.status_of(obj), drift_status(seal)
+        after = {
+            **drift.fields,
+            "conditions": conditions.merge(
+                before.get("conditions"), drift.conditions, _generation(obj), self._world.clock()
+            ),
+        }
+        if {**before, **after} != before:
             await self._kube.patch(f"{path}/status", {"status": after})
 
     async def _close_seals(self, namespace: str, name: str, live_uid: str | None) -> None:
@@ -271,6 +295,11 @@ class Runs:
                     }
                 },
             )
+
+
+def _generation(obj: JsonObject) -> int:
+    generation = json_object(obj.get("metadata")).get("generation")
+    return generation if isinstance(generation, int) else 0
 
 
 def _ticket_text(obj: JsonObject) -> str:

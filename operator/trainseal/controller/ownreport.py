@@ -1,0 +1,117 @@
+"""The controller's own DriftReport on a run: what it sees in the API, one report a seal."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from trainseal.api.accessrecord import LABEL_SEAL
+from trainseal.api.driftreport import PLURAL, DriftReport, Finding
+from trainseal.api.findings import FINDINGS, FindingId
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
+
+MAX_FINDINGS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing the controller sees. ``subject`` tells it from others of its id.
+
+    ``occasion`` is kept in the evidence: seen again on the same occasion (after a restart, say),
+    it is not counted again.
+    """
+
+    id: FindingId
+    subject: str
+    message: str
+    occasion: str
+    evidence: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Which finding of that id this is."""
+        return hashlib.sha256(f"{self.id}/{self.subject}".encode()).hexdigest()[:16]
+
+
+def merged(
+    present: Sequence[Finding], seen: Sequence[Seen], now: datetime
+) -> tuple[list[Finding], int] | None:
+    """The findings with those seen added or counted up, and how many found no room any more.
+
+    None where nothing is new.
+    """
+    findings = {f.key: f for f in present}
+    dropped, changed = 0, False
+    for item in seen:
+        known = findings.get(item.key)
+        if known is not None and (known.evidence or {}).get("occasion") == item.occasion[:1024]:
+            continue
+        changed = True
+        if known is None and len(findings) >= MAX_FINDINGS:
+            dropped += 1
+            continue
+        findings[item.key] = Finding(
+            id=item.id.value,
+            key=item.key,
+            severity=FINDINGS[item.id].severity,
+            first_time=known.first_time if known else now,
+            last_time=now,
+            count=known.count + 1 if known else 1,
+            message=item.message[:1024],
+            evidence={k: v[:1024] for k, v in item.evidence.items()}
+            | {"occasion": item.occasion[:1024]},
+        )
+    return (list(findings.values()), dropped) if changed else None
+
+
+class OwnReports:
+    """Writes them, one at a time: a report has several of our tasks behind it and one writer."""
+
+    def __init__(self, kube: Kube, clock: Callable[[], datetime]) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._writing = asyncio.Lock()
+
+    async def record(self, namespace: str, seal: str, seen: Sequence[Seen]) -> None:
+        """Adds what was seen to the run's report, which is made if it is missing.
+
+        Raises KubeError.
+        """
+        if not seen:
+            return
+        collection = path_of(API_VERSION, PLURAL, namespace)
+        path = f"{collection}/{seal}"
+        async with self._writing:
+            try:
+                found = await self._kube.get(path)
+            except NotFoundError:
+                try:
+                    found = await self._kube.create(collection, _empty(namespace, seal))
+                except ConflictError:
+                    found = await self._kube.get(path)
+            status = DriftReport.parse(found).status
+            result = merged(
+                (status.findings if status else None) or [],
+                seen,
+                self._clock().replace(microsecond=0),
+            )
+            if result is None:
+                return
+            findings, dropped = result
+            change: JsonObject = {"findings": [f.wire() for f in findings]}
+            if dropped:
+                change["dropped"] = ((status.dropped if status else None) or 0) + dropped
+            await self._kube.patch(f"{path}/status", {"status": change})
+
+
+def _empty(namespace: str, seal: str) -> JsonObject:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "DriftReport",
+        "metadata": {"name": seal, "namespace": namespace, "labels": {LABEL_SEAL: seal[:63]}},
+        "spec": {"reporter": "Controller", "sealedRun": seal},
+    }

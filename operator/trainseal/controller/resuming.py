@@ -1,0 +1,40 @@
+"""A suspended run goes on only if its job would be admitted today: policies may have changed."""
+
+from __future__ import annotations
+
+from trainseal.api.model import API_VERSION, json_object
+from trainseal.api.sealedrun import SealedRun
+from trainseal.cluster.api import NotFoundError, path_of
+from trainseal.controller.world import World
+from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.verdicts import Outcome
+
+#: Seconds until a release that found an obstacle is tried again.
+AGAIN = 15.0
+_VERIFY_SECONDS = 60.0
+
+
+async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | None:
+    """Why the run may not go on, in words; None where it may. Raises KubeError."""
+    identity = sealed.spec.job
+    try:
+        job = await world.kube.get(path_of(API_VERSION, "trainingjobs", namespace, identity.name))
+        digest = job_digest(job)
+    except NotFoundError:
+        return f"TrainingJob {identity.name} is gone"
+    except CanonicalError as error:
+        return f"TrainingJob {identity.name}: {error}"
+    if (json_object(job.get("metadata")).get("uid"), digest) != (identity.uid, identity.digest):
+        return f"TrainingJob {identity.name} is not the one that was sealed"
+    verification = await world.verifier.verify(
+        job,
+        world.policies(namespace),
+        RunFacts(cluster=world.cluster, runs=sealed.spec.run - 1),
+        deadline=_VERIFY_SECONDS,
+        broken=world.broken_policies(),
+    )
+    if verification.outcome is Outcome.VERIFIED:
+        return None
+    words = "; ".join(v.sentence() for v in verification.denials)
+    return f"verified again, the job is {verification.outcome.value}: {words}"

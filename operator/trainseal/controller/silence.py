@@ -1,0 +1,120 @@
+"""Looks for agents that are silent while sealed pods run on their nodes: ``watch.silent``.
+
+Each node's agent renews a Lease ``trainseal-agent-NODE``. Before a node is called silent its Lease
+is read once more: a watch of ours that hangs is not the agent's silence. Where it cannot be read,
+all clocks start anew: an agent cannot renew while the API server is away either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+
+from trainseal.api.findings import FindingId
+from trainseal.api.model import JsonObject, json_object
+from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.informer import Informer
+from trainseal.controller.belief import PodFact
+from trainseal.controller.heartbeats import SILENT_SECONDS, Beat, Heartbeats
+from trainseal.controller.ownreport import OwnReports, Seen
+from trainseal.controller.sealedpods import SealedPods
+
+LEASE_PREFIX = "trainseal-agent-"
+EVERY_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Silence:
+    """Compares the Leases with the nodes that sealed pods run on. ``monotonic`` gives seconds."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        pods: SealedPods,
+        reports: OwnReports,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._path = path_of("coordination.k8s.io/v1", "leases", namespace)
+        self._leases = Informer(kube, self._path, shape=_shape)
+        self._pods = pods
+        self._reports = reports
+        self._monotonic = monotonic
+        self._beats = Heartbeats()
+
+    async def run(self) -> None:
+        """Looks for ever; what fails is said and tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._leases.run())
+            await self._leases.synced.wait()
+            while True:
+                try:
+                    await self.look(self._lease)
+                except KubeError as error:
+                    _log.warning("looking at the agents' Leases: %s", error)
+                await asyncio.sleep(EVERY_SECONDS)
+
+    async def look(self, known: Callable[[str], str]) -> None:
+        """Once. ``known`` gives a node's ``renewTime`` as last seen, empty for none.
+
+        Raises KubeError where the API server could not be read: then nobody is accused.
+        """
+        nodes: dict[str, list[tuple[str, PodFact]]] = defaultdict(list)
+        for namespace, pod in self._pods.running():
+            nodes[pod.node].append((namespace, pod))
+        self._beats.keep(nodes.keys())
+        for node, pods in nodes.items():
+            now = self._monotonic()
+            self._beats.saw(node, known(node), now)
+            if self._beats.silent(node, now) is None:
+                continue
+            self._beats.saw(node, await self._read(node), now)
+            beat = self._beats.silent(node, now)
+            if beat is not None:
+                await self._tell(node, beat, pods)
+
+    def _lease(self, node: str) -> str:
+        return _renewed(self._leases.get(self._namespace, LEASE_PREFIX + node) or {})
+
+    async def _read(self, node: str) -> str:
+        try:
+            return _renewed(await self._kube.get(f"{self._path}/{LEASE_PREFIX}{node}"))
+        except NotFoundError:
+            return ""
+        except KubeError:
+            self._beats = Heartbeats()
+            raise
+
+    async def _tell(self, node: str, beat: Beat, pods: list[tuple[str, PodFact]]) -> None:
+        by_seal: dict[tuple[str, str], list[Seen]] = defaultdict(list)
+        for namespace, pod in pods:
+            by_seal[namespace, pod.seal].append(_seen(node, beat, pod))
+        for (namespace, seal), seen in by_seal.items():
+            await self._reports.record(namespace, seal, seen)
+
+
+def _seen(node: str, beat: Beat, pod: PodFact) -> Seen:
+    last = f"its Lease was last renewed at {beat.renewed}" if beat.renewed else "it has no Lease"
+    return Seen(
+        id=FindingId.WATCH_SILENT,
+        subject=pod.uid,
+        message=f"pod {pod.name} is not watched: the agent of node {node} has been silent for more "
+        f"than {SILENT_SECONDS:.0f} s; {last}",
+        occasion=f"{node} {beat.renewed or 'never'}",
+        evidence={"pod": pod.name, "podUID": pod.uid, "node": node, "lastRenewal": beat.renewed},
+    )
+
+
+def _shape(lease: JsonObject) -> JsonObject:
+    return {
+        "metadata": lease.get("metadata"),
+        "spec": {"renewTime": json_object(lease.get("spec")).get("renewTime")},
+    }
+
+
+def _renewed(lease: JsonObject) -> str:
+    return str(json_object(lease.get("spec")).get("renewTime") or "")

@@ -1,0 +1,88 @@
+"""The controller's watch, put together: what is watched, what is looked at when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from trainseal.api import driftreport, holdrelease
+from trainseal.api.model import API_VERSION
+from trainseal.cluster.api import path_of
+from trainseal.cluster.informer import Informer
+from trainseal.controller.alerts import Alerts
+from trainseal.controller.drift import BySeal, Drift, Sources, seal_of_alert
+from trainseal.controller.ownreport import OwnReports
+from trainseal.controller.sealedpods import SealedPods, shape
+from trainseal.controller.silence import Silence
+from trainseal.controller.workqueue import WorkQueue
+from trainseal.controller.world import World
+from trainseal.engines.podtemplate import LABEL_SEAL
+
+Key = tuple[str, str]
+
+
+class Watching:
+    """Reports, releases, pods and Leases; ``namespace`` is ours."""
+
+    def __init__(self, world: World, namespace: str) -> None:
+        settings, kube = world.settings, world.kube
+        self._pods = SealedPods()
+        self._own = OwnReports(kube, world.clock)
+        self._delivered: set[str] = set()
+        token = settings.alerts.token_file
+        self._alerts = (
+            Alerts(settings.alerts.alertmanager_url, Path(token) if token else None, self._was_told)
+            if settings.alerts.alertmanager_url
+            else None
+        )
+        reports, releases = BySeal(self.changed), BySeal(self.changed)
+        drift = Drift(
+            world,
+            Sources(reports, releases, self._pods, self._own, self._alerts, self._delivered),
+        )
+        self._queue = WorkQueue(drift.reconcile)
+        self._reports = reports
+        self._informers = (
+            Informer(
+                kube,
+                path_of("v1", "pods"),
+                listener=self._pods.listen,
+                query={"labelSelector": LABEL_SEAL},
+                shape=shape,
+            ),
+            Informer(kube, path_of(API_VERSION, driftreport.PLURAL), listener=reports.listen),
+            Informer(kube, path_of(API_VERSION, holdrelease.PLURAL), listener=releases.listen),
+        )
+        agents = settings.agents
+        self._silence = (
+            Silence(kube, agents.namespace or namespace, self._pods, self._own, time.monotonic)
+            if agents.enabled
+            else None
+        )
+
+    def changed(self, seal: Key) -> None:
+        """Wants a run looked at."""
+        self._queue.add(seal)
+
+    def policies_changed(self) -> None:
+        """Responses may be others now."""
+        for seal in self._reports.seals():
+            self.changed(seal)
+
+    async def run(self) -> None:
+        """Watches for ever. Nothing is judged before everything was listed once."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self._informers:
+                group.create_task(informer.run())
+            for informer in self._informers:
+                await informer.synced.wait()
+            group.create_task(self._queue.run())
+            if self._alerts is not None:
+                group.create_task(self._alerts.run())
+            if self._silence is not None:
+                group.create_task(self._silence.run())
+
+    def _was_told(self, alert: str) -> None:
+        self._delivered.add(alert)
+        self.changed(seal_of_alert(alert))
