@@ -17,6 +17,7 @@ import pytest
 from tests.cluster import Cluster, ClusterError, CommandError, Target, connect
 from tests.e2e.lab import Lab, Object, close_lab, open_lab
 from tests.images import ImageError
+from tests.local_registry import PrivateRegistry, private_registry
 
 #: One for each checkout: two runs side by side do not meet, and a run heals what a killed one left.
 _NAME = "e2e-" + hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:4]
@@ -42,10 +43,25 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 
 @pytest.fixture(scope="session")
-def lab(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def private(
+    target: Target, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateRegistry | None]:
+    """A registry with TLS and a password, on this machine's side of the cluster's network."""
+    if not isinstance(target, Cluster) or target.plan is None:
+        yield None
+        return
+    program, folder = target.tools["distribution"], tmp_path_factory.mktemp("private")
+    with private_registry(program, folder, target.plan.host) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def lab(
+    target: Target, private: PrivateRegistry | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
     """TrainSeal, a team, and everything signed."""
     try:
-        opened = open_lab(target, tmp_path_factory.mktemp("lab"))
+        opened = open_lab(target, tmp_path_factory.mktemp("lab"), private)
     except (ClusterError, ImageError) as error:
         pytest.fail(str(error), pytrace=False)
     yield opened

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.cluster import CommandError, Target
 from tests.images import build_operator_image, build_training_image
+from tests.local_registry import PrivateRegistry
 from tests.stage.jobs import SHORT_CODE, short_job
 from tests.stage.people import Person, with_cosign_key, with_openssl_key
 from tests.stage.policies import policy
@@ -48,6 +49,7 @@ class Lab:
     platform: Person
     mallory: Person
     folder: Path
+    private: PrivateRegistry | None
 
     # Jobs ---------------------------------------------------------------------------------------
 
@@ -159,6 +161,14 @@ class Lab:
             )
         return self.in_cluster(pushed)
 
+    def push_tree_privately(self, files: dict[str, str], signer: Person) -> str:
+        """A code artifact in the private registry."""
+        assert self.private is not None
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            tree = write_tree(Path(folder, "tree"), files)
+            client = self.private.client()
+            return push_tree(self.private.address, tree, f"{TEAM}/code", signer, client=client)
+
     def variant_of_image(self, name: str) -> str:
         """The training image under another digest, unsigned."""
         target = self.target
@@ -181,14 +191,16 @@ class Lab:
         return reference.replace(self.target.registry, self.target.registry_from_host, 1)
 
 
-def open_lab(target: Target, folder: Path) -> Lab:
+def open_lab(target: Target, folder: Path, private: PrivateRegistry | None = None) -> Lab:
     """Installs TrainSeal and makes people, policies, artifacts and namespaces."""
     operator = target.push_image(build_operator_image(), "trainseal")
     image = target.push_image(build_training_image(), f"{TEAM}/pytorch")
     registries = [target.registry]
     if plain := getattr(target, "registry_plain", ""):
         registries.append(plain)
-    install(target, operator, registries)
+    install(target, operator, registries, private)
+    if private is not None:
+        registries.append(private.address)
     lab = Lab(
         target=target,
         editor=target.user_kubeconfig(EDITOR),
@@ -201,6 +213,7 @@ def open_lab(target: Target, folder: Path) -> Lab:
         platform=with_cosign_key(target, folder, "platform"),
         mallory=with_cosign_key(target, folder, "mallory"),
         folder=folder,
+        private=private,
     )
     for namespace in (TEAM, PAIR):
         _namespace(lab, namespace)

@@ -67,11 +67,13 @@ def push_tree(
     repository: str,
     signer: Person | None,
     manifest_of: Path | None = None,
+    client: RegistryClient | None = None,
 ) -> str:
     """Pushes a tree as a code artifact and returns its reference by digest.
 
     ``registry`` as this machine calls it. Without ``signer`` nothing is attached; the manifest
-    that is signed may be another tree's (``manifest_of``).
+    that is signed may be another tree's (``manifest_of``). ``client`` is for a registry that wants
+    more than plain HTTP.
     """
     described = manifest_of or tree
     manifest = TreeManifest.of("code", hash_files(described, list_files(described)))
@@ -84,9 +86,9 @@ def push_tree(
 
     async def push() -> Reference:
         options = Options(plain_http=frozenset({registry}))
-        async with RegistryClient(options) as client:
+        async with client or RegistryClient(options) as opened:
             return await push_code(
-                client,
+                opened,
                 tree,
                 list_files(tree),
                 Reference.parse(f"{registry}/{repository}"),
