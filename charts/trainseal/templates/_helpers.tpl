@@ -19,7 +19,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "trainseal.excludedNamespaces" -}}
-{{ append .Values.excludedNamespaces .Release.Namespace | uniq | toJson }}
+{{ concat .Values.excludedNamespaces (list .Release.Namespace .Values.agent.namespace) | uniq | toJson }}
 {{- end }}
 
 {{- /* Where CONNECT and evictions are asked about. */ -}}
@@ -118,6 +118,15 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "trainseal.agentAccount" -}}
+system:serviceaccount:{{ .Values.agent.namespace }}:trainseal-agent
+{{- end }}
+
+{{- /* CEL: the node of the pod that the requester's token was made for, or nothing. */ -}}
+{{- define "trainseal.cel.tokensNode" -}}
+request.userInfo.?extra['authentication.kubernetes.io/node-name'].orValue([''])[0]
 {{- end }}
 
 {{- define "trainseal.pullSecrets" -}}

@@ -124,7 +124,9 @@ def _answers(
     writers = {
         "sealedruns": frozenset({f"{account}controller"}),
         "accessrecords": frozenset({f"{account}webhook"}),
-        "driftreports": frozenset({f"{account}agent"}),
+        "driftreports": frozenset(
+            {f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"}
+        ),
     }
 
     accesses = AccessRecorder(

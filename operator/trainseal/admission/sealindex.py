@@ -17,15 +17,14 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
+from trainseal.provenance.boundseals import bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.podmatch import ExpectedPod, prepare
-from trainseal.provenance.seals import verify_binding
 
 _log = logging.getLogger(__name__)
 _UNTRUSTED = Counter("trainseal_seals_untrusted_total", "Seals whose binding does not verify.")
 _BOUND = Gauge("trainseal_seals_bound", "Seals in the index.")
-_ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
 #: The Job controller shortens a Job's name in its pods' names, but never to less than this.
 _KEPT_OF_A_NAME = 40
 
@@ -98,45 +97,30 @@ class SealIndex:
             self._pods.pop(uid, None)
 
     def _take(self, key: tuple[str, str], obj: JsonObject) -> None:
-        spec, status = json_object(obj.get("spec")), json_object(obj.get("status"))
-        binding = status.get("binding")
-        if not isinstance(binding, dict) or status.get("phase") in _ENDED:
+        if has_ended(obj):
             return
         namespace, name = key
         try:
-            bound = verify_binding(
-                self._keyring,
-                cluster=self._cluster,
-                namespace=namespace,
-                name=name,
-                spec=spec,
-                binding=binding,
+            bound = bound_roles(
+                self._keyring, cluster=self._cluster, namespace=namespace, name=name, seal=obj
             )
         except (UntrustedError, CanonicalError) as error:
             _UNTRUSTED.inc()
             _log.error("%s", error)
             return
-        roles = {str(r.get("name")): r for r in json_objects(spec.get("roles"))}
+        spec = json_object(obj.get("spec"))
         policies = tuple(str(p.get("name")) for p in json_objects(spec.get("policies")))
         for item in bound:
-            role = roles.get(item.role)
-            if role is None:
-                continue
-            replicas = role.get("replicas")
-            expected = prepare(
-                item.name,
-                item.uid,
-                replicas if isinstance(replicas, int) else 0,
-                json_object(role.get("template")),
-            )
-            self._pods[item.uid] = SealedPod(namespace, name, item.role, policies, expected)
-        self._uids[key] = tuple(item.uid for item in bound)
+            expected = prepare(item.object_name, item.object_uid, item.replicas, item.template)
+            self._pods[item.object_uid] = SealedPod(namespace, name, item.role, policies, expected)
+        if bound:
+            self._uids[key] = tuple(item.object_uid for item in bound)
 
 
 def what_counts(seal: JsonObject) -> JsonObject:
     """What the webhook keeps of a seal: of one whose run has ended, that it counts as a run."""
     metadata = {k: v for k, v in json_object(seal.get("metadata")).items() if k != "managedFields"}
-    if json_object(seal.get("status")).get("phase") not in _ENDED:
+    if not has_ended(seal):
         return {**seal, "metadata": metadata}
     kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
     return {

@@ -55,9 +55,6 @@ class AgentSettings(Model):
     """The node agents. Where they are enabled, their silence is a finding."""
 
     enabled: bool = False
-    namespace: DnsSubdomain | None = Field(
-        default=None, description="Where their Leases are. Absent: our own namespace."
-    )
 
 
 class Settings(Model):

@@ -1,0 +1,227 @@
+"""The findings on one pod: deduplicated, bounded, and with what an earlier agent wrote of them.
+
+Pure. What is the same thing seen again counts up; what goes beyond the bounds is counted as
+dropped. A more severe finding takes the place of the last of the least severe ones, so that a
+flood of small ones hides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.api.driftreport import DriftReportStatus, Finding, ProcessRecord
+from trainseal.api.findings import FINDINGS, SEVERITIES, Severity
+from trainseal.api.model import JsonObject
+
+MOST_FINDINGS = 256
+MOST_BYTES = 512 * 1024
+_TEXT = 1024
+_SHORT = 256
+_DIFFERENCE = 8192
+_EVIDENCE = 16
+_PROCESSES = 8
+_WORDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who opened an exec session, and the record that says so."""
+
+    user: str
+    record: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    finding: Finding
+    size: int
+    count: int
+    last: datetime
+    session: Process | None = None
+
+
+class Ledger:
+    """Findings by key, in the order they were first seen."""
+
+    def __init__(self, most: int = MOST_FINDINGS, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._entries: dict[str, _Entry] = {}
+        self._size = 0
+        self._full = False
+        self._severities: Tally[Severity] = Tally()
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def again(self, key: str, now: datetime) -> bool:
+        """Counts a finding up that is there; False where it is not."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        entry.count += 1
+        entry.last = max(entry.last, now)
+        return True
+
+    def has_room(self, severity: Severity) -> bool:
+        """Whether a new finding of that severity can be taken: asked before one is made."""
+        return not self._full or any(
+            self._severities[lesser] for lesser in SEVERITIES[: SEVERITIES.index(severity)]
+        )
+
+    def drop(self) -> None:
+        """Counts one for which there is no room."""
+        self.dropped += 1
+
+    def add(self, finding: Finding, session: Process | None = None) -> bool:
+        """Takes a finding that is not there yet; False where it (or another for it) was dropped."""
+        size = _size(finding)
+        whole = True
+        while len(self._entries) >= self._most or self._size + size > self._most_bytes:
+            whole = False
+            self._full = True
+            self.drop()
+            victim = self._least_below(finding.severity)
+            if victim is None:
+                return False
+            gone = self._entries.pop(victim)
+            self._size -= gone.size
+            self._severities[gone.finding.severity] -= 1
+        self._entries[finding.key] = _Entry(
+            finding, size, finding.count, finding.last_time, session
+        )
+        self._size += size
+        self._severities[finding.severity] += 1
+        return whole
+
+    def take_over(self, status: JsonObject) -> None:
+        """Puts what an earlier agent wrote before what is here; the same finding counts on."""
+        try:
+            found = DriftReportStatus.model_validate(status)
+        except ValidationError:
+            return  # nobody but an agent writes it; ours is then written over it
+        mine, dropped = self._entries, self.dropped
+        self._entries, self._size = {}, 0
+        self._severities.clear()
+        self.dropped = dropped + (found.dropped or 0)
+        for finding in found.findings or ():
+            self.add(finding)
+        for key, entry in mine.items():
+            there = self._entries.get(key)
+            if there is None:
+                self.add(_as_of(entry), entry.session)
+            else:
+                there.count += entry.count
+                there.last = max(there.last, entry.last)
+                there.session = entry.session
+
+    def name_people(self, join: Callable[[str | None, Process], Person | None]) -> bool:
+        """Asks again who opened the sessions that nobody is known for; whether one was found."""
+        found = False
+        for entry in self._entries.values():
+            if entry.session is None or entry.finding.user is not None:
+                continue
+            person = join(entry.finding.container, entry.session)
+            if person is not None:
+                entry.finding = entry.finding.model_copy(
+                    update={"user": person.user[:_SHORT], "access_record": person.record}
+                )
+                found = True
+        return found
+
+    def findings(self) -> Iterator[Finding]:
+        """As of now."""
+        return (_as_of(entry) for entry in self._entries.values())
+
+    def _least_below(self, severity: Severity) -> str | None:
+        limit = SEVERITIES.index(severity)
+        ranked = [
+            (SEVERITIES.index(entry.finding.severity), -number, key)
+            for number, (key, entry) in enumerate(self._entries.items())
+        ]
+        least = min(ranked, default=None)
+        return least[2] if least is not None and least[0] < limit else None
+
+
+def key_of(container: str | None, seen: Observation) -> str:
+    """Which finding this is: the same thing seen again has the same key."""
+    told_apart = [seen.subject] if seen.subject is not None else [seen.path, executable_of(seen)]
+    text = json.dumps([seen.finding, container, *told_apart])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def executable_of(seen: Observation) -> str | None:
+    """The program that did it, where known."""
+    return seen.lineage.chain[0].executable if seen.lineage and seen.lineage.chain else None
+
+
+def finding_of(
+    container: str | None, seen: Observation, now: datetime, person: Person | None = None
+) -> Finding:
+    """The observation as a report has it; what is too long is cut."""
+    return Finding(
+        id=seen.finding.value,
+        key=key_of(container, seen),
+        severity=FINDINGS[seen.finding].severity,
+        first_time=now,
+        last_time=now,
+        count=1,
+        container=container,
+        path=_cut(seen.path, _TEXT),
+        message=_cut(seen.message, _TEXT) or "",
+        processes=_processes(seen.lineage),
+        user=_cut(person.user, _SHORT) if person else None,
+        access_record=person.record if person else None,
+        evidence={
+            (_cut(k, 64) or ""): _cut(v, _TEXT) or ""
+            for k, v in list(seen.evidence.items())[:_EVIDENCE]
+        }
+        or None,
+        difference=_cut(seen.difference, _DIFFERENCE),
+    )
+
+
+def _processes(lineage: Lineage | None) -> list[ProcessRecord] | None:
+    if lineage is None or not lineage.chain:
+        return None
+    return [
+        ProcessRecord(
+            pid=p.pid,
+            executable=_cut(p.executable, _TEXT) or "",
+            command=[_cut(word, _TEXT) or "" for word in p.command[:_WORDS]],
+            uid=max(p.uid, 0),
+        )
+        for p in lineage.chain[:_PROCESSES]
+    ]
+
+
+def _cut(text: str | None, length: int) -> str | None:
+    """No longer than ``length``, and writable as UTF-8: names of files are any bytes."""
+    if text is None:
+        return None
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _as_of(entry: _Entry) -> Finding:
+    if entry.count == entry.finding.count and entry.last == entry.finding.last_time:
+        return entry.finding
+    return entry.finding.model_copy(update={"count": entry.count, "last_time": entry.last})
+
+
+def _size(finding: Finding) -> int:
+    # One for the comma, some for a count that grows.
+    return len(finding.model_dump_json(by_alias=True, exclude_none=True).encode()) + 24

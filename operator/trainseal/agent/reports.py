@@ -1,0 +1,329 @@
+"""Findings on their way into DriftReports: one report a sealed pod, one task that keeps it.
+
+A pod's first finding goes out at once, later ones together after a pause; mere counts wait longer.
+While the API server is away the ledgers hold what is found, within their bounds, and it is tried
+again with growing pauses. What an earlier agent wrote is taken over, so that a restart loses no
+finding and repeats none. The agent deletes no report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from prometheus_client import Counter
+from pydantic import ValidationError
+
+from trainseal.agent.ledger import Ledger, Person, executable_of, finding_of, key_of
+from trainseal.agent.observed import Observation, Process
+from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
+from trainseal.api.driftreport import PLURAL, Finding
+from trainseal.api.findings import FINDINGS
+from trainseal.api.model import API_VERSION, Condition, JsonObject, json_object, json_objects
+from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
+from trainseal.provenance.drift import CompiledDrift, Seen, excepted_by, response_to
+
+_log = logging.getLogger(__name__)
+_FOUND = Counter("trainseal_agent_findings_total", "New findings.", ["id", "severity"])
+_EXCEPTED = Counter("trainseal_agent_excepted_total", "What policies except.", ["id"])
+_DROPPED = Counter("trainseal_agent_dropped_total", "Findings beyond a report's bounds.")
+_LOST = Counter("trainseal_agent_lost_total", "Findings that could not be written in the end.")
+
+#: Between writes of one report; ten times as long as the last write took where that is more.
+PAUSE_SECONDS = 0.3
+#: Counts alone are written so often.
+COUNTS_SECONDS = 10.0
+#: Whether a finding is an old one of before a restart is waited for so long before it is acted on.
+KNOWN_SECONDS = 2.0
+_FIRST_RETRY, _LONGEST_RETRY = 0.2, 10.0
+#: Of pods that are gone: so long it is tried to write the rest.
+_LAST_WORDS_SECONDS = 120.0
+_UNREPAIRABLE = frozenset({400, 413, 422})
+_LONGEST_MESSAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The pod that a report is about."""
+
+    namespace: str
+    pod: str
+    uid: str
+    seal: str
+
+    @property
+    def report(self) -> str:
+        """Name of the report."""
+        return f"{self.pod[:244].rstrip('-.')}-{self.uid[:8]}"
+
+
+Status = Literal["True", "False", "Unknown"]
+ConditionType = Literal["Watching", "Frozen"]
+
+#: Who opened the exec session whose first process is given, in which pod and container.
+Join = Callable[[Subject, str | None, Process], Person | None]
+#: Told of a pod with a finding that its policies answer with a freeze.
+Freeze = Callable[[Subject, Finding], None]
+
+
+@dataclass(slots=True)
+class _Report:
+    subject: Subject
+    ledger: Ledger = field(default_factory=Ledger)
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    there: bool = False
+    known: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    counted: bool = False
+    closed: bool = False
+    undecided: list[Finding] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+
+class Reports:
+    """The reports of this node's sealed pods; ``close`` ends the tasks."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        node: str,
+        *,
+        policies: Callable[[str], Sequence[CompiledDrift]],
+        join: Join,
+        freeze: Freeze,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._kube = kube
+        self._node = node
+        self._policies = policies
+        self._join = join
+        self._freeze = freeze
+        self._clock = clock
+        self._reports: dict[str, _Report] = {}
+
+    def begin(self, subject: Subject) -> None:
+        """The watch of a pod begins: its report is made, or taken over."""
+        if subject.uid not in self._reports:
+            report = _Report(subject)
+            report.news.set()
+            self._reports[subject.uid] = report
+            report.task = asyncio.ensure_future(self._keep(report))
+
+    def see(self, uid: str, container: str | None, seen: Observation) -> None:
+        """Takes an observation on a pod whose watch has begun; others are logged."""
+        report = self._reports.get(uid)
+        if report is None:
+            _log.warning("%s of pod %s, which is not watched: %s", seen.finding, uid, seen.message)
+            return
+        now, key = self._clock(), key_of(container, seen)
+        if report.ledger.again(key, now):
+            report.counted = True
+            return
+        policies = self._policies(report.subject.namespace)
+        what = Seen(seen.finding, seen.path, executable_of(seen))
+        if excepted_by(what, policies):
+            _EXCEPTED.labels(seen.finding.value).inc()
+            return
+        severity = FINDINGS[seen.finding].severity
+        _FOUND.labels(seen.finding.value, severity).inc()
+        session = seen.lineage.session if seen.lineage else None
+        if not report.ledger.has_room(severity):
+            report.ledger.drop()
+            report.counted = True
+            _DROPPED.inc()
+            return
+        person = self._join(report.subject, container, session) if session else None
+        finding = finding_of(container, seen, now, person)
+        if not report.ledger.add(finding, session):
+            _DROPPED.inc()
+        _log.warning(
+            "%s/%s %s: %s: %s %s",
+            *(report.subject.namespace, report.subject.pod, container or "", finding.id),
+            *(finding.message, finding.path or ""),
+        )
+        if response_to(severity, policies) == "Freeze":
+            if report.known:
+                self._freeze(report.subject, finding)
+            else:
+                report.undecided.append(finding)
+                asyncio.get_running_loop().call_later(KNOWN_SECONDS, self._decide, report)
+        report.news.set()
+
+    def say(self, uid: str, what: ConditionType, status: Status, reason: str, words: str) -> None:
+        """Sets a condition of the pod's report: `Watching` (whether the watch is whole, and if
+        not, what it cannot see) or `Frozen`.
+        """
+        report = self._reports.get(uid)
+        if report is not None and self._set(report, what, status, reason, words):
+            report.news.set()
+
+    def people_changed(self, uid: str) -> None:
+        """An access to the pod was recorded: findings without a name may have one now."""
+        report = self._reports.get(uid)
+        if report is None:
+            return
+        if report.ledger.name_people(
+            lambda container, session: self._join(report.subject, container, session)
+        ):
+            report.news.set()
+
+    def end(self, uid: str) -> None:
+        """The pod is over: what is left is written, and the report left alone."""
+        report = self._reports.get(uid)
+        if report is not None and not report.closed:
+            report.closed = True
+            self._set(report, "Watching", "False", "PodEnded", "The pod has ended.")
+            report.news.set()
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Writes what is unwritten, for so long; then ends."""
+        tasks = [r.task for r in self._reports.values() if r.task is not None]
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(
+            r.news.is_set() or r.counted for r in self._reports.values()
+        ):
+            for report in self._reports.values():
+                if report.counted:
+                    report.news.set()
+            await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, report: _Report) -> None:
+        pause, ended = _FIRST_RETRY, 0.0
+        while not (report.closed and report.there and not report.news.is_set()):
+            if not report.news.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(report.news.wait(), COUNTS_SECONDS)
+                if not (report.news.is_set() or report.counted):
+                    continue
+            began = time.monotonic()
+            try:
+                await self._write(report)
+                pause = max(PAUSE_SECONDS, 10 * (time.monotonic() - began))
+            except KubeError as error:
+                report.news.set()
+                _log.warning("DriftReport of pod %s: %s", report.subject.pod, error)
+                if report.closed:
+                    ended = ended or began
+                    if began - ended > _LAST_WORDS_SECONDS:
+                        _LOST.inc(len(report.ledger))
+                        break
+                pause = min(max(pause, PAUSE_SECONDS) * 2, _LONGEST_RETRY)
+            if not report.closed or report.news.is_set():
+                await asyncio.sleep(pause)
+        if self._reports.get(report.subject.uid) is report:
+            del self._reports[report.subject.uid]
+
+    async def _write(self, report: _Report) -> None:
+        if not report.there:
+            await self._make(report)
+        report.news.clear()
+        report.counted = False
+        path = path_of(API_VERSION, PLURAL, report.subject.namespace, report.subject.report)
+        try:
+            await self._kube.patch(f"{path}/status", {"status": self._status(report)})
+        except NotFoundError:
+            report.there = False  # somebody took it away: it is made again
+            raise
+        except KubeError as error:
+            if error.status not in _UNREPAIRABLE:
+                raise
+            _log.error("DriftReport %s is refused as it is: %s", path, error)
+
+    async def _make(self, report: _Report) -> None:
+        """Makes the report, or takes over the one that is there."""
+        subject = report.subject
+        collection = path_of(API_VERSION, PLURAL, subject.namespace)
+        spec: JsonObject = {
+            "reporter": "Agent",
+            "sealedRun": subject.seal,
+            "node": self._node,
+            "pod": {"name": subject.pod, "uid": subject.uid},
+        }
+        wanted: JsonObject = {
+            "apiVersion": API_VERSION,
+            "kind": "DriftReport",
+            "metadata": {
+                "name": subject.report,
+                "namespace": subject.namespace,
+                "labels": {LABEL_NODE: node_label(self._node), LABEL_SEAL: subject.seal[:63]},
+            },
+            "spec": spec,
+        }
+        try:
+            await self._kube.create(collection, wanted)
+        except ConflictError:
+            there = await self._kube.get(f"{collection}/{subject.report}")
+            if json_object(there.get("spec")) != spec:
+                _log.error("DriftReport %s is about another pod", subject.report)
+            elif not report.known:
+                status = json_object(there.get("status"))
+                before = len(report.ledger)
+                report.ledger.take_over(status)
+                self._since(report, status)
+                report.undecided = [f for f in report.undecided if not _has(status, f.key)]
+                _log.info(
+                    "DriftReport %s: %d findings taken over, %d new",
+                    *(subject.report, len(report.ledger) - before, before),
+                )
+        report.there = True
+        report.known = True
+        self._decide(report)
+
+    def _decide(self, report: _Report) -> None:
+        report.known = True
+        undecided, report.undecided = report.undecided, []
+        for finding in undecided:
+            self._freeze(report.subject, finding)
+
+    def _set(
+        self, report: _Report, what: ConditionType, status: Status, reason: str, words: str
+    ) -> bool:
+        before = report.conditions.get(what)
+        unchanged = before is not None and before.status == status
+        found = Condition(
+            type=what,
+            status=status,
+            reason=reason,
+            message=words[:_LONGEST_MESSAGE],
+            last_transition_time=before.last_transition_time
+            if before is not None and unchanged
+            else self._clock().replace(microsecond=0),
+        )
+        report.conditions[what] = found
+        return found != before
+
+    def _since(self, report: _Report, status: JsonObject) -> None:
+        """Conditions that hold since before a restart keep their time."""
+        for item in json_objects(status.get("conditions")):
+            with contextlib.suppress(ValidationError):
+                there = Condition.model_validate(item)
+                ours = report.conditions.get(there.type)
+                if ours is None:
+                    report.conditions[there.type] = there
+                elif ours.status == there.status:
+                    time = there.last_transition_time
+                    report.conditions[there.type] = ours.model_copy(
+                        update={"last_transition_time": time}
+                    )
+
+    def _status(self, report: _Report) -> JsonObject:
+        found: JsonObject = {
+            "findings": [f.wire() for f in report.ledger.findings()],
+            "conditions": [c.wire() for c in report.conditions.values()],
+        }
+        if report.ledger.dropped:
+            found["dropped"] = report.ledger.dropped
+        return found
+
+
+def _has(status: JsonObject, key: str) -> bool:
+    return any(f.get("key") == key for f in json_objects(status.get("findings")))

@@ -1,0 +1,79 @@
+"""What a seal says of a container that the watch needs: its mounts by role, its variables.
+
+Pure. Roles go by the names that the operator itself gives to volumes when it renders a pod
+(``trainseal.engines.podtemplate``); a template is read from a verified seal alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainseal.agent.observed import Role, RoleMount
+from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.engines.podtemplate import GATE_CONTAINER
+
+_PREFIXES: tuple[tuple[str, Role], ...] = (
+    ("code-", "code"),
+    ("data-", "data"),
+    ("scratch-", "scratch"),
+)
+_NAMES: Mapping[str, Role] = {"config": "config", "checkpoints": "checkpoints"}
+
+
+@dataclass(frozen=True, slots=True)
+class SealedContainer:
+    """One container of a sealed template.
+
+    ``env`` has None where the value is known at run time only. ``message_path`` is where the
+    kubelet mounts the file by which a container is recognised.
+    """
+
+    name: str
+    mounts: tuple[RoleMount, ...]
+    env: Mapping[str, str | None]
+    message_path: str
+
+
+def sealed_containers(template: JsonObject) -> dict[str, SealedContainer]:
+    """The template's containers by name, without the gate: it writes the code mounts."""
+    spec = json_object(template.get("spec"))
+    found = [*json_objects(spec.get("initContainers")), *json_objects(spec.get("containers"))]
+    return {
+        str(c.get("name")): SealedContainer(
+            name=str(c.get("name")),
+            mounts=_mounts(c),
+            env=_env(c),
+            message_path=str(c.get("terminationMessagePath") or "/dev/termination-log"),
+        )
+        for c in found
+        if c.get("name") != GATE_CONTAINER
+    }
+
+
+def role_of(volume: str) -> Role | None:
+    """What a volume of this name is for; None for one that is not ours."""
+    if volume in _NAMES:
+        return _NAMES[volume]
+    return next((role for prefix, role in _PREFIXES if volume.startswith(prefix)), None)
+
+
+def _mounts(container: JsonObject) -> tuple[RoleMount, ...]:
+    found = []
+    for mount in json_objects(container.get("volumeMounts")):
+        volume, path = str(mount.get("name")), str(mount.get("mountPath"))
+        role = role_of(volume)
+        if role is not None:
+            found.append(RoleMount(path=path.rstrip("/") or "/", role=role, name=volume))
+    return tuple(found)
+
+
+def _env(container: JsonObject) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for item in json_objects(container.get("env")):
+        value = item.get("value")
+        text = value if isinstance(value, str) else ""
+        # $(NAME) is the kubelet's to expand.
+        known = "valueFrom" not in item and "$(" not in text
+        found[str(item.get("name"))] = text if known else None
+    return found

@@ -1,0 +1,385 @@
+"""The watch of a node: containers found, eyes on each, sweeps over all, findings to the reports.
+
+Everything here runs in one event loop, but for what may take long: marking and walking a new
+container, the sweeps, and waiting for a pod to stand still, each in a thread of its own kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from trainseal.agent.cgroups import (
+    FolderWatch,
+    container_id_of,
+    containers_in,
+    pod_parents,
+    pod_uid_of,
+    processes_in,
+)
+from trainseal.agent.containers import SealedPod, SealedPods, recognise
+from trainseal.agent.freezer import FreezeError, Freezer
+from trainseal.agent.observed import Observation, Process, WatchedContainer
+from trainseal.agent.reports import Reports, Subject
+from trainseal.api.driftreport import Finding
+from trainseal.api.findings import FindingId
+
+_log = logging.getLogger(__name__)
+_CONTAINERS = Gauge("trainseal_agent_containers", "Containers that are watched.")
+_TO_MARKS = Histogram(
+    "trainseal_agent_start_to_marks_seconds",
+    "From the start of a container's first process until its files are watched.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30),
+)
+_SWEEP = Histogram("trainseal_agent_sweep_seconds", "One sweep over all containers.")
+_FROZEN = Counter("trainseal_agent_freezes_total", "Pods frozen.", ["outcome"])
+
+SWEEP_SECONDS = 10.0
+#: A new group's first process is looked for this often, more seldom the longer it takes.
+_FIRST_LOOK, _LONGEST_LOOK = 0.004, 0.1
+#: So long: the pause container never is one of the template's.
+_LOOK_SECONDS = 15.0
+#: Reads of one container's events at a time, before others have their turn.
+_READS = 16
+
+
+class Eyes(Protocol):
+    """Who sees the file events of one container."""
+
+    def open(self) -> Iterable[Observation]:
+        """Sets the marks, then walks what was written before them. May take long."""
+
+    def filenos(self) -> Sequence[int]:
+        """Readable where there is something to read."""
+
+    def read(self) -> Iterable[Observation]:
+        """What happened since; bounded."""
+
+    def close(self) -> None:
+        """Takes the marks away."""
+
+
+#: Makes the eyes of a container; raises OSError where its root is gone.
+MakeEyes = Callable[[WatchedContainer], Eyes]
+#: Looks through one container for what events miss.
+Sweep = Callable[[WatchedContainer], Iterable[Observation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Senses:
+    """What the watch sees with; ``lacking`` says in words what this node's kernel does not give."""
+
+    read_process: Callable[[int], Process | None]
+    make_eyes: MakeEyes
+    sweeps: Sequence[Sweep]
+    lacking: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class _Watched:
+    container: WatchedContainer
+    eyes: Eyes | None
+
+
+class NodeWatch:
+    """All sealed containers of the node."""
+
+    def __init__(
+        self,
+        senses: Senses,
+        cgroups: Path,
+        *,
+        proc: Path = Path("/proc"),
+        may_freeze: bool = True,
+    ) -> None:
+        self._senses = senses
+        self._top = cgroups
+        self._proc = proc
+        self._may_freeze = may_freeze
+        self._folders = FolderWatch()
+        self._groups: dict[str, Path] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._walker = ThreadPoolExecutor(2, "walk")
+        self._sweeper = ThreadPoolExecutor(1, "sweep")
+        self._freezing = ThreadPoolExecutor(2, "freeze")
+        self._acts: set[asyncio.Task[None]] = set()
+        self._pods: SealedPods | None = None
+        self._reports: Reports | None = None
+
+    def connect(self, pods: SealedPods, reports: Reports) -> None:
+        """Where pods come from, and findings go to."""
+        self._pods, self._reports = pods, reports
+
+    @property
+    def containers(self) -> tuple[WatchedContainer, ...]:
+        """Those that are watched now."""
+        return tuple(w.container for w in self._watched.values())
+
+    # Pods and their containers --------------------------------------------------------------------
+
+    def pod_changed(self, uid: str) -> None:
+        """A sealed pod came, changed or went."""
+        pod = self._pod(uid)
+        if pod is None:
+            self._forget(uid)
+            return
+        if uid not in self._groups:
+            self._report().begin(subject_of(pod))
+            self._tell_whether_whole(uid)
+            group = self._group_of(uid)
+            if group is not None:
+                self._enter(uid, group)
+        else:
+            self._look_again(uid)
+
+    def _group_of(self, uid: str) -> Path | None:
+        for parent in pod_parents(self._top):
+            with contextlib.suppress(OSError):
+                for folder in parent.iterdir():
+                    if pod_uid_of(folder.name) == uid:
+                        return folder
+        return None
+
+    def _enter(self, uid: str, group: Path) -> None:
+        self._groups[uid] = group
+        self._folders.add(group)
+        self._look_again(uid)
+
+    def _look_again(self, uid: str) -> None:
+        """Containers that are there and not known; those that are known and gone."""
+        for container_id in [w.container.container_id for w in self._of(uid)]:
+            if not self._lives(self._watched[container_id].container):
+                self._close(container_id)
+        for container_id, folder in containers_in(self._groups[uid]).items():
+            self._look_for(uid, container_id, folder)
+
+    def _look_for(self, uid: str, container_id: str, folder: Path) -> None:
+        if container_id in self._watched or container_id in self._looking:
+            return
+        task = asyncio.ensure_future(self._look(uid, container_id, folder))
+        self._looking[container_id] = task
+        task.add_done_callback(lambda _: self._looking.pop(container_id, None))
+
+    async def _look(self, uid: str, container_id: str, folder: Path) -> None:
+        began, pause = time.monotonic(), _FIRST_LOOK
+        while time.monotonic() - began < _LOOK_SECONDS:
+            pod = self._pod(uid)
+            pids = processes_in(folder)
+            if pod is None or (not pids and container_id not in containers_in(folder.parent)):
+                return
+            found = recognise(pod, container_id, pids, self._senses.read_process, self._proc)
+            if found is not None:
+                await self._open(found)
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK)
+
+    async def _open(self, container: WatchedContainer) -> None:
+        loop = asyncio.get_running_loop()
+        eyes: Eyes | None = None
+        try:
+            eyes = self._senses.make_eyes(container)
+            seen = await loop.run_in_executor(self._walker, lambda e: list(e.open()), eyes)
+        except OSError as error:
+            if eyes is not None:
+                eyes.close()
+            if not self._lives(container):
+                return
+            eyes = None
+            seen = [_blind(f"no mark could be set: {error}")]
+        self._watched[container.container_id] = _Watched(container, eyes)
+        _CONTAINERS.set(len(self._watched))
+        age = time.time() - container.started.timestamp()
+        _TO_MARKS.observe(max(age, 0.0))
+        _log.info(
+            "watching %s/%s %s (process %d), %.0f ms after its start",
+            *(container.namespace, container.pod, container.container, container.pid, age * 1000),
+        )
+        self._take(container, seen)
+        if eyes is not None:
+            for number in eyes.filenos():
+                loop.add_reader(number, self._read, container.container_id)
+
+    def _read(self, container_id: str) -> None:
+        watched = self._watched.get(container_id)
+        if watched is None or watched.eyes is None:
+            return
+        try:
+            self._take(watched.container, watched.eyes.read())
+        except OSError as error:
+            _log.warning("reading events of %s: %s", watched.container.pod, error)
+            if not self._lives(watched.container):
+                self._close(container_id)
+
+    def _take(self, container: WatchedContainer, seen: Iterable[Observation]) -> None:
+        for observation in seen:
+            self._report().see(container.pod_uid, container.container, observation)
+
+    def _lives(self, container: WatchedContainer) -> bool:
+        process = self._senses.read_process(container.pid)
+        return process is not None and process.container_id == container.container_id
+
+    def _of(self, uid: str) -> list[_Watched]:
+        return [w for w in self._watched.values() if w.container.pod_uid == uid]
+
+    def _close(self, container_id: str) -> None:
+        watched = self._watched.pop(container_id, None)
+        if watched is None:
+            return
+        _CONTAINERS.set(len(self._watched))
+        if watched.eyes is not None:
+            # What happened up to its end is still in the queue.
+            with contextlib.suppress(OSError):
+                for _ in range(_READS):
+                    seen = list(watched.eyes.read())
+                    self._take(watched.container, seen)
+                    if not seen:
+                        break
+            for number in watched.eyes.filenos():
+                asyncio.get_running_loop().remove_reader(number)
+            watched.eyes.close()
+        _log.info("no longer watching %s/%s", watched.container.namespace, watched.container.pod)
+
+    def _forget(self, uid: str) -> None:
+        for watched in self._of(uid):
+            self._close(watched.container.container_id)
+        self._groups.pop(uid, None)
+        self._report().end(uid)
+
+    # The loops ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        loop = asyncio.get_running_loop()
+        for parent in pod_parents(self._top):
+            self._folders.add(parent)
+        loop.add_reader(self._folders.fileno(), self._new_folders)
+        try:
+            while True:
+                await asyncio.sleep(SWEEP_SECONDS)
+                self._everything_again()
+                await self._sweep()
+        finally:
+            loop.remove_reader(self._folders.fileno())
+
+    def _new_folders(self) -> None:
+        folders, lost = self._folders.read()
+        if lost:
+            self._everything_again()
+        for folder in folders:
+            container_id, uid = container_id_of(folder.name), pod_uid_of(folder.name)
+            if uid is not None:
+                if self._pod(uid) is not None and uid not in self._groups:
+                    self._enter(uid, folder)
+            elif container_id is not None:
+                uid = pod_uid_of(folder.parent.name)
+                if uid is not None and self._pod(uid) is not None:
+                    self._look_for(uid, container_id, folder)
+            else:
+                self._folders.add(folder)  # a quality of service that had no group yet
+
+    def _everything_again(self) -> None:
+        if self._pods is not None:
+            for uid in list(self._pods.pods):
+                self.pod_changed(uid)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        with _SWEEP.time():
+            for container in self.containers:
+                for sweep in self._senses.sweeps:
+                    seen = await loop.run_in_executor(self._sweeper, _all_of, sweep, container)
+                    if container.container_id in self._watched:
+                        self._take(container, seen)
+
+    async def close(self) -> None:
+        """Takes all marks away; what is in the queues is read first."""
+        for task in [*self._looking.values(), *self._acts]:
+            task.cancel()
+        for container_id in list(self._watched):
+            self._close(container_id)
+        self._folders.close()
+        for threads in (self._walker, self._sweeper, self._freezing):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    # Freezing -------------------------------------------------------------------------------------
+
+    def freeze(self, subject: Subject, finding: Finding) -> None:
+        """Stops a pod for a finding that its policies answer so; its report says whether it did."""
+        self.order(subject.uid, frozen=True, why=f"{finding.id} {finding.path or ''}".strip())
+
+    def order(self, uid: str, *, frozen: bool, why: str) -> None:
+        """Freezes or thaws a pod of this node; returns at once, the report's `Frozen` condition
+        tells the outcome. A pod that is not here is passed over.
+        """
+        group = self._groups.get(uid)
+        if group is None or self._pod(uid) is None:
+            return
+        task = asyncio.ensure_future(self._carry_out(uid, group, frozen, why))
+        self._acts.add(task)
+        task.add_done_callback(self._acts.discard)
+
+    async def _carry_out(self, uid: str, group: Path, frozen: bool, why: str) -> None:
+        word = "Frozen" if frozen else "Thawed"
+        freezer = Freezer()
+        act = freezer.freeze if frozen else freezer.thaw
+        try:
+            if not self._may_freeze:
+                raise FreezeError("freezing is switched off on this node (agent.freeze)")
+            took = await asyncio.get_running_loop().run_in_executor(self._freezing, act, group)
+        except FreezeError as error:
+            _FROZEN.labels("failed").inc()
+            _log.error("pod %s: %s", uid, error)
+            self._report().say(uid, "Frozen", "Unknown", f"Not{word}", f"{why}: {error}")
+            return
+        _FROZEN.labels(word.lower()).inc()
+        _log.warning("pod %s %s within %.0f ms: %s", uid, word.lower(), took * 1000, why)
+        self._report().say(
+            uid,
+            "Frozen",
+            "True" if frozen else "False",
+            word,
+            f"{why}; within {took * 1000:.0f} ms",
+        )
+
+    def _tell_whether_whole(self, uid: str) -> None:
+        lacking = "; ".join(self._senses.lacking)
+        if lacking:
+            self._report().say(uid, "Watching", "False", "Blind", f"Not seen here: {lacking}")
+        else:
+            self._report().say(uid, "Watching", "True", "Watching", "Everything is seen.")
+
+    def _pod(self, uid: str) -> SealedPod | None:
+        return None if self._pods is None else self._pods.pods.get(uid)
+
+    def _report(self) -> Reports:
+        if self._reports is None:
+            raise RuntimeError("connect() comes first")
+        return self._reports
+
+
+def subject_of(pod: SealedPod) -> Subject:
+    """What a pod's report is about."""
+    return Subject(pod.namespace, pod.name, pod.uid, pod.seal)
+
+
+def _all_of(sweep: Sweep, container: WatchedContainer) -> list[Observation]:
+    try:
+        return list(sweep(container))
+    except OSError as error:  # processes and files come and go while they are looked at
+        _log.info("sweep of %s: %s", container.pod, error)
+        return []
+
+
+def _blind(words: str) -> Observation:
+    return Observation(FindingId.WATCH_BLIND, words, subject="marks")

@@ -1,0 +1,69 @@
+"""A seal that counts: its binding verified, its roles joined with the objects that run them.
+
+Pure. Whoever compares something with a seal opens it here, so that an unbound, forged or lifted
+seal is never compared with by anyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.provenance.keyrings import Keyring
+from trainseal.provenance.seals import verify_binding
+
+#: Phases of a SealedRun whose run has ended: no pod is compared with it any more.
+ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRole:
+    """A role of a verified seal, and the engine's object whose pods it describes."""
+
+    role: str
+    object_name: str
+    object_uid: str
+    replicas: int
+    template: JsonObject
+
+
+def has_ended(seal: Mapping[str, JsonValue]) -> bool:
+    """Whether the seal's run is over."""
+    return json_object(seal.get("status")).get("phase") in ENDED
+
+
+def bound_roles(
+    keyring: Keyring, *, cluster: str, namespace: str, name: str, seal: Mapping[str, JsonValue]
+) -> tuple[BoundRole, ...]:
+    """The roles of a seal by the objects it is bound to; none while it is not bound.
+
+    Raises UntrustedError where the binding is not the operator's, CanonicalError where the seal
+    has no canonical form.
+    """
+    spec = json_object(seal.get("spec"))
+    binding = json_object(seal.get("status")).get("binding")
+    if not isinstance(binding, dict):
+        return ()
+    bound = verify_binding(
+        keyring, cluster=cluster, namespace=namespace, name=name, spec=spec, binding=binding
+    )
+    roles = {str(r.get("name")): r for r in json_objects(spec.get("roles"))}
+    found = []
+    for item in bound:
+        role = roles.get(item.role)
+        if role is None:
+            continue
+        replicas = role.get("replicas")
+        found.append(
+            BoundRole(
+                role=item.role,
+                object_name=item.name,
+                object_uid=item.uid,
+                replicas=replicas if isinstance(replicas, int) else 0,
+                template=json_object(role.get("template")),
+            )
+        )
+    return tuple(found)
