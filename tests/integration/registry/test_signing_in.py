@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -125,7 +126,7 @@ async def test_a_realm_on_another_host_over_plain_http_is_never_asked(
 ) -> None:
     async with lying(never) as thief, lying(world) as liar:
         world.realm = f"http://{thief.address}/token"
-        options = {} if credentials is None else {"credentials": credentials}
+        options: dict[str, Any] = {} if credentials is None else {"credentials": credentials}
         async with client_of(liar, **options) as client:
             with pytest.raises(AccessDenied, match="over plain http"):
                 await client.blob(liar.repository, DIGEST, 100)

@@ -15,6 +15,7 @@ from tests.unit import world
 from trainseal.admission.access import AccessRecorder, AccessRules
 from trainseal.admission.pods import decide
 from trainseal.admission.reviews import Request, Response, render
+from trainseal.admission.sealindex import SealIndex
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
 
 Object = dict[str, Any]
@@ -155,7 +156,7 @@ def test_a_pod_without_our_labels_is_sealed_by_its_owner(door: Door) -> None:
 
 
 def test_a_seal_that_the_watch_has_not_brought_yet_is_looked_for(door: Door) -> None:
-    empty = world.SealIndex(world.CLUSTER)
+    empty = SealIndex(world.CLUSTER)
     empty.use_keyring(world.keyring())
 
     async def look(namespace: str, name: str) -> None:

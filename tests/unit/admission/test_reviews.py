@@ -116,7 +116,7 @@ def test_an_answer_is_bounded() -> None:
 
 
 def test_a_patch_is_base64_of_json() -> None:
-    patch = [{"op": "add", "path": "/metadata/annotations", "value": {"a": "ö"}}]
+    patch: list[Any] = [{"op": "add", "path": "/metadata/annotations", "value": {"a": "ö"}}]
     found = answered(Response(True, patch=patch, audit={"a": "b"}))
     assert found["patchType"] == "JSONPatch"
     assert json.loads(base64.b64decode(found["patch"])) == patch

@@ -104,12 +104,13 @@ def test_the_namespace_of_the_request_is_the_jobs() -> None:
 def test_an_update_keeps_the_first_ticket() -> None:
     old = job()
     ticketed(old, "alice")
-    for change in (
+    changes: tuple[Callable[[Object], object], ...] = (
         lambda j: j["metadata"]["annotations"].update({TICKET_ANNOTATION: "x"}),
         lambda j: j["metadata"].update(annotations=None),
         lambda j: j["metadata"]["annotations"].clear(),
         lambda j: j["spec"].update(suspend=True),
-    ):
+    )
+    for change in changes:
         new = copy.deepcopy(old)
         change(new)
         assert owner(stamped(new, old)) == "alice"
@@ -258,7 +259,15 @@ def test_a_job_that_was_stored_while_nobody_looked_can_still_be_taken_apart() ->
     def bad(found: Object) -> None:
         found["spec"]["config"]["parameters"]["x"] = None
 
-    assert answer(job(lambda j: [bad(j), j["metadata"].update(finalizers=[])]), job(bad)).allowed
-    assert not answer(job(lambda j: [bad(j), j["spec"].update(suspend=True)]), job(bad)).allowed
+    def bad_and_released(found: Object) -> None:
+        bad(found)
+        found["metadata"]["finalizers"] = []
+
+    def bad_and_suspended(found: Object) -> None:
+        bad(found)
+        found["spec"]["suspend"] = True
+
+    assert answer(job(bad_and_released), job(bad)).allowed
+    assert not answer(job(bad_and_suspended), job(bad)).allowed
     # Nor does it become sound by an update that nobody verified.
     assert not answer(job(), job(bad)).allowed

@@ -22,7 +22,7 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 def test_reading_and_writing_a_spec_changes_nothing(sample: Callable[[], Any]) -> None:
     obj = sample()
     kind = BY_NAME[obj["kind"]]
-    read = kind.resource.parse(obj)
+    read: Any = kind.resource.parse(obj)
     assert read.spec.wire() == obj["spec"]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from trainseal.cluster import informer
 from trainseal.cluster.api import GoneError, KubeError
 from trainseal.cluster.informer import Informer
 
@@ -22,7 +21,7 @@ def obj(name: str, version: int, **fields: Any) -> Object:
 class Server:
     """Answers lists and watches from a script; a watch ends, or raises, after its events."""
 
-    def __init__(self, *rounds: tuple[list[Object], Iterable[Any]]) -> None:
+    def __init__(self, *rounds: tuple[list[Object] | Exception, Iterable[Any]]) -> None:
         self.rounds = list(rounds)
         self.watches: list[Iterable[Any]] = []
         self.asked: list[str] = []
@@ -61,7 +60,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(_: float) -> None:
         return None
 
-    monkeypatch.setattr(informer.asyncio, "sleep", at_once)
+    monkeypatch.setattr("trainseal.cluster.informer.asyncio.sleep", at_once)
 
 
 async def told(

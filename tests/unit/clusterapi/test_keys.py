@@ -65,7 +65,7 @@ async def test_a_key_is_made_once() -> None:
 
 async def test_of_two_who_make_it_the_first_wins() -> None:
     store: Any = Store()
-    other = {"data": {KEY_FIELD: base64.b64encode(new_key_pem()).decode()}}
+    other: Object = {"data": {KEY_FIELD: base64.b64encode(new_key_pem()).decode()}}
 
     def meanwhile() -> None:
         store.objects["/api/v1/namespaces/ts/secrets/key"] = other
@@ -95,7 +95,7 @@ async def test_the_keyring_holds_both_keys_apart() -> None:
 
 async def test_what_is_there_stays_and_nothing_is_written_twice() -> None:
     store: Any = Store()
-    await ensure_in_keyring(store, "ts", {"seal": world.MALLORY}, world.NOW)  # type: ignore[dict-item]
+    await ensure_in_keyring(store, "ts", {"seal": world.MALLORY}, world.NOW)
     before = store.objects[RING]
     await ensure_in_keyring(store, "ts", KEYS, world.NOW + timedelta(days=1))
     ring = read_keyring(store.objects[RING])

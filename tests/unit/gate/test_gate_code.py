@@ -421,7 +421,7 @@ def test_a_bundle_changed_in_the_registry_is_refused(world: World) -> None:
 
 def test_a_tag_in_the_plan_is_refused(world: World) -> None:
     def use_tag(plan: dict[str, object]) -> None:
-        plan["code"][0]["reference"] = f"{REPOSITORY}:v1"  # type: ignore[index]
+        plan["code"][0]["reference"] = f"{REPOSITORY}:v1"
 
     code, message = world.run(use_tag)
     assert code == 1

@@ -69,7 +69,8 @@ def test_both_files_are_read_back_as_the_parameters(parameters: dict[str, Any]) 
     ],
 )
 def test_a_text_stays_a_text_also_as_a_key(text: str) -> None:
-    for parameters in ({"x": text}, {text: 1}, {"x": [text, {"y": text}]}):
+    documents: tuple[Any, ...] = ({"x": text}, {text: 1}, {"x": [text, {"y": text}]})
+    for parameters in documents:
         assert yaml.safe_load(config_files(parameters)["config.yaml"]) == parameters
 
 

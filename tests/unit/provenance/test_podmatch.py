@@ -498,7 +498,7 @@ def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
 
 def place(spec: Object, path: tuple[str | int, ...]) -> Any:
     for part in path[:-1]:
-        spec = spec[part]  # type: ignore[index]
+        spec = spec[part]
     return spec
 
 
