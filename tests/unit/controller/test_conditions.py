@@ -41,7 +41,7 @@ def test_a_status_that_somebody_mangled_is_mended(present: Any) -> None:
 
 def test_a_long_message_is_cut() -> None:
     (found,) = merge(None, [Wanted("A", "True", "X", "m" * 9999)], 1, world.NOW)
-    assert len(found["message"]) == MAX_MESSAGE
+    assert len(str(found["message"])) == MAX_MESSAGE
 
 
 @given(st.lists(WANTED), st.lists(WANTED))
