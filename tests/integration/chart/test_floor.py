@@ -36,6 +36,15 @@ def world(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     """The chart without its webhooks; a team, and another whose policy only audits."""
     chart = Helm(server, helm)
     chart.install("--set", f"floor.jobParents={{{QUEUE}}}")
+    try:
+        _prepare(server)
+        yield server
+    finally:
+        chart.uninstall()
+        server.kubectl("delete", "namespace", TEAM, AUDITED, "--wait=false", "--ignore-not-found")
+
+
+def _prepare(server: ApiServer) -> None:
     for namespace in (TEAM, AUDITED):
         server.kubectl("create", "namespace", namespace)
         server.kubectl(
@@ -59,16 +68,13 @@ def world(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     )  # fmt: skip
     _until(server, refused=pod("probe", **gpu()))
     _until(server, accepted=pod("probe", AUDITED, **gpu()))
-    yield server
-    chart.uninstall()
-    server.kubectl("delete", "namespace", TEAM, AUDITED, "--wait=false")
 
 
 def _until(
     server: ApiServer, *, refused: Object | None = None, accepted: Object | None = None
 ) -> None:
     """API servers learn of policies and their parameters by watch."""
-    for _ in range(200):
+    for _ in range(600):
         said = answer(server, refused or accepted or {})
         if ("trainseal" in said) if refused else not said:
             return
