@@ -17,10 +17,11 @@ from trainseal.admission.access import AccessRecorder, AccessRules
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.reviews import TRY_AGAIN, Request, Response, deny
-from trainseal.admission.server import Answer, application, health_application
+from trainseal.admission.server import Answer, application
 from trainseal.admission.state import State
 from trainseal.admission.trainingjobs import JobContext, stamp, validate
 from trainseal.cluster.api import Kube, connect, path_of
+from trainseal.cluster.health import health
 from trainseal.cluster.settings import Settings, load_settings
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.credentials import default_config_file, from_file
@@ -67,8 +68,8 @@ async def serve(options: Options) -> int:
         async with contextlib.AsyncExitStack() as stack:
             watching = asyncio.ensure_future(state.run())
             stack.callback(watching.cancel)
-            await _listen(stack, health_application(state.missing), options.metrics_port, state)
-            await _listen(stack, application(answers, state.missing), options.port, state, tls=True)
+            await stack.enter_async_context(health(options.metrics_port, state.missing))
+            await _listen(stack, application(answers, state.missing), options.port, state)
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
@@ -80,18 +81,12 @@ async def serve(options: Options) -> int:
 
 
 async def _listen(
-    stack: contextlib.AsyncExitStack,
-    app: web.Application,
-    port: int,
-    state: State,
-    *,
-    tls: bool = False,
+    stack: contextlib.AsyncExitStack, app: web.Application, port: int, state: State
 ) -> None:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, port=port, ssl_context=state.tls if tls else None, backlog=1024)
-    await site.start()
+    await web.TCPSite(runner, port=port, ssl_context=state.tls, backlog=1024).start()
 
 
 def _answers(

@@ -7,9 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import Counter, Histogram
 
 from trainseal.admission.reviews import MalformedReviewError, Request, Response, parse, render
+from trainseal.cluster.health import add_health
 
 _log = logging.getLogger(__name__)
 #: The API server takes requests of at most 3 MiB; a review holds the object twice on UPDATE.
@@ -32,34 +33,6 @@ def application(answers: dict[str, Answer], ready: Callable[[], str]) -> web.App
         app.router.add_post(path, _handler(path, answer))
     add_health(app, ready)
     return app
-
-
-def health_application(ready: Callable[[], str]) -> web.Application:
-    """Health and metrics alone, for the plain port."""
-    app = web.Application()
-    add_health(app, ready)
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    app.router.add_get("/metrics", metrics)
-    return app
-
-
-def add_health(app: web.Application, ready: Callable[[], str]) -> None:
-    """/healthz and /readyz."""
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        missing = ready()
-        if missing:
-            return web.Response(text=f"not ready: {missing}\n", status=503)
-        return web.Response(text="ok\n")
-
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
 
 
 def _handler(path: str, answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:

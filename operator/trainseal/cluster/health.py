@@ -11,21 +11,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 @asynccontextmanager
 async def health(port: int, not_ready: Callable[[], str | None]) -> AsyncIterator[None]:
-    """Serves /healthz, /readyz (503 with the words of ``not_ready``) and /metrics meanwhile."""
-
-    async def alive(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def ready(_: web.Request) -> web.Response:
-        why = not_ready()
-        return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
+    """Serves /healthz, /readyz and /metrics meanwhile."""
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.router.add_get("/healthz", alive)
-    app.router.add_get("/readyz", ready)
+    add_health(app, not_ready)
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -34,3 +26,19 @@ async def health(port: int, not_ready: Callable[[], str | None]) -> AsyncIterato
         yield
     finally:
         await runner.cleanup()
+
+
+def add_health(app: web.Application, not_ready: Callable[[], str | None]) -> None:
+    """/healthz, and /readyz: 503 with the words of ``not_ready`` while it has any."""
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        why = not_ready()
+        if why:
+            return web.Response(text=f"not ready: {why}\n", status=503)
+        return web.Response(text="ok\n")
+
+    app.router.add_get("/healthz", alive)
+    app.router.add_get("/readyz", ready)

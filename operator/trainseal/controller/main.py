@@ -9,18 +9,18 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import kopf
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import Gauge
 
 from trainseal.api.gateplan import MAX_REGISTRY_CA_BYTES
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import Kube, connect, path_of
+from trainseal.cluster.health import health
 from trainseal.cluster.informer import Informer
 from trainseal.cluster.keys import ensure_in_keyring, ensure_private_key, read_keyring
 from trainseal.cluster.settings import (
@@ -70,7 +70,7 @@ async def serve(options: Options) -> int:
     registry_ca = _registry_ca(settings)
     stop = asyncio.Event()
     _on_signals(stop)
-    async with connect(options.kubeconfig) as kube, _health(options.metrics_port):
+    async with connect(options.kubeconfig) as kube, health(options.metrics_port, _always):
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
         leading = asyncio.ensure_future(
             lead(
@@ -225,27 +225,8 @@ async def _certificates(kube: Kube, namespace: str, clock: Callable[[], datetime
         await asyncio.sleep(pause)
 
 
-@contextlib.asynccontextmanager
-async def _health(port: int) -> AsyncIterator[None]:
-    """/healthz, /readyz and /metrics. A standby is ready: it is ready to lead."""
-
-    async def ok(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    app = web.Application()
-    app.router.add_get("/healthz", ok)
-    app.router.add_get("/readyz", ok)
-    app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
+def _always() -> None:
+    """A standby is ready: it is ready to lead."""
 
 
 def _now() -> datetime:
