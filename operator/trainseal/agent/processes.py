@@ -119,6 +119,11 @@ class Processes:
                 found.append(process)
         return tuple(found)
 
+    def above(self, pid: int) -> Lineage | None:
+        """A process that belongs to no container, and its parents; None once it is gone."""
+        process = self.read(pid)
+        return None if process is None else Lineage((process, *self.parents(pid)))
+
     def members(self, watched: Sequence[WatchedContainer]) -> dict[str, list[Member]]:
         """The processes of each container, by its id: one look at all of ``/proc``."""
         found: dict[str, list[Member]] = {c.container_id: [] for c in watched}

@@ -62,6 +62,17 @@ def finds_code(variable: str) -> bool:
     return bool(_CODE_HOME.match(variable))
 
 
+def may_become_another(argv: Sequence[str]) -> bool:
+    """Whether a process that begins with this command may run on as another program: ``exec``."""
+    program = posixpath.basename(argv[0]) if argv else ""
+    return bool(
+        _INTERPRETER.match(program)
+        or program in _RUNNERS
+        or re.search(r"\.(sh|py|pl|rb)$", program)
+        or program.startswith("ld-linux")
+    )
+
+
 def code_words(argv: Sequence[str]) -> Iterator[str]:
     """The words of a command line that would be executed, interpreted, sourced or imported."""
     if not argv:

@@ -1,0 +1,160 @@
+"""Where a file of a container comes from: the image, a mount with a role, or nobody's signature."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from trainseal.agent.files import Tree
+from trainseal.agent.layers import Layers
+from trainseal.agent.mounts import Mount, holding
+from trainseal.agent.observed import WatchedContainer
+
+#: ``platform``: mounted read-only by the runtime (device drivers). ``other``: what else is mounted
+#: from the start (/dev/shm, /etc/hosts). ``later``: mounted since. ``unknown``: the layers of the
+#: root cannot be read from here.
+Origin = Literal[
+    "image",
+    "upper",
+    "mount:code",
+    "mount:config",
+    "mount:data",
+    "mount:checkpoints",
+    "mount:scratch",
+    "mount:platform",
+    "mount:other",
+    "mount:later",
+    "unknown",
+]
+#: Code from there is nobody's.
+FOREIGN: frozenset[Origin] = frozenset(
+    {
+        "upper",
+        "mount:data",
+        "mount:checkpoints",
+        "mount:scratch",
+        "mount:other",
+        "mount:later",
+    }
+)
+_WORDS: dict[Origin, str] = {
+    "upper": "it was written after the container started",
+    "mount:data": "it lies in a data mount",
+    "mount:checkpoints": "it lies in the checkpoints mount",
+    "mount:scratch": "it lies in a scratch mount",
+    "mount:other": "it lies in a writable mount of the runtime's",
+    "mount:later": "it lies in what was mounted after the container started",
+}
+_MOST_LINKS = 16
+
+
+class Places(Protocol):
+    """What the sweeps ask about paths, which are as the container sees them."""
+
+    def origin(self, path: str) -> Origin:
+        """Of a path without symbolic links in it, there or not."""
+
+    def in_image(self, path: str) -> bool:
+        """Whether the image has a file of that name."""
+
+    def resolved(self, path: str) -> str:
+        """The path with its symbolic links followed within the container's root."""
+
+    def status(self, path: str) -> os.stat_result | None:
+        """Of the file that the container has there; None where there is none."""
+
+
+def why(origin: Origin) -> str:
+    """Why code from there is nobody's, for a message."""
+    return _WORDS.get(origin, "it is not of the image")
+
+
+class ContainerPlaces:
+    """The places of one container. ``mounts`` are those of its start, without later ones.
+
+    ``layers`` is None where the root's layers cannot be read from here: then what lies in the root
+    is ``unknown``. ``root`` is the container's root directory, open.
+    """
+
+    def __init__(
+        self,
+        container: WatchedContainer,
+        mounts: Sequence[Mount],
+        layers: Layers | None,
+        root: Tree,
+    ) -> None:
+        self._first = frozenset(m.number for m in mounts)
+        self._mounts = tuple(mounts)
+        self._layers = layers
+        self._root = root
+        self._roles = {root.real_directory(m.path) or m.path: m.role for m in container.mounts}
+
+    def mounted(self, mounts: Sequence[Mount]) -> None:
+        """Takes the mounts as they are now."""
+        self._mounts = tuple(mounts)
+
+    def origin(self, path: str) -> Origin:
+        """As Places has it."""
+        mount = holding(self._mounts, path)
+        if mount is not None and mount.number not in self._first:
+            return "mount:later"
+        if mount is not None and mount.path != "/":
+            role = self._roles.get(mount.path)
+            if role is not None:
+                return _of_role(role)
+            return "mount:platform" if self._read_only(mount.path) else "mount:other"
+        if self._layers is None:
+            return "unknown"
+        return "upper" if self._layers.written(path) else "image"
+
+    def in_image(self, path: str) -> bool:
+        """As Places has it."""
+        return self._layers is not None and self._layers.image_tree(path) is not None
+
+    def resolved(self, path: str) -> str:
+        """As Places has it; of a path that is not there, as far as it is."""
+        path = posixpath.normpath(path)
+        for _ in range(_MOST_LINKS):
+            directory = self._root.real_directory(path)
+            if directory is not None:
+                return directory
+            above, _, name = path.rpartition("/")
+            parent = self._root.real_directory(above or "/")
+            if parent is None:
+                return posixpath.join(self.resolved(above), name) if above else path
+            path = posixpath.join(parent, name)
+            target = self._root.link_target(path)
+            if target is None:
+                return path
+            path = posixpath.normpath(posixpath.join(parent, target))
+        return path
+
+    def status(self, path: str) -> os.stat_result | None:
+        """As Places has it."""
+        return self._root.status(path)
+
+    def _read_only(self, path: str) -> bool:
+        try:
+            fd = self._root.open(path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+        finally:
+            os.close(fd)
+
+
+def _of_role(role: str) -> Origin:
+    match role:
+        case "code":
+            return "mount:code"
+        case "config":
+            return "mount:config"
+        case "data":
+            return "mount:data"
+        case "checkpoints":
+            return "mount:checkpoints"
+        case _:
+            return "mount:scratch"
