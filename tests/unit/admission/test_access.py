@@ -260,9 +260,15 @@ def test_many_at_one_door_cost_one_read(door: Door) -> None:
 
 
 def test_the_next_one_is_read_again(door: Door) -> None:
-    assert door.ask(exec_(uid="review-1")).allowed
-    door.pod["metadata"]["uid"] = "anew"
-    assert door.ask(exec_(uid="review-2")).allowed
+    path = f"/api/v1/namespaces/research/pods/{POD}"
+    anew = {**door.pod, "metadata": {**door.pod["metadata"], "uid": "anew"}}
+
+    async def one_after_the_other() -> None:
+        assert (await door.recorder.answer(exec_(uid="review-1"))).allowed
+        door.api.pods[path] = anew
+        assert (await door.recorder.answer(exec_(uid="review-2"))).allowed
+
+    world.run(one_after_the_other())
     assert [o["spec"]["pod"]["uid"] for o in door.api.created] == ["pod-uid", "anew"]
 
 

@@ -192,11 +192,17 @@ def test_what_a_person_can_make_long_is_cut_and_said() -> None:
     assert len(spec["groups"]) == 64
 
 
+def test_a_port_that_is_none_is_left_out_and_said() -> None:
+    spec = made(connect("portforward", ports=[-1, 0, 80, 70000]))["spec"]
+    assert (spec["ports"], spec["truncated"]) == ([80], ["ports"])
+
+
 def test_a_service_accounts_token_says_from_which_pod() -> None:
     extra = {
         "authentication.kubernetes.io/pod-name": ["notebook-0"],
         "authentication.kubernetes.io/node-name": ["node-1"],
-        "example.org/secret-claim": ["x"],
+        "example.org/claim": ["x"],
+        "claim": ["x"],
     }
     request = dataclasses.replace(connect(), user={"extra": extra})
     credential = made(request)["spec"]["credential"]
