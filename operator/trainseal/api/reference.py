@@ -133,7 +133,7 @@ def _type(kind: Kind, documented: Document, node: JsonObject) -> str:
             return " or ".join(_type(kind, documented, branch) for branch in branches)
         return _bounded("opaque object", node_resolved)
     name = documented.reference(node)
-    if name is not None:
+    if name is not None and "properties" in documented.definitions[name]:
         return f"[{name}](#{kind.name.lower()}-{name.lower()})"
     if "enum" in node_resolved or "const" in node_resolved:
         values = cast("list[str]", node_resolved.get("enum", [node_resolved.get("const")]))

@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
 from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
-from trainseal.provenance.evidence import BrokenChainError, Entry, Head
+
+if TYPE_CHECKING:
+    from trainseal.provenance.evidence import Entry, Head
 
 evidence = typer.Typer(
     name="evidence",
@@ -62,6 +64,8 @@ def verify(
         trainseal evidence verify /mnt/archive
         trainseal evidence verify copy-of-archive --head 1200@sha256:…
     """
+    from trainseal.provenance.evidence import BrokenChainError, Head
+
     wanted = _wanted(head, offline, release_namespace, kubeconfig, context)
     objects, end, passed = set[str](), Head(), wanted == Head()
     try:
@@ -146,6 +150,7 @@ def show(
     trainseal evidence show /mnt/archive sha256:4f2a
     """
     from trainseal.archive.store import read_object
+    from trainseal.provenance.evidence import BrokenChainError
 
     known = {e.digest for e, _ in _sound(folder) if e.digest and e.digest.startswith(digest)}
     if len(known) != 1:
@@ -176,6 +181,8 @@ def _entries(folder: Path) -> Iterator[tuple[Entry, Head]]:
 
 def _sound(folder: Path) -> Iterator[tuple[Entry, Head]]:
     """Entries up to the first break, which is said."""
+    from trainseal.provenance.evidence import BrokenChainError
+
     try:
         yield from _entries(folder)
     except BrokenChainError as error:
@@ -206,6 +213,8 @@ def _wanted(
     kubeconfig: str | None,
     context: str | None,
 ) -> Head | None:
+    from trainseal.provenance.evidence import Head
+
     if head is not None:
         try:
             return Head.parse(head)
