@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainseal.agent.observed import Role, RoleMount
+from trainseal.agent.sessions import Command, own_commands
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.engines.podtemplate import GATE_CONTAINER
 
@@ -26,29 +27,22 @@ class SealedContainer:
     """One container of a sealed template.
 
     ``env`` has None where the value is known at run time only. ``message_path`` is where the
-    kubelet mounts the file by which a container is recognised.
+    kubelet mounts the file by which a container is recognised; ``own_commands`` are those that the
+    kubelet itself runs in it, for probes and hooks.
     """
 
     name: str
     mounts: tuple[RoleMount, ...]
     env: Mapping[str, str | None]
     message_path: str
+    own_commands: frozenset[Command] = frozenset()
 
 
 def sealed_containers(template: JsonObject) -> dict[str, SealedContainer]:
     """The template's containers by name, without the gate: it writes the code mounts."""
     spec = json_object(template.get("spec"))
     found = [*json_objects(spec.get("initContainers")), *json_objects(spec.get("containers"))]
-    return {
-        str(c.get("name")): SealedContainer(
-            name=str(c.get("name")),
-            mounts=_mounts(c),
-            env=_env(c),
-            message_path=str(c.get("terminationMessagePath") or "/dev/termination-log"),
-        )
-        for c in found
-        if c.get("name") != GATE_CONTAINER
-    }
+    return {str(c.get("name")): _sealed(c) for c in found if c.get("name") != GATE_CONTAINER}
 
 
 def role_of(volume: str) -> Role | None:
@@ -56,6 +50,17 @@ def role_of(volume: str) -> Role | None:
     if volume in _NAMES:
         return _NAMES[volume]
     return next((role for prefix, role in _PREFIXES if volume.startswith(prefix)), None)
+
+
+def _sealed(container: JsonObject) -> SealedContainer:
+    env = _env(container)
+    return SealedContainer(
+        name=str(container.get("name")),
+        mounts=_mounts(container),
+        env=env,
+        message_path=str(container.get("terminationMessagePath") or "/dev/termination-log"),
+        own_commands=own_commands(container, env),
+    )
 
 
 def _mounts(container: JsonObject) -> tuple[RoleMount, ...]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,20 +68,23 @@ class Eyes(Protocol):
         """Takes the marks away."""
 
 
-#: Makes the eyes of a container; raises OSError where its root is gone.
-MakeEyes = Callable[[WatchedContainer], Eyes]
-#: Looks through one container for what events miss.
-Sweep = Callable[[WatchedContainer], Iterable[Observation]]
+class Senses(Protocol):
+    """What the watch sees with."""
 
+    @property
+    def lacking(self) -> Sequence[str]:
+        """In words, what this node's kernel does not give."""
 
-@dataclass(frozen=True, slots=True)
-class Senses:
-    """What the watch sees with; ``lacking`` says in words what this node's kernel does not give."""
+    def process(self, pid: int) -> Process | None:
+        """One process, now."""
 
-    read_process: Callable[[int], Process | None]
-    make_eyes: MakeEyes
-    sweeps: Sequence[Sweep]
-    lacking: Sequence[str] = ()
+    def eyes(self, container: WatchedContainer) -> Eyes:
+        """Raises OSError where the container is gone."""
+
+    def sweep(
+        self, containers: Sequence[WatchedContainer]
+    ) -> Iterable[tuple[WatchedContainer, Observation]]:
+        """What events miss; takes its time."""
 
 
 @dataclass(slots=True)
@@ -177,7 +180,7 @@ class NodeWatch:
             pids = processes_in(folder)
             if pod is None or (not pids and container_id not in containers_in(folder.parent)):
                 return
-            found = recognise(pod, container_id, pids, self._senses.read_process, self._proc)
+            found = recognise(pod, container_id, pids, self._senses.process, self._proc)
             if found is not None:
                 await self._open(found)
                 return
@@ -188,7 +191,7 @@ class NodeWatch:
         loop = asyncio.get_running_loop()
         eyes: Eyes | None = None
         try:
-            eyes = self._senses.make_eyes(container)
+            eyes = self._senses.eyes(container)
             seen = await loop.run_in_executor(self._walker, lambda e: list(e.open()), eyes)
         except OSError as error:
             if eyes is not None:
@@ -222,11 +225,13 @@ class NodeWatch:
                 self._close(container_id)
 
     def _take(self, container: WatchedContainer, seen: Iterable[Observation]) -> None:
+        if self._pod(container.pod_uid) is None and container.container_id not in self._watched:
+            return  # it ended while a sweep looked at it
         for observation in seen:
             self._report().see(container.pod_uid, container.container, observation)
 
     def _lives(self, container: WatchedContainer) -> bool:
-        process = self._senses.read_process(container.pid)
+        process = self._senses.process(container.pid)
         return process is not None and process.container_id == container.container_id
 
     def _of(self, uid: str) -> list[_Watched]:
@@ -296,11 +301,17 @@ class NodeWatch:
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         with _SWEEP.time():
-            for container in self.containers:
-                for sweep in self._senses.sweeps:
-                    seen = await loop.run_in_executor(self._sweeper, _all_of, sweep, container)
-                    if container.container_id in self._watched:
-                        self._take(container, seen)
+            await loop.run_in_executor(self._sweeper, self._sweep_all, loop, self.containers)
+
+    def _sweep_all(
+        self, loop: asyncio.AbstractEventLoop, containers: Sequence[WatchedContainer]
+    ) -> None:
+        """In its thread; what is seen is told at once and not at the end."""
+        try:
+            for container, seen in self._senses.sweep(containers):
+                loop.call_soon_threadsafe(self._take, container, (seen,))
+        except OSError as error:  # processes and files come and go while they are looked at
+            _log.info("sweep: %s", error)
 
     async def close(self) -> None:
         """Takes all marks away; what is in the queues is read first."""
@@ -371,14 +382,6 @@ class NodeWatch:
 def subject_of(pod: SealedPod) -> Subject:
     """What a pod's report is about."""
     return Subject(pod.namespace, pod.name, pod.uid, pod.seal)
-
-
-def _all_of(sweep: Sweep, container: WatchedContainer) -> list[Observation]:
-    try:
-        return list(sweep(container))
-    except OSError as error:  # processes and files come and go while they are looked at
-        _log.info("sweep of %s: %s", container.pod, error)
-        return []
 
 
 def _blind(words: str) -> Observation:

@@ -1,0 +1,187 @@
+"""``trainseal agent``: watches the sealed pods of one node until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from trainseal.agent.cgroups import hierarchy
+from trainseal.agent.containers import (
+    SealedPods,
+    what_is_needed_of_a_pod,
+    what_is_needed_of_a_seal,
+)
+from trainseal.agent.driftpolicies import DriftPolicies, what_is_needed_of_a_policy
+from trainseal.agent.lease import NodeLease
+from trainseal.agent.ledger import Person
+from trainseal.agent.observed import Process, WatchedContainer
+from trainseal.agent.people import AccessRecords
+from trainseal.agent.reports import Reports, Subject
+from trainseal.agent.senses import NodeSenses
+from trainseal.agent.sessions import Command
+from trainseal.agent.watch import NodeWatch
+from trainseal.api.accessrecord import LABEL_NODE, node_label
+from trainseal.api.accessrecord import PLURAL as RECORDS
+from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.cluster.api import Kube, connect, path_of
+from trainseal.cluster.health import health
+from trainseal.cluster.informer import Event, Informer
+from trainseal.cluster.keys import read_keyring
+from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+from trainseal.provenance.keyrings import UntrustedError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line gives. ``namespace`` is the release's, where keyring and Lease are."""
+
+    node: str
+    namespace: str
+    cgroups: Path = Path("/sys/fs/cgroup")
+    may_freeze: bool = True
+    metrics_port: int = 8080
+    kubeconfig: str | None = None
+
+
+async def serve(options: Options) -> int:
+    """Runs until SIGTERM or SIGINT; then writes what is unwritten and takes the marks away."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with connect(options.kubeconfig) as kube:
+        agent = await build(kube, options, _now)
+        async with health(options.metrics_port, agent.not_ready), asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part) for part in agent.parts()]
+            await stop.wait()
+            _log.info("stopping")
+            await agent.watch.close()
+            await agent.reports.close()
+            for task in tasks:
+                task.cancel()
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The parts of a node's agent, joined."""
+
+    watch: NodeWatch
+    reports: Reports
+    lease: NodeLease
+    informers: Mapping[str, Informer]
+
+    def not_ready(self) -> str | None:
+        """What is still waited for, in words."""
+        waiting = [name for name, i in self.informers.items() if not i.synced.is_set()]
+        if self.lease.renewed is None:
+            waiting.append("the Lease")
+        return f"waiting for {', '.join(waiting)}" if waiting else None
+
+    def parts(self) -> tuple[Coroutine[None, None, None], ...]:
+        """What runs as long as the agent does."""
+        return (self.watch.run(), self.lease.run(), *(i.run() for i in self.informers.values()))
+
+
+async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> Agent:
+    """Joins the parts. Raises KubeError, and CgroupError where the node's groups are not there."""
+
+    def own_commands(container: WatchedContainer) -> frozenset[Command]:
+        pod = pods.pods.get(container.pod_uid)
+        found = pod.containers.get(container.container) if pod is not None else None
+        return found.own_commands if found is not None else frozenset()
+
+    senses = NodeSenses(lambda uid: records.of_pod(uid), own_commands, clock)
+    for words in senses.lacking:
+        _log.warning("not seen on this node: %s", words)
+    watch = NodeWatch(senses, hierarchy(options.cgroups), may_freeze=options.may_freeze)
+    policies = DriftPolicies()
+    pods = SealedPods(await _cluster_uid(kube), watch.pod_changed)
+
+    def join(subject: Subject, container: str | None, session: Process) -> Person | None:
+        return senses.opened_by(subject.uid, container, session)
+
+    reports = Reports(
+        kube,
+        options.node,
+        policies=policies.for_namespace,
+        join=join,
+        freeze=watch.freeze,
+        clock=clock,
+    )
+    records = AccessRecords(options.node, reports.people_changed)
+    watch.connect(pods, reports)
+
+    def on_keyring(event: Event, _: tuple[str, str], obj: JsonObject) -> None:
+        if event == "DELETED":
+            return  # the last known keyring stands: losing it would end every watch
+        try:
+            pods.use_keyring(read_keyring(obj, "seal"))
+        except UntrustedError as error:
+            _log.error("keyring: %s", error)
+
+    informers = {
+        "the keyring": Informer(
+            kube,
+            path_of("v1", "configmaps", options.namespace),
+            listener=on_keyring,
+            query={"fieldSelector": f"metadata.name={KEYRING_CONFIG_MAP}"},
+        ),
+        "policies": Informer(
+            kube,
+            path_of(API_VERSION, "provenancepolicies"),
+            listener=policies.on_policy,
+            shape=what_is_needed_of_a_policy,
+        ),
+        "seals": Informer(
+            kube,
+            path_of(API_VERSION, "sealedruns"),
+            listener=pods.on_seal,
+            shape=what_is_needed_of_a_seal,
+        ),
+        "pods": Informer(
+            kube,
+            path_of("v1", "pods"),
+            listener=pods.on_pod,
+            query={"fieldSelector": f"spec.nodeName={options.node}"},
+            shape=what_is_needed_of_a_pod,
+        ),
+        "access records": Informer(
+            kube,
+            path_of(API_VERSION, RECORDS),
+            listener=records.on_record,
+            query={"labelSelector": f"{LABEL_NODE}={node_label(options.node)}"},
+        ),
+    }
+
+    def sees() -> dict[str, JsonValue]:
+        return {
+            "kernel": os.uname().release,
+            "containers": len(watch.containers),
+            "lacking": list(senses.lacking),
+            "freeze": options.may_freeze,
+        }
+
+    identity = os.environ.get("POD_NAME") or socket.gethostname()
+    lease = NodeLease(kube, options.namespace, options.node, identity, sees, clock)
+    return Agent(watch, reports, lease, informers)
+
+
+async def _cluster_uid(kube: Kube) -> str:
+    """The UID of kube-system, by which a cluster is known."""
+    namespace = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
+    return str(json_object(namespace.get("metadata")).get("uid"))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,146 @@
+"""Findings of one pod: the same one counts up, bounds hold, a restart repeats nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainseal.agent.ledger import Ledger, Person, finding_of, key_of
+from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.api.driftreport import DriftReportStatus
+from trainseal.api.findings import FindingId
+from trainseal.api.model import JsonObject
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+SHELL = Process(4711, 1, NOW, "/usr/bin/sed", ("sed", "-i", "s/a/b/"), 1000, "c" * 64)
+
+
+def seen(path: str = "/usr/lib/python3/torch/optim/sgd.py", **changes: object) -> Observation:
+    fields: dict[str, object] = {
+        "finding": FindingId.FILE_CHANGED,
+        "message": "changed",
+        "path": path,
+        "lineage": Lineage((SHELL,), session=SHELL),
+    }
+    return Observation(**(fields | changes))  # type: ignore[arg-type]
+
+
+def add(ledger: Ledger, observation: Observation, now: datetime = NOW) -> bool:
+    key = key_of("trainer", observation)
+    return ledger.again(key, now) or ledger.add(
+        finding_of("trainer", observation, now),
+        observation.lineage.session if observation.lineage else None,
+    )
+
+
+def written(ledger: Ledger) -> JsonObject:
+    return {"findings": [f.wire() for f in ledger.findings()], "dropped": ledger.dropped}
+
+
+def test_the_same_thing_seen_again_counts_up_and_keeps_its_first_time() -> None:
+    ledger = Ledger()
+    add(ledger, seen())
+    add(ledger, seen(message="changed once more"), NOW + timedelta(seconds=5))
+    (found,) = ledger.findings()
+    assert (found.count, found.first_time) == (2, NOW)
+    assert found.last_time == NOW + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": "/usr/lib/python3/torch/optim/adam.py"},
+        {"finding": FindingId.IMPORT_CHANGED},
+        {"lineage": Lineage((Process(1, 0, NOW, "/usr/bin/vim", (), 0, None),))},
+        {"subject": "something else"},
+    ],
+)
+def test_another_path_id_program_or_subject_is_another_finding(other: dict[str, object]) -> None:
+    assert key_of("trainer", seen()) != key_of("trainer", seen(**other))  # type: ignore[arg-type]
+
+
+def test_another_container_is_another_finding() -> None:
+    assert key_of("trainer", seen()) != key_of("sidecar", seen())
+
+
+def test_a_subject_stands_for_path_and_program() -> None:
+    one = key_of("trainer", seen(subject="queue"))
+    assert one == key_of("trainer", seen(path="/elsewhere", lineage=None, subject="queue"))
+
+
+def test_beyond_the_bound_findings_are_counted_not_listed() -> None:
+    ledger = Ledger(most=3)
+    for number in range(10):
+        add(ledger, seen(f"/file-{number}"))
+    assert [f.path for f in ledger.findings()] == ["/file-0", "/file-1", "/file-2"]
+    assert ledger.dropped == 7
+
+
+def test_a_flood_of_small_findings_hides_no_severe_one() -> None:
+    ledger = Ledger(most=3)
+    for number in range(10):
+        add(ledger, seen(f"/tmp-{number}", finding=FindingId.FILE_CREATED))
+    assert ledger.has_room("Critical")
+    assert not ledger.has_room("Warning")
+    add(ledger, seen("/usr/lib/python3/torch/optim/sgd.py"))
+    assert [f.path for f in ledger.findings()][-1] == "/usr/lib/python3/torch/optim/sgd.py"
+    assert len(ledger) == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from(FindingId), st.integers(0, 40)), max_size=80))
+def test_no_order_of_findings_breaks_the_bounds(order: list[tuple[FindingId, int]]) -> None:
+    ledger = Ledger(most=8, most_bytes=4000)
+    for finding, number in order:
+        add(ledger, seen(f"/file-{number}", finding=finding, difference="+" * (number * 40)))
+        DriftReportStatus.model_validate(written(ledger))
+        assert len(ledger) <= 8
+        assert len(str([f.model_dump_json() for f in ledger.findings()])) < 9000
+
+
+def test_what_an_earlier_agent_wrote_counts_on() -> None:
+    before = Ledger(most=2)
+    for path in ("/a", "/a", "/b", "/c"):
+        add(before, seen(path))
+    later = Ledger(most=8)
+    add(later, seen("/d"), NOW + timedelta(minutes=1))
+    add(later, seen("/a"), NOW + timedelta(minutes=1))
+    later.take_over(written(before))
+    assert [(f.path, f.count) for f in later.findings()] == [("/a", 3), ("/b", 1), ("/d", 1)]
+    assert later.dropped == 1
+    first = next(later.findings())
+    assert (first.first_time, first.last_time) == (NOW, NOW + timedelta(minutes=1))
+
+
+def test_a_status_that_is_none_is_written_over() -> None:
+    ledger = Ledger()
+    add(ledger, seen())
+    ledger.take_over({"findings": [{"id": "no"}]})
+    assert len(ledger) == 1
+
+
+def test_a_name_that_is_known_later_is_added() -> None:
+    ledger = Ledger()
+    add(ledger, seen())
+    assert not ledger.name_people(lambda *_: None)
+    assert ledger.name_people(
+        lambda container, session: (
+            Person("mallory@example.org", "exec-1")
+            if (container, session) == ("trainer", SHELL)
+            else None
+        )
+    )
+    (found,) = ledger.findings()
+    assert (found.user, found.access_record) == ("mallory@example.org", "exec-1")
+
+
+@given(st.binary(max_size=3000), st.text(max_size=12000))
+def test_whatever_a_file_is_called_and_however_it_differs_it_fits_the_report(
+    name: bytes, difference: str
+) -> None:
+    path = "/" + name.decode("utf-8", "surrogateescape")
+    found = finding_of("trainer", seen(path, difference=difference), NOW)
+    DriftReportStatus(findings=[found])
+    found.model_dump_json().encode()
