@@ -213,6 +213,7 @@ def access_record(name: str = "char-lm-1-0001") -> Object:
     """One exec."""
     spec = {
         "pod": {"name": "char-lm-worker-0", "uid": "u"},
+        "node": "n1",
         "sealedRun": "char-lm-1",
         "action": "Exec",
         "username": "mallory",

@@ -508,12 +508,12 @@ COLUMNS = [
     (
         drift_report,
         "char-lm-worker-0 char-lm-worker-0 n1 char-lm-1 Critical",
-        "file.written",
+        "file.changed",
     ),
     (
         access_record,
-        "char-lm-1-0001 mallory Exec char-lm-worker-0 false",
-        'trainer ["sh","-c","true"] char-lm-1',
+        'char-lm-1-0001 mallory Exec char-lm-worker-0 ["sh","-c","true"] false',
+        'trainer n1 ["system:authenticated"] char-lm-1',
     ),
 ]
 

@@ -14,11 +14,10 @@ def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Pa
     objects = render(helm, "--set", "access.namespaces={research}")
     found = one(objects, "ValidatingWebhookConfiguration", "trainseal-access")["webhooks"]
     selected = {w["name"]: w["namespaceSelector"]["matchExpressions"] for w in found}
-    excluded = {
-        "key": "kubernetes.io/metadata.name",
-        "operator": "NotIn",
-        "values": ["kube-system", NAMESPACE],
-    }
+    rules = one(objects, "ValidatingWebhookConfiguration", "trainseal")["webhooks"]
+    (pods,) = [w for w in rules if w["name"] == "pods.trainseal.dev"]
+    (excluded,) = pods["namespaceSelector"]["matchExpressions"]
+    assert (excluded["operator"], NAMESPACE in excluded["values"]) == ("NotIn", True)
     named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["research"]}
     # Deletions are narrowed by the pod's own labels.
     assert selected == {
