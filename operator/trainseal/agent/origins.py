@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -107,7 +108,12 @@ class ContainerPlaces:
             return "mount:platform" if self._read_only(mount.path) else "mount:other"
         if self._layers is None:
             return "unknown"
-        return "upper" if self._layers.written(path) else "image"
+        status = self._layers.upper.status(path)
+        if status is None:
+            return "image"
+        # A directory of the image is in the upper layer too as soon as anything in it is.
+        merged = stat.S_ISDIR(status.st_mode) and not self._layers.upper.opaque(path)
+        return "image" if merged and (path == "/" or self.in_image(path)) else "upper"
 
     def in_image(self, path: str) -> bool:
         """As Places has it."""

@@ -229,11 +229,15 @@ class Processes:
                 session = self._entered(top, at, container, home)
             elif len(seats) > 1 and self._logged_in(seats[-2], container.pid):
                 session, chain = chain[-2], chain[:-1]
-                self._sessions_add(name, seats[-2], session, home)
-        if session is not None and session.pid not in {p.pid for p in chain}:
-            chain.append(session)
         for one in seats[: len(chain)]:
             self._keep(self._came, (name, *one.key), session)
+            # Before it has begun one of its own, it is in the runtime's.
+            if session is not None and one.stat.pid == session.pid == one.stat.session:
+                self._keep(self._sessions, (name, session.pid), session)
+        if session is not None:
+            session = self._now(session)
+            if session.pid not in {p.pid for p in chain}:
+                chain.append(session)
         return Lineage(tuple(chain), session)
 
     def _known_session(self, seat: Seat, name: str) -> Process | None:
@@ -254,15 +258,12 @@ class Processes:
             )
             if adopted or (top.stat.session == home.stat.session != _session_of(parent)):
                 return None  # the pod's first process, or the runtime's, took it over
-        session = self._process(top.stat)
-        self._sessions_add(container.container_id, top, session, home)
-        return session
+        return self._process(top.stat)
 
-    def _sessions_add(self, name: str, seat: Seat, session: Process, home: Seat | None) -> None:
-        number = seat.stat.session
-        # A runtime that begins none leaves the exec in its own, and the first process too.
-        if number > 0 and home is not None and number != home.stat.session:
-            self._keep(self._sessions, (name, number), session)
+    def _now(self, process: Process) -> Process:
+        """The same process as it is now, for it may have executed something else; or as it was."""
+        found = self.read(process.pid)
+        return found if found is not None and found.started == process.started else process
 
     def _logged_in(self, seat: Seat, first: int) -> bool:
         return self.login(seat.stat.pid) is not None and self.login(first) is None

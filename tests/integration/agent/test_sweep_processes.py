@@ -1,0 +1,365 @@
+"""The sweeps over real processes in a real container: each attack beside what must stay silent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.agent.sweeplab import PYTHON, Lab, eventually, seen, started
+from trainseal.agent.observed import Observation
+from trainseal.agent.processes import Processes
+from trainseal.agent.sessions import Command, Sessions
+from trainseal.agent.sweeps import Sources, Sweeps
+from trainseal.api.accessrecord import AccessRecord
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root: namespaces"
+)
+SLEEP = "import time; time.sleep(1000)"
+_MEMFD = """
+import os, shutil, sys
+fd = os.memfd_create("payload", 0)
+os.write(fd, open(shutil.which("sleep"), "rb").read())
+os.execve(f"/proc/self/fd/{fd}", ["sleep", "1001"], {})
+"""
+_MAP = """
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY)
+held = mmap.mmap(fd, 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+if len(sys.argv) > 3: os.unlink(sys.argv[1])
+time.sleep(1000)
+"""
+_MAP_SHARED = """
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDWR)
+held = mmap.mmap(fd, 0)
+time.sleep(1000)
+"""
+_JIT = """
+import mmap, os, time
+code = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 7)
+both = mmap.mmap(-1, 4096, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS, 7)
+fd = os.memfd_create("tensors"); os.ftruncate(fd, 4096)
+data = mmap.mmap(fd, 4096)
+shm = os.open("/dev/shm/sem.x", os.O_RDWR | os.O_CREAT); os.ftruncate(shm, 4096)
+sem = mmap.mmap(shm, 4096)
+own = open("/proc/self/mem", "r+b")
+time.sleep(1000)  # jit
+"""
+_OPEN_MEM = "import os, sys, time; f = os.open(sys.argv[1], os.O_RDWR); time.sleep(1000)"
+_TRACE = """
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.ptrace(16, int(sys.argv[1]), 0, 0) == 0
+print("attached", flush=True)
+time.sleep(1000)
+"""
+_DOUBLE_FORK = """
+import os, time
+if os.fork() == 0:
+    time.sleep(0.4)
+    {setsid}
+    os.execvp("sleep", ["sleep", "777"])
+time.sleep(0.2)
+"""
+
+
+@dataclass
+class World:
+    """A container, and sweeps over it; ``now`` is the clock."""
+
+    lab: Lab
+    sweeps: Sweeps
+    processes: Processes
+    records: list[AccessRecord]
+    probes: list[Command]
+    later: timedelta = timedelta()
+    clock: list[float] = field(default_factory=lambda: [0.0])
+
+    def sweep(self) -> list[Observation]:
+        self.clock[0] += 10
+        return list(self.sweeps.sweep(self.lab.watched))
+
+    def until(self, finding: str) -> Observation:
+        """Sweeps until there is one of that id."""
+        return eventually(lambda: next((o for o in self.sweep() if o.finding == finding), None))
+
+    def member(self, last_word: str) -> int:
+        return self.lab.member(self.processes, last_word).pid
+
+    def record(self, *command: str, user: str = "mallory", ago: float = 1.0) -> None:
+        spec = {
+            "pod": {"name": self.lab.watched.pod, "uid": self.lab.watched.pod_uid},
+            "node": "node-1",
+            "sealedRun": "char-lm",
+            "action": "Exec",
+            "username": user,
+            "command": list(command),
+            "container": "trainer",
+            "allowed": True,
+            "time": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
+        }
+        name = f"record-{len(self.records)}"
+        obj = {
+            "apiVersion": "trainseal.dev/v1alpha1",
+            "kind": "AccessRecord",
+            "metadata": {"name": name, "namespace": "research"},
+            "spec": spec,
+        }
+        self.records.append(AccessRecord.parse(obj))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with started(tmp_path / "layers") as lab:
+        processes = Processes()
+        records: list[AccessRecord] = []
+        probes: list[Command] = []
+        clock = [0.0]
+        made: list[World] = []
+        sweeps = Sweeps(
+            processes,
+            Sessions(),
+            Sources(records=lambda _: records, own_commands=lambda _: probes),
+            lambda: datetime.now(UTC) + made[0].later,
+            node=lab.node,
+            monotonic=lambda: clock[0],
+        )
+        made.append(World(lab, sweeps, processes, records, probes, clock=clock))
+        sweeps.begin(lab.watched)
+        yield made[0]
+        sweeps.close()
+
+
+def test_a_trainer_with_workers_compilers_and_shared_memory_is_silent(world: World) -> None:
+    world.lab.python(_JIT)
+    world.lab.python(SLEEP, {"PYTHONPATH": "/usr/lib/python3:", "OMPI_COMM_WORLD_RANK": "1"})
+    world.lab.python(SLEEP + "  # preload", {"LD_PRELOAD": _library()})
+    world.lab.child("sh", "-c", "sleep 900 & exec sleep 901")
+    for word in (_JIT, SLEEP, "901", "900"):
+        world.member(word)
+    for _ in range(3):
+        assert seen(world.sweep()) == []
+
+
+def test_a_program_run_from_memory_is_found(world: World) -> None:
+    world.lab.python(_MEMFD)
+    found = world.until("exec.memory")
+    assert found.path == "/memfd:payload"
+    assert found.evidence["digest"].startswith("sha256:")
+    assert found.lineage
+    assert found.lineage.chain[-1].pid == world.lab.watched.pid
+
+
+@pytest.mark.parametrize("place", ["/scratch/tool", "/opt/tool", "/dev/shm/tool"])
+def test_a_dropped_program_is_found(world: World, place: str) -> None:
+    world.lab.run(f"cp $(command -v sleep) {place}")
+    world.lab.child(place, "1002")
+    assert world.until("exec.foreign").path == place
+
+
+def test_a_program_whose_file_is_deleted_is_found(world: World) -> None:
+    world.lab.run("cp $(command -v sleep) /scratch/tool")
+    world.lab.child("/scratch/tool", "1003")
+    world.member("1003")
+    world.lab.run("rm /scratch/tool")
+    assert world.until("exec.deleted").path == "/scratch/tool"
+
+
+def test_a_program_that_is_only_called_deleted_is_not_taken_for_one(world: World) -> None:
+    world.lab.run("cp $(command -v sleep) '/scratch/tool (deleted)'")
+    world.lab.child("/scratch/tool (deleted)", "1004")
+    world.member("1004")
+    assert seen(world.sweep()) == [("exec.foreign", "/scratch/tool (deleted)")]
+
+
+def test_a_program_mounted_over_one_of_the_image_is_found(world: World) -> None:
+    world.lab.run("cp $(command -v sleep) /scratch/evil; mount --bind /scratch/evil /usr/bin/tail")
+    world.lab.child("/usr/bin/tail", "1005")
+    found = world.until("exec.foreign")
+    assert (found.path, "mounted after" in found.message) == ("/usr/bin/tail", True)
+
+
+def test_a_program_of_another_mount_namespace_is_not_believed_its_path(world: World) -> None:
+    script = "mount --bind /scratch/evil /usr/bin/tail; exec /usr/bin/tail 1006"
+    world.lab.run("cp $(command -v sleep) /scratch/evil")
+    world.lab.child("unshare", "--mount", "sh", "-c", script)
+    found = world.until("exec.foreign")
+    assert (found.path, "another file" in found.message) == ("/usr/bin/tail", True)
+
+
+def test_a_library_loaded_from_scratch_is_found(world: World) -> None:
+    world.lab.run(f"cp {_library()} /scratch/x.so")
+    world.lab.child(PYTHON, "-c", _MAP, "/scratch/x.so", "mapped")
+    found = world.until("map.foreign")
+    assert found.path == "/scratch/x.so"
+    assert found.evidence["mapping"] == "executable"
+
+
+def test_a_library_deleted_after_loading_is_found(world: World) -> None:
+    world.lab.run(f"cp {_library()} /scratch/y.so")
+    world.lab.child(PYTHON, "-c", _MAP, "/scratch/y.so", "mapped", "unlink")
+    assert world.until("map.deleted").path == "/scratch/y.so"
+
+
+def test_code_mapped_from_memory_is_found_whatever_it_calls_itself(world: World) -> None:
+    script = _MAP.replace(
+        "fd = os.open(sys.argv[1], os.O_RDONLY)",
+        "fd = os.memfd_create('doublemapper'); os.ftruncate(fd, 4096)",
+    )
+    world.lab.child(PYTHON, "-c", script, "-", "mapped")
+    assert world.until("map.memory").path == "/memfd:doublemapper"
+
+
+def test_a_signed_file_mapped_for_writing_is_found(world: World) -> None:
+    world.lab.child(PYTHON, "-c", _MAP_SHARED, "/etc/passwd")
+    found = world.until("map.writable")
+    assert found.path == "/etc/passwd"
+    assert found.evidence["digest"].startswith("sha256:")
+
+
+def test_a_scratch_file_mapped_for_writing_is_silent(world: World) -> None:
+    world.lab.run("echo data > /scratch/data; echo new > /opt/new")
+    for path in ("/scratch/data", "/opt/new"):
+        world.lab.child(PYTHON, "-c", _MAP_SHARED, path)
+        world.member(path)
+    assert seen(world.sweep()) == []
+
+
+def test_a_child_that_preloads_from_scratch_is_found(world: World) -> None:
+    world.lab.run(f"cp {_library()} /scratch/p.so; ln -s /scratch /opt/link")
+    world.lab.python(SLEEP, {"LD_PRELOAD": "/opt/link/p.so"})
+    found = world.until("env.loader")
+    assert found.evidence["variable"] == "LD_PRELOAD"
+    assert found.evidence["sealed value"] == "(none)"
+
+
+def test_an_import_path_through_the_working_directory_is_found(world: World) -> None:
+    world.lab.child(PYTHON, "-c", SLEEP, env={"PYTHONPATH": "/usr/lib:"}, cwd="/scratch")
+    assert "/scratch" in world.until("env.loader").message
+
+
+def test_a_tracer_is_found(world: World) -> None:
+    world.lab.python(SLEEP)
+    tracer = world.lab.aside(PYTHON, "-c", _TRACE, str(world.member(SLEEP)))
+    assert tracer.stdout
+    assert tracer.stdout.readline() == "attached\n"
+    found = world.until("process.traced")
+    assert found.lineage
+    assert found.lineage.chain[0].pid == tracer.pid
+
+
+def test_memory_opened_for_writing_from_the_node_is_found(world: World) -> None:
+    world.lab.python(SLEEP)
+    holder = world.lab.aside(PYTHON, "-c", _OPEN_MEM, f"/proc/{world.member(SLEEP)}/mem")
+    found = world.until("process.memory-opened")
+    assert found.evidence["holder"].startswith(f"{holder.pid}:")
+
+
+def test_memory_opened_for_writing_from_within_is_found(world: World) -> None:
+    world.lab.child(PYTHON, "-c", _OPEN_MEM, "/proc/1/mem")
+    found = world.until("process.memory-opened")
+    assert found.evidence["memory of"].startswith(f"{world.lab.watched.pid}:")
+
+
+def test_a_recorded_session_names_the_person(world: World) -> None:
+    world.record("sleep", "1007")
+    pid = world.lab.enter("sleep", "1007")
+    found = world.until("process.entered")
+    assert (found.evidence["user"], found.evidence["access record"]) == ("mallory", "record-0")
+    assert found.lineage
+    assert found.lineage.session
+    assert found.lineage.session.pid == pid
+
+
+def test_a_session_without_a_record_is_given_a_moment_and_then_found(world: World) -> None:
+    world.lab.enter("sleep", "1008")
+    world.member("1008")
+    assert seen(world.sweep()) == []
+    world.later = timedelta(seconds=10)
+    assert "control group" in world.until("process.unrecorded").message
+
+
+def test_a_probe_of_the_sealed_template_is_silent(world: World) -> None:
+    world.probes.append(("sh", "-c", "test -e / && sleep 1009"))
+    world.lab.enter("sleep", "1009")
+    world.member("1009")
+    world.later = timedelta(seconds=10)
+    assert seen(world.sweep()) == []
+
+
+def test_nsenter_from_the_node_is_found_though_a_record_fits(world: World) -> None:
+    world.record("sleep", "1010")
+    world.lab.aside("nsenter", f"--target={world.lab.watched.pid}", "--mount", "sleep", "1010")
+    found = world.until("process.unrecorded")
+    assert "nsenter does" in found.message
+    assert "python" in found.evidence["parents"]  # this test is its parent
+
+
+def test_an_orphan_of_a_session_is_still_of_it(world: World) -> None:
+    session = world.lab.enter(PYTHON, "-c", _DOUBLE_FORK.format(setsid=""))
+    world.processes.members([world.lab.watched])
+    orphan = world.member("777")
+    lineage = world.processes.lineage(orphan, world.lab.watched)
+    assert lineage
+    assert lineage.session
+    assert lineage.session.pid == session
+    assert [p.pid for p in lineage.chain] == [orphan, session]
+
+
+def test_an_orphan_in_a_process_session_of_its_own_is_known_if_it_was_looked_at(
+    world: World,
+) -> None:
+    session = world.lab.enter(PYTHON, "-c", _DOUBLE_FORK.format(setsid="os.setsid()"))
+    eventually(lambda: len(world.processes.members([world.lab.watched])[_id(world)]) == 3)
+    orphan = world.member("777")
+    lineage = world.processes.lineage(orphan, world.lab.watched)
+    assert lineage
+    assert lineage.session
+    assert lineage.session.pid == session
+
+
+def test_an_orphan_of_the_trainer_is_no_session(world: World) -> None:
+    world.lab.python(_DOUBLE_FORK.format(setsid="os.setsid()"))
+    lineage = world.processes.lineage(world.member("777"), world.lab.watched)
+    assert lineage
+    assert lineage.session is None
+
+
+def test_a_process_that_executes_something_else_is_read_again(world: World) -> None:
+    world.lab.child("sh", "-c", "sleep 1; exec sleep 1011")
+    before = world.lab.member(world.processes, "sleep 1; exec sleep 1011")
+    pid = world.member("1011")
+    assert pid == before.pid
+    after = world.processes.read(pid)
+    assert after
+    assert after.command == ("sleep", "1011")
+    assert after.started == before.process.started
+
+
+def test_a_file_put_straight_into_the_upper_directory_is_found(world: World) -> None:
+    sites = "usr/lib/python3/dist-packages"
+    target = world.lab.upper / sites
+    target.mkdir(parents=True)
+    (target / "evil.pth").write_text("import os")
+    (world.lab.upper / "opt/notes.txt").parent.mkdir(exist_ok=True)
+    (world.lab.upper / "opt/notes.txt").write_text("not loaded by anything")
+    found = world.until("import.changed")
+    assert found.path == f"/{sites}/evil.pth"
+    assert [o.finding for o in world.sweep()] == []
+
+
+def _library() -> str:
+    listed = subprocess.run(["ldd", PYTHON], capture_output=True, text=True, check=True).stdout
+    return next(word for word in listed.split() if word.startswith("/") and "libm" in word)
+
+
+def _id(world: World) -> str:
+    return world.lab.watched.container_id
