@@ -11,7 +11,6 @@ import yaml
 
 from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
 
-
 FLOOR = ("trainseal-pods", "trainseal-jobs", "trainseal-configurations")
 
 
