@@ -83,7 +83,10 @@ class Kube:
         """The response's object. Raises KubeError."""
         response = await self._send(method, path, query, body, content_type, seconds)
         try:
-            data = await asyncio.wait_for(response.read(), seconds)
+            # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer, and
+            # who was to stop would go on.
+            async with asyncio.timeout(seconds):
+                data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise KubeError(0, "Unreachable", _words(path, error)) from None
         finally:

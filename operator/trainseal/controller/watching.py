@@ -54,10 +54,9 @@ class Watching:
             Informer(kube, path_of(API_VERSION, driftreport.PLURAL), listener=reports.listen),
             Informer(kube, path_of(API_VERSION, holdrelease.PLURAL), listener=releases.listen),
         )
-        agents = settings.agents
         self._silence = (
-            Silence(kube, agents.namespace or namespace, self._pods, self._own, time.monotonic)
-            if agents.enabled
+            Silence(kube, namespace, self._pods, self._own, time.monotonic)
+            if settings.agents.enabled
             else None
         )
 

@@ -1,0 +1,158 @@
+"""An agent that is silent while sealed pods run on its node."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.unit.world import NOW
+from trainseal.api.driftreport import Finding
+from trainseal.api.findings import FindingId
+from trainseal.cluster.api import KubeError, NotFoundError
+from trainseal.controller.heartbeats import Heartbeats
+from trainseal.controller.ownreport import MAX_FINDINGS, Seen, merged
+from trainseal.controller.sealedpods import SealedPods
+from trainseal.controller.silence import Silence
+
+
+def test_a_node_is_silent_fifteen_seconds_after_its_lease_last_changed() -> None:
+    beats = Heartbeats()
+    beats.saw("n", "a", 100.0)
+    beats.saw("n", "a", 110.0)
+    assert beats.silent("n", 115.0) is None
+    assert beats.silent("n", 115.1) is not None
+
+
+def test_a_renewal_counts_whatever_time_it_claims() -> None:
+    beats = Heartbeats()
+    beats.saw("n", "2026-11-23T12:00:00Z", 100.0)
+    beats.saw("n", "1999-01-01T00:00:00Z", 114.0)
+    assert beats.silent("n", 128.0) is None
+
+
+def test_a_node_without_a_lease_is_silent_only_after_we_waited_for_one() -> None:
+    beats = Heartbeats()
+    assert beats.silent("n", 1000.0) is None
+    assert beats.silent("n", 1016.0) is not None
+
+
+def test_a_lease_that_is_taken_away_is_no_renewal() -> None:
+    beats = Heartbeats()
+    beats.saw("n", "a", 100.0)
+    beats.saw("n", "", 110.0)
+    assert beats.silent("n", 115.1) is not None
+
+
+@dataclass
+class Stage:
+    """One sealed pod on one node; ``lease`` is what the API server says, or raises."""
+
+    lease: str | KubeError = ""
+    now: float = 1000.0
+    recorded: list[tuple[str, str, list[Seen]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pods = SealedPods()
+        self.pod("ADDED")
+        self.silence = Silence(self, "home", self.pods, self, lambda: self.now)  # type: ignore[arg-type]
+
+    def pod(self, event: Any, phase: str = "Running") -> None:
+        metadata = {
+            "name": "trainer-0",
+            "uid": "u",
+            "labels": {"trainseal.dev/seal": "char-lm-1"},
+        }
+        obj: Any = {
+            "metadata": metadata,
+            "spec": {"nodeName": "n"},
+            "status": {"phase": phase},
+        }
+        self.pods.listen(event, ("research", "trainer-0"), obj)
+
+    async def get(self, path: str) -> Any:
+        assert path.endswith("/namespaces/home/leases/trainseal-agent-n")
+        if isinstance(self.lease, KubeError):
+            raise self.lease
+        if not self.lease:
+            raise NotFoundError(404, "NotFound", "no lease")
+        return {"spec": {"renewTime": self.lease}}
+
+    async def record(self, namespace: str, seal: str, seen: list[Seen]) -> None:
+        self.recorded.append((namespace, seal, seen))
+
+    def look(self, after: float, known: str = "") -> None:
+        self.now += after
+        asyncio.run(self.silence.look(lambda _: known))
+
+
+def test_silence_is_a_finding_on_the_pods_of_the_node() -> None:
+    stage = Stage(lease="a")
+    stage.look(0, "a")
+    stage.look(15.5, "a")
+    ((namespace, seal, (seen,)),) = stage.recorded
+    assert (namespace, seal) == ("research", "char-lm-1")
+    assert seen.id is FindingId.WATCH_SILENT
+    assert seen.evidence["lastRenewal"] == "a"
+    assert "trainer-0" in seen.message
+
+
+def test_an_agent_that_renews_is_not_silent_though_our_watch_hangs() -> None:
+    stage = Stage(lease="b")
+    stage.look(0, "a")
+    stage.look(20, "a")
+    assert stage.recorded == []
+
+
+def test_nobody_is_accused_while_the_api_server_is_away_nor_right_after() -> None:
+    stage = Stage(lease=KubeError(0, "Unreachable", "away"))
+    stage.look(0, "a")
+    with pytest.raises(KubeError):
+        stage.look(20, "a")
+    stage.lease = "a"
+    stage.look(1, "a")
+    assert stage.recorded == []
+    stage.look(16, "a")
+    assert stage.recorded
+
+
+def test_a_node_on_which_nothing_sealed_runs_may_be_silent() -> None:
+    stage = Stage()
+    stage.look(0)
+    stage.pod("MODIFIED", "Succeeded")
+    stage.look(30)
+    assert stage.recorded == []
+
+
+# The controller's own report ----------------------------------------------------------------------
+
+
+def silent(occasion: str = "n never", subject: str = "u") -> Seen:
+    return Seen(FindingId.WATCH_SILENT, subject, "silent", occasion, {"node": "n"})
+
+
+def once() -> list[Finding]:
+    found = merged([], [silent()], NOW)
+    assert found is not None
+    return found[0]
+
+
+def test_the_same_silence_seen_again_is_counted_once() -> None:
+    assert merged(once(), [silent()], NOW) is None
+
+
+def test_another_silence_of_the_same_node_is_the_same_finding_counted_up() -> None:
+    again = merged(once(), [silent("n 12:00")], NOW)
+    assert again is not None
+    ((finding,), dropped) = again
+    assert (finding.count, dropped) == (2, 0)
+    assert finding.key == once()[0].key
+
+
+def test_findings_beyond_the_bound_are_counted_as_dropped() -> None:
+    many = [silent(subject=str(n)) for n in range(MAX_FINDINGS + 3)]
+    found = merged([], many, NOW)
+    assert found is not None
+    assert (len(found[0]), found[1]) == (MAX_FINDINGS, 3)
