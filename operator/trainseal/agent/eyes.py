@@ -1,0 +1,387 @@
+"""The eyes on one container: marks, a walk of what was there before them, and then events.
+
+``open``, then ``read`` whenever a descriptor of ``filenos`` is readable, ``close`` in the end. Who
+acted is asked for at the moment of reading: processes end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from trainseal.agent.evidence import with_evidence
+from trainseal.agent.fanotify import (
+    ATTRIB,
+    CLOSE_WRITE,
+    CREATE,
+    DELETE,
+    MODIFY,
+    ONDIR,
+    OPEN_EXEC,
+    Q_OVERFLOW,
+    Capabilities,
+    DecodeError,
+    Event,
+    Group,
+)
+from trainseal.agent.judge import Facts, judge, unjudged
+from trainseal.agent.marks import file_marks, name_roots
+from trainseal.agent.names import NameMarks
+from trainseal.agent.observed import (
+    Act,
+    FileEvent,
+    Lineage,
+    Observation,
+    WatchedContainer,
+)
+from trainseal.agent.scene import Scene
+from trainseal.agent.touches import Touch
+from trainseal.agent.upperwalk import UpperWalk
+from trainseal.agent.wakeups import Wakeups
+from trainseal.api.findings import FindingId
+
+LineageOf = Callable[[int], Lineage | None]
+#: The most reads of the queues a call: some 500 files, and the names that belong to them.
+_FILE_READS, _NAME_READS = 2, 32
+#: New files whose content is looked at, a second: a flood must not hide the one that counts.
+_NEW_FILES = 100
+_IN_FLOODS_WITHOUT = (FindingId.FILE_CREATED, FindingId.IMPORT_CHANGED)
+#: More calls than this within a second, and the queues are left alone for a while; seconds.
+_CALLS = 20
+_REST = 0.05
+#: A file written again and again is looked at again after this, then after twice as long; seconds.
+_PACE, _SLOWEST = 1.0, 30.0
+#: Byte code is compared for so long a call; seconds.
+_COMPILING = 0.03
+_MOST_REMEMBERED = 20_000
+_WRITES = {MODIFY: Act.WRITTEN, CLOSE_WRITE: Act.CLOSED, OPEN_EXEC: Act.EXECUTED}
+_NAMES = {CREATE: Act.CREATED, DELETE: Act.DELETED, ATTRIB: Act.ATTRIBUTES, **_WRITES}
+
+_Batch = dict[tuple[str, int], Touch]
+
+
+class Eyes:
+    """See the module. ``must_walk`` tells sweeps that events were lost; they set it back."""
+
+    def __init__(
+        self,
+        container: WatchedContainer,
+        capabilities: Capabilities,
+        lineage: LineageOf,
+        *,
+        node: str = "/proc/1/root",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``node`` is where the node's root directory is. OSError where the container is gone."""
+        self._container = container
+        self._capabilities = capabilities
+        self._lineage = lineage
+        self._monotonic = monotonic
+        self._scene = Scene(container, node)
+        self._files: Group | None = None
+        self._names: NameMarks | None = None
+        self._wakeups: Wakeups | None = None
+        self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
+        self._changed: set[str] = set()
+        self._pace: dict[tuple[str, int], tuple[float, float]] = {}
+        self._settling: _Batch = {}
+        self._uncompared: deque[tuple[str, Lineage | None]] = deque()
+        self._calls: deque[float] = deque(maxlen=_CALLS)
+        self._looked_at = (0, 0)
+        self.must_walk = False
+
+    def open(self) -> list[Observation]:
+        """Sets the marks, then walks what was written before them. OSError: no mark at all."""
+        found: list[Observation] = []
+        found += self._mark_files()
+        found += self._mark_names()
+        queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
+        self._wakeups = Wakeups(queues)
+        found += [_blind(subject, words) for subject, words in self._scene.blind]
+        found += self._walk.first()
+        self._schedule()
+        return found
+
+    def filenos(self) -> tuple[int, ...]:
+        """Readable where there is something to read."""
+        return (self._wakeups.fileno(),) if self._wakeups else ()
+
+    def close(self) -> None:
+        """Takes the marks away. Twice is fine."""
+        if self._wakeups is not None:
+            self._wakeups.close()
+            self._wakeups = None
+        if self._files is not None:
+            self._files.close()
+        if self._names is not None:
+            self._names.close()
+        self._scene.close()
+
+    def ignore(self, path: str) -> None:
+        """Reports no more writes to this file, whatever its name becomes. OSError."""
+        with self._scene.root.regular(path) as fd:
+            if self._files is not None:
+                self._files.ignore(MODIFY | CLOSE_WRITE, fd)
+
+    # Marks ----------------------------------------------------------------------------------------
+
+    def _mark_files(self) -> Iterator[Observation]:
+        if not self._capabilities.files:
+            return
+        self._files = Group(names=False)
+        for mark in file_marks(self._container, self._scene.mounts):
+            try:
+                fd = self._scene.root.open(mark.path, os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    self._files.mark(mark.kind, mark.mask, fd)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                if mark.path == "/":
+                    raise
+                yield _blind(f"mark {mark.path}", f"{mark.path} is not watched: {error.strerror}")
+
+    def _mark_names(self) -> Iterator[Observation]:
+        words = "names made, moved and removed are found by walking, and nobody is named"
+        if not self._capabilities.names:
+            return
+        self._names = NameMarks(self._scene.root)
+        scene = self._scene
+        try:
+            listed = self._names.cover(name_roots(self._container, scene.mounts, scene.loaders))
+        except OSError as error:
+            self._names.close()
+            self._names = None
+            yield _blind("names", f"{words}: {error.strerror} (overlays need Linux 6.6)")
+            return
+        scene.known = frozenset(listed) if len(listed) <= _MOST_REMEMBERED else None
+        if self._names.missed:
+            some = ", ".join(self._names.uncovered)
+            yield _blind("directories", f"{self._names.missed} directories have no mark: {some}")
+
+    # Events ---------------------------------------------------------------------------------------
+
+    def read(self) -> list[Observation]:
+        """What happened since; bounded, and what is put off comes with a later call."""
+        if self._wakeups is None:
+            return []
+        self._wakeups.begin()
+        now = self._monotonic()
+        self._calls.append(now)
+        found: list[Observation] = []
+        batch: _Batch = {}
+        known: dict[int, Lineage | None] = {}
+        # Names second: a file is made before it is written, so what made it is in the same batch.
+        lost = self._take(self._files, _FILE_READS, lambda e: self._file_event(e, batch, known))
+        if self._names is not None:
+            names = self._names.group
+            lost |= self._take(names, _NAME_READS, lambda e: self._name_event(e, batch, known))
+        for key in [k for k, t in self._settling.items() if self._due(k, t, now)]:
+            batch.setdefault(key, self._settling.pop(key))
+        seen_at_it = {touch.path for touch in batch.values() if not touch.found}
+        for key, touch in batch.items():
+            if touch.found and touch.path in seen_at_it:
+                continue
+            if not self._due(key, touch, now) and len(self._settling) < _MOST_REMEMBERED:
+                self._settling.setdefault(key, touch).acts.update(touch.acts)
+                continue
+            found += self._judged(key, touch, now)
+        if lost:
+            found += self._after_loss()
+        found += self._walk.step(now, quiet=not batch, blind=self._names is None)
+        found += self._compare_bytecode()
+        self._schedule()
+        return found
+
+    def _take(self, group: Group | None, reads: int, one: Callable[[Event], None]) -> bool:
+        """Hands over what is queued; whether something was lost."""
+        if group is None:
+            return False
+        lost = False
+        for _ in range(reads):
+            try:
+                with group.taken() as events:
+                    for event in events:
+                        lost = lost or bool(event.mask & Q_OVERFLOW)
+                        if event.pid != os.getpid():
+                            one(event)
+                    if not events:
+                        break
+            except (OSError, DecodeError):
+                lost = True
+        return lost
+
+    def _file_event(self, event: Event, batch: _Batch, known: dict[int, Lineage | None]) -> None:
+        if event.fd < 0:
+            return
+        if event.mask & OPEN_EXEC:
+            self._who(event.pid, known)
+        with suppress(OSError):
+            where = self._scene.locate(event.fd)
+            if where.own and not event.mask & OPEN_EXEC and unjudged(where.path, self._container):
+                return
+            touch = self._touch(where.path, event.pid, batch, known)
+            touch.own = where.own
+            touch.acts.update(act for bit, act in _WRITES.items() if event.mask & bit)
+
+    def _name_event(self, event: Event, batch: _Batch, known: dict[int, Lineage | None]) -> None:
+        names = self._names
+        if names is None:
+            return
+        directory = bool(event.mask & ONDIR)
+        old = names.path_of(event.old) if event.old else None
+        new = names.path_of(event.new) if event.new else None
+        path = names.path_of(event.named) if event.named else None
+        if path is not None:
+            touch = self._touch(path, event.pid, batch, known)
+            touch.directory = directory
+            touch.acts.update(act for bit, act in _NAMES.items() if event.mask & bit)
+            if event.mask & CREATE:
+                self._appeared(touch, Act.CREATED, batch, known)
+        if old is not None:
+            touch = self._touch(old, event.pid, batch, known)
+            touch.directory = directory
+            touch.acts.add(Act.MOVED_FROM)
+            touch.followed = new is not None
+            if directory:
+                names.vanished(old)
+        if new is not None:
+            touch = self._touch(new, event.pid, batch, known)
+            touch.directory = directory
+            touch.acts.add(Act.MOVED_TO)
+            touch.beside = old is not None and _beside(old, new) and not self._scene.signed(old)
+            self._appeared(touch, Act.MOVED_TO, batch, known)
+
+    def _appeared(
+        self, touch: Touch, act: Act, batch: _Batch, known: dict[int, Lineage | None]
+    ) -> None:
+        self._scene.added(touch.path)
+        if touch.directory and self._names is not None:
+            for path in self._names.appeared(touch.path):
+                self._scene.added(path)
+                inner = self._touch(path, touch.pid, batch, known)
+                inner.found = not inner.acts
+                inner.acts.add(act)
+
+    def _touch(self, path: str, pid: int, batch: _Batch, known: dict[int, Lineage | None]) -> Touch:
+        found = batch.get((path, pid))
+        if found is None:
+            found = batch[path, pid] = Touch(path, pid, self._who(pid, known))
+        return found
+
+    def _who(self, pid: int, known: dict[int, Lineage | None]) -> Lineage | None:
+        if pid not in known:
+            known[pid] = self._lineage(pid) if pid > 0 else None
+        return known[pid]
+
+    # Judging --------------------------------------------------------------------------------------
+
+    def _due(self, key: tuple[str, int], touch: Touch, now: float) -> bool:
+        if not touch.steady:
+            return True
+        due, _ = self._pace.get(key, (0.0, 0.0))
+        return now >= due
+
+    def _judged(self, key: tuple[str, int], touch: Touch, now: float) -> list[Observation]:
+        found: list[Observation] = []
+        for act in touch.telling():
+            event = FileEvent(act, touch.path, touch.pid, touch.directory)
+            found += self._judge(event, touch)
+        if found and touch.steady:
+            _, pace = self._pace.get(key, (0.0, _PACE / 2))
+            pace = min(2 * pace, _SLOWEST)
+            if len(self._pace) >= _MOST_REMEMBERED:
+                self._pace.clear()
+            self._pace[key] = (now + pace, pace)
+        return found
+
+    def _judge(self, event: FileEvent, touch: Touch) -> list[Observation]:
+        if touch.own:
+            facts = self._scene.facts(event, from_beside=touch.beside)
+        else:
+            facts = Facts(hidden=True)
+        self._walk.remember(event.path)
+        if facts.bytecode is not None and facts.bytecode.matches is None:
+            self._uncompared.append((event.path, touch.lineage))
+        if event.path in self._changed and set(facts.attributes) == {"time"}:
+            return []  # told already with what was written
+        observation = judge(event, self._container, facts)
+        if observation is None:
+            return []
+        if event.act is not Act.ATTRIBUTES and len(self._changed) < _MOST_REMEMBERED:
+            self._changed.add(event.path)
+        return [self._finished(observation, touch.lineage)]
+
+    def _judge_walked(self, event: FileEvent) -> list[Observation]:
+        return self._judge(event, Touch(event.path, 0, directory=event.directory))
+
+    def _finished(self, observation: Observation, lineage: Lineage | None) -> Observation:
+        found = replace(observation, lineage=lineage)
+        if self._worth_a_look(observation):
+            found = with_evidence(found, self._scene)
+        return replace(
+            found,
+            message=_printable(found.message),
+            path=None if found.path is None else _printable(found.path),
+            evidence={name: _printable(text) for name, text in found.evidence.items()},
+        )
+
+    def _worth_a_look(self, observation: Observation) -> bool:
+        if observation.finding not in _IN_FLOODS_WITHOUT:
+            return True
+        second = int(self._monotonic())
+        if second != self._looked_at[0]:
+            self._looked_at = (second, 0)
+        self._looked_at = (second, self._looked_at[1] + 1)
+        return self._looked_at[1] <= _NEW_FILES
+
+    def _compare_bytecode(self) -> Iterator[Observation]:
+        until = self._monotonic() + _COMPILING
+        while self._uncompared and self._monotonic() < until:
+            path, lineage = self._uncompared.popleft()
+            facts = Facts(bytecode=self._scene.compiled(path), from_beside=True)
+            observation = judge(FileEvent(Act.CREATED, path, 0), self._container, facts)
+            if observation is not None:
+                yield self._finished(observation, lineage)
+
+    def _after_loss(self) -> list[Observation]:
+        self.must_walk = True
+        words = "events of the container's files were lost; all was compared again"
+        found = [Observation(FindingId.WATCH_OVERFLOW, words, subject="files")]
+        if self._names is not None:  # directories made meanwhile have no marks
+            scene = self._scene
+            with suppress(OSError):
+                self._names.cover(name_roots(self._container, scene.mounts, scene.loaders))
+        self._walk.begin()
+        return found
+
+    # Time -----------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if self._wakeups is None:
+            return
+        now = self._monotonic()
+        if len(self._calls) == _CALLS and now - self._calls[0] < 1.0:
+            self._wakeups.wake_in(_REST, rest=True)
+            return
+        times = [self._walk.next]
+        times += [self._pace.get(key, (now, 0.0))[0] for key in self._settling]
+        if self._uncompared:
+            times.append(now + _PACE)
+        self._wakeups.wake_in(max(min(times) - now, _REST), rest=False)
+
+
+def _beside(old: str, new: str) -> bool:
+    return old.rpartition("/")[0] == new.rpartition("/")[0]
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _blind(subject: str, words: str) -> Observation:
+    return Observation(FindingId.WATCH_BLIND, words, subject=subject)

@@ -1,0 +1,55 @@
+"""Many events on one file become few acts. Pure.
+
+One write by an editor is five events; a batch is judged by what it leaves: a file that was made,
+written and renamed counts once, under its last name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from trainseal.agent.observed import Act, Lineage
+
+#: Acts that make a name lead to other content, the one that tells most first.
+_CONTENT = (Act.MOVED_TO, Act.CREATED, Act.WRITTEN, Act.CLOSED)
+
+
+@dataclass(slots=True)
+class Touch:
+    """What one process did to one file in a batch.
+
+    ``own`` as in ``scene.Located``. ``beside``: renamed from a new name of the same directory.
+    ``followed``: renamed to a name that is judged itself. ``found``: by looking into a directory
+    that appeared, so that ``pid`` is who made the directory.
+    """
+
+    path: str
+    pid: int
+    lineage: Lineage | None = None
+    acts: set[Act] = field(default_factory=set)
+    directory: bool = False
+    own: bool = True
+    beside: bool = False
+    followed: bool = False
+    found: bool = False
+
+    def telling(self) -> Iterator[Act]:
+        """The acts that say something, in the order of judging."""
+        acts = self.acts
+        if Act.EXECUTED in acts:
+            yield Act.EXECUTED
+        content = next((act for act in _CONTENT if act in acts), None)
+        if content is not None and not (self.followed and content is not Act.WRITTEN):
+            yield content
+        if Act.DELETED in acts:
+            yield Act.DELETED
+        elif Act.MOVED_FROM in acts:
+            yield Act.MOVED_FROM
+        elif content in (None, Act.CLOSED) and Act.ATTRIBUTES in acts:
+            yield Act.ATTRIBUTES
+
+    @property
+    def steady(self) -> bool:
+        """Whether it is but another write to a file."""
+        return self.acts <= {Act.WRITTEN, Act.CLOSED}

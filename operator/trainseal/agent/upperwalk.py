@@ -1,0 +1,142 @@
+"""Walking the upper layer of a container: what was there before the marks, what events missed.
+
+A walk goes on for a bounded time a call and knows what it has seen, so that nothing is told twice:
+neither what an earlier walk found nor what an event has told already.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from trainseal.agent.layers import Entry, kind_of
+from trainseal.agent.observed import Act, FileEvent, Observation, WatchedContainer
+from trainseal.agent.runtimeleavings import left_by_runtime
+from trainseal.agent.scene import Scene
+
+#: Seconds from one walk to the next, at least, and times what the walk took.
+_EVERY, _SHARE = 10.0, 300
+#: Where no events give names.
+_EVERY_BLIND = 1.0
+#: A walk waits for a quiet moment, but no longer than this; seconds.
+_PATIENCE = 60.0
+#: So much of a walk at a time; seconds.
+_STEP = 0.03
+#: What is younger is left to its events, once; seconds.
+_YOUNG = 2.0
+_MOST_REMEMBERED = 50_000
+
+Judge = Callable[[FileEvent], list[Observation]]
+_Signature = tuple[int, int, int, int]
+
+
+class UpperWalk:
+    """The walks of one container. ``next`` is when ``step`` wants to be called, monotonic."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        container: WatchedContainer,
+        judge: Judge,
+        monotonic: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``judge`` tells what an act amounts to, and may call ``remember``. ``clock``: the file
+        system's, seconds since 1970.
+        """
+        self._scene = scene
+        self._container = container
+        self._judge = judge
+        self._monotonic = monotonic
+        self._clock = clock
+        self._seen: dict[str, _Signature] = {}
+        self._young: set[str] = set()
+        self._walking: Iterator[list[Observation]] | None = None
+        self._spent = 0.0
+        self.next = 0.0
+
+    def first(self) -> Iterator[Observation]:
+        """The whole layer, before any event; what runtimes left there is passed over."""
+        for found in self._walk(at_start=True):
+            yield from found
+        self.next = self._monotonic() + _EVERY_BLIND
+
+    def begin(self) -> None:
+        """Walks at once: events were lost."""
+        self._walking, self._spent = self._walk(), 0.0
+        self.next = self._monotonic()
+
+    def step(self, now: float, *, quiet: bool, blind: bool) -> Iterator[Observation]:
+        """Goes on with a walk, or begins one where it is time."""
+        if self._walking is None:
+            if now < self.next or (not quiet and now < self.next + _PATIENCE):
+                return
+            self.begin()
+        began = self._monotonic()
+        for found in self._walking or ():
+            yield from found
+            if self._monotonic() - began > _STEP:
+                break
+        else:
+            self._walking = None
+        took = self._monotonic() - began
+        self._spent += took
+        if self._walking is not None:
+            self.next = now
+            return
+        every = _EVERY_BLIND if blind or self._young else _EVERY
+        self.next = now + max(every, _SHARE * self._spent)
+
+    def remember(self, path: str) -> None:
+        """An event has told about it."""
+        layers = self._scene.layers
+        status = layers.upper.status(path) if layers is not None else None
+        if status is not None and len(self._seen) < _MOST_REMEMBERED:
+            self._seen[path] = _signature(status)
+
+    def _walk(self, *, at_start: bool = False) -> Iterator[list[Observation]]:
+        layers = self._scene.layers
+        if layers is None:
+            return
+        young, self._young = self._young, set()
+        for entry in layers.walk():
+            path = entry.path
+            if self._seen.get(path) == _signature(entry.status) or self._scene.covered(path):
+                yield []
+                continue
+            if not at_start and path not in young and self._is_young(entry):
+                self._young.add(path)
+                continue
+            if len(self._seen) < _MOST_REMEMBERED:
+                self._seen[path] = _signature(entry.status)
+            if at_start and left_by_runtime(self._scene.left(entry), self._container.started):
+                continue
+            yield self._told(entry)
+
+    def _is_young(self, entry: Entry) -> bool:
+        age = self._clock() - entry.status.st_ctime
+        return 0 <= age < _YOUNG and len(self._young) < _MOST_REMEMBERED
+
+    def _told(self, entry: Entry) -> list[Observation]:
+        directory = entry.kind == "directory"
+        for act in self._acts_of(entry):
+            found = self._judge(FileEvent(act, entry.path, 0, directory))
+            if found:
+                return found
+        return []
+
+    def _acts_of(self, entry: Entry) -> Iterable[Act]:
+        if entry.kind == "removed":
+            return (Act.DELETED,)
+        if entry.kind == "directory":
+            return (Act.DELETED,) if entry.opaque else (Act.ATTRIBUTES,)
+        if self._scene.signed(entry.path) and entry.kind == "file":
+            return (Act.CLOSED, Act.ATTRIBUTES)
+        return (Act.CREATED,)
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    if kind_of(status) == "removed":
+        return 0, 0, 0, 0  # overlays link one inode to all removed names
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

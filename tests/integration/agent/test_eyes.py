@@ -1,0 +1,316 @@
+"""Real acts in a real overlay, seen by fanotify: each attack beside its benign twin."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import py_compile
+import select
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.integration.agent.minicontainer import ADAM, TORCH, MiniContainer, started
+from trainseal.agent.eyes import Eyes
+from trainseal.agent.fanotify import Capabilities, probe
+from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.api.findings import FindingId as F
+
+PYC = f"{TORCH}/optim/__pycache__/adam.cpython-311.pyc"
+NOTHING = Capabilities(files=False, names=False, safe_open=True)
+
+
+def who(pid: int) -> Lineage | None:
+    """As much of a process as these tests need."""
+    return Lineage((Process(pid, 0, datetime(2026, 1, 1, tzinfo=UTC), "/bin/sh", (), 0, None),))
+
+
+class Watched:
+    """A container with eyes on it."""
+
+    def __init__(self, container: MiniContainer, eyes: Eyes) -> None:
+        self.container = container
+        self.eyes = eyes
+        self.at_start = eyes.open()
+        self.observations: list[Observation] = []
+        self._marks = 0
+
+    def read_for(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Reads as an event loop would."""
+        end = time.monotonic() + seconds
+        while not until() and (left := end - time.monotonic()) > 0:
+            if select.select(self.eyes.filenos(), [], [], left)[0]:
+                self.observations += self.eyes.read()
+
+    def after(self, script: str) -> set[tuple[F, str | None]]:
+        """What is seen of a script and of a last act, which shows that all was read."""
+        self.observations.clear()
+        self.container.run(script)
+        return self.seen()
+
+    def seen(self) -> set[tuple[F, str | None]]:
+        """All that was seen up to now."""
+        self._marks += 1
+        mark = f"/opt/mark{self._marks}"
+        self.container.run(f"echo mark > {mark}; rm {mark}")
+        self.read_for(20, lambda: any(o.path == mark for o in self.observations))
+        assert any(o.path == mark for o in self.observations), "the queue never ran empty"
+        self.observations = [o for o in self.observations if o.path != mark]
+        return {(o.finding, o.path) for o in self.observations}
+
+    def one(self, finding: F) -> Observation:
+        """The only one of its kind."""
+        (found,) = [o for o in self.observations if o.finding is finding]
+        return found
+
+
+@contextlib.contextmanager
+def watch(container: MiniContainer, capabilities: Capabilities | None = None) -> Iterator[Watched]:
+    eyes = Eyes(container.watched(), capabilities or probe(), who, node=container.node)
+    try:
+        yield Watched(container, eyes)
+    finally:
+        eyes.close()
+
+
+@pytest.fixture
+def watched(tmp_path: Path, image: Path) -> Iterator[Watched]:
+    with started(tmp_path, image) as container, watch(container) as found:
+        assert found.at_start == []
+        yield found
+
+
+ATTACKS = {
+    f"echo '    # x' >> {ADAM}": {(F.FILE_CHANGED, ADAM)},
+    f"sed -i s/-lr/lr/ {ADAM}": {(F.FILE_CHANGED, ADAM)},
+    f"cat {ADAM} > /scratch/a; echo x >> {ADAM}; cat /scratch/a > {ADAM}": {(F.FILE_CHANGED, ADAM)},
+    f"rm {ADAM}": {(F.FILE_REMOVED, ADAM)},
+    f"mv {ADAM} /opt/x": {(F.FILE_REMOVED, ADAM)},
+    f"chmod 666 {ADAM}": {(F.FILE_ATTRIBUTES, ADAM)},
+    f"touch {ADAM}": {(F.FILE_ATTRIBUTES, ADAM)},
+    f"echo x > {TORCH}/evil.py": {(F.IMPORT_CHANGED, f"{TORCH}/evil.py")},
+    "echo x > /usr/lib/python3/dist-packages/a.pth": {
+        (F.IMPORT_CHANGED, "/usr/lib/python3/dist-packages/a.pth")
+    },
+    "echo x > /opt/sitecustomize.py; rm /opt/sitecustomize.py": {
+        (F.IMPORT_CHANGED, "/opt/sitecustomize.py")
+    },
+    f"mkdir -p {TORCH}/a/b; echo x > {TORCH}/a/b/c.py": {(F.IMPORT_CHANGED, f"{TORCH}/a/b/c.py")},
+    "touch /etc/ld.so.preload": {(F.IMPORT_CHANGED, "/etc/ld.so.preload")},
+    "echo x > /etc/nccl.conf": {(F.IMPORT_CHANGED, "/etc/nccl.conf")},
+    "ln -s /scratch/evil.so /usr/lib/libnccl-net.so": {
+        (F.IMPORT_CHANGED, "/usr/lib/libnccl-net.so")
+    },
+    "echo x > /opt/new.txt": {(F.FILE_CREATED, "/opt/new.txt")},
+    f"ln /etc/passwd {TORCH}/p.py": {(F.FILE_RENAMED, f"{TORCH}/p.py")},
+    f"rm -r {TORCH}/optim": {
+        (F.FILE_REMOVED, ADAM),
+        (F.FILE_REMOVED, f"{TORCH}/optim"),
+    },
+    "cp /bin/true /scratch/t; /scratch/t": {(F.EXEC_FOREIGN, "/scratch/t")},
+    "cp /bin/true /checkpoints/t; /checkpoints/t": {(F.EXEC_FOREIGN, "/checkpoints/t")},
+    "cp /bin/true /dev/t; /dev/t": {(F.EXEC_FOREIGN, "/dev/t")},
+    "cp /bin/true /opt/t; /opt/t": {(F.EXEC_FOREIGN, "/opt/t"), (F.FILE_CREATED, "/opt/t")},
+    "echo x >> /workspace/train.py": {(F.FILE_CHANGED, "/workspace/train.py")},
+    "echo x > /workspace/lib/torch.py": {(F.IMPORT_CHANGED, "/workspace/lib/torch.py")},
+    "rm /workspace/lib/helpers.py": {(F.FILE_REMOVED, "/workspace/lib/helpers.py")},
+}
+
+
+@pytest.mark.parametrize("script", ATTACKS)
+def test_an_attack_is_seen(watched: Watched, script: str) -> None:
+    assert watched.after(script) == ATTACKS[script]
+
+
+def test_a_file_written_elsewhere_and_renamed_into_the_code_is_seen(watched: Watched) -> None:
+    watched.after("echo x > /opt/x")
+    assert watched.after(f"mv /opt/x {TORCH}/x.py") == {(F.FILE_RENAMED, f"{TORCH}/x.py")}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo x > /scratch/a.py; mkdir /scratch/d; mv /scratch/a.py /scratch/d/; rm -r /scratch/d",
+        "for i in 1 2 3; do echo $i > /checkpoints/new; mv /checkpoints/new /checkpoints/c; done",
+        "echo x > /dev/shm-like; rm /dev/shm-like",
+        f"cat {ADAM} /workspace/train.py > /scratch/copy; true",
+        f"exec 3<>{ADAM}; exec 3>&-",
+    ],
+)
+def test_ordinary_work_is_silent(watched: Watched, script: str) -> None:
+    assert watched.after(script) == set()
+
+
+def test_a_change_carries_both_digests_the_difference_and_who_did_it(watched: Watched) -> None:
+    watched.after(f"sed -i s/-lr/lr/ {ADAM}")
+    found = watched.one(F.FILE_CHANGED)
+    assert found.evidence["digest"].startswith("sha256:")
+    assert found.evidence["digest"] != found.evidence["signed digest"]
+    assert found.difference is not None
+    assert "-    return -lr\n+    return lr" in found.difference
+    assert found.lineage is not None
+
+
+def test_a_write_through_a_long_held_descriptor_is_seen_at_once(watched: Watched) -> None:
+    fd = os.open(f"/proc/{watched.container.pid}/root{ADAM}", os.O_WRONLY | os.O_APPEND)
+    try:
+        assert watched.seen() == set()
+        os.write(fd, b"x")
+        # Our own process is not reported; a child's write through the same descriptor is.
+        child = os.fork()
+        if child == 0:
+            os.write(fd, b"y")
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert watched.seen() == {(F.FILE_CHANGED, ADAM)}
+    finally:
+        os.close(fd)
+
+
+def test_a_change_through_a_shared_mapping_is_seen_when_the_file_is_closed(
+    watched: Watched,
+) -> None:
+    def change() -> None:
+        fd = os.open(ADAM, os.O_RDWR)
+        with mmap.mmap(fd, 0) as memory:
+            memory[0:1] = b"D"
+        os.close(fd)
+
+    watched.container.python(change)
+    assert watched.seen() == {(F.FILE_CHANGED, ADAM)}
+    assert "mapping" in watched.one(F.FILE_CHANGED).message
+
+
+def test_byte_code_that_python_writes_is_only_mentioned(watched: Watched) -> None:
+    watched.container.python(lambda: py_compile.compile(ADAM, cfile=PYC, doraise=True))
+    watched.seen()
+    found = watched.one(F.BYTECODE_WRITTEN)
+    assert found.path == PYC
+    assert found.evidence["comparison"] == "the header and the code match the source"
+    assert [o.path for o in watched.observations] == [PYC]
+
+
+def test_poisoned_byte_code_with_a_matching_header_is_seen(watched: Watched) -> None:
+    def poison() -> None:
+        py_compile.compile(ADAM, cfile=PYC, doraise=True)
+        good = Path(PYC).read_bytes()
+        evil = "/scratch/evil.py"
+        Path(evil).write_text("def step(lr):\n    return +lr\n")
+        py_compile.compile(evil, cfile="/scratch/evil.pyc", doraise=True)
+        Path(PYC).write_bytes(good[:16] + Path("/scratch/evil.pyc").read_bytes()[16:])
+
+    watched.container.python(poison)
+    assert (F.BYTECODE_MISMATCH, PYC) in watched.seen()
+
+
+def test_a_write_through_a_bind_mount_of_ones_own_is_seen_under_its_real_name(
+    watched: Watched,
+) -> None:
+    def write_through_a_view() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        root = os.open(f"/proc/{watched.container.pid}/root", os.O_RDONLY)
+        mounts = os.open(f"/proc/{watched.container.pid}/ns/mnt", os.O_RDONLY)
+        assert libc.setns(mounts, 0) == 0
+        os.fchdir(root)
+        os.chroot(".")
+        assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
+        assert libc.mount(None, b"/", None, 0x4000 | 0x40000, None) == 0  # MS_REC | MS_PRIVATE
+        assert libc.mount(TORCH.encode(), b"/scratch", None, 0x1000, None) == 0  # MS_BIND
+        with Path("/scratch/optim/adam.py").open("a") as file:
+            file.write("x")
+
+    watched.container.python(write_through_a_view, enter=False)
+    assert watched.seen() == {(F.FILE_CHANGED, ADAM)}
+
+
+def test_what_was_written_before_the_marks_is_found_by_the_walk(
+    tmp_path: Path, image: Path
+) -> None:
+    with started(tmp_path, image) as container:
+        container.run(f"echo x >> {ADAM}; rm /opt/notes.txt; echo x > /etc/ld.so.preload")
+        container.run(f"touch {TORCH}/__init__.py; rm -r {TORCH}/lib; mkdir {TORCH}/lib")
+        with watch(container) as found:
+            assert {(o.finding, o.path) for o in found.at_start} == {
+                (F.FILE_CHANGED, ADAM),
+                (F.FILE_REMOVED, "/opt/notes.txt"),
+                (F.IMPORT_CHANGED, "/etc/ld.so.preload"),
+                (F.FILE_ATTRIBUTES, f"{TORCH}/__init__.py"),
+                (F.FILE_REMOVED, f"{TORCH}/lib"),
+            }
+
+
+def test_what_a_runtime_leaves_is_silent(tmp_path: Path, image: Path) -> None:
+    hook = (
+        "ln -s /proc/mounts etc/mtab; printf glibc-ld.so.cache1.1 > etc/ld.so.cache; "
+        "mkdir -p run/lock var/empty; touch .dockerenv"
+    )
+    with started(tmp_path, image, hook) as container, watch(container) as found:
+        assert found.at_start == []
+
+
+def test_a_write_straight_into_the_upper_layer_is_found_by_walking(watched: Watched) -> None:
+    target = watched.container.upper / "usr/lib/python3/dist-packages/evil.pth"
+    target.parent.mkdir(parents=True)
+    target.write_text("import os\n")
+    path = "/usr/lib/python3/dist-packages/evil.pth"
+    watched.read_for(15, lambda: any(o.path == path for o in watched.observations))
+    assert {(o.finding, o.path) for o in watched.observations} == {(F.IMPORT_CHANGED, path)}
+
+
+def test_without_fanotify_the_walk_still_finds(tmp_path: Path, image: Path) -> None:
+    with started(tmp_path, image) as container, watch(container, NOTHING) as found:
+        container.run(f"echo x >> {ADAM}")
+        found.read_for(10, lambda: bool(found.observations))
+        assert {(o.finding, o.path) for o in found.observations} == {(F.FILE_CHANGED, ADAM)}
+
+
+def test_a_link_out_of_the_container_is_never_followed(watched: Watched, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the node")
+    watched.after(f"ln -s {secret} {TORCH}/secret.py")
+    found = watched.one(F.IMPORT_CHANGED)
+    assert found.evidence["link to"] == str(secret)
+    assert found.difference is None
+    assert "sha256" not in found.evidence["digest"]
+
+
+def test_one_bad_write_in_a_flood_is_found(watched: Watched) -> None:
+    def flood() -> None:
+        Path("/opt/flood").mkdir()
+        for n in range(20_000):
+            with Path(f"/opt/flood/{n % 50}").open("w") as file:
+                file.write("x")
+            if n == 10_000:
+                with Path(ADAM).open("a") as file:
+                    file.write("# x\n")
+
+    watched.container.python(flood)
+    assert (F.FILE_CHANGED, ADAM) in watched.seen()
+
+
+def test_lost_events_are_said_and_everything_is_compared_again(watched: Watched) -> None:
+    def flood() -> None:
+        Path("/opt/flood").mkdir()
+        for n in range(20_000):
+            Path(f"/opt/flood/{n}").write_text("x")
+        with Path(ADAM).open("a") as file:
+            file.write("# x\n")
+
+    watched.container.python(flood)
+    watched.read_for(30, lambda: any(o.path == ADAM for o in watched.observations))
+    seen = {(o.finding, o.path) for o in watched.observations}
+    assert (F.WATCH_OVERFLOW, None) in seen
+    assert (F.FILE_CHANGED, ADAM) in seen
+    assert watched.eyes.must_walk
+
+
+def test_an_ignored_file_costs_nothing_and_its_neighbour_is_seen(watched: Watched) -> None:
+    watched.after("echo x > /opt/train.log")
+    watched.eyes.ignore("/opt/train.log")
+    script = "echo x >> /opt/train.log; echo y >> /opt/other.log; echo z >> /opt/train.log"
+    assert watched.after(script) == {(F.FILE_CREATED, "/opt/other.log")}

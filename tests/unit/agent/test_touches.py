@@ -1,0 +1,35 @@
+"""Many events on one file become few acts."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainseal.agent.observed import Act
+from trainseal.agent.touches import Touch
+
+
+@pytest.mark.parametrize(
+    ("acts", "telling"),
+    [
+        ({Act.CREATED, Act.WRITTEN, Act.CLOSED, Act.ATTRIBUTES}, [Act.CREATED]),
+        ({Act.MOVED_TO, Act.ATTRIBUTES}, [Act.MOVED_TO]),
+        ({Act.WRITTEN, Act.CLOSED}, [Act.WRITTEN]),
+        ({Act.WRITTEN, Act.EXECUTED}, [Act.EXECUTED, Act.WRITTEN]),
+        ({Act.CLOSED, Act.ATTRIBUTES}, [Act.CLOSED, Act.ATTRIBUTES]),
+        ({Act.CREATED, Act.DELETED}, [Act.CREATED, Act.DELETED]),
+        ({Act.ATTRIBUTES}, [Act.ATTRIBUTES]),
+        ({Act.DELETED, Act.ATTRIBUTES}, [Act.DELETED]),
+    ],
+)
+def test_what_tells_most_stands_for_the_rest(acts: set[Act], telling: list[Act]) -> None:
+    assert list(Touch("/a", 1, acts=acts).telling()) == telling
+
+
+def test_a_name_that_only_led_to_another_is_not_told() -> None:
+    acts = {Act.CREATED, Act.MOVED_FROM}
+    assert list(Touch("/a.tmp", 1, acts=acts, followed=True).telling()) == [Act.MOVED_FROM]
+
+
+def test_a_write_before_a_move_is_told() -> None:
+    touch = Touch("/a", 1, acts={Act.WRITTEN, Act.MOVED_FROM}, followed=True)
+    assert list(touch.telling()) == [Act.WRITTEN, Act.MOVED_FROM]
