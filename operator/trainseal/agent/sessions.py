@@ -20,6 +20,8 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Literal
 
+from pydantic import JsonValue
+
 from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.findings import FindingId
@@ -157,17 +159,17 @@ def own_commands(container: JsonObject, env: Mapping[str, str | None]) -> frozen
     spec. ``$(NAME)`` in probes is the kubelet's to expand (``env``: the sealed variables).
     """
     lifecycle = json_object(container.get("lifecycle"))
-    handlers = [
-        json_object(container.get(name))
-        for name in ("livenessProbe", "readinessProbe", "startupProbe")
-    ] + [json_object(lifecycle.get(name)) for name in ("postStart", "preStop")]
-    found: set[Command] = set()
-    for handler in handlers:
-        command = json_object(handler.get("exec")).get("command")
-        if isinstance(command, list) and command:
-            plain = tuple(str(word) for word in command)
-            found |= {plain, tuple(_expanded(word, env) for word in plain)}
-    return frozenset(found)
+    probes = [
+        _command(container.get(f"{name}Probe")) for name in ("liveness", "readiness", "startup")
+    ]
+    hooks = [_command(lifecycle.get(name)) for name in ("postStart", "preStop")]
+    expanded = [tuple(_expanded(word, env) for word in command) for command in probes]
+    return frozenset(command for command in (*expanded, *hooks) if command)
+
+
+def _command(handler: JsonValue) -> Command:
+    command = json_object(json_object(handler).get("exec")).get("command")
+    return tuple(str(word) for word in command) if isinstance(command, list) else ()
 
 
 def _expanded(word: str, env: Mapping[str, str | None]) -> str:

@@ -201,9 +201,9 @@ def started(folder: Path) -> Iterator[Lab]:
     group.mkdir(parents=True)
     folder.mkdir(exist_ok=True)
     join = f'echo $$ > {group}/cgroup.procs; exec "$@"'
+    joined = ("sh", "-c", join, "sh", "unshare", "--mount", "--propagation", "private")
     first = subprocess.Popen(
-        ["sh", "-c", join, "sh", "unshare", "--mount", "--propagation", "private"]
-        + ["sh", "-c", _OUTER, "sh", str(folder), PYTHON, _FIRST, _START],  # noqa: RUF005
+        [*joined, "sh", "-c", _OUTER, "sh", str(folder), PYTHON, _FIRST, _START],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

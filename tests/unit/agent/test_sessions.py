@@ -1,0 +1,205 @@
+"""Sessions joined with access records: a table of what explains what, with its benign twins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+import pytest
+
+from trainseal.agent.observed import Lineage, Process, WatchedContainer
+from trainseal.agent.sessions import GRACE, Sessions, becomes, explained, own_commands
+from trainseal.api.accessrecord import AccessRecord
+from trainseal.api.model import JsonObject
+
+START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+ID = "a1" * 32
+CONTAINER = WatchedContainer(
+    *("research", "char-lm-worker-0", "uid-0", "char-lm", "trainer", ID, 100),
+    started=START - timedelta(hours=1),
+    mounts=(),
+    env={},
+)
+SESSION = Process(4242, 77, START, "/usr/bin/cat", ("cat", "/etc/hosts"), 0, ID)
+
+
+def record(name: str = "r1", ago: float = 0.5, **changes: object) -> AccessRecord:
+    spec: dict[str, object] = {
+        "pod": {"name": "char-lm-worker-0", "uid": "uid-0"},
+        "sealedRun": "char-lm",
+        "action": "Exec",
+        "username": "mallory",
+        "command": ["cat", "/etc/hosts"],
+        "container": "trainer",
+        "allowed": True,
+        "time": (START - timedelta(seconds=ago)).isoformat(),
+        **changes,
+    }
+    return AccessRecord.parse(
+        {
+            "apiVersion": "trainseal.dev/v1alpha1",
+            "kind": "AccessRecord",
+            "metadata": {"name": name, "namespace": "research"},
+            "spec": spec,
+        }
+    )
+
+
+def runs(*argv: str) -> Process:
+    return replace(SESSION, command=argv)
+
+
+def who(session: Process, *records: AccessRecord) -> tuple[str, str] | None:
+    found = explained(session, "trainer", records)
+    return (found.record, found.how) if found else None
+
+
+def test_the_record_of_the_same_command_just_before_explains_it() -> None:
+    assert who(SESSION, record()) == ("r1", "command")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record(action="Attach", command=None),
+        record(action="PortForward", command=None, container=None),
+        record(allowed=False),
+        record(container="sidecar"),
+        record(command=["cat", "/etc/passwd"]),
+        record(ago=16),
+        record(ago=-3),
+    ],
+    ids=["attach", "port-forward", "denied", "container", "command", "long ago", "after"],
+)
+def test_what_does_not_fit_explains_nothing(other: AccessRecord) -> None:
+    assert who(SESSION, other) is None
+
+
+@pytest.mark.parametrize("ago", [-1.5, 0, 14.9])
+def test_clocks_may_differ_a_little_and_streams_take_a_while(ago: float) -> None:
+    assert who(SESSION, record(ago=ago)) == ("r1", "command")
+
+
+def test_of_one_container_the_record_need_not_name_it() -> None:
+    assert who(SESSION, record(container=None)) == ("r1", "command")
+
+
+def test_of_two_records_the_later_one_is_meant() -> None:
+    early, late = record("early", 9, username="alice"), record("late", 1, username="bob")
+    found = explained(SESSION, "trainer", [early, late])
+    assert found
+    assert (found.record, found.user, found.others) == ("late", "bob", ("alice",))
+
+
+def test_a_script_runs_as_its_interpreter_with_its_path() -> None:
+    asked = record(command=["report", "now"])
+    assert who(runs("/bin/bash", "-e", "/app/report", "now"), asked) == ("r1", "command")
+    assert who(runs("/bin/bash", "-e", "/app/other", "now"), asked) is None
+
+
+def test_a_shell_that_runs_its_last_command_in_its_place_is_known() -> None:
+    asked = record(command=["sh", "-c", "cd /tmp && X=1 exec python -m http.server > log"])
+    how = "what its command runs"
+    assert who(runs("python", "-m", "http.server"), asked) == ("r1", how)
+
+
+def test_a_shell_that_ran_on_as_something_else_is_joined_by_time_if_it_is_the_only_one() -> None:
+    asked = record(command=["bash"], tty=True)
+    assert who(runs("python3"), asked) == ("r1", "time only")
+    assert who(runs("python3"), asked, record("r2", 3, command=["sh"])) is None
+
+
+def test_a_program_that_cannot_run_on_as_another_is_not_joined_by_time() -> None:
+    assert who(runs("python3"), record(command=["ls", "-l"])) is None
+
+
+def test_a_long_command_is_compared_by_its_digest() -> None:
+    argv = ("echo", *("x" * 40 for _ in range(90)))
+    digest = sha256("".join(f"{w}\0" for w in argv).encode()).hexdigest()
+    asked = record(command=list(argv[:64]), commandDigest=f"sha256:{digest}", truncated=["command"])
+    assert who(runs(*argv), asked) == ("r1", "command")
+    other = record(command=["echo"], commandDigest=f"sha256:{'0' * 64}")
+    assert who(runs("echo", "y"), other) is None
+
+
+def judge(
+    session: Process,
+    *records: AccessRecord,
+    own: tuple[tuple[str, ...], ...] = (),
+    after: timedelta = GRACE,
+    sessions: Sessions | None = None,
+) -> str | None:
+    lineage = Lineage((session,), session)
+    found = (sessions or Sessions()).judge(lineage, CONTAINER, records, own, START + after)
+    return found.finding.value if found else None
+
+
+def test_a_record_explains_one_session_only() -> None:
+    sessions, second = Sessions(), replace(SESSION, pid=4243)
+    asked = record()
+    assert judge(SESSION, asked, sessions=sessions) == "process.entered"
+    assert judge(second, asked, sessions=sessions) == "process.unrecorded"
+    assert judge(SESSION, asked, sessions=sessions) == "process.entered"
+
+
+def test_who_opened_it_stays_though_it_runs_on_as_another_program() -> None:
+    sessions, asked = Sessions(), record()
+    assert judge(SESSION, asked, sessions=sessions) == "process.entered"
+    assert judge(runs("python3"), asked, sessions=sessions) == "process.entered"
+
+
+def test_a_record_may_come_a_moment_later_than_its_process() -> None:
+    assert judge(SESSION, after=GRACE - timedelta(seconds=1)) is None
+    assert judge(SESSION) == "process.unrecorded"
+
+
+def test_what_did_not_come_by_the_control_group_is_explained_by_no_record() -> None:
+    for elsewhere in (None, "b2" * 32):
+        session = replace(SESSION, container_id=elsewhere)
+        assert judge(session, record(), after=timedelta()) == "process.unrecorded"
+
+
+def test_a_descendant_of_the_first_process_is_no_session() -> None:
+    found = Sessions().judge(Lineage((SESSION,)), CONTAINER, [], [], START + GRACE)
+    assert found is None
+
+
+TEMPLATE: JsonObject = {
+    "name": "trainer",
+    "livenessProbe": {"exec": {"command": ["cat", "/tmp/healthy"]}},
+    "readinessProbe": {"exec": {"command": ["sh", "-c", "test -e /r && curl $(HOST):80"]}},
+    "lifecycle": {"preStop": {"exec": {"command": ["/bin/stop.sh"]}}},
+    "startupProbe": {"httpGet": {"port": 80}},
+}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("cat", "/tmp/healthy"),
+        ("sh", "-c", "test -e /r && curl node:80"),
+        ("curl", "node:80"),
+        ("/bin/sh", "/bin/stop.sh"),
+    ],
+)
+def test_probes_and_hooks_of_the_sealed_template_are_silent(argv: tuple[str, ...]) -> None:
+    own = tuple(own_commands(TEMPLATE, {"HOST": "node"}))
+    assert judge(runs(*argv), own=own) is None
+
+
+def test_what_only_resembles_a_probe_is_not_silent() -> None:
+    own = tuple(own_commands(TEMPLATE, {"HOST": "node"}))
+    for argv in (("cat", "/tmp/healthy", "x"), ("sh", "-c", "evil"), ("curl", "evil:80")):
+        assert judge(runs(*argv), own=own) == "process.unrecorded"
+
+
+def test_a_probe_by_nsenter_is_not_the_kubelets() -> None:
+    session = replace(runs("cat", "/tmp/healthy"), container_id=None)
+    assert judge(session, own=(("cat", "/tmp/healthy"),)) == "process.unrecorded"
+
+
+def test_a_word_that_the_shell_expands_may_be_any_one_word_but_never_the_program() -> None:
+    assert becomes(("sh", "-c", 'ls "$DIR"'), ("ls", "/data"))
+    assert not becomes(("sh", "-c", 'ls "$DIR"'), ("ls", "/data", "-l"))
+    assert not becomes(("sh", "-c", '"$TOOL" x'), ("evil", "x"))
