@@ -29,6 +29,7 @@ lint: $(STAMP) ## format, lint and security lint, types, import contract, stale 
 	$(BIN)/python -m trainseal.api.crd --check crds
 	$(BIN)/python -m trainseal.api.crd --check charts/trainseal/files/crds
 	$(BIN)/python -m trainseal.api.reference --check
+	$(BIN)/python -m trainseal.api.findingspage --check
 	$(BIN)/python -m trainseal.cli.reference --check
 
 format: $(STAMP) ## rewrite files in the project's format
@@ -39,6 +40,7 @@ crds: $(STAMP) ## generate crds/ and the reference pages from the models
 	$(BIN)/python -m trainseal.api.crd crds
 	$(BIN)/python -m trainseal.api.crd charts/trainseal/files/crds
 	$(BIN)/python -m trainseal.api.reference
+	$(BIN)/python -m trainseal.api.findingspage
 	$(BIN)/python -m trainseal.cli.reference
 
 tools: $(STAMP) ## build the test cluster's tools into the cache (25 to 30 minutes, once)

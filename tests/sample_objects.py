@@ -227,6 +227,17 @@ def access_record(name: str = "char-lm-1-0001") -> Object:
     return _object("AccessRecord", name, spec)
 
 
+def hold_release(name: str = "char-lm-1-0001") -> Object:
+    """One hold, lifted."""
+    spec = {
+        "sealedRun": "char-lm-1",
+        "hold": "0123456789abcdef",
+        "user": "carol",
+        "reason": "seen, harmless",
+    }
+    return _object("HoldRelease", name, spec)
+
+
 SAMPLES = (
     training_job,
     provenance_policy,
@@ -234,6 +245,7 @@ SAMPLES = (
     sealed_run,
     drift_report,
     access_record,
+    hold_release,
 )
 
 
@@ -289,6 +301,27 @@ def status_of(kind: str) -> Object:
             },
             "phase": "Bound",
             "message": "bound to 1 object",
+            "drift": {"critical": 1, "warning": 0, "info": 0, "firstTime": TIME, "lastTime": TIME},
+            "hold": {
+                "id": "0123456789abcdef",
+                "response": "Suspend",
+                "since": TIME,
+                "findings": ["0123456789abcdef"],
+                "reason": "file.changed",
+                "severity": "Critical",
+                "message": "a signed file was changed",
+            },
+            "freeze": {"state": "Thawed", "since": TIME, "order": "e30=.c2ln"},
+            "lifted": {
+                "hold": "0123456789abcdef",
+                "release": "char-lm-1-0001",
+                "user": "carol",
+                "reason": "seen, harmless",
+                "time": TIME,
+            },
+            "handled": ["0123456789abcdef"],
+            "told": ["0123456789abcdef"],
+            "reports": ["u-1"],
             "conditions": [condition],
         },
         "DriftReport": {

@@ -65,7 +65,7 @@ async def look(kube: Kube, namespace: str, name: str) -> JobView:
     try:
         job = await kube.get(job_path(namespace, name))
     except NotFoundError as error:
-        raise _no_job(namespace, name, error) from None
+        raise no_job(namespace, name, error) from None
     return await _around(kube, namespace, name, job)
 
 
@@ -85,7 +85,7 @@ async def watch(kube: Kube, namespace: str, name: str) -> None:
                     if view.phase in ENDED:
                         return
         except NotFoundError as error:
-            raise _no_job(namespace, name, error) from None
+            raise no_job(namespace, name, error) from None
 
 
 def one_line(job: JsonObject) -> str:
@@ -163,6 +163,8 @@ def _facts(view: JobView) -> Iterator[tuple[str, str]]:
         counts = [f"{role.get('ready', 0)}/{role.get('replicas', '?')} ready"]
         counts += [f"{role[k]} {k}" for k in ("succeeded", "failed") if role.get(k)]
         yield f"role {role.get('name')}", ", ".join(counts)
+    if drifted := status.get("drifted"):
+        yield "drift", f"{drifted}: `trainseal drift {view.name}` shows them"
     for label, field in (("started", "startTime"), ("ended", "completionTime")):
         if time := status.get(field):
             yield label, str(time)
@@ -268,7 +270,8 @@ def _live(console: Console) -> Iterator[Live | None]:
         yield live
 
 
-def _no_job(namespace: str, name: str, error: NotFoundError) -> Failure:
+def no_job(namespace: str, name: str, error: NotFoundError) -> Failure:
+    """Why a job was not found, in words."""
     if "could not find the requested resource" in error.message:
         return Failure(
             "the cluster does not know TrainingJobs",

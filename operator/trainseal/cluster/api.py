@@ -83,8 +83,8 @@ class Kube:
         """The response's object. Raises KubeError."""
         response = await self._send(method, path, query, body, content_type, seconds)
         try:
-            # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer, and
-            # who was to stop would go on.
+            # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer,
+            # and who was to stop would go on.
             async with asyncio.timeout(seconds):
                 data = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

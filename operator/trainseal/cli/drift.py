@@ -1,0 +1,110 @@
+"""``trainseal drift`` and ``thaw``: what was found on a run, and letting it go on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the TrainingJob.")]
+PlaceOption = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),
+]
+
+
+def drift(
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", help="Name of the TrainingJob.")
+    ] = None,
+    namespace: PlaceOption = None,
+    output: OutputOption = Output.TEXT,
+    seal: Annotated[
+        str | None,
+        typer.Option(metavar="SEAL", help="Of this run; absent: of the job's last one."),
+    ] = None,
+    kinds: Annotated[
+        bool, typer.Option("--kinds", help="List the findings there are, and what they mean.")
+    ] = False,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Show what the watch found on a job's run, in the order it happened.
+
+    Each finding with its pod, its file and how that differs, the process and its parents, and the
+    person behind it where known. A job that is deleted keeps its findings.
+
+    Exit codes: 0 nothing was found, or nothing above `Info`; 1 something was; 2 the findings
+    could not be read.
+
+        trainseal drift char-lm
+        trainseal drift char-lm -n research -o json | jq '.findings[].user'
+        trainseal drift --kinds
+    """
+    import asyncio
+
+    from trainseal.cli import driftview
+    from trainseal.cli.clusters import default_namespace
+    from trainseal.cluster.api import connect
+
+    if kinds:
+        if job is not None:
+            raise typer.BadParameter("it takes no JOB", param_hint="--kinds")
+        driftview.print_kinds(as_json=output is Output.JSON)
+        return
+    if job is None:
+        raise typer.BadParameter("name the job, or ask for --kinds", param_hint="JOB")
+    place, name = namespace or default_namespace(kubeconfig, context), job
+
+    async def work() -> driftview.RunFindings:
+        async with connect(kubeconfig, context) as kube:
+            return await driftview.look(kube, place, name, seal)
+
+    found = asyncio.run(work())
+    if output is Output.JSON:
+        driftview.print_json(found)
+    else:
+        driftview.print_text(found)
+    raise typer.Exit(found.exit_code)
+
+
+def thaw(
+    job: JobArgument,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why it may go on; kept as evidence.")
+    ],
+    namespace: PlaceOption = None,
+    wait: Annotated[
+        int, typer.Option(min=0, max=3600, metavar="SECONDS", help="How long to wait for it.")
+    ] = 30,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Lift the hold that a finding put on a run.
+
+    A frozen run goes on where it stood; a suspended one is verified again and starts anew. Look at
+    `trainseal drift` first: what is let go is what stands there now, and a finding that comes
+    later holds the run again. It takes the right to create HoldReleases (`trainseal-responder`),
+    and whom a finding names cannot lift its hold.
+
+    Exit codes: 0 it goes on; 1 it does not, with the reason; 2 nobody answered in time.
+
+        trainseal thaw char-lm --reason "our debugger, agreed with Ann"
+    """
+    import asyncio
+
+    from trainseal.cli import thawing
+    from trainseal.cli.clusters import default_namespace
+    from trainseal.cluster.api import connect
+
+    if not reason.strip():
+        raise typer.BadParameter("say why the run may go on", param_hint="--reason")
+    place = namespace or default_namespace(kubeconfig, context)
+
+    async def work() -> None:
+        async with connect(kubeconfig, context) as kube:
+            await thawing.thaw(kube, place, job, reason.strip(), wait)
+
+    asyncio.run(work())

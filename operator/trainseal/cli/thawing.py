@@ -1,0 +1,100 @@
+"""Asking for a hold to be lifted, and following what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from trainseal.api.holdrelease import PLURAL
+from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.cli.clusters import SEALS, job_path
+from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
+from trainseal.cli.statusview import no_job
+from trainseal.cli.terminaltext import plain
+from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
+
+_PAUSE = 0.5
+
+
+async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -> None:
+    """Lifts the hold that stands now. Raises Failure where it does not go."""
+    try:
+        found = await kube.get(job_path(namespace, job))
+    except NotFoundError as error:
+        raise no_job(namespace, job, error) from None
+    name = json_object(found.get("status")).get("sealedRun")
+    path = path_of(API_VERSION, SEALS, namespace, str(name))
+    hold = await _hold(kube, path) if isinstance(name, str) else {}
+    if not hold:
+        print(f"{namespace}/{job} is not held")  # noqa: T201
+        return
+    print(f"{hold.get('response')}: {plain(str(hold.get('message')))}")  # noqa: T201
+    if hold.get("response") == "Terminate":
+        raise Failure(
+            "the run was terminated, and that is final",
+            remedy="delete the TrainingJob and apply it again",
+            code=REFUTED,
+        )
+    await _ask(kube, namespace, str(name), str(hold["id"]), reason)
+    # An earlier release may have been refused: that is not this one's answer yet.
+    asked, before, attempts = hold["id"], hold.get("waiting"), max(1, round(wait / _PAUSE))
+    for _ in range(attempts):
+        hold = await _hold(kube, path)
+        if not hold:
+            print(f"{namespace}/{job} goes on")  # noqa: T201
+            return
+        if hold.get("id") != asked:
+            raise Failure(
+                "more was found meanwhile: " + plain(str(hold.get("message"))),
+                remedy=f"look at `trainseal drift {job}` and ask again",
+                code=REFUTED,
+            )
+        waiting = hold.get("waiting")
+        if waiting and waiting != before:
+            raise Failure(f"the hold was not lifted: {plain(str(waiting))}", code=REFUTED)
+        await asyncio.sleep(_PAUSE)
+    if before:
+        raise Failure(f"the hold was not lifted: {plain(str(before))}", code=REFUTED)
+    raise Failure(
+        f"the release was made, and the run is held still after {wait:.0f} s",
+        remedy="look whether TrainSeal's controller runs: `trainseal doctor`",
+        code=UNDETERMINED,
+    )
+
+
+async def _hold(kube: Kube, path: str) -> JsonObject:
+    return json_object(json_object((await kube.get(path)).get("status")).get("hold"))
+
+
+async def _ask(kube: Kube, namespace: str, seal: str, hold: str, reason: str) -> None:
+    user = await _who_am_i(kube)
+    mark = hashlib.sha256(f"{user}/{reason}".encode()).hexdigest()[:8]
+    body: JsonObject = {
+        "apiVersion": API_VERSION,
+        "kind": "HoldRelease",
+        "metadata": {"name": f"{seal}-{hold}-{mark}", "namespace": namespace},
+        "spec": {"sealedRun": seal, "hold": hold, "user": user, "reason": reason[:1024]},
+    }
+    try:
+        await kube.create(path_of(API_VERSION, PLURAL, namespace), body, strict=True)
+    except ConflictError:
+        return  # asked before, in the same words
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        raise Failure(
+            plain(error.message),
+            expected=f"the right to create HoldReleases in namespace {namespace}",
+            remedy="ask somebody who has it: the chart's role trainseal-responder gives it",
+            code=REFUTED,
+        ) from None
+
+
+async def _who_am_i(kube: Kube) -> str:
+    review = await kube.request(
+        "POST",
+        path_of("authentication.k8s.io/v1", "selfsubjectreviews"),
+        body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+    )
+    user = json_object(json_object(review.get("status")).get("userInfo"))
+    return str(user.get("username", ""))
