@@ -1,0 +1,97 @@
+"""The watch, for real: who edits the installed PyTorch of a running worker is named at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.stage.jobs import FINISH
+
+OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
+
+
+@pytest.fixture
+def worker(lab: Lab, apply: Callable[[Object], Object]) -> tuple[Object, Object]:
+    """A running job, and its pod, which is watched."""
+    job = apply(lab.signed_job("watched"))
+    lab.wait_for_phase(job, "Running")
+    (pod,) = lab.pods(job)
+    eventually(lambda: watching(lab, pod) == "True", "the pod is watched")
+    return job, pod
+
+
+def report(lab: Lab, pod: Object) -> Object:
+    """The pod's DriftReport; empty while there is none."""
+    name = f"{pod['metadata']['name']}-{pod['metadata']['uid'][:8]}"
+    found = lab.admin("get", "driftreports", "-n", TEAM, "-o", "json")
+    reports: list[Object] = json.loads(found)["items"]
+    return next((r for r in reports if r["metadata"]["name"] == name), {})
+
+
+def watching(lab: Lab, pod: Object) -> str:
+    """What the report's condition says."""
+    conditions = report(lab, pod).get("status", {}).get("conditions", [])
+    return next((str(c["status"]) for c in conditions if c["type"] == "Watching"), "")
+
+
+def findings(lab: Lab, pod: Object) -> list[Object]:
+    """What was found on the pod, without what only says that somebody came in."""
+    found: list[Object] = report(lab, pod).get("status", {}).get("findings", [])
+    return [f for f in found if f["severity"] != "Info"]
+
+
+def test_who_edits_the_installed_optimizer_is_named_with_the_difference(
+    lab: Lab, worker: tuple[Object, Object]
+) -> None:
+    _, pod = worker
+    script = f"echo 'lr = 0  # mallory' >> {OPTIMIZER}"
+    lab.kubectl("exec", pod["metadata"]["name"], "--", "sh", "-c", script)
+
+    eventually(lambda: bool(findings(lab, pod)), "the edit is found", seconds=10)
+    eventually(
+        lambda: all(f.get("user") for f in findings(lab, pod)), "the editor is named", seconds=10
+    )
+    (found,) = [f for f in findings(lab, pod) if f["path"] == OPTIMIZER]
+    assert found["id"] == "file.changed"
+    assert found["severity"] == "Critical"
+    assert found["user"] == EDITOR
+    assert found["accessRecord"].startswith(pod["metadata"]["name"])
+    assert "+lr = 0  # mallory" in found["difference"]
+    assert found["evidence"]["signed digest"] != found["evidence"]["digest"]
+
+
+def test_a_job_that_nobody_touches_has_no_finding(lab: Lab, worker: tuple[Object, Object]) -> None:
+    job, pod = worker
+    # Its own way out: a checkpoint, a log and the word to finish, as trainers have them.
+    name = pod["metadata"]["name"]
+    lab.kubectl("exec", name, "--", "sh", "-c", "echo weights > /checkpoints/step-1; date > /tmp/x")
+    lab.kubectl("exec", name, "--", *FINISH)
+    lab.wait_for_phase(job, "Succeeded")
+    eventually(lambda: watching(lab, pod) == "False", "the watch has ended with the pod")
+    assert findings(lab, pod) == []
+
+
+def test_an_agent_that_is_replaced_loses_no_finding_and_repeats_none(
+    lab: Lab, worker: tuple[Object, Object]
+) -> None:
+    _, pod = worker
+    name = pod["metadata"]["name"]
+    lab.kubectl("exec", name, "--", "sh", "-c", f"echo '#' >> {OPTIMIZER}")
+    eventually(lambda: bool(findings(lab, pod)), "the edit is found", seconds=10)
+    before = {f["key"]: f["firstTime"] for f in findings(lab, pod)}
+    lab.admin("rollout", "restart", "daemonset/trainseal-agent", "-n", "trainseal-agent")
+    lab.admin(
+        "rollout", "status", "daemonset/trainseal-agent", "-n", "trainseal-agent", "--timeout=90s"
+    )
+    other = OPTIMIZER.replace("sgd", "adam")
+    lab.kubectl("exec", name, "--", "sh", "-c", f"echo '#' >> {other}")
+    eventually(
+        lambda: other in {f.get("path") for f in findings(lab, pod)}, "the next edit is found"
+    )
+    after = {f["key"]: f["firstTime"] for f in findings(lab, pod)}
+    assert before.items() <= after.items()
+    paths = [(f["id"], f.get("path")) for f in findings(lab, pod)]
+    assert len(paths) == len(set(paths))
