@@ -8,9 +8,10 @@ session's first process.
 When a parent ends, Linux gives its children to the PID namespace's first process, so an orphan of
 a session looks like a descendant. It still counts as the session's when
 
-- it, or a parent of it, was looked at while the session's process lived (every execution is), or
-- it is in the session's process session (``setsid``), which runtimes begin for each exec, or
-- it has a login uid, and the container's first process has none: it came from a login on the node.
+- it, or a parent of it, was looked at while the session's process lived (every execution is),
+- it is in the session's process session (``setsid``), which runtimes begin for each exec,
+- it has a login uid, and the container's first process has none: it came from a login on the node,
+- or its control group is not the container's, which it would have inherited.
 
 What is left: a process that leaves its session between two looks, by forking twice and calling
 ``setsid``, without executing anything, from a session whose first process nobody ever looked at.
@@ -227,8 +228,8 @@ class Processes:
             top = seats[-1]
             if top.stat.pid != container.pid and home is not None:
                 session = self._entered(top, at, container, home)
-            elif len(seats) > 1 and self._logged_in(seats[-2], container.pid):
-                session, chain = chain[-2], chain[:-1]
+            elif (stranger := self._stranger(seats, container.container_id)) is not None:
+                session, chain = chain[stranger], chain[: stranger + 1]
         for one in seats[: len(chain)]:
             self._keep(self._came, (name, *one.key), session)
             # Before it has begun one of its own, it is in the runtime's.
@@ -265,8 +266,17 @@ class Processes:
         found = self.read(process.pid)
         return found if found is not None and found.started == process.started else process
 
-    def _logged_in(self, seat: Seat, first: int) -> bool:
-        return self.login(seat.stat.pid) is not None and self.login(first) is None
+    def _stranger(self, seats: Sequence[Seat], name: str) -> int | None:
+        """The uppermost below the first process that is no child of its making: it has another
+        control group, or a login.
+        """
+        first = seats[-1]
+        for number in reversed(range(len(seats) - 1)):
+            if name in first.containers and name not in seats[number].containers:
+                return number
+        if len(seats) > 1 and self.login(seats[-2].stat.pid) is not None:
+            return None if self.login(first.stat.pid) is not None else len(seats) - 2
+        return None
 
     def _home(self, container: WatchedContainer) -> Seat | None:
         return self.seat(container.pid)

@@ -1,10 +1,10 @@
 """The sweep of a container's processes: what they run, have mapped and were given, who traces them.
 
 For what events miss. One look at each process; what has not changed since the last look is not
-judged again for a while. What comes and goes between two sweeps is not seen here: executions are
-events, but a tracer that detaches, or ``process_vm_writev`` (``sys.remote_exec``), leaves nothing.
-Code that an interpreter reads as a file (a ``.py`` in a scratch mount) is no mapping: of it only
-the variable, the command line or the written file is seen.
+judged again for a while (six sweeps at most). What comes and goes between two sweeps is not seen
+here: executions are events, but a tracer that detaches, or ``process_vm_writev``
+(``sys.remote_exec``), leaves nothing. Code that an interpreter reads as a file (a ``.py`` in a
+scratch mount) is no mapping: of it only the variable, the command line or the written file is seen.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class ProcessSweep:
         self._places = places
         self._number = 0
         self._files: dict[tuple[int, int, str, bool], _Verdict] = {}
+        self._sizes: dict[int, tuple[object, tuple[int, ...]]] = {}
         self._environments: dict[int, tuple[object, tuple[Observation, ...]]] = {}
         self._digests: dict[tuple[int, int, int, int], str] = {}
         self._given: dict[str, set[str]] = {}
@@ -84,14 +85,29 @@ class ProcessSweep:
                 yield from self._process(member)
             yield None
         self._environments = {k: v for k, v in self._environments.items() if k in seen}
+        self._sizes = {k: v for k, v in self._sizes.items() if k in seen}
 
     def _process(self, member: Member) -> Iterator[Observation]:
+        try:
+            status = parse_status(self._processes.file(member.pid, "status"))
+        except (OSError, ProcFileError):
+            return
         link = self._processes.link(member.pid, "exe")
         if link is not None:
             yield from self._executable(member, link)
-            yield from self._mapped(member, link)
+            if self._may_map_otherwise(member, status.sizes):
+                yield from self._mapped(member, link)
         yield from self._environment(member)
-        yield from self._traced(member)
+        yield from self._traced(member, status.tracer)
+
+    def _may_map_otherwise(self, member: Member, sizes: tuple[int, ...]) -> bool:
+        """Whether to read the mappings, which costs most: not each time while the sizes of the
+        memory, the program and the libraries stay as they are.
+        """
+        now = (member.seat.stat.image, sizes)
+        same = self._sizes.get(member.pid) == now
+        self._sizes[member.pid] = now
+        return not same or (self._number + member.pid) % _AGAIN == 0
 
     def _executable(self, member: Member, link: str) -> Iterator[Observation]:
         file = f"{self._processes.proc}/{member.pid}/exe"
@@ -279,11 +295,7 @@ class ProcessSweep:
             return []
         return [(name, value) for name, value in variables(data) if loads_code(name)]
 
-    def _traced(self, member: Member) -> Iterator[Observation]:
-        try:
-            tracer = parse_status(self._processes.file(member.pid, "status")).tracer
-        except (OSError, ProcFileError):
-            return
+    def _traced(self, member: Member, tracer: int) -> Iterator[Observation]:
         if tracer == 0:
             return
         lineage = self._processes.lineage(tracer, self._container)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -147,8 +147,14 @@ class Sweeps:
         for session in sessions(members):
             lineage = self._above(session)
             seen = self._joins.judge(lineage, container, records, own, self._now())
-            if seen is not None:
-                yield seen
+            if seen is None:
+                continue
+            login = self._processes.login(session.pid)
+            if login is not None:  # set by the node's login, kept by all that comes of it
+                seen = replace(
+                    seen, evidence={**seen.evidence, "login uid on the node": str(login)}
+                )
+            yield seen
 
     def _above(self, session: Process) -> Lineage:
         return Lineage((session, *self._processes.parents(session.pid)), session)

@@ -196,7 +196,7 @@ def started(folder: Path) -> Iterator[Lab]:
     """One container."""
     name = f"{os.getpid():x}{time.monotonic_ns():x}".rjust(64, "c")[-64:]
     uid = "0f7a1c52-0000-4000-8000-000000000001"
-    top = hierarchy(Path("/sys/fs/cgroup")) / f"trainseal-sweep-{os.getpid()}"
+    top = hierarchy(Path("/sys/fs/cgroup")) / f"trainseal-sweep-{name[-24:]}"
     group = top / "kubepods" / f"pod{uid}" / name
     group.mkdir(parents=True)
     folder.mkdir(exist_ok=True)

@@ -326,6 +326,29 @@ def test_an_orphan_in_a_process_session_of_its_own_is_known_if_it_was_looked_at(
     assert lineage.session.pid == session
 
 
+def test_an_orphan_of_what_entered_past_the_control_group_is_no_descendant(world: World) -> None:
+    script = _DOUBLE_FORK.format(setsid="os.setsid()")
+    enter = ("nsenter", f"--target={world.lab.watched.pid}", "--mount", "--pid")
+    world.lab.aside(*enter, PYTHON, "-c", script)
+    orphan = world.lab.member(Processes(), "777").pid  # nobody looked while its parents lived
+    lineage = world.processes.lineage(orphan, world.lab.watched)
+    assert lineage
+    assert lineage.session
+
+
+def test_an_orphan_with_a_login_of_the_node_is_no_descendant(world: World) -> None:
+    script = _DOUBLE_FORK.format(setsid="os.setsid()")
+    group = world.lab.group / "cgroup.procs"
+    enter = f"nsenter --target={world.lab.watched.pid} --mount --pid"
+    act = f'echo 1000 > /proc/self/loginuid; echo $$ > {group}; exec {enter} "$@"'
+    world.lab.aside("sh", "-c", act, "sh", PYTHON, "-c", script)
+    orphan = world.lab.member(Processes(), "777").pid  # nobody looked while its parents lived
+    lineage = world.processes.lineage(orphan, world.lab.watched)
+    assert lineage
+    assert lineage.session
+    assert world.processes.login(orphan) == 1000
+
+
 def test_an_orphan_of_the_trainer_is_no_session(world: World) -> None:
     world.lab.python(_DOUBLE_FORK.format(setsid="os.setsid()"))
     lineage = world.processes.lineage(world.member("777"), world.lab.watched)
