@@ -12,7 +12,7 @@ import pytest
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CHART, NAMESPACE, ApiServer, Helm, Object, ours
 from tests.sample_objects import sealed_run, training_job
-from trainseal.cli.admissionrules import CONFIG_MAP, PLURALS, read
+from trainseal.provenance.admissionrules import CONFIG_MAP, PLURALS, read
 
 CLUSTER_WIDE = (
     "mutatingwebhookconfigurations",
@@ -117,6 +117,13 @@ def test_an_uninstall_leaves_nothing_that_blocks_the_cluster(
     # The kinds stay, and what is of them can be written and deleted without us.
     job = server.create(training_job())
     server.delete(job)
+
+
+def test_an_uninstall_takes_the_agents_namespace_along(chart: Helm, server: ApiServer) -> None:
+    chart.install()
+    server.kubectl("get", "namespace", "trainseal-agent")
+    chart.uninstall()
+    server.kubectl("wait", "--for=delete", "namespace/trainseal-agent", "--timeout=60s")
 
 
 def test_an_uninstall_keeps_seals_and_the_seal_key_and_a_reinstall_finds_them(

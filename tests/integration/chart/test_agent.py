@@ -1,0 +1,346 @@
+"""What a node's agent may write with its own token, and nobody else: reports and a Lease."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster import CommandError
+from tests.integration.chart.conftest import (
+    CONTROLLER,
+    NAMESPACE,
+    ApiServer,
+    Helm,
+    Object,
+    render,
+)
+from trainseal.agent.lease import NodeLease
+from trainseal.agent.ledger import Person
+from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.agent.reports import Reports, Subject
+from trainseal.api.findings import FindingId
+from trainseal.cluster.api import Kube, KubeError, connect, path_of
+
+AGENTS = "trainseal-agent"
+TEAM = "watched"
+NODE, OTHER = "node-1", "node-2"
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+POD = Subject(TEAM, "char-lm-worker-0-abcde", "0aa3b1c2-1111-2222-3333-444455556666", "char-lm-1")
+SHELL = Process(4711, 1, NOW, "/usr/bin/sed", ("sed", "-i", "s/a/b/"), 1000, "c" * 64)
+EDIT = Observation(
+    FindingId.FILE_CHANGED,
+    "it was written",
+    path="/usr/lib/python3/torch/optim/sgd.py",
+    lineage=Lineage((SHELL,), session=SHELL),
+)
+
+
+@dataclass(frozen=True)
+class Agents:
+    """An installed chart, and tokens as kubelets ask for them: bound to a pod on a node."""
+
+    server: ApiServer
+    folder: Path
+
+    def kubeconfig(self, node: str) -> Path:
+        """For the agent of a node."""
+        pod = self.server.get(_pod(node))
+        token = self.server.kubectl(
+            "create", "token", AGENTS, "-n", AGENTS, "--bound-object-kind=Pod",
+            f"--bound-object-name={pod['metadata']['name']}",
+            f"--bound-object-uid={pod['metadata']['uid']}",
+        )  # fmt: skip
+        config = yaml.safe_load(self.server.cluster.kubeconfig.read_text())
+        for user in config["users"]:
+            user["user"] = {"token": token.strip()}
+        file = self.folder / f"{node}.yaml"
+        file.write_text(json.dumps(config))
+        return file
+
+    @asynccontextmanager
+    async def of(self, node: str) -> AsyncIterator[Kube]:
+        """The agent's own connection."""
+        async with connect(str(self.kubeconfig(node))) as kube:
+            yield kube
+
+    def delete_reports(self) -> None:
+        """As the controller may."""
+        self.server.kubectl(
+            "delete", "driftreports", "--all", "-n", TEAM,
+            "--as", CONTROLLER, "--as-group=system:masters",
+        )  # fmt: skip
+
+    def report(self) -> Object:
+        """The pod's report as it is stored."""
+        return self.server.get(_report(NODE))
+
+
+def _pod(node: str) -> Object:
+    container = {"name": "agent", "image": "registry.example/none"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"agent-{node}", "namespace": AGENTS},
+        "spec": {"serviceAccountName": AGENTS, "nodeName": node, "containers": [container]},
+    }
+
+
+def _report(node: str) -> Object:
+    return {
+        "apiVersion": "trainseal.dev/v1alpha1",
+        "kind": "DriftReport",
+        "metadata": {"name": POD.report, "namespace": TEAM},
+        "spec": {
+            "reporter": "Agent",
+            "sealedRun": POD.seal,
+            "node": node,
+            "pod": {"name": POD.pod, "uid": POD.uid},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def installed(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
+    """The chart, two nodes with an agent's pod each, and a team's namespace."""
+    chart = Helm(server, helm)
+    chart.install()
+    server.kubectl("create", "namespace", TEAM)
+    server.kubectl("wait", "--for=create", f"serviceaccount/{AGENTS}", "-n", AGENTS)
+    for node in (NODE, OTHER):
+        server.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+        server.create(_pod(node))
+    yield server
+    for node in (NODE, OTHER):
+        server.kubectl("delete", "pod", f"agent-{node}", "-n", AGENTS, "--force")
+        server.kubectl("delete", "node", node)
+    chart.uninstall()
+    server.kubectl("delete", "namespace", TEAM, "--wait")
+
+
+@pytest.fixture
+def agents(installed: ApiServer, tmp_path: Path) -> Iterator[Agents]:
+    """No report is there before and after."""
+    found = Agents(installed, tmp_path)
+    _until_in_force(found)
+    yield found
+    found.delete_reports()
+
+
+def _until_in_force(agents: Agents) -> None:
+    """Admission policies reach the API server by watch, a moment after they exist."""
+    for _ in range(100):
+        try:
+            agents.server.create(_report(NODE), "--dry-run=server")
+        except CommandError as error:
+            if "written by the agent" in error.stderr or "expected" in error.stderr:
+                return
+    raise AssertionError("trainseal-reports never came into force")
+
+
+async def watch(kube: Kube, act: Callable[[Reports], None], node: str = NODE) -> None:
+    """One agent's life: the watch of a pod begins, something is seen, all is written."""
+    reports = Reports(
+        kube,
+        node,
+        policies=lambda _: (),
+        join=lambda *_: Person("mallory@example.org", "exec-1"),
+        freeze=lambda *_: None,
+        clock=lambda: NOW,
+    )
+    reports.begin(POD)
+    reports.say(POD.uid, "Watching", "True", "Watching", "Everything is seen.")
+    act(reports)
+    await reports.close(10)
+
+
+def test_an_agent_writes_what_it_found_with_the_rights_it_has(agents: Agents) -> None:
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await watch(kube, lambda reports: reports.see(POD.uid, "trainer", EDIT))
+
+    asyncio.run(live())
+    status = agents.report()["status"]
+    (finding,) = status["findings"]
+    assert finding["id"] == "file.changed"
+    assert finding["severity"] == "Critical"
+    assert finding["path"] == EDIT.path
+    assert finding["user"] == "mallory@example.org"
+    assert finding["processes"][0]["executable"] == "/usr/bin/sed"
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"]) == ("Watching", "True")
+
+
+def test_a_restarted_agent_loses_no_finding_and_repeats_none(agents: Agents) -> None:
+    async def live(*paths: str) -> None:
+        async with agents.of(NODE) as kube:
+            await watch(
+                kube,
+                lambda reports: (
+                    [
+                        reports.see(POD.uid, "trainer", Observation(FindingId.FILE_CHANGED, "x", p))
+                        for p in paths
+                    ]
+                    and None
+                ),
+            )
+
+    asyncio.run(live("/a", "/b"))
+    asyncio.run(live("/b", "/c"))
+    found = agents.report()["status"]["findings"]
+    assert [(f["path"], f["count"]) for f in found] == [("/a", 1), ("/b", 2), ("/c", 1)]
+
+
+def test_a_report_that_somebody_took_away_is_made_again(agents: Agents) -> None:
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await watch(kube, lambda reports: reports.see(POD.uid, "trainer", EDIT))
+
+    asyncio.run(live())
+    agents.delete_reports()
+    asyncio.run(live())
+    assert len(agents.report()["status"]["findings"]) == 1
+
+
+@pytest.mark.parametrize("reporter", ["Agent", "Controller"])
+def test_an_agent_writes_about_its_own_node_alone(agents: Agents, reporter: str) -> None:
+    forged = _report(OTHER)
+    if reporter == "Controller":
+        forged["spec"] = {"reporter": reporter, "sealedRun": POD.seal}
+
+    async def forge() -> str:
+        async with agents.of(NODE) as kube:
+            with pytest.raises(KubeError) as refused:
+                await kube.create(path_of("trainseal.dev/v1alpha1", "driftreports", TEAM), forged)
+            return refused.value.message
+
+    said = asyncio.run(forge())
+    assert "found writer" in said
+    assert AGENTS in said
+
+
+def test_an_agent_does_not_change_what_another_node_found(agents: Agents) -> None:
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await watch(kube, lambda reports: reports.see(POD.uid, "trainer", EDIT))
+        path = path_of("trainseal.dev/v1alpha1", "driftreports", TEAM, POD.report)
+        async with agents.of(OTHER) as kube:
+            with pytest.raises(KubeError, match="found writer"):
+                await kube.patch(f"{path}/status", {"status": {"findings": []}})
+            with pytest.raises(KubeError, match="forbidden"):
+                await kube.request("DELETE", path)
+
+    asyncio.run(live())
+    assert len(agents.report()["status"]["findings"]) == 1
+
+
+@pytest.mark.parametrize("reporter", ["Agent", "Controller"])
+def test_nobody_else_writes_reports_not_even_an_administrator(
+    agents: Agents, reporter: str
+) -> None:
+    forged = _report(NODE)
+    if reporter == "Controller":
+        forged["spec"] = {"reporter": reporter, "sealedRun": POD.seal}
+    with pytest.raises(CommandError) as refused:
+        agents.server.create(forged)
+    assert "found writer" in refused.value.stderr
+
+
+def test_a_token_that_is_bound_to_no_pod_writes_nothing(agents: Agents) -> None:
+    with pytest.raises(CommandError) as refused:
+        agents.server.create(_report(NODE), "--as", f"system:serviceaccount:{AGENTS}:{AGENTS}")
+    assert "found writer" in refused.value.stderr
+
+
+def test_the_controller_writes_its_own_reports_while_the_webhook_is_away(agents: Agents) -> None:
+    report = _report(NODE)
+    report["metadata"]["name"] = POD.seal
+    report["spec"] = {"reporter": "Controller", "sealedRun": POD.seal}
+    agents.server.create(report, "--as", CONTROLLER, "--as-group=system:masters")
+
+
+# The Lease ----------------------------------------------------------------------------------------
+
+
+def lease(kube: Kube, node: str) -> NodeLease:
+    return NodeLease(kube, NAMESPACE, node, "agent-x", lambda: {"lacking": []}, lambda: NOW)
+
+
+def test_an_agent_keeps_the_lease_of_its_node_and_no_other(agents: Agents) -> None:
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            for _ in range(2):
+                await lease(kube, NODE).renew()
+            with pytest.raises(KubeError, match="found writer"):
+                await lease(kube, OTHER).renew()
+            leader = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": "trainseal-controller", "namespace": NAMESPACE},
+                "spec": {"holderIdentity": "me"},
+            }
+            with pytest.raises(KubeError, match="found writer"):
+                await kube.create(path_of("coordination.k8s.io/v1", "leases", NAMESPACE), leader)
+
+    asyncio.run(live())
+    found = json.loads(
+        agents.server.kubectl("get", "lease", f"{AGENTS}-{NODE}", "-n", NAMESPACE, "-o", "json")
+    )
+    assert found["spec"]["holderIdentity"] == "agent-x"
+    # Whose it is: the release's, so that an uninstall takes it along.
+    assert found["metadata"]["ownerReferences"][0]["name"] == "trainseal-config"
+
+
+# The chart ----------------------------------------------------------------------------------------
+
+
+def test_an_agent_has_the_capabilities_it_is_documented_with_and_no_others(helm: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "agent.md").read_text()
+    (daemonset,) = [o for o in render(helm) if o["kind"] == "DaemonSet"]
+    spec = daemonset["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    security = container["securityContext"]
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["privileged"] is False
+    for name in security["capabilities"]["add"]:
+        assert f"`{name}`" in page, name
+    assert len(security["capabilities"]["add"]) == 3
+    assert [v["hostPath"]["path"] for v in spec["volumes"]] == ["/sys/fs/cgroup"]
+    assert "hostNetwork" not in spec
+
+
+@pytest.mark.parametrize(("freeze", "read_only"), [("true", False), ("false", True)])
+def test_control_groups_are_writable_only_where_freezing_is_on(
+    helm: Path, freeze: str, read_only: bool
+) -> None:
+    objects = render(helm, "--set", f"agent.freeze={freeze}")
+    (daemonset,) = [o for o in objects if o["kind"] == "DaemonSet"]
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    (mount,) = container["volumeMounts"]
+    assert mount["readOnly"] is read_only
+
+
+def test_without_agents_nothing_of_theirs_is_there_but_the_bounds(helm: Path) -> None:
+    objects = render(helm, "--set", "agent.enabled=false")
+    theirs = [
+        o["kind"]
+        for o in objects
+        if o["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "agent"
+    ]
+    assert set(theirs) == {"ValidatingAdmissionPolicy"}
+
+
+def test_pods_of_the_agents_namespace_are_not_asked_about(helm: Path) -> None:
+    objects = render(helm, "--set", "agent.namespace=eyes")
+    (config,) = [o for o in objects if o["metadata"]["name"] == "trainseal-config"]
+    settings = yaml.safe_load(config["data"]["config.yaml"])
+    assert "eyes" in settings["excludedNamespaces"]
+    assert settings["agentNamespace"] == "eyes"
