@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trainseal.api.driftreport import DriftReport
+from trainseal.api.driftreport import DriftReport, Finding
 from trainseal.api.findings import FindingId
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
@@ -186,9 +186,7 @@ class Drift:
             if proved and report.spec.pod and uid not in run.known and len(run.known) < MAX_MARKS:
                 run.known.append(uid)
             run.sightings += [
-                Sighting(
-                    report.metadata.name, report.spec.pod.name if report.spec.pod else "", f, proved
-                )
+                Sighting(report.metadata.name, _pod_of(report, f), f, proved)
                 for f in report.status.findings
             ]
         await self._sources.own.record(namespace, name, astray)
@@ -363,6 +361,13 @@ def _parsed(reports: Sequence[JsonObject]) -> Iterator[DriftReport]:
             yield DriftReport.parse(obj)
         except InvalidObjectError as error:
             _log.warning("DriftReport %s: %s", _name(obj), error)
+
+
+def _pod_of(report: DriftReport, finding: Finding) -> str:
+    """Name of the pod; the controller's own reports are on runs, and say it in the evidence."""
+    if report.spec.pod is not None:
+        return report.spec.pod.name
+    return (finding.evidence or {}).get("pod", "")
 
 
 def _name(obj: Mapping[str, object]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
@@ -25,6 +26,7 @@ from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import Kube, NotFoundError, connect, path_of
 from trainseal.cluster.informer import Informer
 from trainseal.cluster.settings import Settings
+from trainseal.controller import heartbeats
 from trainseal.controller.runs import Runs
 from trainseal.controller.watching import Watching
 from trainseal.controller.workqueue import WorkQueue
@@ -33,6 +35,7 @@ from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.freezeorders import read_order
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
+from trainseal.provenance.verdicts import Outcome
 from trainseal.verifier.jobs import JobVerifier
 
 TEAM = "research"
@@ -88,6 +91,7 @@ class Stage:
     clock: Clock
     name: str
     evidence: world.Evidence = field(default_factory=world.Evidence)
+    settings: Settings = field(default_factory=lambda: Settings(gate_image=world.GATE_IMAGE))
 
     @property
     def job_path(self) -> str:
@@ -97,7 +101,7 @@ class Stage:
         return await self.kube.get(self.job_path)
 
     async def status(self) -> Object:
-        found: Any = (await self.job()).get("status") or {}
+        found: Object = (await self.job()).get("status") or {}
         return found
 
     async def seal(self) -> Object:
@@ -116,7 +120,7 @@ class Stage:
         """The controller, until the end of the block."""
         parts = World(
             kube=self.controller,
-            settings=Settings(gate_image=world.GATE_IMAGE),
+            settings=self.settings,
             cluster=world.CLUSTER,
             seal_key=world.SEAL_KEY,
             ticket_keyring=lambda: world.keyring(world.TICKET_KEY),
@@ -230,7 +234,7 @@ class Stage:
             strict=True,
         )
         time = self.clock().isoformat().replace("+00:00", "Z")
-        finding = {
+        finding: Object = {
             "id": "file.changed",
             "key": "0123456789abcdef",
             "severity": "Critical",
@@ -409,7 +413,7 @@ def test_a_held_run_is_let_go_by_who_may_and_by_nobody_else(stage: Go) -> None:
             assert condition(await s.job(), "Held")["reason"] == "FileChanged"
 
             # Nor does one whose evidence does not hold any more.
-            s.evidence.outcomes[world.CODE] = world.Outcome.REFUTED
+            s.evidence.outcomes[world.CODE] = Outcome.REFUTED
             s.release(hold["id"], "oncall@example.org", RESPONDER)
             waiting = await has(s, lambda seal: seal["status"]["hold"]["waiting"])
             assert "refuted" in waiting
@@ -443,7 +447,7 @@ def test_a_terminated_run_has_failed_for_good(stage: Go) -> None:
             await until(s.suspended)
 
             async def failed() -> bool:
-                return (await s.status())["phase"] == "Failed"
+                return bool((await s.status())["phase"] == "Failed")
 
             await until(failed)
             hold = (await s.seal())["status"]["hold"]
@@ -526,3 +530,62 @@ def test_a_frozen_run_is_ordered_to_stand_still_then_thawed_or_suspended(stage: 
             assert (await s.seal())["status"]["hold"]["response"] == "Suspend"
 
     stage(play, "Freeze", freeze={"maxDurationSeconds": 60, "then": "Suspend"})
+
+
+def test_an_alert_waits_for_its_alertmanager_and_goes_out_once(stage: Go) -> None:
+    taken: list[Any] = []
+    answers = [503, 503]
+
+    async def post(request: web.Request) -> web.Response:
+        status = answers.pop(0) if answers else 200
+        if status == 200:
+            taken.extend(await request.json())
+        return web.Response(status=status)
+
+    async def play(s: Stage) -> None:
+        app = web.Application()
+        app.router.add_post("/api/v2/alerts", post)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        s.settings = Settings.model_validate({"alerts": {"alertmanagerURL": url}})
+        try:
+            async with s.controlled():
+                await s.runs()
+                await s.report(await s.pod(f"{s.name}-0"))
+                await has(s, lambda seal: seal["status"]["drift"])
+                assert "told" not in (await s.seal())["status"]
+                await has(s, lambda seal: seal["status"]["told"])
+            async with s.controlled():
+                await s.report(await s.pod(f"{s.name}-1"), severity="Info")
+                await has(s, lambda seal: len(seal["status"]["told"]) == 2)
+        finally:
+            await runner.cleanup()
+        # The second is only recorded, and the first is not sent again by a new controller.
+        (alert,) = [a for a in taken if a["labels"]["job"] == s.name]
+        assert alert["labels"]["pod"] == f"{s.name}-0"
+        assert alert["labels"]["severity"] == "critical"
+
+    stage(play)
+
+
+def test_pods_whose_nodes_agent_is_silent_are_a_finding(
+    stage: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeats, "SILENT_SECONDS", 1.0)
+
+    async def play(s: Stage) -> None:
+        s.settings = Settings.model_validate({"agents": {"enabled": True}})
+        async with s.controlled():
+            await s.runs()
+            await s.pod(f"{s.name}-0")
+            path = path_of("v1", "pods", TEAM, f"{s.name}-0", "status")
+            await s.kube.patch(path, {"status": {"phase": "Running"}})
+            await has(s, lambda seal: seal["status"]["drift"]["critical"] == 1)
+            await until(s.suspended)
+        drifted = condition(await s.seal(), "Drifted")
+        assert drifted["reason"] == "WatchSilent"
+        assert f"{s.name}-0" in drifted["message"]
+
+    stage(play, "Suspend")
