@@ -42,6 +42,7 @@ from trainseal.agent.scene import Scene
 from trainseal.agent.touches import Touch
 from trainseal.agent.upperwalk import UpperWalk
 from trainseal.agent.wakeups import Wakeups
+from trainseal.agent.witnesses import Witnesses
 from trainseal.api.findings import FindingId
 
 LineageOf = Callable[[int], Lineage | None]
@@ -55,6 +56,8 @@ _CALLS = 20
 _REST = 0.05
 #: A file written again and again is looked at again after this, then after twice as long; seconds.
 _PACE, _SLOWEST = 1.0, 30.0
+#: A new file that nothing loads code from may be but a name on the way; seconds.
+_BEAT = 0.1
 #: Byte code is compared for so long a call; seconds.
 _COMPILING = 0.03
 _MOST_REMEMBERED = 20_000
@@ -79,7 +82,7 @@ class Eyes:
         """``node`` is where the node's root directory is. OSError where the container is gone."""
         self._container = container
         self._capabilities = capabilities
-        self._lineage = lineage
+        self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
         self._scene = Scene(container, node)
         self._files: Group | None = None
@@ -88,7 +91,7 @@ class Eyes:
         self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
         self._changed: set[str] = set()
         self._pace: dict[tuple[str, int], tuple[float, float]] = {}
-        self._settling: _Batch = {}
+        self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
         self._uncompared: deque[tuple[str, Lineage | None]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
         self._looked_at = (0, 0)
@@ -96,9 +99,7 @@ class Eyes:
 
     def open(self) -> list[Observation]:
         """Sets the marks, then walks what was written before them. OSError: no mark at all."""
-        found: list[Observation] = []
-        found += self._mark_files()
-        found += self._mark_names()
+        found = [*self._mark_files(), *self._mark_names()]
         queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
         self._wakeups = Wakeups(queues)
         found += [_blind(subject, words) for subject, words in self._scene.blind]
@@ -123,8 +124,8 @@ class Eyes:
 
     def ignore(self, path: str) -> None:
         """Reports no more writes to this file, whatever its name becomes. OSError."""
-        with self._scene.root.regular(path) as fd:
-            if self._files is not None:
+        if self._files is not None:
+            with self._scene.root.regular(path) as fd:
                 self._files.ignore(MODIFY | CLOSE_WRITE, fd)
 
     # Marks ----------------------------------------------------------------------------------------
@@ -165,8 +166,11 @@ class Eyes:
 
     # Events ---------------------------------------------------------------------------------------
 
-    def read(self) -> list[Observation]:
-        """What happened since; bounded, and what is put off comes with a later call."""
+    def read(self, *, final: bool = False) -> list[Observation]:
+        """What happened since; bounded, and what is put off comes with a later call.
+
+        ``final``: nothing is put off, the container has ended.
+        """
         if self._wakeups is None:
             return []
         self._wakeups.begin()
@@ -180,19 +184,25 @@ class Eyes:
         if self._names is not None:
             names = self._names.group
             lost |= self._take(names, _NAME_READS, lambda e: self._name_event(e, batch, known))
-        for key in [k for k, t in self._settling.items() if self._due(k, t, now)]:
-            batch.setdefault(key, self._settling.pop(key))
+        quiet = not batch
+        renamed = {touch.path for touch in batch.values() if touch.followed}
+        for key, (due, put_off) in list(self._settling.items()):
+            if final or due <= now or key in batch or key[0] in renamed:
+                del self._settling[key]
+                batch.setdefault(key, put_off).join(put_off)
         seen_at_it = {touch.path for touch in batch.values() if not touch.found}
         for key, touch in batch.items():
             if touch.found and touch.path in seen_at_it:
                 continue
-            if not self._due(key, touch, now) and len(self._settling) < _MOST_REMEMBERED:
-                self._settling.setdefault(key, touch).acts.update(touch.acts)
-                continue
-            found += self._judged(key, touch, now)
+            touch.followed |= touch.path in renamed
+            due = now if final else self._due(key, touch, now)
+            if due > now and len(self._settling) < _MOST_REMEMBERED:
+                self._settling[key] = due, touch
+            else:
+                found += self._judged(key, touch, now)
         if lost:
             found += self._after_loss()
-        found += self._walk.step(now, quiet=not batch, blind=self._names is None)
+        found += self._walk.step(now, quiet=quiet, blind=self._names is None)
         found += self._compare_bytecode()
         self._schedule()
         return found
@@ -275,16 +285,20 @@ class Eyes:
 
     def _who(self, pid: int, known: dict[int, Lineage | None]) -> Lineage | None:
         if pid not in known:
-            known[pid] = self._lineage(pid) if pid > 0 else None
+            known[pid] = self._witnesses.of(pid)
         return known[pid]
 
     # Judging --------------------------------------------------------------------------------------
 
-    def _due(self, key: tuple[str, int], touch: Touch, now: float) -> bool:
-        if not touch.steady:
-            return True
-        due, _ = self._pace.get(key, (0.0, 0.0))
-        return now >= due
+    def _due(self, key: tuple[str, int], touch: Touch, now: float) -> float:
+        """When it is time to judge: what may still get another name, or is written on, can wait."""
+        if touch.steady:
+            return self._pace.get(key, (now, 0.0))[0]
+        path = touch.path
+        if not touch.only_new or touch.waited or self._container.mount_of(path) is not None:
+            return now
+        touch.waited = True
+        return now if self._scene.loaders.imports(path) else now + _BEAT
 
     def _judged(self, key: tuple[str, int], touch: Touch, now: float) -> list[Observation]:
         found: list[Observation] = []
@@ -369,7 +383,7 @@ class Eyes:
             self._wakeups.wake_in(_REST, rest=True)
             return
         times = [self._walk.next]
-        times += [self._pace.get(key, (now, 0.0))[0] for key in self._settling]
+        times += [due for due, _ in self._settling.values()]
         if self._uncompared:
             times.append(now + _PACE)
         self._wakeups.wake_in(max(min(times) - now, _REST), rest=False)

@@ -14,6 +14,8 @@ from trainseal.agent.observed import Act, Lineage
 #: Acts that make a name lead to other content, the one that tells most first.
 _CONTENT = (Act.MOVED_TO, Act.CREATED, Act.WRITTEN, Act.CLOSED)
 
+_FILLED = {Act.CREATED, Act.WRITTEN, Act.CLOSED, Act.ATTRIBUTES}
+
 
 @dataclass(slots=True)
 class Touch:
@@ -21,7 +23,7 @@ class Touch:
 
     ``own`` as in ``scene.Located``. ``beside``: renamed from a new name of the same directory.
     ``followed``: renamed to a name that is judged itself. ``found``: by looking into a directory
-    that appeared, so that ``pid`` is who made the directory.
+    that appeared, so that ``pid`` is who made the directory. ``waited``: it was put off once.
     """
 
     path: str
@@ -33,6 +35,7 @@ class Touch:
     beside: bool = False
     followed: bool = False
     found: bool = False
+    waited: bool = False
 
     def telling(self) -> Iterator[Act]:
         """The acts that say something, in the order of judging."""
@@ -48,6 +51,19 @@ class Touch:
             yield Act.MOVED_FROM
         elif content in (None, Act.CLOSED) and Act.ATTRIBUTES in acts:
             yield Act.ATTRIBUTES
+
+    def join(self, earlier: Touch) -> None:
+        """Takes in what the same process did to the same file before."""
+        self.acts |= earlier.acts
+        self.lineage = self.lineage or earlier.lineage
+        self.beside = self.beside or earlier.beside
+        self.followed = self.followed or earlier.followed
+        self.waited = self.waited or earlier.waited
+
+    @property
+    def only_new(self) -> bool:
+        """Whether a name was made and filled, and nothing else."""
+        return Act.CREATED in self.acts and self.acts <= _FILLED
 
     @property
     def steady(self) -> bool:

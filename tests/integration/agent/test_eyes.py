@@ -8,6 +8,7 @@ import mmap
 import os
 import py_compile
 import select
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ class Watched:
         self.container.run(f"echo mark > {mark}; rm {mark}")
         self.read_for(20, lambda: any(o.path == mark for o in self.observations))
         assert any(o.path == mark for o in self.observations), "the queue never ran empty"
+        self.observations += self.eyes.read(final=True)
         self.observations = [o for o in self.observations if o.path != mark]
         return {(o.finding, o.path) for o in self.observations}
 
@@ -154,6 +156,47 @@ def test_a_change_carries_both_digests_the_difference_and_who_did_it(watched: Wa
     assert found.difference is not None
     assert "-    return -lr\n+    return lr" in found.difference
     assert found.lineage is not None
+
+
+def test_a_process_that_has_ended_is_named_from_its_execution(tmp_path: Path, image: Path) -> None:
+    living: set[int] = set()
+
+    def seen_once(pid: int) -> Lineage | None:
+        found = None if pid in living else who(pid)
+        living.add(pid)
+        return found
+
+    with started(tmp_path, image) as container:
+        eyes = Eyes(container.watched(), probe(), seen_once, node=container.node)
+        with contextlib.closing(eyes):
+            watched = Watched(container, eyes)
+            fifo = f"/proc/{container.pid}/root/scratch/go"
+            os.mkfifo(fifo)
+            script = f"cd /; read go < /scratch/go; echo x >> {ADAM}"
+            enter = [
+                "nsenter",
+                f"--target={container.pid}",
+                "--mount",
+                "--root",
+                "sh",
+                "-c",
+                script,
+            ]
+            with subprocess.Popen(enter), Path(fifo).open("w") as file:  # open: it runs
+                watched.read_for(0.2)
+                file.write("go\n")
+            watched.read_for(10, lambda: bool(watched.observations))
+        assert watched.one(F.FILE_CHANGED).lineage is not None
+
+
+def test_an_editors_intermediate_file_is_not_told(watched: Watched) -> None:
+    script = f"cd {TORCH}/optim; echo new > sedAbC; sleep 0.03; mv sedAbC adam.py"
+    assert watched.after(script) == {(F.FILE_CHANGED, ADAM)}
+
+
+def test_nothing_is_put_off_at_the_end(watched: Watched) -> None:
+    watched.container.run("echo x > /opt/last")
+    assert [o.path for o in watched.eyes.read(final=True)] == ["/opt/last"]
 
 
 def test_a_write_through_a_long_held_descriptor_is_seen_at_once(watched: Watched) -> None:

@@ -33,3 +33,10 @@ def test_a_name_that_only_led_to_another_is_not_told() -> None:
 def test_a_write_before_a_move_is_told() -> None:
     touch = Touch("/a", 1, acts={Act.WRITTEN, Act.MOVED_FROM}, followed=True)
     assert list(touch.telling()) == [Act.WRITTEN, Act.MOVED_FROM]
+
+
+def test_what_was_put_off_joins_what_came_after() -> None:
+    touch = Touch("/a.tmp", 1, acts={Act.MOVED_FROM}, followed=True)
+    touch.join(Touch("/a.tmp", 1, acts={Act.CREATED, Act.CLOSED}))
+    assert list(touch.telling()) == [Act.MOVED_FROM]
+    assert not touch.only_new
