@@ -39,6 +39,10 @@ class Person:
     record: str
 
 
+#: Id, container and path of a finding.
+_Place = tuple[str, str | None, str]
+
+
 @dataclass(slots=True)
 class _Entry:
     finding: Finding
@@ -58,6 +62,7 @@ class Ledger:
         self._size = 0
         self._full = False
         self._severities: Tally[Severity] = Tally()
+        self._places: dict[_Place, str] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -66,9 +71,15 @@ class Ledger:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def again(self, key: str, now: datetime) -> bool:
-        """Counts a finding up that is there; False where it is not."""
+    def again(self, key: str, now: datetime, place: _Place | None = None) -> bool:
+        """Counts a finding up that is there; False where it is not.
+
+        ``place`` is given where nobody is known to have done it (``place_of``): what a walk finds
+        is the trace of an act that was seen as it happened, by whomever.
+        """
         entry = self._entries.get(key)
+        if entry is None and place is not None:
+            entry = self._entries.get(self._places.get(place, ""))
         if entry is None:
             return False
         entry.count += 1
@@ -99,11 +110,14 @@ class Ledger:
             gone = self._entries.pop(victim)
             self._size -= gone.size
             self._severities[gone.finding.severity] -= 1
+            self._places = {p: k for p, k in self._places.items() if k != victim}
         self._entries[finding.key] = _Entry(
             finding, size, finding.count, finding.last_time, session
         )
         self._size += size
         self._severities[finding.severity] += 1
+        if finding.path is not None:
+            self._places.setdefault((finding.id, finding.container, finding.path), finding.key)
         return whole
 
     def take_over(self, status: JsonObject) -> None:
@@ -115,11 +129,15 @@ class Ledger:
         mine, dropped = self._entries, self.dropped
         self._entries, self._size = {}, 0
         self._severities.clear()
+        self._places.clear()
         self.dropped = dropped + (found.dropped or 0)
         for finding in found.findings or ():
             self.add(finding)
         for key, entry in mine.items():
             there = self._entries.get(key)
+            if there is None and not entry.finding.processes and entry.finding.path is not None:
+                place = (entry.finding.id, entry.finding.container, entry.finding.path)
+                there = self._entries.get(self._places.get(place, ""))
             if there is None:
                 self.add(_as_of(entry), entry.session)
             else:
@@ -160,6 +178,13 @@ def key_of(container: str | None, seen: Observation) -> str:
     told_apart = [seen.subject] if seen.subject is not None else [seen.path, executable_of(seen)]
     text = json.dumps([seen.finding, container, *told_apart])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def place_of(container: str | None, seen: Observation) -> _Place | None:
+    """Where it was seen, if nobody is known to have done it."""
+    if seen.lineage is not None or seen.subject is not None or seen.path is None:
+        return None
+    return (seen.finding.value, container, _cut(seen.path, _TEXT) or "")
 
 
 def executable_of(seen: Observation) -> str | None:

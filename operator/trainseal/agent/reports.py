@@ -20,7 +20,7 @@ from typing import Literal
 from prometheus_client import Counter
 from pydantic import ValidationError
 
-from trainseal.agent.ledger import Ledger, Person, executable_of, finding_of, key_of
+from trainseal.agent.ledger import Ledger, Person, executable_of, finding_of, key_of, place_of
 from trainseal.agent.observed import Observation, Process
 from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
 from trainseal.api.driftreport import PLURAL, Finding
@@ -122,7 +122,7 @@ class Reports:
             _log.warning("%s of pod %s, which is not watched: %s", seen.finding, uid, seen.message)
             return
         now, key = self._clock(), key_of(container, seen)
-        if report.ledger.again(key, now):
+        if report.ledger.again(key, now, place_of(container, seen)):
             report.counted = True
             return
         policies = self._policies(report.subject.namespace)

@@ -10,35 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
-from trainseal.agent.files import Tree
-from trainseal.agent.layers import Layers, LayersError
 from trainseal.agent.ledger import Person
-from trainseal.agent.mounts import (
-    MAX_MOUNTINFO,
-    Mount,
-    MountInfoError,
-    at_path,
-    overlay_of,
-    parse,
-)
 from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
-from trainseal.agent.origins import ContainerPlaces
-from trainseal.agent.processes import Member, Processes
+from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions
-from trainseal.agent.sweep_memory import MemorySweep
-from trainseal.agent.sweep_processes import ProcessSweep
+from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 0.005
 _SHARE = 0.1
+#: A pid is not given again within that time but on a node that forks thousands a second.
+_REMEMBERED_SECONDS = 5.0
+_MOST_REMEMBERED = 4096
 
 Records = Callable[[str], Sequence[AccessRecord]]
 OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
@@ -58,11 +49,15 @@ class NodeSenses:
         self._node = node_root()
         self._processes = Processes()
         self._sessions = Sessions()
-        self._memory = MemorySweep(self._processes)
-        self._sweepers: dict[str, _Sweeper] = {}
         self._records = records
-        self._own_commands = own_commands
-        self._now = now
+        self._sweeps = Sweeps(
+            self._processes,
+            self._sessions,
+            Sources(lambda container: records(container.pod_uid), own_commands),
+            now,
+            node=self._node,
+        )
+        self._ended: OrderedDict[tuple[str, int], tuple[Lineage, float]] = OrderedDict()
         self._pause = pause
 
     @property
@@ -93,7 +88,7 @@ class NodeSenses:
     ) -> Iterator[tuple[WatchedContainer, Observation]]:
         """What events miss, in all containers. Takes its time; runs in a thread."""
         began = time.thread_time()
-        for found in self._look(containers):
+        for found in self._sweeps.look(containers):
             if found is not None:
                 yield found
             spent = time.thread_time() - began
@@ -101,77 +96,18 @@ class NodeSenses:
                 self._pause(spent / _SHARE - spent)
                 began = time.thread_time()
 
-    def _look(
-        self, containers: Sequence[WatchedContainer]
-    ) -> Iterator[tuple[WatchedContainer, Observation] | None]:
-        by_id = {c.container_id: c for c in containers}
-        for gone in self._sweepers.keys() - by_id.keys():
-            self._sweepers.pop(gone).close()
-        members = self._processes.members(containers)
-        yield None
-        for container_id, found in members.items():
-            container = by_id[container_id]
-            for observation in self._in_one(container, found):
-                yield None if observation is None else (container, observation)
-        for held in self._memory.run(members):
-            yield None if held is None else (by_id[held[0]], held[1])
-
-    def _in_one(
-        self, container: WatchedContainer, members: Sequence[Member]
-    ) -> Iterator[Observation | None]:
-        now = self._now()
-        judged: set[tuple[int, datetime]] = set()
-        for member in members:
-            session = member.lineage.session
-            if session is None or (session.pid, session.started) in judged:
-                continue
-            judged.add((session.pid, session.started))
-            yield self._sessions.judge(
-                member.lineage,
-                container,
-                self._records(container.pod_uid),
-                self._own_commands(container),
-                now,
-            )
-        sweeper = self._sweepers.get(container.container_id)
-        if sweeper is None:
-            try:
-                sweeper = _Sweeper(self._processes, container, self._node)
-            except OSError as error:
-                _log.info("sweep of %s: %s", container.pod, error)
-                return
-            self._sweepers[container.container_id] = sweeper
-        yield from sweeper.run(members, now)
-
     def _lineage(self, pid: int, container: WatchedContainer) -> Lineage | None:
-        return self._processes.lineage(pid, container)
-
-
-class _Sweeper:
-    """What is kept of a container between two sweeps. It has its own open root: the thread's."""
-
-    def __init__(self, processes: Processes, container: WatchedContainer, node: str) -> None:
-        self._container = container
-        self._layers: Layers | None = None
-        mounts = _mounts(container.pid)
-        self._root = Tree(container.root)
-        top = at_path(mounts, "/")
-        overlay = overlay_of(top) if top is not None else None
-        if overlay is not None:
-            with suppress(LayersError):  # the eyes have said so
-                self._layers = Layers(overlay, node)
-        self._places = ContainerPlaces(container, mounts, self._layers, self._root)
-        self._sweep = ProcessSweep(processes, container, self._places)
-
-    def run(self, members: Sequence[Member], now: datetime) -> Iterator[Observation | None]:
-        with suppress(OSError):
-            self._places.mounted(_mounts(self._container.pid))
-        yield from self._sweep.run(members, now)
-
-    def close(self) -> None:
-        self._root.close()
-        if self._layers is not None:
-            self._layers.close()
+        """Of a process that ended meanwhile, what was seen of it when it began to run."""
+        key, now = (container.container_id, pid), time.monotonic()
+        found = self._processes.lineage(pid, container)
+        if found is None:
+            seen, when = self._ended.get(key, (None, 0.0))
+            return seen if now - when < _REMEMBERED_SECONDS else None
+        self._ended[key] = (found, now)
+        self._ended.move_to_end(key)
+        while len(self._ended) > _MOST_REMEMBERED:
+            self._ended.popitem(last=False)
+        return found
 
 
 def node_root() -> str:
@@ -186,12 +122,3 @@ def node_root() -> str:
             os.close(os.open(root, os.O_PATH | os.O_DIRECTORY))
             return root
     return "/proc/1/root"
-
-
-def _mounts(pid: int) -> tuple[Mount, ...]:
-    with Path(f"/proc/{pid}/mountinfo").open("rb") as file:
-        data = file.read(MAX_MOUNTINFO)
-    try:
-        return parse(data.decode(errors="surrogateescape"))
-    except MountInfoError as error:
-        raise OSError(f"/proc/{pid}/mountinfo: {error}") from None

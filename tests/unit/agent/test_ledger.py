@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainseal.agent.ledger import Ledger, Person, finding_of, key_of
+from trainseal.agent.ledger import Ledger, Person, finding_of, key_of, place_of
 from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.api.driftreport import DriftReportStatus
 from trainseal.api.findings import FindingId
@@ -112,6 +112,26 @@ def test_what_an_earlier_agent_wrote_counts_on() -> None:
     assert later.dropped == 1
     first = next(later.findings())
     assert (first.first_time, first.last_time) == (NOW, NOW + timedelta(minutes=1))
+
+
+def test_a_walk_that_finds_the_trace_of_a_known_act_is_no_new_finding() -> None:
+    before = Ledger()
+    add(before, seen("/a"))
+    trace = seen("/a", lineage=None)
+    assert before.again(key_of("trainer", trace), NOW, place_of("trainer", trace))
+    # Nor where the walk was quicker than reading what is known since before a restart.
+    later = Ledger()
+    add(later, trace)
+    add(later, seen("/b", lineage=None))
+    later.take_over(written(before))
+    assert [(f.path, f.count) for f in later.findings()] == [("/a", 3), ("/b", 1)]
+
+
+def test_somebody_elses_act_at_the_same_place_is_a_finding_of_its_own() -> None:
+    ledger = Ledger()
+    add(ledger, seen("/a"))
+    other = seen("/a", lineage=Lineage((Process(1, 0, NOW, "/usr/bin/vim", (), 0, None),)))
+    assert not ledger.again(key_of("trainer", other), NOW, place_of("trainer", other))
 
 
 def test_a_status_that_is_none_is_written_over() -> None:
