@@ -21,6 +21,7 @@ A single thread that enters another namespace is not seen either.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -82,13 +83,17 @@ class Member:
 
 
 class Processes:
-    """The node's processes. Keeps what it read of one until that executes something else."""
+    """The node's processes. Keeps what it read of one until that executes something else.
+
+    May be asked from several threads.
+    """
 
     def __init__(self, proc: Path = Path("/proc"), capacity: int = 8192) -> None:
         self.proc = proc
         self._root = str(proc)
         self._boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self._capacity = capacity
+        self._lock = threading.Lock()
         self._read: OrderedDict[int, tuple[Stat, Process]] = OrderedDict()
         self._seats: OrderedDict[int, Seat] = OrderedDict()
         self._came: OrderedDict[tuple[str, int, int], Process | None] = OrderedDict()
@@ -155,13 +160,15 @@ class Processes:
         if stat is None:
             return None
         key = (pid, stat.ticks)
-        if key not in self._logins:
-            try:
-                number = int(self.file(pid, "loginuid", 32))
-            except (OSError, ValueError):
-                number = _NO_LOGIN
-            self._keep(self._logins, key, None if number == _NO_LOGIN else number)
-        return self._logins[key]
+        if key in self._logins:
+            return self._logins.get(key)
+        try:
+            number = int(self.file(pid, "loginuid", 32))
+        except (OSError, ValueError):
+            number = _NO_LOGIN
+        found = None if number == _NO_LOGIN else number
+        self._keep(self._logins, key, found)
+        return found
 
     def file(self, pid: int, name: str, most: int = _SMALL) -> bytes:
         """A file below ``/proc/PID``, at most ``most`` bytes of it. OSError."""
@@ -250,7 +257,7 @@ class Processes:
         """The session that a topmost process is the first of; None where it is just an orphan."""
         key = (container.container_id, *top.key)
         if key in self._came:
-            return self._came[key]
+            return self._came.get(key)
         if container.container_id in top.containers:
             adopted = (
                 parent is not None
@@ -321,10 +328,11 @@ class Processes:
         return int(number) if number.isdecimal() else None
 
     def _keep(self, kept: OrderedDict[K, V], key: K, value: V) -> None:
-        kept[key] = value
-        kept.move_to_end(key)
-        while len(kept) > self._capacity:
-            kept.popitem(last=False)
+        with self._lock:
+            kept[key] = value
+            kept.move_to_end(key)
+            while len(kept) > self._capacity:
+                kept.popitem(last=False)
 
 
 def read_process(pid: int, proc: Path = Path("/proc")) -> Process | None:

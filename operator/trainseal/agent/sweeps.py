@@ -1,21 +1,23 @@
-"""All sweeps over one container, as the watch calls them: in one thread, one container at a time.
+"""All sweeps over the node's containers, in the order in which a watch wants to know.
 
-One look at the node's processes serves all containers that are swept within ``SHARED`` seconds.
+One look at the node's processes serves all containers. What is kept of a container between two
+sweeps, its open root among it, goes when it is no longer among those that are swept.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from trainseal.agent.files import Tree
-from trainseal.agent.layers import Entry
-from trainseal.agent.mounts import MAX_MOUNTINFO, MountInfoError, parse
-from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
+from trainseal.agent.layers import Entry, Layers, LayersError
+from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, at_path, overlay_of, parse
+from trainseal.agent.observed import Lineage, Observation, WatchedContainer
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.processes import Member, Processes, sessions
 from trainseal.agent.scene import Scene
@@ -26,43 +28,35 @@ from trainseal.agent.sweep_processes import ProcessSweep
 from trainseal.agent.sweep_tree import SignedTree, TreeSweep
 from trainseal.api.accessrecord import AccessRecord
 
-SHARED = 2.0
+_log = logging.getLogger(__name__)
 #: A signed tree is read again within this; seconds.
 TREE_SECONDS = 600.0
 #: But not faster than this, whatever its size; bytes a second.
 TREE_RATE = 8 * 1024 * 1024
 #: Entries of the upper layer in one sweep.
 UPPER_ENTRIES = 250
-#: A container that was not swept for so long is gone; seconds.
-_GONE = 120.0
+_LONGEST = 60.0
+
+Seen = tuple[WatchedContainer, Observation]
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What sweeps ask others for, each by container: the records on its pod, the sealed commands
-    of its probes and hooks, its signed trees, and whether the events have seen an entry of its
-    upper layer as it is.
+    """What sweeps ask others for, each by container.
+
+    The records on its pod; the sealed commands of its probes and hooks; its signed trees; whether
+    the events have told of an entry of its upper layer as it is: without ``told`` the upper layer
+    is not swept, for what events saw would be said twice.
     """
 
     records: Callable[[WatchedContainer], Iterable[AccessRecord]]
     own_commands: Callable[[WatchedContainer], Iterable[Command]] = lambda _: ()
     trees: Callable[[WatchedContainer], Sequence[SignedTree]] = lambda _: ()
-    told: Callable[[WatchedContainer, Entry], bool] = lambda _, __: False
-
-
-@dataclass(slots=True)
-class _State:
-    container: WatchedContainer
-    scene: Scene
-    places: ContainerPlaces
-    processes: ProcessSweep
-    imports: ImportSweep
-    last: float
-    trees: dict[str, TreeSweep] = field(default_factory=dict)
+    told: Callable[[WatchedContainer, Entry], bool] | None = None
 
 
 class Sweeps:
-    """The sweeps of a node's containers. ``sweep`` is what the watch calls for each."""
+    """``node`` is where the node's root directory is, for reading layers."""
 
     def __init__(
         self,
@@ -82,70 +76,49 @@ class Sweeps:
         self._monotonic = monotonic
         self._memory = MemorySweep(processes)
         self._states: dict[str, _State] = {}
-        self._members: dict[str, list[Member]] = {}
-        self._opened: dict[str, list[Observation]] = {}
-        self._looked = float("-inf")
 
-    def begin(self, container: WatchedContainer) -> None:
-        """Takes a container in, as early as possible: its first process is as it began.
-
-        OSError where it is gone.
-        """
-        scene = Scene(container, self._node)
-        places = ContainerPlaces(container, scene.mounts, scene.layers, scene.root)
-        self._states[container.container_id] = _State(
-            container,
-            scene,
-            places,
-            ProcessSweep(self._processes, container, places),
-            ImportSweep(container, scene, lambda e: self._sources.told(container, e)),
-            self._monotonic(),
-        )
-        self._looked = float("-inf")
-
-    def sweep(self, container: WatchedContainer) -> Iterator[Observation]:
-        """One sweep over one container; OSError once it is gone."""
-        if container.container_id not in self._states:
-            self.begin(container)
-        state = self._states[container.container_id]
-        at = self._monotonic()
-        elapsed, state.last = at - state.last, at
-        self._look(at)
-        members = self._members.get(container.container_id, [])
-        self._remount(state)
-        yield from self._entered(members, container)
-        for seen in state.processes.run(members, self._now()):
-            if seen is not None:
-                yield seen
-        yield from self._opened.pop(container.container_id, ())
-        yield from state.imports.step(UPPER_ENTRIES)
-        yield from self._trees(state, elapsed)
+    def look(self, containers: Sequence[WatchedContainer]) -> Iterator[Seen | None]:
+        """One sweep over all of them. None now and then: a place to pause."""
+        by_id = {c.container_id: c for c in containers}
+        for gone in self._states.keys() - by_id.keys():
+            self._states.pop(gone).close()
+        members = self._processes.members(containers)
+        yield None
+        for container in containers:
+            found = members[container.container_id]
+            for seen in self._entered(found, container):
+                yield container, seen
+            try:
+                for more in self._state(container).run(found, self._now(), self._monotonic()):
+                    yield None if more is None else (container, more)
+            except OSError as error:  # it ended meanwhile
+                _log.info("sweep of %s: %s", container.pod, error)
+        for held in self._memory.run(members):
+            yield None if held is None else (by_id[held[0]], held[1])
 
     def close(self) -> None:
         """Twice is fine."""
         for state in self._states.values():
-            state.scene.close()
+            state.close()
         self._states.clear()
 
-    def _look(self, at: float) -> None:
-        if at - self._looked < SHARED:
-            return
-        self._looked = at
-        for name in [n for n, s in self._states.items() if at - s.last > _GONE]:
-            self._states.pop(name).scene.close()
-        self._members = self._processes.members([s.container for s in self._states.values()])
-        self._opened = {}
-        for found in self._memory.run(self._members):
-            if found is not None:
-                self._opened.setdefault(found[0], []).append(found[1])
+    def _state(self, container: WatchedContainer) -> _State:
+        state = self._states.get(container.container_id)
+        if state is None:
+            state = _State(self._processes, container, self._sources, self._node, self._monotonic())
+            self._states[container.container_id] = state
+        return state
 
     def _entered(
         self, members: Sequence[Member], container: WatchedContainer
     ) -> Iterator[Observation]:
+        found = sessions(members)
+        if not found:
+            return
         records = list(self._sources.records(container))
         own = list(self._sources.own_commands(container))
-        for session in sessions(members):
-            lineage = self._above(session)
+        for session in found:
+            lineage = Lineage((session, *self._processes.parents(session.pid)), session)
             seen = self._joins.judge(lineage, container, records, own, self._now())
             if seen is None:
                 continue
@@ -156,19 +129,77 @@ class Sweeps:
                 )
             yield seen
 
-    def _above(self, session: Process) -> Lineage:
-        return Lineage((session, *self._processes.parents(session.pid)), session)
 
-    def _remount(self, state: _State) -> None:
-        with suppress(OSError, MountInfoError):
-            data = self._processes.file(state.container.pid, "mountinfo", MAX_MOUNTINFO)
-            state.places.mounted(parse(data.decode("utf-8", "surrogateescape")))
+class _State:
+    """What is kept of one container. OSError where it is gone."""
 
-    def _trees(self, state: _State, elapsed: float) -> Iterator[Observation]:
-        for tree in self._sources.trees(state.container):
-            sweep = state.trees.get(tree.path)
+    def __init__(
+        self,
+        processes: Processes,
+        container: WatchedContainer,
+        sources: Sources,
+        node: str,
+        now: float,
+    ) -> None:
+        self._container = container
+        self._sources = sources
+        self._processes = processes
+        self._last = now
+        self._layers: Layers | None = None
+        self._scene: Scene | None = None
+        self._trees: dict[str, TreeSweep] = {}
+        mounts = self._mounts()
+        self._root = Tree(container.root)
+        try:
+            top = at_path(mounts, "/")
+            overlay = overlay_of(top) if top is not None else None
+            if overlay is not None:
+                with suppress(LayersError):  # the eyes say so
+                    self._layers = Layers(overlay, node)
+            self._places = ContainerPlaces(container, mounts, self._layers, self._root)
+            self._sweep = ProcessSweep(processes, container, self._places)
+            self._imports: ImportSweep | None = None
+            if sources.told is not None:
+                self._scene = Scene(container, node)
+                self._imports = ImportSweep(
+                    container, self._scene, partial(sources.told, container)
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self, members: Sequence[Member], now: datetime, at: float
+    ) -> Iterator[Observation | None]:
+        """One sweep. OSError once the container is gone."""
+        elapsed, self._last = at - self._last, at
+        self._places.mounted(self._mounts())
+        yield from self._sweep.run(members, now)
+        if self._imports is not None:
+            yield from self._imports.step(UPPER_ENTRIES)
+        for tree in self._sources.trees(self._container):
+            sweep = self._trees.get(tree.path)
             if sweep is None:
-                sweep = TreeSweep(tree, partial(Tree, state.container.root))
-                state.trees[tree.path] = sweep
+                sweep = TreeSweep(tree, partial(Tree, self._container.root))
+                self._trees[tree.path] = sweep
             rate = min(sweep.bytes_a_second(TREE_SECONDS), TREE_RATE)
-            yield from sweep.step(int(rate * min(elapsed, 60.0)))
+            left = int(rate * min(elapsed, _LONGEST))
+            while left > 0:
+                part = min(left, 1024 * 1024)
+                left -= part
+                yield from sweep.step(part)
+                yield None
+
+    def close(self) -> None:
+        """Twice is fine."""
+        self._root.close()
+        for opened in (self._layers, self._scene):
+            if opened is not None:
+                opened.close()
+
+    def _mounts(self) -> tuple[Mount, ...]:
+        data = self._processes.file(self._container.pid, "mountinfo", MAX_MOUNTINFO)
+        try:
+            return parse(data.decode("utf-8", "surrogateescape"))
+        except MountInfoError as error:
+            raise OSError(f"mountinfo of {self._container.pid}: {error}") from None

@@ -85,7 +85,8 @@ class World:
 
     def sweep(self) -> list[Observation]:
         self.clock[0] += 10
-        return list(self.sweeps.sweep(self.lab.watched))
+        found = self.sweeps.look([self.lab.watched])
+        return [one[1] for one in found if one is not None]
 
     def until(self, finding: str) -> Observation:
         """Sweeps until there is one of that id."""
@@ -127,13 +128,13 @@ def world(tmp_path: Path) -> Iterator[World]:
         sweeps = Sweeps(
             processes,
             Sessions(),
-            Sources(records=lambda _: records, own_commands=lambda _: probes),
+            Sources(lambda _: records, lambda _: probes, told=lambda _, __: False),
             lambda: datetime.now(UTC) + made[0].later,
             node=lab.node,
             monotonic=lambda: clock[0],
         )
         made.append(World(lab, sweeps, processes, records, probes, clock=clock))
-        sweeps.begin(lab.watched)
+        assert made[0].sweep() == []  # the first process's variables, as they are now, are given
         yield made[0]
         sweeps.close()
 
@@ -305,8 +306,9 @@ def test_nsenter_from_the_node_is_found_though_a_record_fits(world: World) -> No
 
 def test_an_orphan_of_a_session_is_still_of_it(world: World) -> None:
     session = world.lab.enter(PYTHON, "-c", _DOUBLE_FORK.format(setsid=""))
-    world.processes.members([world.lab.watched])
-    orphan = world.member("777")
+    eventually(lambda: os.getsid(session) == session)
+    world.processes.lineage(session, world.lab.watched)
+    orphan = world.lab.member(Processes(), "777").pid  # nobody looked at it before
     lineage = world.processes.lineage(orphan, world.lab.watched)
     assert lineage
     assert lineage.session
