@@ -31,7 +31,7 @@ MOUNTS = (
 ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "LD_LIBRARY_PATH": "/usr/lib",
+    "LD_LIBRARY_PATH": "/scratch/lib",
 }
 _FIRST = """
 import os, subprocess, sys
@@ -224,7 +224,7 @@ def started(folder: Path) -> Iterator[Lab]:
             *("research", "char-lm-worker-0", uid, "char-lm", "trainer", name, pid),
             started=process.started,
             mounts=MOUNTS,
-            env={"PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PYTHONDONTWRITEBYTECODE": "1", "LD_LIBRARY_PATH": None},
         )
         lab = Lab(watched, folder, group, first, [])
         yield lab
