@@ -41,6 +41,21 @@ class FindingId(StrEnum):
     PROCESS_UNRECORDED = "process.unrecorded"
     PROCESS_TRACED = "process.traced"
     PROCESS_MEMORY_OPENED = "process.memory-opened"
+    POD_CHANGED = "pod.changed"
+    POD_FOREIGN = "pod.foreign"
+    POD_IMAGE = "pod.image"
+    POD_EPHEMERAL = "pod.ephemeral"
+    POD_DUPLICATE = "pod.duplicate"
+    RANK_DIFFERS = "rank.differs"
+    POD_KILLED = "pod.killed"
+    POD_UNRECORDED = "pod.unrecorded"
+    POD_DELETED = "pod.deleted"
+    POD_DELETED_BY_REQUESTER = "pod.deleted-by-requester"
+    POD_EVICTED = "pod.evicted"
+    OBJECT_CHANGED = "object.changed"
+    OBJECT_DELETED = "object.deleted"
+    VOLUME_REPLACED = "volume.replaced"
+    SEAL_BROKEN = "seal.broken"
     WATCH_OVERFLOW = "watch.overflow"
     WATCH_BLIND = "watch.blind"
     WATCH_SILENT = "watch.silent"
@@ -240,6 +255,134 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the process that holds it",
         _LOOK,
         ("T1055.009",),
+    ),
+    FindingId.POD_CHANGED: FindingKind(
+        "Critical",
+        "a pod is not what its seal says",
+        "The live pod's containers, environment, mounts or volumes, or what ties it to its run, "
+        "differ from the sealed ones: it was admitted or changed past the webhook.",
+        "the fields, what was found and what the seal says",
+        "Treat the run's results as void. `trainseal doctor` tells whether the webhook is in "
+        "order; the API server's audit log has the person.",
+        ("T1610", "T1562.001"),
+    ),
+    FindingId.POD_FOREIGN: FindingKind(
+        "Critical",
+        "a pod passes itself off as one of the run's",
+        "It bears the run's label, by which the Service and the NetworkPolicy select, and none of "
+        "the run's Jobs controls it.",
+        "the pod, its node and its owner",
+        "Delete the pod; the API server's audit log has who made it.",
+        ("T1036", "T1610"),
+    ),
+    FindingId.POD_IMAGE: FindingKind(
+        "Warning",
+        "a container runs an image by a digest that the seal does not have",
+        "The kubelet reports an image ID that is neither the sealed index, nor a manifest, nor a "
+        "configuration of it. A runtime that holds the same layers under another index reports "
+        "that one too: compare the two images.",
+        "container, digest found and digests sealed",
+        "Compare the image with the sealed one (`crane manifest`), and look at the node's store.",
+        ("T1525", "T1610"),
+    ),
+    FindingId.POD_EPHEMERAL: FindingKind(
+        "Critical",
+        "a debug container joined a sealed pod",
+        "An ephemeral container shares the pod's network and can share its processes. The webhook "
+        "refuses them: it was away, or was bypassed.",
+        "names and images of the containers",
+        _LOOK,
+        ("T1609", "T1610"),
+    ),
+    FindingId.POD_DUPLICATE: FindingKind(
+        "Critical",
+        "two pods run with one index",
+        "More than one live pod has the same place in the run, so that two workers are one rank.",
+        "the pods and their nodes",
+        "Find out who made the later one; treat the run's results as void.",
+        ("T1036", "T1565"),
+    ),
+    FindingId.RANK_DIFFERS: FindingKind(
+        "Warning",
+        "one rank differs from its peers",
+        "A pod has environment variables that the others of its role do not have, or lacks some, "
+        "or runs the image for another platform: no exception or addition excuses that.",
+        "index, pod, node and what differs",
+        "Ask who runs the platform whether it changed meanwhile; else look at that node.",
+        ("T1480",),
+    ),
+    FindingId.POD_KILLED: FindingKind(
+        "Warning",
+        "a worker was killed",
+        "A container ended by a signal from outside, and neither memory, eviction, preemption, the "
+        "loss of its node, the Job nor TrainSeal explains it. A person is named where only one had "
+        "a session in the pod shortly before.",
+        "container, exit code, signal, node, sessions, and how many there were within 24 hours",
+        "Compare the nodes and times of all of them; look at who was on those nodes.",
+        ("T1489",),
+    ),
+    FindingId.POD_UNRECORDED: FindingKind(
+        "Warning",
+        "a pod was deleted past the record",
+        "A worker's pod was deleted, nothing explains it, and no access record names a person.",
+        "pod, node, time, and how many there were within 24 hours",
+        "`trainseal doctor` tells whether the webhook is in order; the audit log has the person.",
+        ("T1489", "T1562.001"),
+    ),
+    FindingId.POD_DELETED: FindingKind(
+        "Warning",
+        "somebody deleted a worker's pod",
+        "A person who did not ask for the job deleted one of its pods.",
+        "the pod, the person, the access record",
+        "Ask them why.",
+        ("T1489",),
+    ),
+    FindingId.POD_DELETED_BY_REQUESTER: FindingKind(
+        "Info",
+        "the requester deleted a worker's pod",
+        "Who asked for the job deleted one of its pods.",
+        "the pod, the person, the access record",
+        "Nothing, where it was meant.",
+    ),
+    FindingId.POD_EVICTED: FindingKind(
+        "Info",
+        "a worker's pod was evicted",
+        "Somebody asked for the pod's eviction: a drained node, a rebalanced cluster.",
+        "the pod, the person, the access record",
+        "Nothing, where the node was drained.",
+    ),
+    FindingId.OBJECT_CHANGED: FindingKind(
+        "Critical",
+        "an object of the run was changed",
+        "The run's ConfigMap, Service, NetworkPolicy or Job says something else than was sealed.",
+        "the object and the fields",
+        "Treat what ran since as unprotected by it; the audit log has the person.",
+        ("T1565", "T1562.001"),
+    ),
+    FindingId.OBJECT_DELETED: FindingKind(
+        "Warning",
+        "an object of the run was deleted",
+        "The run's ConfigMap, Service, NetworkPolicy or Job is gone, or was made anew later.",
+        "the object, its UID and when it was made",
+        "The audit log has the person.",
+        ("T1485", "T1489"),
+    ),
+    FindingId.VOLUME_REPLACED: FindingKind(
+        "Warning",
+        "a volume of the run was replaced",
+        "A PersistentVolumeClaim that the run reads or writes was made after the run had started: "
+        "what it goes on from is not what it wrote.",
+        "the claim, its UID and when it was made",
+        "Find out who made it; compare its checkpoints with those of a backup.",
+        ("T1565.001",),
+    ),
+    FindingId.SEAL_BROKEN: FindingKind(
+        "Critical",
+        "the seal is not the operator's any more",
+        "The SealedRun of a run with pods was edited or deleted: its signature does not verify.",
+        "what the signature check says",
+        "No pod is admitted for it any more. The archive has the seal as it was.",
+        ("T1562", "T1070"),
     ),
     FindingId.WATCH_OVERFLOW: FindingKind(
         "Critical",

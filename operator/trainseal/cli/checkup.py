@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
-from trainseal.cli import admissionrules
 from trainseal.cli.failures import DONE, REFUTED
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+from trainseal.provenance import admissionrules
 
 ADMISSION = "admissionregistration.k8s.io/v1"
 WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")

@@ -33,7 +33,9 @@ from trainseal.cluster.settings import (
     load_settings,
 )
 from trainseal.controller import handlers
+from trainseal.controller.admissionwatch import AdmissionWatch
 from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
+from trainseal.controller.comparing import Comparing
 from trainseal.controller.floor import Floor
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
@@ -159,11 +161,13 @@ async def _work(
             registry_ca=registry_ca,
         )
         queue = WorkQueue(Runs(world).reconcile)
-        watching = Watching(world, home)
+        comparing = Comparing(world)
+        watching = Watching(world, home, comparing.book)
 
         def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
             (known.discard if gone else known.add)((namespace, name))
             queue.add((namespace, name))
+            comparing.job_changed(namespace, name)
 
         status = PolicyStatus(kube, store, clock)
         policies = Informer(
@@ -180,6 +184,8 @@ async def _work(
         group.create_task(floor.run())
         group.create_task(queue.run())
         group.create_task(watching.run())
+        group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
+        group.create_task(AdmissionWatch(kube, home, clock).run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
 
 

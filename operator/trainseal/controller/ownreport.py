@@ -30,6 +30,9 @@ class Seen:
     message: str
     occasion: str
     evidence: Mapping[str, str] = field(default_factory=dict)
+    container: str = ""
+    user: str = ""
+    access_record: str = ""
 
     @property
     def key(self) -> str:
@@ -61,7 +64,10 @@ def merged(
             first_time=known.first_time if known else now,
             last_time=now,
             count=known.count + 1 if known else 1,
+            container=item.container[:256] or None,
             message=item.message[:1024],
+            user=item.user[:256] or None,
+            access_record=item.access_record or None,
             evidence={k: v[:1024] for k, v in item.evidence.items()}
             | {"occasion": item.occasion[:1024]},
         )

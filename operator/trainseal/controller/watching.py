@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 from trainseal.api import driftreport, holdrelease
-from trainseal.api.model import API_VERSION
+from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import path_of
-from trainseal.cluster.informer import Informer
+from trainseal.cluster.informer import Event, Informer
 from trainseal.controller.alerts import Alerts
 from trainseal.controller.drift import BySeal, Drift, Sources, seal_of_alert
 from trainseal.controller.ownreport import OwnReports
+from trainseal.controller.podbook import PodBook
 from trainseal.controller.sealedpods import SealedPods, shape
 from trainseal.controller.silence import Silence
 from trainseal.controller.workqueue import WorkQueue
@@ -23,12 +24,18 @@ Key = tuple[str, str]
 
 
 class Watching:
-    """Reports, releases, pods and Leases; ``namespace`` is ours."""
+    """Reports, releases, pods and Leases; ``namespace`` is ours.
 
-    def __init__(self, world: World, namespace: str) -> None:
+    ``book``, where there is one, is kept of the same pods. ``listed`` is set once pods, reports and
+    releases were all listed.
+    """
+
+    def __init__(self, world: World, namespace: str, book: PodBook | None = None) -> None:
         settings, kube = world.settings, world.kube
         self._pods = SealedPods()
-        self._own = OwnReports(kube, world.clock)
+        self._book = book
+        self.own = OwnReports(kube, world.clock)
+        self.listed = asyncio.Event()
         self._delivered: set[str] = set()
         token = settings.alerts.token_file
         self._alerts = (
@@ -39,23 +46,23 @@ class Watching:
         reports, releases = BySeal(self.changed), BySeal(self.changed)
         drift = Drift(
             world,
-            Sources(reports, releases, self._pods, self._own, self._alerts, self._delivered),
+            Sources(reports, releases, self._pods, self.own, self._alerts, self._delivered),
         )
         self._queue = WorkQueue(drift.reconcile)
-        self._reports = reports
+        self.reports = reports
         self._informers = (
             Informer(
                 kube,
                 path_of("v1", "pods"),
-                listener=self._pods.listen,
+                listener=self._on_pod,
                 query={"labelSelector": LABEL_SEAL},
-                shape=shape,
+                shape=book.shape if book else shape,
             ),
             Informer(kube, path_of(API_VERSION, driftreport.PLURAL), listener=reports.listen),
             Informer(kube, path_of(API_VERSION, holdrelease.PLURAL), listener=releases.listen),
         )
         self._silence = (
-            Silence(kube, namespace, self._pods, self._own, time.monotonic)
+            Silence(kube, namespace, self._pods, self.own, time.monotonic)
             if settings.agents.enabled
             else None
         )
@@ -66,7 +73,7 @@ class Watching:
 
     def policies_changed(self) -> None:
         """Responses may be others now."""
-        for seal in self._reports.seals():
+        for seal in self.reports.seals():
             self.changed(seal)
 
     async def run(self) -> None:
@@ -76,11 +83,17 @@ class Watching:
                 group.create_task(informer.run())
             for informer in self._informers:
                 await informer.synced.wait()
+            self.listed.set()
             group.create_task(self._queue.run())
             if self._alerts is not None:
                 group.create_task(self._alerts.run())
             if self._silence is not None:
                 group.create_task(self._silence.run())
+
+    def _on_pod(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
+        self._pods.listen(event, key, obj)
+        if self._book is not None:
+            self._book.listen(event, key, obj)
 
     def _was_told(self, alert: str) -> None:
         self._delivered.add(alert)

@@ -1,0 +1,99 @@
+"""Compares the webhook configurations and the floor with what the chart made, each minute.
+
+A weakened rule concerns the whole cluster and no run more than another, so it is told once: by the
+metric ``trainseal_admission_rules_changed``, by an Event in our namespace and in the log, until the
+rule is as it was. The API server's audit log has the person; no admission sees such a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from prometheus_client import Gauge
+from yaml import YAMLError
+
+from trainseal.api.model import JsonObject, json_object
+from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
+from trainseal.provenance.admissionrules import CONFIG_MAP, KEY, PLURALS, Rules, read
+from trainseal.provenance.keyrings import rfc3339
+
+_log = logging.getLogger(__name__)
+EVERY_SECONDS = 60.0
+_CHANGED = Gauge(
+    "trainseal_admission_rules_changed",
+    "1 where a webhook configuration or a policy of the floor is not as the chart made it.",
+    ["kind", "name"],
+)
+
+
+class AdmissionWatch:
+    """``namespace`` is ours."""
+
+    def __init__(self, kube: Kube, namespace: str, clock: Callable[[], datetime]) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Looks for ever; what fails is said and tried again."""
+        while True:
+            try:
+                await self.look()
+            except (KubeError, YAMLError) as error:
+                _log.warning("comparing the admission rules: %s", error)
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def look(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Differences by kind and name, none for a rule that is as it was. Raises KubeError."""
+        path = path_of("v1", "configmaps", self._namespace, CONFIG_MAP)
+        config = await self._kube.get(path)
+        found = {}
+        for rule in read(str(json_object(config.get("data")).get(KEY) or "")):
+            differences = await self._differences(rule)
+            found[rule.kind, rule.name] = differences
+            _CHANGED.labels(rule.kind, rule.name).set(1 if differences else 0)
+            if differences:
+                words = "; ".join(differences[:5])
+                message = f"{rule.kind} {rule.name} is not as the chart made it: {words}"
+                _log.error("%s", message)
+                await self._event(config, message)
+        return found
+
+    async def _differences(self, rule: Rules) -> tuple[str, ...]:
+        path = path_of(rule.api_version, PLURALS[rule.kind], None, rule.name)
+        try:
+            return rule.differences(await self._kube.get(path))
+        except NotFoundError:
+            return ("it is gone",)
+
+    async def _event(self, config: JsonObject, message: str) -> None:
+        """Told once: the name follows from what is told."""
+        mark = hashlib.sha256(message.encode()).hexdigest()[:16]
+        now = rfc3339(self._clock())
+        body: JsonObject = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{CONFIG_MAP}.{mark}", "namespace": self._namespace},
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "name": CONFIG_MAP,
+                "namespace": self._namespace,
+                "uid": json_object(config.get("metadata")).get("uid"),
+            },
+            "reason": "AdmissionRuleChanged",
+            "message": message[:1024],
+            "type": "Warning",
+            "source": {"component": "trainseal-controller"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._kube.create(path_of("v1", "events", self._namespace), body)
+        except ConflictError:
+            return

@@ -1,0 +1,316 @@
+"""Compares what the API shows of runs with their seals, by watch and by a full pass each minute.
+
+Keys are seals. Level-triggered: each call looks at the live objects and writes what it finds into
+the controller's own DriftReport, where what is known already is not written again; so a restart
+repeats nothing, and finds what happened meanwhile as far as live objects and access records show
+it. What becomes of a finding is ``drift``'s.
+
+What is not promised: a pod that was deleted past the webhook, replaced and gone while no controller
+ran is not found, nor is why it went; who asked the API server for it is in the audit log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+
+from trainseal.api import accessrecord
+from trainseal.api.findings import FindingId
+from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
+from trainseal.api.sealedrun import SealedRun
+from trainseal.cluster.api import KubeError, path_of
+from trainseal.cluster.informer import Event, Informer
+from trainseal.controller import disturbances, podfindings
+from trainseal.controller.disturbances import Record, RunState, timestamp
+from trainseal.controller.drift import BySeal
+from trainseal.controller.ownreport import OwnReports, Seen
+from trainseal.controller.podbook import PodBook, Tracked
+from trainseal.controller.podfindings import Sealed
+from trainseal.controller.runreferences import reference_findings
+from trainseal.controller.runstate import LiveRun, found, read_run, state_of
+from trainseal.controller.unexplainedkills import METRIC, UnexplainedKill, in_words, on_record
+from trainseal.controller.workqueue import WorkQueue
+from trainseal.controller.world import World
+from trainseal.engines.podtemplate import LABEL_JOB
+from trainseal.provenance.additions import Additions
+from trainseal.provenance.boundseals import BoundRole, bound_roles, has_ended
+from trainseal.provenance.canonical import CanonicalError
+from trainseal.provenance.keyrings import UntrustedError
+from trainseal.provenance.livepods import known_images
+from trainseal.provenance.podmatch import prepare
+
+SEALS = "sealedruns"
+Key = tuple[str, str]
+FULL_PASS_SECONDS = 60.0
+#: Changes within this time are looked at together.
+_GATHER_SECONDS = 1.0
+#: An end is judged once its causes have had this long to show; so is a second pod of an index.
+_SETTLE_SECONDS = 5.0
+_PAGE = 500
+
+
+class Comparing:
+    """``book`` is to be fed with the pods of sealed runs; ``reports`` holds all DriftReports."""
+
+    def __init__(
+        self,
+        world: World,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._world = world
+        self._monotonic = monotonic
+        self.book = PodBook(self.changed, monotonic)
+        self._queue = WorkQueue(self.reconcile, workers=4)
+        self._jobs: dict[Key, set[Key]] = defaultdict(set)
+        self._seals = Informer(
+            world.kube, path_of(API_VERSION, SEALS), listener=self._on_seal, shape=_shape
+        )
+        self._full: set[Key] = set()
+        self._judged: dict[str, tuple[str, list[Seen]]] = {}
+        self._own: OwnReports | None = None
+        self._reports: BySeal | None = None
+
+    def changed(self, seal: Key) -> None:
+        """Something about the pods of this seal changed."""
+        self._queue.add_after(seal, _GATHER_SECONDS)
+
+    def job_changed(self, namespace: str, job: str) -> None:
+        """A TrainingJob, or an object of its run, changed."""
+        for seal in self._jobs.get((namespace, job), ()):
+            self._full.add(seal)
+            self.changed(seal)
+
+    def _on_seal(self, event: Event, key: Key, obj: JsonObject) -> None:
+        job = str(json_object(json_object(obj.get("spec")).get("job")).get("name"))
+        ended = event == "DELETED" or has_ended(obj)
+        if ended:
+            self._jobs[key[0], job].discard(key)
+            if not self._jobs[key[0], job]:
+                del self._jobs[key[0], job]
+        else:
+            self._jobs[key[0], job].add(key)
+        if event != "ADDED" or not ended:
+            self._full.add(key)
+            self.changed(key)
+
+    async def run(self, own: OwnReports, reports: BySeal, listed: asyncio.Event) -> None:
+        """Compares for ever; begins once pods and reports were ``listed``."""
+        self._own, self._reports = own, reports
+        METRIC.reports = _All(reports)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._seals.run())
+            await self._seals.synced.wait()
+            await listed.wait()
+            group.create_task(self._queue.run())
+            while True:
+                self._forget()
+                for key in {*self._seals.objects, *self.book.seals()}:
+                    seal = self._seals.get(*key)
+                    if seal is None or not has_ended(seal):
+                        self._full.add(key)
+                        self.changed(key)
+                await asyncio.sleep(FULL_PASS_SECONDS)
+
+    def _forget(self) -> None:
+        uids = {disturbances.uid_of(t.pod) for k in self.book.seals() for t in self.book.of(k)}
+        self._judged = {uid: found for uid, found in self._judged.items() if uid in uids}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
+        full = key in self._full
+        self._full.discard(key)
+        try:
+            return await self._compare(key, full)
+        except KubeError:
+            if full:
+                self._full.add(key)
+            raise
+
+    async def _compare(self, key: Key, full: bool) -> float | None:
+        pods = self.book.of(key)
+        seal = await found(self._world.kube, path_of(API_VERSION, SEALS, *key))
+        if seal is None:
+            await self._without_seal(key, pods)
+            return None
+        try:
+            sealed = SealedRun.parse(seal)
+            roles = bound_roles(
+                self._world.seal_keyring(),
+                cluster=self._world.cluster,
+                namespace=key[0],
+                name=key[1],
+                seal=seal,
+            )
+        except (UntrustedError, CanonicalError, InvalidObjectError) as error:
+            if not has_ended(seal):
+                await self._broken(key, seal, str(error))
+            return None
+        standing = [t for t in pods if t.gone is None]
+        if not roles:
+            if standing and not has_ended(seal):
+                await self._broken(key, seal, "it has pods, and its binding was taken away")
+            return None
+        now = self._monotonic()
+        ends = [t for t in pods if t.disturbed is not None]
+        seen: list[Seen] = []
+        again: float | None = None
+        if not has_ended(seal):
+            seen += self._pods(key, sealed, roles, standing)
+            if any(now - t.appeared < _SETTLE_SECONDS for t in standing):
+                again = _SETTLE_SECONDS
+        unsettled = [
+            t.disturbed + _SETTLE_SECONDS - now
+            for t in ends
+            if t.disturbed is not None and now - t.disturbed < _SETTLE_SECONDS
+        ]
+        if unsettled:
+            again = max(unsettled) + 0.1
+        if full or ends:
+            run = await read_run(self._world.kube, key, seal, sealed, roles)
+            seen += await self._ends(run, pods, now)
+            if full:
+                additions, _ = self._additions(key[0], sealed)
+                references = reference_findings(self._world, run, additions)
+                seen += [item async for item in references]
+        await self._record(key, seen)
+        return again
+
+    # Pods as they stand ---------------------------------------------------------------------------
+
+    def _pods(
+        self, key: Key, run: SealedRun, roles: Sequence[BoundRole], standing: Sequence[Tracked]
+    ) -> Iterator[Seen]:
+        sealed = Sealed(
+            {
+                r.object_uid: prepare(r.object_name, r.object_uid, r.replicas, r.template)
+                for r in roles
+            },
+            known_images(run.spec.wire()),
+        )
+        additions, token = self._additions(key[0], run)
+        for tracked in standing:
+            uid = disturbances.uid_of(tracked.pod)
+            version = json_object(tracked.pod.get("metadata")).get("resourceVersion")
+            before = self._judged.get(uid)
+            if before is None or before[0] != f"{token} {version}":
+                found = list(podfindings.findings_on(tracked.pod, sealed, additions))
+                before = self._judged[uid] = (f"{token} {version}", found)
+            yield from before[1]
+        now = self._monotonic()
+        at_work = [
+            t.pod
+            for t in standing
+            if podfindings.is_at_work(t.pod) and now - t.appeared >= _SETTLE_SECONDS
+        ]
+        yield from podfindings.findings_among(at_work, sealed)
+
+    def _additions(self, namespace: str, run: SealedRun) -> tuple[Additions | None, str]:
+        """What the run's policies let a platform add; None where they are not as they were."""
+        then = {p.name: p.digest for p in run.spec.policies}
+        policies = [p for p in self._world.policies(namespace) if p.name in then]
+        if {p.name: p.digest for p in policies} != then:
+            return None, "changed"
+        enforcing = [p for p in policies if p.mode == "Enforce"]
+        allowed = [p.additions for p in enforcing or policies]
+        return reduce(Additions.both, allowed) if allowed else Additions(), "as sealed"
+
+    # Ends -----------------------------------------------------------------------------------------
+
+    async def _ends(self, run: LiveRun, pods: Sequence[Tracked], now: float) -> list[Seen]:
+        records = await self._records(run.key)
+        states = {uid: state_of(run, uid) for uid in run.engines}
+        standing = {disturbances.uid_of(t.pod): t.pod for t in pods if t.gone is None}
+        seen = list(disturbances.people(state_of(run), records, standing))
+        for tracked in pods:
+            state = states.get(podfindings.owner_of(tracked.pod))
+            if state is None or tracked.disturbed is None:
+                continue
+            if now - tracked.disturbed >= _SETTLE_SECONDS:
+                seen += self._end(run.key, tracked.pod, state, records)
+        return seen
+
+    def _end(
+        self, key: Key, pod: JsonObject, state: RunState, records: Sequence[Record]
+    ) -> Iterator[Seen]:
+        for kill in disturbances.kills(pod):
+            yield self._counted(key, disturbances.killed(pod, kill, records))
+        at = disturbances.unexplained_deletion(pod, state, records)
+        if at is not None:
+            yield self._counted(key, disturbances.unrecorded(pod, at))
+
+    def _counted(self, key: Key, seen: Seen) -> Seen:
+        at = timestamp(seen.evidence["at"])
+        if seen.user or at is None or self._reports is None:
+            return seen
+        kill = UnexplainedKill(key[0], (*key, seen.key), seen.evidence["node"], at)
+        words = in_words(kill, on_record(_All(self._reports)))
+        return dataclasses.replace(
+            seen,
+            message=f"{seen.message}; {words}",
+            evidence={**seen.evidence, "within24Hours": words},
+        )
+
+    async def _records(self, key: Key) -> list[Record]:
+        path = path_of(API_VERSION, accessrecord.PLURAL, key[0])
+        query = {"labelSelector": f"{accessrecord.LABEL_SEAL}={key[1]}", "limit": str(_PAGE)}
+        found: list[Record] = []
+        while True:
+            page = await self._world.kube.request("GET", path, query=query)
+            items = page.get("items")
+            for item in items if isinstance(items, list) else ():
+                record = Record.of(json_object(item))
+                if record is not None:
+                    found.append(record)
+            token = json_object(page.get("metadata")).get("continue")
+            if not token:
+                return found
+            query["continue"] = str(token)
+
+    # The seal itself ------------------------------------------------------------------------------
+
+    async def _without_seal(self, key: Key, pods: Sequence[Tracked]) -> None:
+        """Its pods tell of a run whose TrainingJob goes on and still names the seal."""
+        labels = [json_object(json_object(t.pod["metadata"]).get("labels")) for t in pods]
+        for name in {str(of_pod.get(LABEL_JOB)) for of_pod in labels}:
+            job = await found(self._world.kube, path_of(API_VERSION, "trainingjobs", key[0], name))
+            if job is None or json_object(job.get("metadata")).get("deletionTimestamp"):
+                continue
+            if json_object(job.get("status")).get("sealedRun") == key[1]:
+                await self._broken(key, {"spec": {"job": {"name": name}}}, "it was deleted")
+
+    async def _broken(self, key: Key, seal: JsonObject, words: str) -> None:
+        message = f"SealedRun {key[0]}/{key[1]}: {words}"
+        await self._record(key, [Seen(FindingId.SEAL_BROKEN, key[1], message, words)])
+        name = json_object(json_object(seal.get("spec")).get("job")).get("name")
+        path = path_of(API_VERSION, "trainingjobs", key[0], str(name))
+        job = await found(self._world.kube, path)
+        if job is not None:
+            # `drift` believes nothing about a seal that is not ours, and so tells nothing.
+            await self._world.event(job, warning=True, reason="SealBroken", message=message)
+
+    async def _record(self, key: Key, seen: Sequence[Seen]) -> None:
+        if self._own is not None:
+            await self._own.record(*key, seen)
+
+
+class _All:
+    """All DriftReports, as they are when they are asked for."""
+
+    def __init__(self, reports: BySeal) -> None:
+        self._reports = reports
+
+    def __iter__(self) -> Iterator[JsonObject]:
+        return (obj for seal in self._reports.seals() for obj in self._reports.of(seal))
+
+
+def _shape(seal: JsonObject) -> JsonObject:
+    metadata, job = json_object(seal.get("metadata")), json_object(seal.get("spec")).get("job")
+    return {
+        "metadata": {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")},
+        "spec": {"job": {"name": json_object(job).get("name")}},
+        "status": {"phase": json_object(seal.get("status")).get("phase")},
+    }

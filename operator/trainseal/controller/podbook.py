@@ -1,0 +1,111 @@
+"""Pods of sealed runs as the API server has them, whole, by the seal that their label names.
+
+What pods of a run have in common is kept once: thousands of workers cost little more than their
+statuses. A pod that is gone stays for a while, so that its end can be explained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.cluster.informer import Event
+from trainseal.controller.disturbances import disturbed, uid_of
+from trainseal.engines.podtemplate import LABEL_SEAL
+
+Key = tuple[str, str]
+#: Seconds for which a pod that went is remembered.
+GONE_SECONDS = 120.0
+_MOST_SHARED = 4096
+_SHARED_PARTS = ("containers", "initContainers", "volumes", "tolerations", "affinity")
+_METADATA = (
+    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "labels",
+    "name", "namespace", "ownerReferences", "resourceVersion", "uid",
+)  # fmt: skip
+_STATUS = ("phase", "reason", "message")
+_OF_A_CONTAINER = ("name", "imageID", "state")
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A pod; times are seconds of the book's clock. ``gone`` is None while it is there."""
+
+    pod: JsonObject
+    appeared: float
+    disturbed: float | None = None
+    gone: float | None = None
+
+
+class PodBook:
+    """Fed by an informer; ``shape`` is for that informer. ``monotonic`` gives seconds."""
+
+    def __init__(self, changed: Callable[[Key], None], monotonic: Callable[[], float]) -> None:
+        self._changed = changed
+        self._monotonic = monotonic
+        self._pods: dict[Key, dict[str, Tracked]] = defaultdict(dict)
+        self._seal_of: dict[str, Key] = {}
+        self._shared: OrderedDict[str, JsonValue] = OrderedDict()
+
+    def shape(self, pod: JsonObject) -> JsonObject:
+        """What is kept of a pod."""
+        metadata, status = json_object(pod.get("metadata")), json_object(pod.get("status"))
+        spec = json_object(pod.get("spec"))
+        kept: JsonObject = {k: status[k] for k in _STATUS if k in status}
+        kept["conditions"] = [
+            c for c in json_objects(status.get("conditions")) if c.get("type") == "DisruptionTarget"
+        ]
+        for kind in ("initContainerStatuses", "containerStatuses"):
+            kept[kind] = [
+                {k: c[k] for k in _OF_A_CONTAINER if k in c} for c in json_objects(status.get(kind))
+            ]
+        return {
+            "metadata": {k: metadata[k] for k in _METADATA if k in metadata},
+            "spec": {k: self._once(v) if k in _SHARED_PARTS else v for k, v in spec.items()},
+            "status": kept,
+        }
+
+    def _once(self, value: JsonValue) -> JsonValue:
+        text = json.dumps(value, sort_keys=True)
+        found = self._shared.setdefault(text, value)
+        self._shared.move_to_end(text)
+        while len(self._shared) > _MOST_SHARED:
+            self._shared.popitem(last=False)
+        return found
+
+    def listen(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
+        """The informer's listener."""
+        labels = json_object(json_object(obj.get("metadata")).get("labels"))
+        seal, uid, now = (key[0], str(labels.get(LABEL_SEAL))), uid_of(obj), self._monotonic()
+        before = self._seal_of.get(uid, seal)
+        if before != seal:  # somebody gave it another run's label
+            self._pods[before].pop(uid, None)
+            self._changed(before)
+        self._seal_of[uid] = seal
+        tracked = self._pods[seal].setdefault(uid, Tracked(obj, now))
+        tracked.pod = obj
+        if event == "DELETED":
+            tracked.gone = now
+        if tracked.disturbed is None and disturbed(obj):
+            tracked.disturbed = now
+        self._changed(seal)
+
+    def of(self, seal: Key) -> list[Tracked]:
+        """The pods that bear the seal's label, those that went a moment ago among them."""
+        now, pods = self._monotonic(), self._pods.get(seal, {})
+        for uid in [
+            u for u, t in pods.items() if t.gone is not None and now - t.gone > GONE_SECONDS
+        ]:
+            del pods[uid]
+            self._seal_of.pop(uid, None)
+        if not pods:
+            self._pods.pop(seal, None)
+        return list(pods.values())
+
+    def seals(self) -> list[Key]:
+        """All seals that pods name."""
+        return list(self._pods)

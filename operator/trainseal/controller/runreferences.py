@@ -1,0 +1,118 @@
+"""Reads what a run leans on and has ``references`` compare it with the seal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+
+from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.sealedrun import SealedRun
+from trainseal.api.trainingjob import TrainingJob
+from trainseal.cluster.api import path_of
+from trainseal.controller import objects, references
+from trainseal.controller.disturbances import timestamp
+from trainseal.controller.ownreport import Seen
+from trainseal.controller.runstate import LiveRun, found
+from trainseal.controller.world import World
+from trainseal.engines import job as engine
+from trainseal.engines.podtemplate import RenderInputs
+from trainseal.provenance.additions import Additions
+from trainseal.provenance.boundseals import has_ended
+from trainseal.provenance.canonical import job_digest
+
+
+async def reference_findings(
+    world: World, run: LiveRun, additions: Additions | None
+) -> AsyncIterator[Seen]:
+    """What is wrong with them; nothing of a run whose TrainingJob is gone. Raises KubeError.
+
+    ``additions``: what the run's policies let a platform add; None where that is not known.
+    """
+    if run.job is None:
+        return
+    for item in _lost(run):
+        yield item
+    if has_ended(run.seal) or job_digest(run.job) != run.sealed.spec.job.digest:
+        return  # `runs` holds a job that is not the sealed one, and says so
+    job = TrainingJob.parse(run.job)
+    rendered = engine.render(job, _inputs(world, job, run.sealed))
+    since = min((t for t in map(_made, run.engines.values()) if t is not None), default=None)
+    for wanted in (rendered.config_map, rendered.service, rendered.network_policy):
+        if wanted is None:
+            continue
+        name = str(json_object(wanted["metadata"])["name"])
+        path = f"{objects.collection(str(wanted['kind']), run.key[0])}/{name}"
+        live = await found(world.kube, path)
+        for item in references.surroundings(wanted, live, job.metadata.uid, since):
+            yield item
+    for item in _jobs(run, rendered, additions):
+        yield item
+    first_worker = job.status.start_time if job.status else None
+    for claim in sorted({c for r in run.sealed.spec.roles for c in references.claims(r.template)}):
+        path = path_of("v1", "persistentvolumeclaims", run.key[0], claim)
+        live = await found(world.kube, path)
+        replaced = references.replaced_claim(live, first_worker) if live else None
+        if replaced is not None:
+            yield replaced
+
+
+def _jobs(run: LiveRun, rendered: engine.Rendered, additions: Additions | None) -> Iterator[Seen]:
+    own = {r.name: r.job for r in rendered.roles}
+    for role in run.roles:
+        live, wanted = run.engines[role.object_uid], own.get(role.role)
+        if live is None or wanted is None or not run.stands(role.object_uid):
+            continue
+        sealed = {**wanted, "spec": {**json_object(wanted["spec"]), "template": role.template}}
+        allowed = additions if additions is not None else _as_found(live)
+        if words := references.job_changes(sealed, live, allowed):
+            yield references.changed(f"Job {role.object_name}", words, {"uid": role.object_uid})
+
+
+def _as_found(live: JsonObject) -> Additions:
+    """What policies that have changed since may have let a platform write on the template."""
+    template = json_object(json_object(live.get("spec")).get("template"))
+    metadata = json_object(template.get("metadata"))
+    return Additions(
+        {},
+        frozenset(json_object(metadata.get("labels"))),
+        frozenset(json_object(metadata.get("annotations"))),
+    )
+
+
+def _lost(run: LiveRun) -> Iterator[Seen]:
+    """A Job of the run that is gone while the TrainingJob stands.
+
+    Of a run that has ended only where that was its end: Jobs that ended are cleaned up.
+    """
+    conditions = json_objects(json_object((run.job or {}).get("status")).get("conditions"))
+    lost = [
+        str(c.get("message"))
+        for c in conditions
+        if c.get("type") == "Complete" and c.get("reason") == "RunLost"
+    ]
+    if has_ended(run.seal) and not lost:
+        return
+    for role in run.roles:
+        if run.stands(role.object_uid):
+            continue
+        gone = run.engines[role.object_uid] is None
+        words = "it is gone" if gone else "somebody made another of its name"
+        yield references.deleted(
+            f"Job {role.object_name}", words, role.object_uid, {"uid": role.object_uid}
+        )
+
+
+def _made(obj: JsonObject | None) -> datetime | None:
+    return timestamp(json_object((obj or {}).get("metadata")).get("creationTimestamp"))
+
+
+def _inputs(world: World, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
+    settings = world.settings
+    return RenderInputs(
+        seal_name=sealed.metadata.name,
+        job_uid=job.metadata.uid,
+        gate_image=settings.gate_image,
+        code=tuple(sealed.spec.code),
+        plain_http=tuple(settings.registries.plain_http),
+        registry_ca=world.registry_ca,
+    )

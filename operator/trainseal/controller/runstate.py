@@ -1,0 +1,84 @@
+"""One run as the API has it: its TrainingJob, its Jobs, and what these explain of its pods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.sealedrun import SealedRun
+from trainseal.cluster.api import Kube, NotFoundError, path_of
+from trainseal.controller import objects
+from trainseal.controller.disturbances import RunState, timestamp
+from trainseal.provenance.boundseals import BoundRole
+
+#: Conditions after which the Job controller deletes the pods that are left (batch/v1).
+_ENDING = frozenset({"Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"})
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """A sealed run. ``job`` is None where the TrainingJob is gone or going; ``engines`` are the
+    objects of the bound names, by bound UID, and None where there is none.
+    """
+
+    key: Key
+    seal: JsonObject
+    sealed: SealedRun
+    roles: tuple[BoundRole, ...]
+    job: JsonObject | None
+    engines: dict[str, JsonObject | None]
+
+    def stands(self, uid: str) -> bool:
+        """Whether the bound object of this UID is there."""
+        live = self.engines.get(uid)
+        return live is not None and objects.uid_of(live) == uid
+
+
+async def found(kube: Kube, path: str) -> JsonObject | None:
+    """The object, or None where there is none. Raises KubeError."""
+    try:
+        return await kube.get(path)
+    except NotFoundError:
+        return None
+
+
+async def read_run(
+    kube: Kube, key: Key, seal: JsonObject, sealed: SealedRun, roles: tuple[BoundRole, ...]
+) -> LiveRun:
+    """Reads the live objects of a run. Raises KubeError."""
+    namespace = key[0]
+    path = path_of("trainseal.dev/v1alpha1", "trainingjobs", namespace, sealed.spec.job.name)
+    job = await found(kube, path)
+    if job is not None and (objects.uid_of(job) != sealed.spec.job.uid or _leaving(job)):
+        job = None
+    jobs = objects.collection("Job", namespace)
+    engines = {r.object_uid: await found(kube, f"{jobs}/{r.object_name}") for r in roles}
+    return LiveRun(key, seal, sealed, roles, job, engines)
+
+
+def state_of(run: LiveRun, uid: str | None = None) -> RunState:
+    """What explains the end of the pods of one of the run's objects; without ``uid`` only what
+    holds for all of them.
+    """
+    requester = run.sealed.spec.requester.username
+    completed = run.sealed.status.completion_time if run.sealed.status else None
+    if uid is None:
+        return RunState(requester, leaving=run.job is None, completed=completed)
+    live = run.engines.get(uid) or {}
+    spec, status = json_object(live.get("spec")), json_object(live.get("status"))
+    return RunState(
+        requester,
+        leaving=run.job is None or not run.stands(uid) or _leaving(live),
+        over=any(
+            c.get("type") in _ENDING and c.get("status") == "True"
+            for c in json_objects(status.get("conditions"))
+        ),
+        suspended=spec.get("suspend") is True,
+        started=timestamp(status.get("startTime")),
+        completed=completed,
+    )
+
+
+def _leaving(obj: JsonObject) -> bool:
+    return bool(json_object(obj.get("metadata")).get("deletionTimestamp"))

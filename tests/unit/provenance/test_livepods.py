@@ -1,0 +1,181 @@
+"""A pod that runs against its seal: what admission found equal stays equal, and no more."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit import world
+from trainseal.provenance.additions import Additions
+from trainseal.provenance.livepods import (
+    debug_containers,
+    image_differences,
+    known_images,
+    live_differences,
+    odd_ranks,
+)
+from trainseal.provenance.podmatch import ExpectedPod, compare_pod, prepare
+
+Object = dict[str, Any]
+SEALED = world.sealed_world()
+EXPECTED: ExpectedPod = prepare("char-lm-worker", world.OBJECT_UID, 2, SEALED.template)
+IMAGES = known_images(SEALED.seal["spec"])
+(IMAGE,) = SEALED.seal["spec"]["images"]
+PLATFORM = IMAGE["platforms"][0]
+
+
+def running(index: int = 0, digest: str = PLATFORM["config"]) -> Object:
+    """A pod as it is once the scheduler, a CNI plugin and the kubelet have written to it."""
+    pod = SEALED.pod(index)
+    pod["metadata"] |= {"name": f"char-lm-worker-{index}-x7kq2", "uid": f"pod-{index}"}
+    pod["metadata"]["annotations"] |= {
+        "cni.projectcalico.org/podIP": "10.0.0.7/32",
+        "k8s.v1.cni.cncf.io/network-status": "[]",
+    }
+    pod["metadata"]["labels"]["seen-by"] = "eve"
+    pod["spec"]["nodeName"] = "node-1"
+    pod["status"] = {
+        "phase": "Running",
+        "containerStatuses": [
+            {"name": "trainer", "imageID": f"registry.example/research/pytorch@{digest}"}
+        ],
+        "initContainerStatuses": [
+            {"name": "trainseal-gate", "imageID": f"registry.example/x@sha256:{'5' * 64}"}
+        ],
+    }
+    return pod
+
+
+def paths(pod: Object) -> list[str]:
+    return [d.path for d in live_differences(EXPECTED, pod, Additions())]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_pod_that_was_admitted_and_runs_has_no_difference(index: int) -> None:
+    assert paths(running(index)) == []
+    assert image_differences(running(index), IMAGES) == ()
+    assert debug_containers(running(index)) == ()
+
+
+def trainer(pod: Object) -> Object:
+    found: Object = pod["spec"]["containers"][0]
+    return found
+
+
+CHANGES: dict[str, tuple[Callable[[Object], object], str]] = {
+    "image patched in place": (
+        lambda p: trainer(p).update(image="registry.example/evil@sha256:" + "e" * 64),
+        "spec.containers[0].image",
+    ),
+    "a variable that loads code": (
+        lambda p: trainer(p)["env"].append({"name": "LD_PRELOAD", "value": "/tmp/x.so"}),
+        "spec.containers[0].env[LD_PRELOAD]",
+    ),
+    "a deadline that ends it soon": (
+        lambda p: p["spec"].update(activeDeadlineSeconds=1),
+        "spec.activeDeadlineSeconds",
+    ),
+    "a container beside the trainer": (
+        lambda p: p["spec"]["containers"].append({"name": "x", "image": "x"}),
+        "spec.containers",
+    ),
+    "its label of the run": (
+        lambda p: p["metadata"]["labels"].update({"trainseal.dev/seal": "other"}),
+        "metadata.labels[trainseal.dev/seal]",
+    ),
+    "no owner": (lambda p: p["metadata"].pop("ownerReferences"), "metadata.ownerReferences"),
+    "a device by annotation": (
+        lambda p: p["metadata"]["annotations"].update({"cdi.k8s.io/x": "nvidia.com/gpu=all"}),
+        "metadata.annotations[cdi.k8s.io/x]",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_got_past_the_webhook_is_a_difference(what: str) -> None:
+    change, path = CHANGES[what]
+    pod = running()
+    change(pod)
+    assert path in paths(pod)
+
+
+@given(st.sampled_from(sorted(CHANGES)))
+def test_every_difference_of_the_spec_that_admission_finds_is_found_live(what: str) -> None:
+    pod = SEALED.pod()
+    CHANGES[what][0](pod)
+    found = {d.path for d in compare_pod(EXPECTED, pod, Additions())}
+    assert {p for p in found if p.startswith("spec.")} <= set(paths(pod))
+
+
+def test_a_debug_container_is_named() -> None:
+    pod = running()
+    pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "busybox"}]
+    assert paths(pod) == []
+    assert debug_containers(pod) == ("debugger (busybox)",)
+
+
+@pytest.mark.parametrize("digest", [IMAGE["digest"], PLATFORM["manifest"], PLATFORM["config"]])
+@pytest.mark.parametrize("form", ["{}", "docker-pullable://registry.example/x@{}", "docker://{}"])
+def test_an_image_is_known_by_each_of_its_digests(digest: str, form: str) -> None:
+    pod = running()
+    pod["status"]["containerStatuses"][0]["imageID"] = form.format(digest)
+    assert image_differences(pod, IMAGES) == ()
+
+
+def test_an_image_by_another_digest_is_named_with_the_sealed_ones() -> None:
+    (found,) = image_differences(running(digest="sha256:" + "e" * 64), IMAGES)
+    assert (found.path, found.found) == ("status.trainer.imageID", "sha256:" + "e" * 64)
+    assert IMAGE["digest"] in found.sealed
+
+
+def test_a_container_that_waits_for_its_image_has_none_yet() -> None:
+    pod = running()
+    pod["status"]["containerStatuses"][0]["imageID"] = ""
+    assert image_differences(pod, IMAGES) == ()
+
+
+def ranks(count: int) -> list[Object]:
+    pods = []
+    for index in range(count):
+        pod = running(0)
+        pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] = str(index)
+        pods.append(pod)
+    return pods
+
+
+def test_ranks_that_are_alike_are_not_odd() -> None:
+    assert odd_ranks(ranks(4), IMAGES) == ()
+    assert odd_ranks([], IMAGES) == ()
+    assert odd_ranks(ranks(1), IMAGES) == ()
+
+
+@given(st.integers(2, 12), st.data())
+def test_the_one_that_differs_is_found_wherever_it_stands(count: int, data: st.DataObject) -> None:
+    pods = ranks(count)
+    odd = (
+        data.draw(st.integers(1, count - 1)) if count == 2 else data.draw(st.integers(0, count - 1))
+    )
+    trainer(pods[odd])["env"].append({"name": "NCCL_DEBUG", "value": "INFO"})
+    (found,) = odd_ranks(data.draw(st.permutations(pods)), IMAGES)
+    assert found.index == str(odd)
+    assert "NCCL_DEBUG" in found.words
+
+
+def test_a_rank_that_runs_the_image_for_another_platform_is_odd() -> None:
+    arm = {
+        "platform": "linux/arm64",
+        "manifest": "sha256:" + "d" * 64,
+        "config": "sha256:" + "f" * 64,
+    }
+    spec = copy.deepcopy(SEALED.seal["spec"])
+    spec["images"][0]["platforms"].append(arm)
+    pods = ranks(3)
+    pods[2]["status"]["containerStatuses"][0]["imageID"] = arm["config"]
+    (found,) = odd_ranks(pods, known_images(spec))
+    assert found.index == "2"
+    assert "linux/arm64" in found.words
