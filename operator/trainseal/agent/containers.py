@@ -37,7 +37,7 @@ Key = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class SealedPod:
     """A sealed pod of this node that has not ended. ``running`` are container ids by name, as the
-    kubelet says them.
+    kubelet says them; ``trees`` the sealed digests of its code mounts, by volume name.
     """
 
     namespace: str
@@ -46,6 +46,7 @@ class SealedPod:
     seal: str
     containers: Mapping[str, SealedContainer]
     running: Mapping[str, str] = field(default_factory=dict)
+    trees: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class _Described:
     namespace: str
     seal: str
     containers: Mapping[str, SealedContainer]
+    trees: Mapping[str, str]
 
 
 class SealedPods:
@@ -116,9 +118,11 @@ class SealedPods:
                 _UNTRUSTED.inc()
                 _log.error("%s", error)
             return
+        code = json_objects(json_object(seal.get("spec")).get("code"))
+        trees = {f"code-{c.get('name')}": str(c.get("treeDigest")) for c in code}
         for role in roles:
             self._owners[role.object_uid] = _Described(
-                namespace, name, sealed_containers(role.template)
+                namespace, name, sealed_containers(role.template), trees
             )
         self._uids[key] = tuple(role.object_uid for role in roles)
 
@@ -133,12 +137,12 @@ class SealedPods:
             before = self._pods.get(uid)
             described = self._owners.get(_owner(metadata))
             if described is not None and described.namespace == key[0]:
-                seal, containers = described.seal, described.containers
+                seal, containers, trees = described.seal, described.containers, described.trees
             elif before is not None:  # its run has ended, it has not: it is watched to its end
-                seal, containers = before.seal, before.containers
+                seal, containers, trees = before.seal, before.containers, before.trees
             else:
                 continue
-            found = SealedPod(*key, uid, seal, containers, _running(status))
+            found = SealedPod(*key, uid, seal, containers, _running(status), trees)
             if found != before:
                 self._pods[uid] = found
                 _PODS.set(len(self._pods))

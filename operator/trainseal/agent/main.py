@@ -104,7 +104,11 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         found = pod.containers.get(container.container) if pod is not None else None
         return found.own_commands if found is not None else frozenset()
 
-    senses = NodeSenses(lambda uid: records.of_pod(uid), own_commands, clock)
+    def sealed_trees(container: WatchedContainer) -> Mapping[str, str]:
+        pod = pods.pods.get(container.pod_uid)
+        return pod.trees if pod is not None else {}
+
+    senses = NodeSenses(lambda uid: records.of_pod(uid), own_commands, sealed_trees, clock)
     for words in senses.lacking:
         _log.warning("not seen on this node: %s", words)
     watch = NodeWatch(senses, hierarchy(options.cgroups), may_freeze=options.may_freeze)

@@ -7,41 +7,40 @@ again and again: a sweep takes a tenth of one core at most while it runs.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
+from trainseal.agent.observed import Observation, Process, WatchedContainer
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions
+from trainseal.agent.signedtrees import SignedTrees
 from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 
-_log = logging.getLogger(__name__)
 _AT_ONCE = 0.005
 _SHARE = 0.1
-#: A pid is not given again within that time but on a node that forks thousands a second.
-_REMEMBERED_SECONDS = 5.0
-_MOST_REMEMBERED = 4096
 
 Records = Callable[[str], Sequence[AccessRecord]]
 OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
+SealedTrees = Callable[[WatchedContainer], Mapping[str, str]]
 
 
 class NodeSenses:
-    """The senses of one node. ``records`` are the access records on a pod, by its UID."""
+    """The senses of one node. ``records`` are the access records on a pod, by its UID;
+    ``sealed_trees`` the digests of a container's code mounts, by volume name.
+    """
 
     def __init__(
         self,
         records: Records,
         own_commands: OwnCommands,
+        sealed_trees: SealedTrees,
         now: Callable[[], datetime],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -50,14 +49,14 @@ class NodeSenses:
         self._processes = Processes()
         self._sessions = Sessions()
         self._records = records
+        self._trees = SignedTrees(sealed_trees)
         self._sweeps = Sweeps(
             self._processes,
             self._sessions,
-            Sources(lambda container: records(container.pod_uid), own_commands),
+            Sources(lambda c: records(c.pod_uid), own_commands, self._trees.of),
             now,
             node=self._node,
         )
-        self._ended: OrderedDict[tuple[str, int], tuple[Lineage, float]] = OrderedDict()
         self._pause = pause
 
     @property
@@ -74,7 +73,7 @@ class NodeSenses:
         return Eyes(
             container,
             self._capabilities,
-            lambda pid: self._lineage(pid, container),
+            lambda pid: self._processes.lineage(pid, container),
             node=self._node,
         )
 
@@ -87,6 +86,7 @@ class NodeSenses:
         self, containers: Sequence[WatchedContainer]
     ) -> Iterator[tuple[WatchedContainer, Observation]]:
         """What events miss, in all containers. Takes its time; runs in a thread."""
+        self._trees.keep(containers)
         began = time.thread_time()
         for found in self._sweeps.look(containers):
             if found is not None:
@@ -95,19 +95,7 @@ class NodeSenses:
             if spent > _AT_ONCE:
                 self._pause(spent / _SHARE - spent)
                 began = time.thread_time()
-
-    def _lineage(self, pid: int, container: WatchedContainer) -> Lineage | None:
-        """Of a process that ended meanwhile, what was seen of it when it began to run."""
-        key, now = (container.container_id, pid), time.monotonic()
-        found = self._processes.lineage(pid, container)
-        if found is None:
-            seen, when = self._ended.get(key, (None, 0.0))
-            return seen if now - when < _REMEMBERED_SECONDS else None
-        self._ended[key] = (found, now)
-        self._ended.move_to_end(key)
-        while len(self._ended) > _MOST_REMEMBERED:
-            self._ended.popitem(last=False)
-        return found
+        yield from self._trees.differing()
 
 
 def node_root() -> str:
