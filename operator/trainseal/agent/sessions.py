@@ -37,6 +37,8 @@ _MOST = 4096
 _WORD = 1024
 _WORDS = 64
 _SHEBANG = (1, 2)
+#: What runc, crun and youki call themselves between joining the container and the program.
+_HELPERS = frozenset({"runc", "crun", "youki", "exe"})
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 _EXPANDED = re.compile(r"[$`*?~\[]")
 _REFERENCE = re.compile(r"\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
@@ -61,7 +63,12 @@ def explained(
     records: Iterable[AccessRecord],
     used: Callable[[str], bool] = lambda _: False,
 ) -> Opened | None:
-    """The record of the pod that explains this session, which is in the container's group."""
+    """The record of the pod that explains this session, which is in the container's group.
+
+    None while it is still the runtime's own helper: its command says nothing of the session's.
+    """
+    if session.command[-1:] == ("init",) and session.command[0].rpartition("/")[2] in _HELPERS:
+        return None
     fitting = [
         r
         for r in records

@@ -110,6 +110,13 @@ def test_a_shell_that_ran_on_as_something_else_is_joined_by_time_if_it_is_the_on
     assert who(runs("python3"), asked, record("r2", 3, command=["sh"])) is None
 
 
+def test_the_runtimes_helper_is_joined_with_nothing_before_it_becomes_the_program() -> None:
+    asked = record(command=["bash"], tty=True)
+    assert who(runs("runc", "init"), asked) is None
+    assert who(runs("/proc/self/exe", "init"), asked) is None
+    assert who(runs("bash"), asked) == ("r1", "command")
+
+
 def test_a_program_that_cannot_run_on_as_another_is_not_joined_by_time() -> None:
     assert who(runs("python3"), record(command=["ls", "-l"])) is None
 
