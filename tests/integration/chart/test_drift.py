@@ -80,6 +80,11 @@ class Clock:
         return self.now
 
 
+def settings(**more: Object) -> Settings:
+    """What the chart's ConfigMap says."""
+    return Settings.model_validate({"gateImage": world.GATE_IMAGE, **more})
+
+
 @dataclass
 class Stage:
     """One run, bound, with a pod of it on NODE. ``kube`` is an administrator's."""
@@ -91,7 +96,7 @@ class Stage:
     clock: Clock
     name: str
     evidence: world.Evidence = field(default_factory=world.Evidence)
-    settings: Settings = field(default_factory=lambda: Settings(gate_image=world.GATE_IMAGE))
+    settings: Settings = field(default_factory=settings)
 
     @property
     def job_path(self) -> str:
@@ -549,7 +554,7 @@ def test_an_alert_waits_for_its_alertmanager_and_goes_out_once(stage: Go) -> Non
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        s.settings = Settings.model_validate({"alerts": {"alertmanagerURL": url}})
+        s.settings = settings(alerts={"alertmanagerURL": url})
         try:
             async with s.controlled():
                 await s.runs()
@@ -576,7 +581,7 @@ def test_pods_whose_nodes_agent_is_silent_are_a_finding(
     monkeypatch.setattr(heartbeats, "SILENT_SECONDS", 1.0)
 
     async def play(s: Stage) -> None:
-        s.settings = Settings.model_validate({"agents": {"enabled": True}})
+        s.settings = settings(agents={"enabled": True})
         async with s.controlled():
             await s.runs()
             await s.pod(f"{s.name}-0")

@@ -37,7 +37,10 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
             "google.com/tpu",
             "deviceclass.resource.kubernetes.io/*",
         ],
-        "excludedNamespaces": ["kube-system", NAMESPACE],
+        "excludedNamespaces": ["kube-system", NAMESPACE, "trainseal-agent"],
+        "agentNamespace": "trainseal-agent",
+        "agents": {"enabled": True},
+        "alerts": {"alertmanagerURL": ""},
         "podCreators": [
             "system:serviceaccount:kube-system:job-controller",
             "system:kube-controller-manager",
@@ -49,13 +52,28 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
     }
 
 
+def test_the_alertmanagers_token_is_a_file_of_the_controller_alone(helm: Path) -> None:
+    url = "https://alerts.example:9093"
+    values = ("alerts.tokenSecret=am", f"alerts.alertmanagerURL={url}")
+    objects = render(helm, *(part for value in values for part in ("--set", value)))
+    told = config(objects)["alerts"]
+    assert told == {"alertmanagerURL": url, "tokenFile": "/etc/trainseal-alerts/token"}
+    for name, mounted in (("controller", True), ("webhook", False)):
+        pod = one(objects, "Deployment", f"trainseal-{name}")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        paths = [m["mountPath"] for m in container["volumeMounts"]]
+        assert ("/etc/trainseal-alerts" in paths) == mounted
+        secrets = [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v]
+        assert ("am" in secrets) == mounted
+
+
 def test_the_rules_and_the_configuration_exclude_the_same_namespaces(helm: Path) -> None:
     objects = render(helm, "--set", "excludedNamespaces={kube-system,gpu-operator}", namespace="x")
     webhooks = one(objects, "ValidatingWebhookConfiguration", "trainseal")["webhooks"]
     (pods,) = [w for w in webhooks if w["name"] == "pods.trainseal.dev"]
     (expression,) = pods["namespaceSelector"]["matchExpressions"]
     assert expression["key"] == "kubernetes.io/metadata.name"
-    assert expression["values"] == ["kube-system", "gpu-operator", "x"]
+    assert expression["values"] == ["kube-system", "gpu-operator", "x", "trainseal-agent"]
     assert config(objects)["excludedNamespaces"] == expression["values"]
 
 
@@ -184,7 +202,7 @@ def test_someone_who_manages_the_kinds_otherwise_gets_none(helm: Path) -> None:
 
 def test_every_kind_stays_when_the_release_goes(helm: Path) -> None:
     crds = [obj for obj in render(helm) if obj["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 6
+    assert len(crds) == 7
     for crd in crds:
         assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 

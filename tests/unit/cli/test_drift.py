@@ -50,7 +50,7 @@ def report(*findings: dict[str, Any], name: str = "char-lm-worker-0-aaaa") -> di
             "reporter": "Agent",
             "node": "node-1",
             "pod": {"name": "char-lm-worker-0", "uid": "u"},
-            "sealedRun": "SEAL",
+            "sealedRun": "another",
         },
         "status": {"findings": list(findings)},
     }

@@ -27,13 +27,20 @@ class Manager:
     answers: list[int] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     refuse: str = ""
+    led_astray: bool = False
 
     async def post(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.requests.append((request.headers.get("Authorization"), body))
         if self.refuse and any(a["labels"]["pod"] == self.refuse for a in body):
             return web.Response(status=400, text="bad")
-        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+        status = self.answers.pop(0) if self.answers else 200
+        headers = {"Location": "/elsewhere"} if status == 307 else {}
+        return web.Response(status=status, headers=headers)
+
+    async def elsewhere(self, _: web.Request) -> web.Response:
+        self.led_astray = True
+        return web.Response()
 
 
 def made(id_: str = "ns/seal/mark", pod: str = "trainer-0") -> Alert:
@@ -57,6 +64,7 @@ def play(
     async def work() -> None:
         app = web.Application()
         app.router.add_post("/am/api/v2/alerts", manager.post)
+        app.router.add_post("/elsewhere", manager.elsewhere)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -117,10 +125,11 @@ def test_what_the_alertmanager_does_not_take_is_sent_again_and_the_log_holds_no_
 ) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
-    manager = Manager(answers=[503, 401, 302])
+    manager = Manager(answers=[503, 401, 307])
     with caplog.at_level(logging.DEBUG):
         assert play(manager, [made("a")], lambda d: d == ["a"], token) == ["a"]
     assert len(manager.requests) == 4
+    assert not manager.led_astray, "the token is for this host alone"
     assert "401" in caplog.text
     assert TOKEN not in caplog.text
 
