@@ -1,6 +1,6 @@
-"""``trainseal archive``: records every seal, drift report and access record, until told to stop.
+"""``trainseal archive``: records every seal, drift report, access record and release.
 
-It reads these three kinds and writes to its volume; beside it, it publishes the log's head in a
+It reads these four kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
 while it is down is recorded when it is back, but for what was made *and* deleted meanwhile.
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from trainseal.api import accessrecord, driftreport, sealedrun
+from trainseal.api import accessrecord, driftreport, holdrelease, sealedrun
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.archive.follow import follow
 from trainseal.archive.store import Store, StoreError
@@ -38,6 +38,7 @@ _KINDS = {
     "SealedRun": sealedrun.PLURAL,
     "DriftReport": driftreport.PLURAL,
     "AccessRecord": accessrecord.PLURAL,
+    "HoldRelease": holdrelease.PLURAL,
 }
 _PUBLISH_SECONDS = 1.0
 
