@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
 from tests.stage.jobs import FINISH
 
@@ -95,3 +96,34 @@ def test_an_agent_that_is_replaced_loses_no_finding_and_repeats_none(
     assert before.items() <= after.items()
     paths = [(f["id"], f.get("path")) for f in findings(lab, pod)]
     assert len(paths) == len(set(paths))
+
+
+@pytest.fixture
+def freezing(lab: Lab) -> Iterator[None]:
+    """The team's policy answers critical findings with a freeze."""
+    drift = {"spec": {"drift": {"responses": {"critical": "Freeze"}}}}
+    lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", json.dumps(drift))
+    yield
+    drift = {"spec": {"drift": None}}
+    lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", json.dumps(drift))
+
+
+def frozen(lab: Lab, pod: Object) -> str:
+    """What the report's condition says."""
+    conditions = report(lab, pod).get("status", {}).get("conditions", [])
+    return next((str(c["status"]) for c in conditions if c["type"] == "Frozen"), "")
+
+
+@pytest.mark.usefixtures("freezing")
+def test_a_pod_is_frozen_at_once_and_can_still_be_deleted(
+    lab: Lab, worker: tuple[Object, Object]
+) -> None:
+    job, pod = worker
+    name = pod["metadata"]["name"]
+    lab.kubectl("exec", name, "--", "sh", "-c", f"echo '#' >> {OPTIMIZER}")
+    eventually(lambda: frozen(lab, pod) == "True", "the pod is frozen", seconds=10)
+    # Nobody gets in: to the runtime its container is paused.
+    with pytest.raises(CommandError):
+        lab.kubectl("exec", name, "--", "true")
+    lab.delete(job)
+    lab.admin("wait", "--for=delete", f"pod/{name}", "-n", TEAM, "--timeout=60s")

@@ -23,6 +23,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
 from trainseal.provenance.boundseals import bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
+from trainseal.provenance.freezeorders import Order, read_order
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class SealedPod:
     containers: Mapping[str, SealedContainer]
     running: Mapping[str, str] = field(default_factory=dict)
     trees: Mapping[str, str] = field(default_factory=dict)
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class _Described:
     seal: str
     containers: Mapping[str, SealedContainer]
     trees: Mapping[str, str]
+    order: Order | None
 
 
 class SealedPods:
@@ -118,11 +121,25 @@ class SealedPods:
                 _UNTRUSTED.inc()
                 _log.error("%s", error)
             return
-        code = json_objects(json_object(seal.get("spec")).get("code"))
+        spec, order = json_object(seal.get("spec")), None
+        ordered = json_object(json_object(seal.get("status")).get("freeze")).get("order")
+        if isinstance(ordered, str) and roles:
+            try:
+                order = read_order(
+                    self._keyring,
+                    ordered,
+                    cluster=self._cluster,
+                    namespace=namespace,
+                    name=name,
+                    spec=spec,
+                )
+            except (UntrustedError, CanonicalError) as error:
+                _log.error("%s", error)
+        code = json_objects(spec.get("code"))
         trees = {f"code-{c.get('name')}": str(c.get("treeDigest")) for c in code}
         for role in roles:
             self._owners[role.object_uid] = _Described(
-                namespace, name, sealed_containers(role.template), trees
+                namespace, name, sealed_containers(role.template), trees, order
             )
         self._uids[key] = tuple(role.object_uid for role in roles)
 
@@ -138,11 +155,13 @@ class SealedPods:
             described = self._owners.get(_owner(metadata))
             if described is not None and described.namespace == key[0]:
                 seal, containers, trees = described.seal, described.containers, described.trees
+                order = described.order
             elif before is not None:  # its run has ended, it has not: it is watched to its end
                 seal, containers, trees = before.seal, before.containers, before.trees
+                order = before.order
             else:
                 continue
-            found = SealedPod(*key, uid, seal, containers, _running(status), trees)
+            found = SealedPod(*key, uid, seal, containers, _running(status), trees, order)
             if found != before:
                 self._pods[uid] = found
                 _PODS.set(len(self._pods))

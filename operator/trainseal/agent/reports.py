@@ -163,6 +163,16 @@ class Reports:
         if report is not None and self._set(report, what, status, reason, words):
             report.news.set()
 
+    def is_known(self, uid: str) -> bool:
+        """Whether what an earlier agent wrote of the pod was taken over."""
+        report = self._reports.get(uid)
+        return report is not None and report.there
+
+    def condition(self, uid: str, what: ConditionType) -> Condition | None:
+        """As it stands in the pod's report, or will."""
+        report = self._reports.get(uid)
+        return None if report is None else report.conditions.get(what)
+
     def people_changed(self, uid: str) -> None:
         """An access to the pod was recorded: findings without a name may have one now."""
         report = self._reports.get(uid)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge, Histogram
 
 from trainseal.agent.cgroups import (
     FolderWatch,
@@ -27,7 +27,7 @@ from trainseal.agent.cgroups import (
     processes_in,
 )
 from trainseal.agent.containers import SealedPod, SealedPods, recognise
-from trainseal.agent.freezer import FreezeError, Freezer
+from trainseal.agent.freezing import Freezing
 from trainseal.agent.observed import Observation, Process, WatchedContainer
 from trainseal.agent.reports import Reports, Subject
 from trainseal.api.driftreport import Finding
@@ -41,7 +41,6 @@ _TO_MARKS = Histogram(
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30),
 )
 _SWEEP = Histogram("trainseal_agent_sweep_seconds", "One sweep over all containers.")
-_FROZEN = Counter("trainseal_agent_freezes_total", "Pods frozen.", ["outcome"])
 
 SWEEP_SECONDS = 10.0
 #: A new group's first process is looked for this often, more seldom the longer it takes.
@@ -114,14 +113,14 @@ class NodeWatch:
         self._watched: dict[str, _Watched] = {}
         self._walker = ThreadPoolExecutor(2, "walk")
         self._sweeper = ThreadPoolExecutor(1, "sweep")
-        self._freezing = ThreadPoolExecutor(2, "freeze")
-        self._acts: set[asyncio.Task[None]] = set()
+        self._freezer: Freezing | None = None
         self._pods: SealedPods | None = None
         self._reports: Reports | None = None
 
     def connect(self, pods: SealedPods, reports: Reports) -> None:
         """Where pods come from, and findings go to."""
         self._pods, self._reports = pods, reports
+        self._freezer = Freezing(reports, allowed=self._may_freeze)
 
     @property
     def containers(self) -> tuple[WatchedContainer, ...]:
@@ -144,6 +143,8 @@ class NodeWatch:
                 self._enter(uid, group)
         else:
             self._look_again(uid)
+        if pod.order is not None and uid in self._groups:
+            self._freezing().obey(uid, self._groups[uid], pod.order)
 
     def _group_of(self, uid: str) -> Path | None:
         for parent in pod_parents(self._top):
@@ -256,6 +257,7 @@ class NodeWatch:
         _log.info("no longer watching %s/%s", watched.container.namespace, watched.container.pod)
 
     def _forget(self, uid: str) -> None:
+        self._freezing().forget(uid)
         for watched in self._of(uid):
             self._close(watched.container.container_id)
         self._groups.pop(uid, None)
@@ -290,6 +292,8 @@ class NodeWatch:
                 uid = pod_uid_of(folder.parent.name)
                 if uid is not None and self._pod(uid) is not None:
                     self._look_for(uid, container_id, folder)
+                    if self._freezing().holds(uid):
+                        self.order(uid, frozen=True, why="one container more")
             else:
                 self._folders.add(folder)  # a quality of service that had no group yet
 
@@ -315,12 +319,13 @@ class NodeWatch:
 
     async def close(self) -> None:
         """Takes all marks away; what is in the queues is read first."""
-        for task in [*self._looking.values(), *self._acts]:
+        for task in list(self._looking.values()):
             task.cancel()
         for container_id in list(self._watched):
             self._close(container_id)
         self._folders.close()
-        for threads in (self._walker, self._sweeper, self._freezing):
+        self._freezing().close()
+        for threads in (self._walker, self._sweeper):
             threads.shutdown(wait=False, cancel_futures=True)
 
     # Freezing -------------------------------------------------------------------------------------
@@ -334,34 +339,8 @@ class NodeWatch:
         tells the outcome. A pod that is not here is passed over.
         """
         group = self._groups.get(uid)
-        if group is None or self._pod(uid) is None:
-            return
-        task = asyncio.ensure_future(self._carry_out(uid, group, frozen, why))
-        self._acts.add(task)
-        task.add_done_callback(self._acts.discard)
-
-    async def _carry_out(self, uid: str, group: Path, frozen: bool, why: str) -> None:
-        word = "Frozen" if frozen else "Thawed"
-        freezer = Freezer()
-        act = freezer.freeze if frozen else freezer.thaw
-        try:
-            if not self._may_freeze:
-                raise FreezeError("freezing is switched off on this node (agent.freeze)")
-            took = await asyncio.get_running_loop().run_in_executor(self._freezing, act, group)
-        except FreezeError as error:
-            _FROZEN.labels("failed").inc()
-            _log.error("pod %s: %s", uid, error)
-            self._report().say(uid, "Frozen", "Unknown", f"Not{word}", f"{why}: {error}")
-            return
-        _FROZEN.labels(word.lower()).inc()
-        _log.warning("pod %s %s within %.0f ms: %s", uid, word.lower(), took * 1000, why)
-        self._report().say(
-            uid,
-            "Frozen",
-            "True" if frozen else "False",
-            word,
-            f"{why}; within {took * 1000:.0f} ms",
-        )
+        if group is not None and self._pod(uid) is not None:
+            self._freezing().set(uid, group, frozen=frozen, why=why)
 
     def _tell_whether_whole(self, uid: str) -> None:
         lacking = "; ".join(self._senses.lacking)
@@ -372,6 +351,11 @@ class NodeWatch:
 
     def _pod(self, uid: str) -> SealedPod | None:
         return None if self._pods is None else self._pods.pods.get(uid)
+
+    def _freezing(self) -> Freezing:
+        if self._freezer is None:
+            raise RuntimeError("connect() comes first")
+        return self._freezer
 
     def _report(self) -> Reports:
         if self._reports is None:
