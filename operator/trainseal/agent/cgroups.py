@@ -67,7 +67,8 @@ def pod_uid_of(folder: str) -> str | None:
 def container_id_of(folder: str) -> str | None:
     """The id of the container that a folder of this name belongs to."""
     match = _CONTAINER.search(folder)
-    return match[1] if match else None
+    # CRI-O's monitor of a container has a group of its own beside it.
+    return match[1] if match and "conmon" not in folder else None
 
 
 def containers_in(pod: Path) -> dict[str, Path]:
