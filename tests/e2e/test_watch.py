@@ -103,7 +103,7 @@ def test_an_agent_that_is_replaced_loses_no_finding_and_repeats_none(
 @pytest.fixture
 def freezing(lab: Lab) -> Iterator[None]:
     """The team's policy answers critical findings with a freeze."""
-    drift = {"spec": {"drift": {"responses": {"critical": "Freeze"}}}}
+    drift: Object = {"spec": {"drift": {"responses": {"critical": "Freeze"}}}}
     lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", json.dumps(drift))
     yield
     drift = {"spec": {"drift": None}}

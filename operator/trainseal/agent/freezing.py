@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from trainseal.agent.cgroups import containers_in
 from trainseal.agent.freezer import FreezeError, Freezer
-from trainseal.agent.reports import Reports
+from trainseal.agent.reports import Reports, Status
 from trainseal.provenance.freezeorders import Order
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Freezing:
         _FROZEN.labels(word.lower()).inc()
         milliseconds = took * 1000
         _log.warning("pod %s %s within %.0f ms: %s", uid, word.lower(), milliseconds, why)
-        status = "True" if frozen else "False"
+        status: Status = "True" if frozen else "False"
         self._reports.say(uid, "Frozen", status, word, f"{why}; within {milliseconds:.0f} ms")
 
 

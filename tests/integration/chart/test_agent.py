@@ -180,17 +180,13 @@ def test_an_agent_writes_what_it_found_with_the_rights_it_has(agents: Agents) ->
 
 def test_a_restarted_agent_loses_no_finding_and_repeats_none(agents: Agents) -> None:
     async def live(*paths: str) -> None:
+        def edit(reports: Reports) -> None:
+            for path in paths:
+                seen = Observation(FindingId.FILE_CHANGED, "x", path)
+                reports.see(POD.uid, "trainer", seen)
+
         async with agents.of(NODE) as kube:
-            await watch(
-                kube,
-                lambda reports: (
-                    [
-                        reports.see(POD.uid, "trainer", Observation(FindingId.FILE_CHANGED, "x", p))
-                        for p in paths
-                    ]
-                    and None
-                ),
-            )
+            await watch(kube, edit)
 
     asyncio.run(live("/a", "/b"))
     asyncio.run(live("/b", "/c"))
@@ -280,7 +276,7 @@ def test_an_agent_keeps_the_lease_of_its_node_and_no_other(agents: Agents) -> No
                 await lease(kube, NODE).renew()
             with pytest.raises(KubeError, match="found writer"):
                 await lease(kube, OTHER).renew()
-            leader = {
+            leader: Object = {
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
                 "metadata": {"name": "trainseal-controller", "namespace": NAMESPACE},
