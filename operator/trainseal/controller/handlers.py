@@ -2,6 +2,8 @@
 
 Only ``on.event`` is used: kopf then writes nothing to the objects, no finalizer and no annotation
 that an editor could change or an uninstall leave behind. Retries and order are the work queue's.
+
+Handlers are coroutines: kopf would call others in threads of its own, and queues are not for those.
 """
 
 from __future__ import annotations
@@ -36,17 +38,17 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
         return kopf.login_with_kubeconfig(**options)
 
     @kopf.on.event(GROUP, VERSION, "trainingjobs", registry=found)
-    def training_job(namespace: str | None, name: str | None, **event: object) -> None:
+    async def training_job(namespace: str | None, name: str | None, **event: object) -> None:
         if namespace and name:
             enqueue(namespace, name, gone=event.get("type") == "DELETED")
 
     @kopf.on.event(GROUP, VERSION, "sealedruns", registry=found)
-    def sealed_run(namespace: str | None, spec: Mapping[str, JsonValue], **_: object) -> None:
+    async def sealed_run(namespace: str | None, spec: Mapping[str, JsonValue], **_: object) -> None:
         job = spec.get("job")
         if namespace and isinstance(job, Mapping):
             enqueue(namespace, str(job.get("name")))
 
-    def owned(namespace: str | None, labels: Mapping[str, str], **_: object) -> None:
+    async def owned(namespace: str | None, labels: Mapping[str, str], **_: object) -> None:
         if namespace:
             enqueue(namespace, labels[LABEL_JOB])
 

@@ -1,0 +1,49 @@
+"""The controller finds what was changed of the admission rules, with the chart's own rights."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm
+from trainseal.cluster.api import connect
+from trainseal.controller.admissionwatch import AdmissionWatch
+
+
+@pytest.fixture
+def rules(chart: Helm, server: ApiServer) -> Callable[[], dict[Any, Any]]:
+    """Looks as the controller would, with its rights."""
+    chart.install()
+
+    async def look() -> dict[Any, Any]:
+        account = server.cluster.user_kubeconfig(CONTROLLER)
+        async with connect(str(account)) as kube:
+            watch = AdmissionWatch(kube, NAMESPACE, lambda: datetime.now(UTC))
+            return {k: v for k, v in (await watch.look()).items() if v}
+
+    return lambda: asyncio.run(look())
+
+
+def test_a_weakened_admission_rule_is_found_and_told_once(
+    rules: Callable[[], dict[Any, Any]], server: ApiServer
+) -> None:
+    assert rules() == {}
+    kind = "validatingwebhookconfiguration"
+    weak = [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]
+    server.kubectl("patch", kind, "trainseal", "--type=json", "-p", json.dumps(weak))
+    server.kubectl("delete", "validatingadmissionpolicybinding", "trainseal-pods")
+    for _ in range(2):
+        assert set(rules()) == {
+            ("ValidatingWebhookConfiguration", "trainseal"),
+            ("ValidatingAdmissionPolicyBinding", "trainseal-pods"),
+        }
+    events = server.kubectl(
+        "get", "events", "-n", NAMESPACE, "--field-selector", "reason=AdmissionRuleChanged",
+        "-o", "name",
+    )  # fmt: skip
+    assert len(events.split()) == 2
