@@ -24,7 +24,7 @@ from trainseal.api.findings import FindingId
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import MAX_MARKS, Hold, Lifted, SealedRun, SealedRunStatus
-from trainseal.cluster.api import NotFoundError, path_of
+from trainseal.cluster.api import KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Event
 from trainseal.controller import conditions, holds, resuming
 from trainseal.controller.alerts import Alerts, alert
@@ -189,7 +189,12 @@ class Drift:
                 Sighting(report.metadata.name, _pod_of(report, f), f, proved)
                 for f in report.status.findings
             ]
-        await self._sources.own.record(namespace, name, astray)
+        try:
+            await self._sources.own.record(namespace, name, astray)
+        except (KubeError, InvalidObjectError) as error:
+            # Whoever can cause it must not keep the run from being held for something else.
+            _log.warning("report on %s/%s: %s", namespace, name, error)
+            run.wants_again(_UNTOLD_AGAIN)
         if run.known:
             run.change["reports"] = [*run.known]
         return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import Hold, SealedRun
 from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
@@ -32,6 +34,7 @@ from trainseal.provenance.seals import (
 SEALS = "sealedruns"
 #: Seconds until a run looks again whether a name that somebody took is free.
 NAME_TAKEN_AGAIN = 15.0
+_log = logging.getLogger(__name__)
 Json = Mapping[str, JsonValue]
 
 
@@ -224,6 +227,10 @@ class Execution:
         progress.wants("Verified", True, "Verified", "every artifact carries what the policy wants")
         progress.wants("Sealed", True, "Bound", f"SealedRun {sealed.metadata.name}")
         progress.wants("Running", phase == "Running", phase, message)
+        if phase == "Failed":
+            # The run is not watched any more: the workers of other roles end with it.
+            for live in jobs.values():
+                await self._set_suspended(live, suspend=True)
         if phase in ("Succeeded", "Failed"):
             held = hold is not None and hold.response == "Terminate" and not any(outcomes)
             ended_as = "Terminated" if held else phase
@@ -256,21 +263,30 @@ class Execution:
         return progress
 
     async def keep_held(self, owner: str, seal: Json) -> None:
-        """Keeps a terminated run's Jobs suspended, whoever resumes them."""
+        """Keeps a held or terminated run's Jobs suspended, whoever resumes them."""
         hold = hold_of(seal)
-        if hold is None or hold.response == "Freeze":
+        if hold is not None and hold.response != "Freeze":
+            await self.stop(owner, seal)
+
+    async def stop(self, owner: str, seal: Json) -> None:
+        """Suspends a run's Jobs; of a seal that cannot be read none is known. Raises KubeError."""
+        try:
+            sealed = SealedRun.parse(seal)
+        except InvalidObjectError as error:
+            _log.error("the Jobs of a seal cannot be stopped: %s", error)
             return
-        await self._suspend_all(owner, SealedRun.parse(seal))
+        await self._suspend_all(owner, sealed)
 
     async def _suspend_all(self, owner: str, sealed: SealedRun) -> None:
+        binding = sealed.status.binding if sealed.status else None
+        # An editor can take its owner off a Job; what it was bound as stays.
+        bound = {o.uid for o in binding.objects} if binding else set()
         for role in sealed.spec.roles:
             path = objects.collection("Job", sealed.metadata.namespace)
-            try:
+            with contextlib.suppress(NotFoundError):
                 live = await self._kube.get(f"{path}/{role.object_name}")
-            except NotFoundError:
-                continue
-            if objects.owned_by(live, owner):
-                await self._set_suspended(live, suspend=True)
+                if objects.owned_by(live, owner) or objects.uid_of(live) in bound:
+                    await self._set_suspended(live, suspend=True)
 
     async def _untrusted(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
         """The seal is not ours: the run, if there is one, is held."""
@@ -284,6 +300,8 @@ class Execution:
 
     async def _lost(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
         await self._world.event(obj, warning=True, reason="RunLost", message=words)
+        # Its other roles are not watched any more.
+        await self._suspend_all(objects.uid_of(obj), sealed)
         await self._patch_seal(
             sealed,
             {

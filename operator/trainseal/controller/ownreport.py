@@ -10,7 +10,7 @@ from datetime import datetime
 
 from trainseal.api.accessrecord import LABEL_SEAL
 from trainseal.api.driftreport import PLURAL, DriftReport, Finding
-from trainseal.api.findings import FINDINGS, FindingId
+from trainseal.api.findings import FINDINGS, SEVERITIES, FindingId
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
 
@@ -45,7 +45,8 @@ def merged(
 ) -> tuple[list[Finding], int] | None:
     """The findings with those seen added or counted up, and how many found no room any more.
 
-    None where nothing is new.
+    What is more severe takes the room of what is least severe and came last: whoever can cause many
+    small findings must not hide a great one behind them. None where nothing is new.
     """
     findings = {f.key: f for f in present}
     dropped, changed = 0, False
@@ -53,14 +54,18 @@ def merged(
         known = findings.get(item.key)
         if known is not None and (known.evidence or {}).get("occasion") == item.occasion[:1024]:
             continue
+        severity = FINDINGS[item.id].severity
         changed = True
         if known is None and len(findings) >= MAX_FINDINGS:
             dropped += 1
-            continue
+            least = min(reversed(findings.values()), key=lambda f: SEVERITIES.index(f.severity))
+            if SEVERITIES.index(least.severity) >= SEVERITIES.index(severity):
+                continue
+            del findings[least.key]
         findings[item.key] = Finding(
             id=item.id.value,
             key=item.key,
-            severity=FINDINGS[item.id].severity,
+            severity=severity,
             first_time=known.first_time if known else now,
             last_time=now,
             count=known.count + 1 if known else 1,
@@ -85,7 +90,7 @@ class OwnReports:
     async def record(self, namespace: str, seal: str, seen: Sequence[Seen]) -> None:
         """Adds what was seen to the run's report, which is made if it is missing.
 
-        Raises KubeError.
+        Raises KubeError, and InvalidObjectError where the report cannot be read.
         """
         if not seen:
             return
@@ -100,14 +105,13 @@ class OwnReports:
                 except ConflictError:
                     found = await self._kube.get(path)
             status = DriftReport.parse(found).status
-            result = merged(
-                (status.findings if status else None) or [],
-                seen,
-                self._clock().replace(microsecond=0),
-            )
+            present = (status.findings if status else None) or []
+            result = merged(present, seen, self._clock().replace(microsecond=0))
             if result is None:
                 return
             findings, dropped = result
+            if findings == present and status and status.dropped:
+                return  # what found no room before is seen again each time
             change: JsonObject = {"findings": [f.wire() for f in findings]}
             if dropped:
                 change["dropped"] = ((status.dropped if status else None) or 0) + dropped

@@ -13,7 +13,15 @@ status and seal alone; nothing is read from labels or annotations but the signed
 
 from __future__ import annotations
 
-from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
+from collections.abc import Sequence
+
+from trainseal.api.model import (
+    API_VERSION,
+    InvalidObjectError,
+    JsonObject,
+    json_object,
+    json_objects,
+)
 from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
@@ -58,10 +66,13 @@ class Runs:
         except NotFoundError:
             await self._close_seals(namespace, name, live_uid=None)
             return None
+        uid = objects.uid_of(obj)
+        # Before all that an editor can make fail: a finalizer, a quota, an object of our name.
+        for seal in await self._close_seals(namespace, name, live_uid=uid):
+            await self._execution.keep_held(uid, seal)
         metadata = obj.get("metadata")
         if isinstance(metadata, dict) and metadata.get("deletionTimestamp"):
             return None
-        await self._close_seals(namespace, name, live_uid=objects.uid_of(obj))
         if conditions.status_of(obj).get("phase") in ENDED:
             await self._after_the_end(path, obj)
             return None
@@ -244,7 +255,7 @@ class Runs:
             await self._kube.patch(f"{path}/status", {"status": after})
 
     async def _after_the_end(self, path: str, obj: JsonObject) -> None:
-        """What is found once a run has ended is shown all the same; a terminated one stays so."""
+        """What is found once a run has ended is shown all the same."""
         name = conditions.status_of(obj).get("sealedRun")
         namespace = json_object(obj.get("metadata")).get("namespace")
         if not isinstance(name, str):
@@ -256,7 +267,6 @@ class Runs:
         uid = json_object(json_object(seal.get("spec")).get("job")).get("uid")
         if uid != objects.uid_of(obj):
             return
-        await self._execution.keep_held(objects.uid_of(obj), seal)
         before, drift = conditions.status_of(obj), drift_status(seal)
         after = {
             **drift.fields,
@@ -267,22 +277,29 @@ class Runs:
         if {**before, **after} != before:
             await self._kube.patch(f"{path}/status", {"status": after})
 
-    async def _close_seals(self, namespace: str, name: str, live_uid: str | None) -> None:
-        """Says of the seals of deleted jobs how they ended. The seals themselves stay: evidence."""
+    async def _close_seals(
+        self, namespace: str, name: str, live_uid: str | None
+    ) -> Sequence[JsonObject]:
+        """Says of the seals of deleted jobs how they ended; returns those of the live one.
+
+        The seals themselves stay: evidence. Nobody watches the run of a closed one, so its Jobs are
+        stopped first: whoever deletes a job may have had them left behind.
+        """
         page = await self._kube.request(
             "GET",
             path_of(API_VERSION, SEALS, namespace),
             query={"labelSelector": f"{sealing.LABEL_JOB}={name}"},
         )
-        items = page.get("items")
-        for seal in items if isinstance(items, list) else ():
-            if not isinstance(seal, dict):
-                continue
+        live = []
+        for seal in json_objects(page.get("items")):
             spec, status = seal.get("spec"), conditions.status_of(seal)
             job = spec.get("job") if isinstance(spec, dict) else None
             uid = job.get("uid") if isinstance(job, dict) else None
+            if uid == live_uid:
+                live.append(seal)
             if uid == live_uid or status.get("phase") in (*ENDED, "Deleted"):
                 continue
+            await self._execution.stop(str(uid), seal)
             metadata = seal["metadata"]
             seal_name = metadata.get("name") if isinstance(metadata, dict) else ""
             await self._kube.patch(
@@ -295,6 +312,7 @@ class Runs:
                     }
                 },
             )
+        return live
 
 
 def _generation(obj: JsonObject) -> int:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from trainseal.api.findings import FindingId
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import InvalidObjectError, JsonObject, json_object
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Informer
 from trainseal.controller.belief import PodFact
@@ -94,7 +94,11 @@ class Silence:
         for namespace, pod in pods:
             by_seal[namespace, pod.seal].append(_seen(node, beat, pod))
         for (namespace, seal), seen in by_seal.items():
-            await self._reports.record(namespace, seal, seen)
+            try:
+                await self._reports.record(namespace, seal, seen)
+            except (KubeError, InvalidObjectError) as error:
+                # One run's report must not keep the others' from being written.
+                _log.warning("agent of node %s: report on %s/%s: %s", node, namespace, seal, error)
 
 
 def _seen(node: str, beat: Beat, pod: PodFact) -> Seen:

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.world import NOW
 from trainseal.api.driftreport import Finding
 from trainseal.api.findings import FindingId
+from trainseal.api.model import InvalidObjectError
 from trainseal.cluster.api import KubeError, NotFoundError
 from trainseal.controller.heartbeats import Heartbeats
 from trainseal.controller.ownreport import MAX_FINDINGS, Seen, merged
@@ -53,17 +54,20 @@ class Stage:
     lease: str | KubeError = ""
     now: float = 1000.0
     recorded: list[tuple[str, str, list[Seen]]] = field(default_factory=list)
+    refuses: Exception | None = None
 
     def __post_init__(self) -> None:
         self.pods = SealedPods()
         self.pod("ADDED")
         self.silence = Silence(self, "home", self.pods, self, lambda: self.now)  # type: ignore[arg-type]
 
-    def pod(self, event: Any, phase: str = "Running") -> None:
+    def pod(
+        self, event: Any, phase: str = "Running", uid: str = "u", seal: str = "char-lm-1"
+    ) -> None:
         metadata = {
             "name": "trainer-0",
-            "uid": "u",
-            "labels": {"trainseal.dev/seal": "char-lm-1"},
+            "uid": uid,
+            "labels": {"trainseal.dev/seal": seal},
         }
         obj: Any = {
             "metadata": metadata,
@@ -81,6 +85,8 @@ class Stage:
         return {"spec": {"renewTime": self.lease}}
 
     async def record(self, namespace: str, seal: str, seen: list[Seen]) -> None:
+        if self.refuses and seal == "char-lm-1":
+            raise self.refuses
         self.recorded.append((namespace, seal, seen))
 
     def look(self, after: float, known: str = "") -> None:
@@ -116,6 +122,19 @@ def test_nobody_is_accused_while_the_api_server_is_away_nor_right_after() -> Non
     assert stage.recorded == []
     stage.look(16, "a")
     assert stage.recorded
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [KubeError(403, "Forbidden", "the namespace ends"), InvalidObjectError("DriftReport", ())],
+    ids=["refused", "unreadable"],
+)
+def test_a_run_whose_report_cannot_be_written_hides_no_other_run(refusal: Exception) -> None:
+    stage = Stage(refuses=refusal)
+    stage.pod("ADDED", uid="v", seal="other-1")
+    stage.look(0)
+    stage.look(20)
+    assert [seal for _, seal, _ in stage.recorded] == ["other-1"]
 
 
 def test_a_node_on_which_nothing_sealed_runs_may_be_silent() -> None:
@@ -156,3 +175,24 @@ def test_findings_beyond_the_bound_are_counted_as_dropped() -> None:
     found = merged([], many, NOW)
     assert found is not None
     assert (len(found[0]), found[1]) == (MAX_FINDINGS, 3)
+
+
+def seen(id_: FindingId, subject: str) -> Seen:
+    return Seen(id_, subject, "seen", "now")
+
+
+def test_many_small_findings_hide_no_great_one() -> None:
+    small = [seen(FindingId.POD_DELETED, str(n)) for n in range(MAX_FINDINGS)]
+    full = merged([], small, NOW)
+    assert full is not None
+    found = merged(full[0], [silent()], NOW)
+    assert found is not None
+    assert len(found[0]) == MAX_FINDINGS
+    assert silent().key in {f.key for f in found[0]}
+    # The first stay; the one that made room is counted.
+    assert [f.key for f in found[0]][:2] == [s.key for s in small[:2]]
+    assert found[1] == 1
+    # Seen again, what made room does not push anything out.
+    again = merged(found[0], small, NOW)
+    assert again is not None
+    assert again[0] == found[0]
