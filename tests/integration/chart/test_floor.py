@@ -331,6 +331,58 @@ def test_a_label_of_ours_stays(world: ApiServer, run: Object, value: str | None)
     assert not patch(world, run, {"metadata": {"labels": {"team": "a"}}}, DEV)
 
 
+FINALIZER = {"metadata": {"finalizers": ["example.org/wait"]}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [FINALIZER, {"metadata": {"finalizers": ["orphan"]}}, {"metadata": {"ownerReferences": None}}],
+    ids=["a finalizer", "orphan", "no owner"],
+)
+def test_nobody_keeps_a_job_of_ours_from_going_or_takes_it_from_its_run(
+    world: ApiServer, change: Object
+) -> None:
+    # Else its pods run on, and suspending it stops nothing.
+    made = sealed_job("tied")
+    made["metadata"]["ownerReferences"] = [{**OWNER, "kind": "TrainingJob", "name": "run"}]
+    world.create(made, f"--as={CONTROLLER}")
+    try:
+        assert "its owner, or another finalizer, by dev@" in patch(world, made, change, DEV)
+        assert not patch(world, made, {"metadata": {"annotations": {"a": "b"}}}, DEV)
+        assert not patch(world, made, {"metadata": {"ownerReferences": None}}, COLLECTOR)
+    finally:
+        world.delete(made)
+
+
+def test_a_listed_parent_may_have_its_finalizer_and_whoever_may_edit_take_it_off(
+    world: ApiServer, run: Object
+) -> None:
+    assert not patch(world, run, FINALIZER, f"--as={QUEUE}")
+    assert not patch(world, run, {"metadata": {"finalizers": None}}, DEV)
+
+
+@pytest.mark.parametrize("flag", ["orphan", "background"])
+def test_the_pods_of_a_job_of_ours_are_not_left_behind(
+    world: ApiServer, run: Object, flag: str
+) -> None:
+    ask = ("delete", "job", "run", "-n", TEAM, f"--cascade={flag}", "--dry-run=server", DEV)
+    if flag == "orphan":
+        with pytest.raises(CommandError, match="leaves its pods behind"):
+            world.kubectl(*ask)
+    else:
+        world.kubectl(*ask)
+
+
+def test_a_job_that_is_not_ours_is_deleted_and_kept_as_its_owner_likes(world: ApiServer) -> None:
+    ordinary = job("ordinary")
+    world.create(ordinary, DEV)
+    assert not patch(world, ordinary, FINALIZER, DEV)
+    assert not patch(world, ordinary, {"metadata": {"finalizers": None}}, DEV)
+    world.kubectl("delete", "job", "ordinary", "-n", TEAM, "--cascade=orphan", "--wait=false", DEV)
+    # What the garbage collector does then; nobody runs it here.
+    patch(world, ordinary, {"metadata": {"finalizers": None}}, DEV)
+
+
 def test_an_ordinary_job_does_not_become_one_of_ours(world: ApiServer) -> None:
     ordinary = job("ordinary")
     world.create(ordinary, DEV)
