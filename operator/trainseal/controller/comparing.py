@@ -71,6 +71,7 @@ class Comparing:
         )
         self._full: set[Key] = set()
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
+        self._ranks: dict[Key, frozenset[str]] = {}
         self._own: OwnReports | None = None
         self._reports: BySeal | None = None
 
@@ -117,7 +118,9 @@ class Comparing:
 
     def _forget(self) -> None:
         uids = {disturbances.uid_of(t.pod) for k in self.book.seals() for t in self.book.of(k)}
-        self._judged = {uid: found for uid, found in self._judged.items() if uid in uids}
+        self._judged = {uid: judged for uid, judged in self._judged.items() if uid in uids}
+        seals = set(self.book.seals())
+        self._ranks = {key: ranks for key, ranks in self._ranks.items() if key in seals}
 
     async def reconcile(self, key: Key) -> float | None:
         """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
@@ -159,7 +162,7 @@ class Comparing:
         seen: list[Seen] = []
         again: float | None = None
         if not has_ended(seal):
-            seen += self._pods(key, sealed, roles, standing)
+            seen += self._pods(key, sealed, roles, standing, full=full)
             if any(now - t.appeared < _SETTLE_SECONDS for t in standing):
                 again = _SETTLE_SECONDS
         unsettled = [
@@ -182,7 +185,13 @@ class Comparing:
     # Pods as they stand ---------------------------------------------------------------------------
 
     def _pods(
-        self, key: Key, run: SealedRun, roles: Sequence[BoundRole], standing: Sequence[Tracked]
+        self,
+        key: Key,
+        run: SealedRun,
+        roles: Sequence[BoundRole],
+        standing: Sequence[Tracked],
+        *,
+        full: bool,
     ) -> Iterator[Seen]:
         sealed = Sealed(
             {
@@ -206,7 +215,11 @@ class Comparing:
             for t in standing
             if podfindings.is_at_work(t.pod) and now - t.appeared >= _SETTLE_SECONDS
         ]
-        yield from podfindings.findings_among(at_work, sealed)
+        ranks = frozenset(disturbances.uid_of(pod) for pod in at_work)
+        if full or self._ranks.get(key) != ranks:
+            # Thousands of pods take their time; what is compared of one does not change.
+            self._ranks[key] = ranks
+            yield from podfindings.findings_among(at_work, sealed)
 
     def _additions(self, namespace: str, run: SealedRun) -> tuple[Additions | None, str]:
         """What the run's policies let a platform add; None where they are not as they were."""

@@ -241,11 +241,13 @@ def killed(pod: JsonObject, kill: Kill, records: Sequence[Record]) -> Seen:
     words = (
         f"container {kill.container} of pod {place['pod']} on node {place['node']} was ended by "
     )
-    words += f"{kill.signal} (exit code {kill.exit_code}), and nothing explains it"
+    words += f"{kill.signal} (exit code {kill.exit_code})"
     if user:
         words += f"; {user} had a session in it shortly before"
     elif users:
-        words += f"; sessions in it shortly before: {', '.join(users)}"
+        words += f", and it is not known by whom; sessions shortly before: {', '.join(users)}"
+    else:
+        words += ", and nothing explains it"
     return Seen(
         id=FindingId.POD_KILLED,
         subject=f"{uid_of(pod)} {kill.container}",
