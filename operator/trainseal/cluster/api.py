@@ -1,27 +1,24 @@
-"""The Kubernetes API as JSON objects: one thin call over the official client's connection.
+"""The Kubernetes API as JSON objects: one thin call over a connection, with a deadline.
 
-The official client loads the configuration, authenticates, and speaks TLS; its typed models are
-left aside, because they drop fields that a later Kubernetes added and cost more to build than the
-request itself. Every call has a deadline.
+In a pod the connection is `cluster.inpod`'s; elsewhere the official client loads the kubeconfig and
+authenticates (`cluster.official`). Its typed models are left aside: they drop fields that a later
+Kubernetes added, and cost more to build than the request itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
 from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject
+from trainseal.cluster import inpod
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
@@ -64,11 +61,27 @@ def path_of(api_version: str, plural: str, namespace: str | None = None, *rest: 
     return "/".join([f"{group}{middle}/{plural}", *rest])
 
 
+class Connection(Protocol):
+    """Sends requests to one API server, authenticated."""
+
+    async def send(
+        self,
+        method: Method,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: JsonValue,
+        limit: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """The response, whatever its status. Raises aiohttp.ClientError, TimeoutError, OSError."""
+        ...
+
+
 class Kube:
     """Requests to one API server; safe for concurrent use by tasks of one loop."""
 
-    def __init__(self, client: ApiClient) -> None:
-        self.client = client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     async def request(
         self,
@@ -180,44 +193,30 @@ class Kube:
         seconds: float,
     ) -> aiohttp.ClientResponse:
         try:
-            verb, url, headers, data, _ = await self.client.param_serialize(
+            return await self._connection.send(
                 method,
                 path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            wrapped = await self.client.call_api(
-                verb, url, headers, data, _request_timeout=aiohttp.ClientTimeout(total=seconds)
+                query or {},
+                {"Accept": "application/json", "Content-Type": content_type},
+                body,
+                aiohttp.ClientTimeout(total=seconds),
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(0, "Unreachable", _words(path, error)) from None
-        response: aiohttp.ClientResponse = wrapped.response
-        return response
 
 
 @asynccontextmanager
 async def connect(kubeconfig: str | None = None, context: str | None = None) -> AsyncIterator[Kube]:
     """A connection: in a pod by its service account, else by kubeconfig as kubectl finds it."""
-    settings = Configuration()
-    if kubeconfig is None and context is None and _in_cluster():
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    else:
-        await config.load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=kubeconfig, context=context, client_configuration=settings
-        )
-    settings.connection_pool_maxsize = 64
-    client = ApiClient(configuration=settings)
-    try:
-        yield Kube(client)
-    finally:
-        await client.close()  # type: ignore[no-untyped-call]
+    if kubeconfig is None and context is None and inpod.here():
+        async with inpod.connection() as connection:
+            yield Kube(connection)
+        return
+    # It takes 20 MiB and half a second to import, which no process in a pod should pay.
+    from trainseal.cluster import official
 
-
-def _in_cluster() -> bool:
-
-    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+    async with official.api_client(kubeconfig, context) as client:
+        yield Kube(official.OfficialConnection(client))
 
 
 def _words(path: str, error: BaseException) -> str:

@@ -14,6 +14,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from trainseal.cluster import api
 from trainseal.cluster.api import ConflictError, GoneError, Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.official import OfficialConnection
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,7 +32,7 @@ async def serving(answer: Answer) -> AsyncIterator[Kube]:
     settings.host = f"http://{host}:{port}"
     client = ApiClient(configuration=settings)
     try:
-        yield Kube(client)
+        yield Kube(OfficialConnection(client))
     finally:
         await client.close()  # type: ignore[no-untyped-call]
         await runner.cleanup()
@@ -122,7 +123,7 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
     client = ApiClient(configuration=settings)
     try:
         with pytest.raises(KubeError) as error:
-            await Kube(client).get("/x")
+            await Kube(OfficialConnection(client)).get("/x")
         assert error.value.status == 0
     finally:
         await client.close()  # type: ignore[no-untyped-call]
