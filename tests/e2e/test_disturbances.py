@@ -13,11 +13,12 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
 from tests.stage.jobs import FINISH, trainer
 from tests.stage.signing import signed
@@ -94,7 +95,8 @@ def ids(lab: Lab, job: Object) -> set[str]:
 
 def terminate(lab: Lab, job: Object) -> None:
     """The editor's exec, which ends the trainer."""
-    lab.kubectl("exec", name_of(worker(lab, job)), "-c", "trainer", "--", *TERMINATE)
+    with contextlib.suppress(CommandError):  # the session ends with the container
+        lab.kubectl("exec", name_of(worker(lab, job)), "-c", "trainer", "--", *TERMINATE)
 
 
 def runs_again(lab: Lab, job: Object, before: Object) -> None:
@@ -181,10 +183,12 @@ def test_a_configuration_that_is_deleted_and_made_anew_is_found(lab: Lab, job: O
     anew = copy.deepcopy(before)
     for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
         anew["metadata"].pop(field, None)
-    # The same content, and the labels off for a moment: only its age tells.
+    # The same content: only its age tells.
+    made = datetime.fromisoformat(before["metadata"]["creationTimestamp"])
+    eventually(lambda: datetime.now(UTC) - made > timedelta(seconds=5), "it has an age")
     lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
     lab.kubectl("delete", "configmap", name)
-    with contextlib.suppress(Exception):  # the controller may be faster
+    with contextlib.suppress(CommandError):  # the controller may be faster
         lab.kubectl("create", "-f", "-", stdin=anew)
     seen = found(lab, job, "object.deleted", PASS)
     assert f"ConfigMap {name}" in seen["message"]

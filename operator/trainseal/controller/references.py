@@ -40,7 +40,7 @@ _SERVICE_ASSIGNED = frozenset({"clusterIPs", "ipFamilies", "ipFamilyPolicy"})
 _JOB_CHANGING = frozenset({"manualSelector", "selector", "suspend", "template"})
 _OURS = "trainseal.dev/"
 #: Two API servers' clocks; ours and an API server's.
-_SERVERS_APART = timedelta(seconds=5)
+_SERVERS_APART = timedelta(seconds=2)
 _CLOCKS_APART = timedelta(minutes=1)
 
 
