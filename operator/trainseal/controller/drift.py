@@ -6,9 +6,9 @@ anything repeats nothing. The TrainingJob's own status is written by ``runs``, f
 
 1. *Believe* (``belief``). A report from elsewhere is dropped, and that is a finding of our own.
 2. *Add up* (``sightings``): counts and times, the condition ``Drifted``.
-3. *Tell*, each finding once: an event on the job and, by policy, an alert.
-4. *Answer* (``holds``): hold the run, let a person lift the hold. Who keeps the engine suspended
+3. *Answer* (``holds``): hold the run, let a person lift the hold. Who keeps the engine suspended
    by it is ``execution``.
+4. *Tell*, each finding once: an event on the job and, by policy, an alert.
 """
 
 from __future__ import annotations
@@ -138,15 +138,19 @@ class Drift:
             return None
         METRICS.count(key, run.sightings)
         self._add_up(run)
-        await self._tell(run)
         await self._answer(run)
-        present = json_object(seal.get("status"))
-        change = {k: v for k, v in run.change.items() if present.get(k) != v}
-        if change:
-            await self._world.kube.patch(f"{path}/status", {"status": change})
-            told = SealedRunStatus.model_validate({"told": change.get("told")}).told or ()
-            self._sources.delivered.difference_update(alert_id(key, mark) for mark in told)
+        await self._write(run)  # else whoever causes thousands of findings puts it off
+        await self._tell(run)
+        await self._write(run)
+        told = SealedRunStatus.model_validate({"told": run.change.get("told")}).told or ()
+        self._sources.delivered.difference_update(alert_id(key, mark) for mark in told)
         return run.again
+
+    async def _write(self, run: _Run) -> None:
+        present = json_object(run.seal.get("status"))
+        if change := {k: v for k, v in run.change.items() if present.get(k) != v}:
+            path = path_of(API_VERSION, SEALS, *run.key, "status")
+            run.seal = await self._world.kube.patch(path, {"status": change})
 
     # 1 ------------------------------------------------------------------------------------------
 
@@ -191,8 +195,7 @@ class Drift:
             ]
         try:
             await self._sources.own.record(namespace, name, astray)
-        except (KubeError, InvalidObjectError) as error:
-            # Whoever can cause it must not keep the run from being held for something else.
+        except (KubeError, InvalidObjectError) as error:  # it keeps no hold from the run
             _log.warning("report on %s/%s: %s", namespace, name, error)
             run.wants_again(_UNTOLD_AGAIN)
         if run.known:
@@ -233,52 +236,6 @@ class Drift:
             )
 
     # 3 ------------------------------------------------------------------------------------------
-
-    async def _tell(self, run: _Run) -> None:
-        job = run.sealed.spec.job
-        told = list(run.status.told or ())
-        before = set(told)
-        who: JsonObject = {"metadata": {"namespace": run.key[0], "name": job.name, "uid": job.uid}}
-        for sighting in run.sightings:
-            mark, finding = sighting.mark, sighting.finding
-            if mark in before or len(told) >= MAX_MARKS:
-                continue
-            await self._world.event(
-                who,
-                warning=finding.severity != "Info",
-                reason=reason_of(finding.id),
-                message=f"{sighting.words()} ({sighting.report}, {finding.key})",
-            )
-            wanted = response_to(finding.severity, run.policies) != "Record"
-            if wanted and not self._alerted(run, sighting):
-                run.wants_again(_UNTOLD_AGAIN)
-                continue
-            told.append(mark)
-        if told:
-            run.change["told"] = [*told]
-
-    def _alerted(self, run: _Run, sighting: Sighting) -> bool:
-        """Whether nobody is left to be told; else it is on its way."""
-        alerts, delivered = self._sources.alerts, self._sources.delivered
-        if alerts is None:
-            return True
-        id_ = alert_id(run.key, sighting.mark)
-        if id_ in delivered:
-            # Forgotten only once the status says so.
-            return True
-        alerts.offer(
-            alert(
-                id_,
-                namespace=run.key[0],
-                job=run.sealed.spec.job.name,
-                pod=sighting.pod,
-                finding=sighting.finding,
-                now=run.now,
-            )
-        )
-        return False
-
-    # 4 ------------------------------------------------------------------------------------------
 
     async def _answer(self, run: _Run) -> None:
         METRICS.held(run.key, None)
@@ -347,6 +304,52 @@ class Drift:
             ),
         }
         run.change["freeze"] = change
+
+    # 4 ------------------------------------------------------------------------------------------
+
+    async def _tell(self, run: _Run) -> None:
+        job = run.sealed.spec.job
+        told = list(run.status.told or ())
+        before = set(told)
+        who: JsonObject = {"metadata": {"namespace": run.key[0], "name": job.name, "uid": job.uid}}
+        for sighting in run.sightings:
+            mark, finding = sighting.mark, sighting.finding
+            if mark in before or len(told) >= MAX_MARKS:
+                continue
+            await self._world.event(
+                who,
+                warning=finding.severity != "Info",
+                reason=reason_of(finding.id),
+                message=f"{sighting.words()} ({sighting.report}, {finding.key})",
+            )
+            wanted = response_to(finding.severity, run.policies) != "Record"
+            if wanted and not self._alerted(run, sighting):
+                run.wants_again(_UNTOLD_AGAIN)
+                continue
+            told.append(mark)
+        if told:
+            run.change["told"] = [*told]
+
+    def _alerted(self, run: _Run, sighting: Sighting) -> bool:
+        """Whether nobody is left to be told; else it is on its way."""
+        alerts, delivered = self._sources.alerts, self._sources.delivered
+        if alerts is None:
+            return True
+        id_ = alert_id(run.key, sighting.mark)
+        if id_ in delivered:
+            # Forgotten only once the status says so.
+            return True
+        alerts.offer(
+            alert(
+                id_,
+                namespace=run.key[0],
+                job=run.sealed.spec.job.name,
+                pod=sighting.pod,
+                finding=sighting.finding,
+                now=run.now,
+            )
+        )
+        return False
 
 
 def alert_id(key: Key, mark: str) -> str:

@@ -5,15 +5,18 @@ As in test_drift, of which the stage is: real admission by RBAC, no webhook, not
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import pytest
+
 from tests.cluster import CommandError
+from tests.integration.chart import test_drift
 from tests.integration.chart.conftest import Object
 from tests.integration.chart.test_drift import (
     EDITOR,
-    TEAM,
     Go,
     Stage,
     has,
@@ -24,10 +27,20 @@ from tests.integration.chart.test_drift import (
 from tests.unit import world
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import path_of
+from trainseal.controller.world import World
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
 
-TEARDOWN = '{"metadata":{"finalizers":["example.org/wait"]}}'
+TEAM = "unwatched"
+FINALIZER = '{"metadata":{"finalizers":["example.org/wait"]}}'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _elsewhere() -> Iterator[None]:
+    """The stage in a namespace of its own: nobody here takes away one that was deleted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_drift, "TEAM", TEAM)
+        yield
 
 
 def as_editor(s: Stage, *args: str) -> str:
@@ -60,7 +73,7 @@ def test_a_job_that_a_finalizer_keeps_from_going_is_held_all_the_same(stage: Go)
         async with s.controlled():
             await s.runs()
             await s.status()
-            as_editor(s, "patch", "tj", s.name, "--type=merge", "-p", TEARDOWN)
+            as_editor(s, "patch", "tj", s.name, "--type=merge", "-p", FINALIZER)
             as_editor(s, "delete", "tj", s.name, "--wait=false")
             await s.report(await s.pod(f"{s.name}-0"))
             await has(s, lambda seal: seal["status"]["hold"])
@@ -75,7 +88,7 @@ def test_a_job_that_a_finalizer_keeps_from_going_runs_on_while_nothing_holds_it(
     async def play(s: Stage) -> None:
         async with s.controlled():
             await s.runs()
-            as_editor(s, "patch", "tj", s.name, "--type=merge", "-p", TEARDOWN)
+            as_editor(s, "patch", "tj", s.name, "--type=merge", "-p", FINALIZER)
             as_editor(s, "delete", "tj", s.name, "--wait=false")
             await s.report(await s.pod(f"{s.name}-0"))
             await has(s, lambda seal: seal["status"]["told"])
@@ -206,5 +219,22 @@ def test_a_report_of_ours_that_cannot_be_written_keeps_no_hold_from_the_run(
             hold = await has(s, lambda seal: seal["status"]["hold"])
             assert f"{s.name}-1" in hold["message"]
             await until(s.suspended)
+
+    stage(play, "Suspend")
+
+
+def test_a_run_is_held_before_anybody_is_told(
+    stage: Go,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    async def play(s: Stage) -> None:
+        async with s.controlled():
+            await s.runs()
+            monkeypatch.setattr(World, "event", never)
+            await s.report(await s.pod(f"{s.name}-0"))
+            await has(s, lambda seal: seal["status"]["hold"])
 
     stage(play, "Suspend")
