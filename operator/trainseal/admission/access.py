@@ -6,7 +6,8 @@ meanwhile. Then the AccessRecord is written, once, and only then the answer is y
 
 Each of these calls, waiting for its turn included, has two seconds. Where the record of an access
 to a sealed pod cannot be written, the access is denied. Where a pod cannot be read, it is denied
-only if a sealed run that lives could have a pod of that name: any other pod is left alone.
+only if a sealed run that lives could have a pod of that name; where the seal cannot be, only if the
+pod bears the label of one: any other pod is left alone.
 
 What is not promised: a record says that TrainSeal let an access pass, not that it took place.
 Another admission plugin may refuse it afterwards, or the kubelet.
@@ -37,7 +38,7 @@ _RECORDED = Counter(
 )
 _FAILED = Counter(
     "trainseal_access_failures_total",
-    "Calls that failed while an access was recorded: read (the pod) or write (the record).",
+    "Calls that failed while an access was recorded: read (pod), look (seal), write (record).",
     ["action", "call"],
 )
 _CALL_SECONDS = 2.0
@@ -47,16 +48,21 @@ _MOST_CALLS = 32
 AUDIT_KEY = "access-record"
 
 
+class _UnknownSealError(Exception):
+    """Whether the seal that a pod's label names lives could not be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessRules:
     """What accesses are judged by, as of now.
 
-    ``look`` brings a seal into the index that the watch has not brought yet; ``may_hold`` says
-    whether a sealed run could have a pod of that name; ``judge`` answers for ephemeral containers.
+    ``look`` brings a seal into the index that the watch has not brought yet, and says whether it is
+    known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``judge``
+    answers for ephemeral containers.
     """
 
     find: Callable[[str], SealedPod | None]
-    look: Callable[[str, str], Awaitable[None]]
+    look: Callable[[str, str], Awaitable[bool]]
     may_hold: Callable[[str, str], bool]
     judge: Callable[[Request], Response]
     excluded_namespaces: frozenset[str]
@@ -90,7 +96,10 @@ class AccessRecorder:
                 return ALLOWED  # the API server will not find it either
             except (KubeError, TimeoutError) as error:
                 return self._unread(request, access, error)
-        sealed = await self._seal_of(request.namespace, pod)
+        try:
+            sealed = await self._seal_of(request.namespace, pod)
+        except _UnknownSealError as error:
+            return self._unknown(request, access, str(error))
         if sealed is None:
             return ALLOWED
         return await self._record(request, access, pod, sealed.seal)
@@ -99,8 +108,10 @@ class AccessRecorder:
         found = seal_of(pod, namespace, self._rules.find)
         named = json_object(meta(pod).get("labels")).get(LABEL_SEAL)
         if found is None and isinstance(named, str):
-            await self._rules.look(namespace, named)
+            known = await self._rules.look(namespace, named)
             found = seal_of(pod, namespace, self._rules.find)
+            if found is None and not known:
+                raise _UnknownSealError(named)
         return found
 
     async def _record(
@@ -126,6 +137,15 @@ class AccessRecorder:
             f"sealed by SealedRun {request.namespace}/{seal}: expected an AccessRecord to be "
             f"written, found {_words(error)}; try again, and if it lasts tell those who run "
             "TrainSeal",
+            TRY_AGAIN,
+        )
+
+    def _unknown(self, request: Request, access: Access, seal: str) -> Response:
+        _FAILED.labels(access.action, "look").inc()
+        return deny(
+            f"{_what(request, access)} is denied because the pod bears the label of SealedRun "
+            f"{request.namespace}/{seal:.253}, which could not be looked up: expected an answer of "
+            "the API server; try again, and if it lasts tell those who run TrainSeal",
             TRY_AGAIN,
         )
 

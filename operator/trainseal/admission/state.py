@@ -43,8 +43,8 @@ class State:
         self.draining = False
         self._has_certificate = False
         self._has_keyring = False
-        self._looks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._looked: dict[tuple[str, str], float] = {}
+        self._looks: dict[tuple[str, str], asyncio.Task[bool]] = {}
+        self._looked: dict[tuple[str, str], tuple[float, bool]] = {}
         secrets = path_of("v1", "secrets", namespace)
 
         def named(path: str, name: str, listener: Listener) -> Informer:
@@ -94,44 +94,46 @@ class State:
             waiting.append("the keyring")
         return ", ".join(dict.fromkeys(waiting))
 
-    async def look(self, namespace: str, name: str) -> None:
-        """Reads one seal, for a pod that was faster than the watch.
+    async def look(self, namespace: str, name: str) -> bool:
+        """Reads one seal, for a pod that was faster than the watch; whether that is known now.
 
         The name is the pod's own word and decides only what is read: a seal counts by its binding.
         One read at a time for a seal, not more often than twice a second, eight at once, within
         2 s; beyond that nothing is read.
         """
         if not (_NAME.fullmatch(namespace) and _NAME.fullmatch(name)):
-            return
+            return True
         key = (namespace, name)
         task = self._looks.get(key)
         if task is None:
-            last = self._looked.get(key)
+            last, known = self._looked.get(key, (None, False))
             if last is not None and time.monotonic() - last < _LOOK_AGAIN_SECONDS:
-                return
+                return known
             if len(self._looks) >= _MOST_LOOKS:
-                return
+                return False
             task = asyncio.ensure_future(self._read(key))
             self._looks[key] = task
             task.add_done_callback(lambda _: self._looks.pop(key, None))
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
-    async def _read(self, key: tuple[str, str]) -> None:
+    async def _read(self, key: tuple[str, str]) -> bool:
         namespace, name = key
+        known = False
         try:
             seal = await self._kube.get(
                 path_of(API_VERSION, "sealedruns", namespace, name), seconds=_LOOK_SECONDS
             )
+            self.seals.on_seal("MODIFIED", key, what_counts(seal))
+            known = True
         except NotFoundError:
-            return
+            known = True
         except KubeError as error:
             _log.warning("looking for SealedRun %s/%s: %s", namespace, name, error)
-            return
         finally:
             if len(self._looked) > 10_000:
                 self._looked.clear()
-            self._looked[key] = time.monotonic()
-        self.seals.on_seal("MODIFIED", key, what_counts(seal))
+            self._looked[key] = (time.monotonic(), known)
+        return known
 
     def _on_keyring(self, event: Event, _key: tuple[str, str], obj: JsonObject) -> None:
         if event == "DELETED":

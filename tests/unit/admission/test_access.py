@@ -93,8 +93,9 @@ def door(sealed: world.World) -> Door:
     place = "/api/v1/namespaces/research/pods"
     index, context, looked = sealed.index(), sealed.context(), []
 
-    async def look(namespace: str, name: str) -> None:
+    async def look(namespace: str, name: str) -> bool:
         looked.append((namespace, name))
+        return True
 
     def judge(request: Request) -> Response:
         answer = decide(request, context, final=True)
@@ -159,12 +160,25 @@ def test_a_seal_that_the_watch_has_not_brought_yet_is_looked_for(door: Door) -> 
     empty = SealIndex(world.CLUSTER)
     empty.use_keyring(world.keyring())
 
-    async def look(namespace: str, name: str) -> None:
+    async def look(namespace: str, name: str) -> bool:
         empty.on_seal("ADDED", (namespace, name), door.sealed.seal)
+        return True
 
     late = dataclasses.replace(door.rules, find=empty.find, look=look)
     assert Door(door.sealed, door.api, late, []).ask(exec_()).allowed
     assert len(door.api.created) == 1
+
+
+def test_a_pod_whose_seal_cannot_be_looked_up_is_denied_and_says_why(door: Door) -> None:
+    async def look(namespace: str, name: str) -> bool:
+        return False
+
+    deaf = dataclasses.replace(door.rules, find=lambda _: None, look=look)
+    found = Door(door.sealed, door.api, deaf, []).ask(exec_())
+    assert (found.allowed, found.code) == (False, 503)
+    assert "which could not be looked up" in found.message
+    # A pod without our labels is left alone.
+    assert Door(door.sealed, door.api, deaf, []).ask(exec_("web")).allowed
 
 
 def test_a_pod_that_is_not_there_is_the_api_servers_to_miss(door: Door) -> None:
