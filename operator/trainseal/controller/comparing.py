@@ -51,6 +51,8 @@ _GATHER_SECONDS = 1.0
 #: An end is judged once its causes have had this long to show; so is a second pod of an index.
 _SETTLE_SECONDS = 5.0
 _PAGE = 500
+#: Pods compared before others have their turn.
+_AT_ONCE = 100
 
 
 class Comparing:
@@ -162,7 +164,7 @@ class Comparing:
         seen: list[Seen] = []
         again: float | None = None
         if not has_ended(seal):
-            seen += self._pods(key, sealed, roles, standing, full=full)
+            seen += await self._pods(key, sealed, roles, standing, full=full)
             if any(now - t.appeared < _SETTLE_SECONDS for t in standing):
                 again = _SETTLE_SECONDS
         unsettled = [
@@ -184,7 +186,7 @@ class Comparing:
 
     # Pods as they stand ---------------------------------------------------------------------------
 
-    def _pods(
+    async def _pods(
         self,
         key: Key,
         run: SealedRun,
@@ -192,7 +194,8 @@ class Comparing:
         standing: Sequence[Tracked],
         *,
         full: bool,
-    ) -> Iterator[Seen]:
+    ) -> list[Seen]:
+        """What is wrong with them. Thousands of pods take seconds: others have their turn."""
         sealed = Sealed(
             {
                 r.object_uid: prepare(r.object_name, r.object_uid, r.replicas, r.template)
@@ -201,14 +204,17 @@ class Comparing:
             known_images(run.spec.wire()),
         )
         additions, token = self._additions(key[0], run)
-        for tracked in standing:
+        seen: list[Seen] = []
+        for number, tracked in enumerate(standing):
             uid = disturbances.uid_of(tracked.pod)
             version = json_object(tracked.pod.get("metadata")).get("resourceVersion")
             before = self._judged.get(uid)
             if before is None or before[0] != f"{token} {version}":
-                found = list(podfindings.findings_on(tracked.pod, sealed, additions))
-                before = self._judged[uid] = (f"{token} {version}", found)
-            yield from before[1]
+                judged = list(podfindings.findings_on(tracked.pod, sealed, additions))
+                before = self._judged[uid] = (f"{token} {version}", judged)
+            seen += before[1]
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
         now = self._monotonic()
         at_work = [
             t.pod
@@ -217,9 +223,12 @@ class Comparing:
         ]
         ranks = frozenset(disturbances.uid_of(pod) for pod in at_work)
         if full or self._ranks.get(key) != ranks:
-            # Thousands of pods take their time; what is compared of one does not change.
+            # What is compared of a pod with its peers does not change while it lives.
             self._ranks[key] = ranks
-            yield from podfindings.findings_among(at_work, sealed)
+            seen += await asyncio.to_thread(
+                lambda: list(podfindings.findings_among(at_work, sealed))
+            )
+        return seen
 
     def _additions(self, namespace: str, run: SealedRun) -> tuple[Additions | None, str]:
         """What the run's policies let a platform add; None where they are not as they were."""
