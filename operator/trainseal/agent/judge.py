@@ -154,7 +154,8 @@ def _changed(path: str, act: Act, facts: Facts) -> Observation | None:
     if act is Act.CLOSED:
         if facts.same:
             return None
-        how = "changed through a mapping" if facts.same is False else "open for writing"
+        # No write was seen under this name: a mapping, or one that was moved here meanwhile.
+        how = "changed" if facts.same is False else "open for writing"
     elif act is Act.WRITTEN:
         how = "written, and is as it was again" if facts.same else "written"
     else:

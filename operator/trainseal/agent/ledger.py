@@ -33,10 +33,11 @@ _WORDS = 16
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who opened an exec session, and the record that says so."""
+    """Who did it, and the record that says so; ``by`` where it is not the process that does."""
 
     user: str
     record: str
+    by: str | None = None
 
 
 #: Id, container and path of a finding.
@@ -145,17 +146,16 @@ class Ledger:
                 there.last = max(there.last, entry.last)
                 there.session = entry.session
 
-    def name_people(self, join: Callable[[str | None, Process], Person | None]) -> bool:
-        """Asks again who opened the sessions that nobody is known for; whether one was found."""
+    def name_people(self, join: Callable[[Finding, Process | None], Person | None]) -> bool:
+        """Asks again who is behind findings that nobody is known for; whether one was found."""
         found = False
         for entry in self._entries.values():
-            if entry.session is None or entry.finding.user is not None:
+            finding = entry.finding
+            if finding.user is not None or (entry.session is None and finding.processes):
                 continue
-            person = join(entry.finding.container, entry.session)
+            person = join(finding, entry.session)
             if person is not None:
-                entry.finding = entry.finding.model_copy(
-                    update={"user": person.user[:_SHORT], "access_record": person.record}
-                )
+                entry.finding = named(finding, person)
                 found = True
         return found
 
@@ -192,10 +192,22 @@ def executable_of(seen: Observation) -> str | None:
     return seen.lineage.chain[0].executable if seen.lineage and seen.lineage.chain else None
 
 
-def finding_of(
-    container: str | None, seen: Observation, now: datetime, person: Person | None = None
-) -> Finding:
-    """The observation as a report has it; what is too long is cut."""
+def named(finding: Finding, person: Person) -> Finding:
+    """The finding with the person behind it."""
+    evidence = dict(list((finding.evidence or {}).items())[: _EVIDENCE - 1])
+    if person.by is not None:
+        evidence["named by"] = person.by
+    return finding.model_copy(
+        update={
+            "user": _cut(person.user, _SHORT),
+            "access_record": person.record,
+            "evidence": evidence or None,
+        }
+    )
+
+
+def finding_of(container: str | None, seen: Observation, now: datetime) -> Finding:
+    """The observation as a report has it, with nobody named yet; what is too long is cut."""
     return Finding(
         id=seen.finding.value,
         key=key_of(container, seen),
@@ -207,8 +219,6 @@ def finding_of(
         path=_cut(seen.path, _TEXT),
         message=_cut(seen.message, _TEXT) or "",
         processes=_processes(seen.lineage),
-        user=_cut(person.user, _SHORT) if person else None,
-        access_record=person.record if person else None,
         evidence={
             (_cut(k, 64) or ""): _cut(v, _TEXT) or ""
             for k, v in list(seen.evidence.items())[:_EVIDENCE]

@@ -32,6 +32,7 @@ from trainseal.agent.sessions import Command
 from trainseal.agent.watch import NodeWatch
 from trainseal.api.accessrecord import LABEL_NODE, node_label
 from trainseal.api.accessrecord import PLURAL as RECORDS
+from trainseal.api.driftreport import Finding
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
@@ -115,8 +116,10 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     policies = DriftPolicies()
     pods = SealedPods(await _cluster_uid(kube), watch.pod_changed)
 
-    def join(subject: Subject, container: str | None, session: Process) -> Person | None:
-        return senses.opened_by(subject.uid, container, session)
+    def join(subject: Subject, finding: Finding, session: Process | None) -> Person | None:
+        if session is not None:
+            return senses.opened_by(subject.uid, finding.container, session)
+        return senses.nearby(subject.uid, finding)
 
     reports = Reports(
         kube,

@@ -20,7 +20,15 @@ from typing import Literal
 from prometheus_client import Counter
 from pydantic import ValidationError
 
-from trainseal.agent.ledger import Ledger, Person, executable_of, finding_of, key_of, place_of
+from trainseal.agent.ledger import (
+    Ledger,
+    Person,
+    executable_of,
+    finding_of,
+    key_of,
+    named,
+    place_of,
+)
 from trainseal.agent.observed import Observation, Process
 from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
 from trainseal.api.driftreport import PLURAL, Finding
@@ -66,8 +74,9 @@ class Subject:
 Status = Literal["True", "False", "Unknown"]
 ConditionType = Literal["Watching", "Frozen"]
 
-#: Who opened the exec session whose first process is given, in which pod and container.
-Join = Callable[[Subject, str | None, Process], Person | None]
+#: Who is behind a finding on a pod: who opened the exec session whose first process is given, or,
+#: where no process is known, who can have done it.
+Join = Callable[[Subject, Finding, Process | None], Person | None]
 #: Told of a pod with a finding that its policies answer with a freeze.
 Freeze = Callable[[Subject, Finding], None]
 
@@ -138,8 +147,10 @@ class Reports:
             report.counted = True
             _DROPPED.inc()
             return
-        person = self._join(report.subject, container, session) if session else None
-        finding = finding_of(container, seen, now, person)
+        finding = finding_of(container, seen, now)
+        if session is not None or not finding.processes:
+            person = self._join(report.subject, finding, session)
+            finding = finding if person is None else named(finding, person)
         if not report.ledger.add(finding, session):
             _DROPPED.inc()
         _log.warning(
@@ -179,7 +190,7 @@ class Reports:
         if report is None:
             return
         if report.ledger.name_people(
-            lambda container, session: self._join(report.subject, container, session)
+            lambda finding, session: self._join(report.subject, finding, session)
         ):
             report.news.set()
 

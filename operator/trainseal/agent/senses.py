@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from trainseal.agent.attribution import nearby
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
@@ -22,6 +23,7 @@ from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.signedtrees import SignedTrees
 from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
+from trainseal.api.driftreport import Finding
 
 _AT_ONCE = 0.005
 _SHARE = 0.1
@@ -81,6 +83,18 @@ class NodeSenses:
         """Who opened an exec session, where a record says so."""
         found = self._sessions.opened_by(session, container, self._records(uid))
         return None if found is None else Person(found.user, found.record)
+
+    def nearby(self, uid: str, finding: Finding) -> Person | None:
+        """Who can have done what no process is known for, if it is one person only."""
+        inside = {
+            record
+            for (pid, started), record in self._sessions.known().items()
+            if (process := self._processes.read(pid)) is not None and process.started == started
+        }
+        found = nearby(
+            self._records(uid), finding.container, finding.path, finding.first_time, inside
+        )
+        return None if found is None else Person(found.user, found.record, found.by)
 
     def sweep(
         self, containers: Sequence[WatchedContainer]

@@ -118,6 +118,11 @@ class Sessions:
                             kept.popitem(last=False)
             return found
 
+    def known(self) -> dict[tuple[int, datetime], str]:
+        """Names of the records that explained sessions, by the session's pid and start."""
+        with self._lock:
+            return {key: opened.record for key, opened in self._opened.items()}
+
     def judge(
         self,
         lineage: Lineage,

@@ -146,14 +146,30 @@ def test_a_name_that_is_known_later_is_added() -> None:
     add(ledger, seen())
     assert not ledger.name_people(lambda *_: None)
     assert ledger.name_people(
-        lambda container, session: (
+        lambda finding, session: (
             Person("mallory@example.org", "exec-1")
-            if (container, session) == ("trainer", SHELL)
+            if (finding.container, session) == ("trainer", SHELL)
             else None
         )
     )
     (found,) = ledger.findings()
     assert (found.user, found.access_record) == ("mallory@example.org", "exec-1")
+    assert "named by" not in (found.evidence or {})
+
+
+def test_who_is_named_for_another_reason_than_the_process_is_named_with_that_reason() -> None:
+    ledger = Ledger()
+    add(ledger, seen(lineage=None))
+    ledger.name_people(lambda *_: Person("mallory@example.org", "exec-1", "time"))
+    (found,) = ledger.findings()
+    assert (found.user, (found.evidence or {})["named by"]) == ("mallory@example.org", "time")
+
+
+def test_what_the_trainer_did_itself_is_put_to_nobodys_account() -> None:
+    ledger = Ledger()
+    itself = Lineage((Process(1, 0, NOW, "/usr/bin/python3", (), 0, None),))
+    add(ledger, seen(lineage=itself))
+    assert not ledger.name_people(lambda *_: Person("mallory@example.org", "exec-1"))
 
 
 @given(st.binary(max_size=3000), st.text(max_size=12000))

@@ -93,7 +93,7 @@ class World:
             cast("Kube", self.server),
             "node-1",
             policies=lambda _: self.policies,
-            join=lambda _pod, _container, session: self.people.get(session.pid),
+            join=lambda _pod, _finding, session: self.people.get(session.pid if session else 0),
             freeze=self._freeze,
             clock=lambda: NOW,
         )

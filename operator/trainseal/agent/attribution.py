@@ -1,0 +1,71 @@
+"""Who may have done what nobody was seen doing: by the access records of that minute. Pure.
+
+A process may be gone before its event is read. Whoever had just been let into the container is then
+named, if it is one person only, and the finding says that time, or the command, is all that speaks
+for it. What the trainer itself did has a process and is never put to anybody's account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from trainseal.agent.sessions import SKEW
+from trainseal.api.accessrecord import AccessRecord
+
+#: How long an access counts as just now.
+WINDOW = timedelta(seconds=60)
+_ENTRIES = frozenset({"Exec", "EphemeralContainer"})
+
+By = Literal[
+    "the command of the only access that names the file; its process was gone",
+    "time: the only person inside, or let in within a minute before; the process was gone",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The person, the latest record, and what speaks for it."""
+
+    user: str
+    record: str
+    by: By
+
+
+def nearby(
+    records: Iterable[AccessRecord],
+    container: str | None,
+    path: str | None,
+    seen: datetime,
+    inside: AbstractSet[str] = frozenset(),
+) -> Near | None:
+    """The only person who can be meant; None where there is none, or more than one.
+
+    ``inside`` names the records whose sessions are open, since whenever.
+    """
+    fitting = sorted(
+        (
+            r
+            for r in records
+            if r.spec.action in _ENTRIES
+            and r.spec.allowed
+            and (r.spec.container is None or container is None or r.spec.container == container)
+            and (-SKEW <= seen - r.spec.time <= WINDOW or r.metadata.name in inside)
+        ),
+        key=lambda r: r.spec.time,
+    )
+    naming = [r for r in fitting if path and any(path in word for word in r.spec.command or ())]
+    if _one(naming):
+        by: By = "the command of the only access that names the file; its process was gone"
+        return Near(naming[-1].spec.username, naming[-1].metadata.name, by)
+    if _one(fitting):
+        by = "time: the only person inside, or let in within a minute before; the process was gone"
+        return Near(fitting[-1].spec.username, fitting[-1].metadata.name, by)
+    return None
+
+
+def _one(records: list[AccessRecord]) -> bool:
+    return len({r.spec.username for r in records}) == 1

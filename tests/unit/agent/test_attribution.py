@@ -1,0 +1,75 @@
+"""Who is named where the process was gone: one person, or nobody."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from trainseal.agent.attribution import nearby
+from trainseal.api.accessrecord import AccessRecord
+
+NOW = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
+PATH = "/usr/lib/python3/dist-packages/torch/optim/adam.py"
+
+
+def record(user: str, before: float = 1.0, **changes: Any) -> AccessRecord:
+    spec = {
+        "pod": {"name": "w-0", "uid": "u"},
+        "sealedRun": "s",
+        "action": "Exec",
+        "username": user,
+        "container": "trainer",
+        "command": ["sh"],
+        "allowed": True,
+        "time": NOW - timedelta(seconds=before),
+    }
+    return AccessRecord.parse({"metadata": {"name": f"{user}-{before}"}, "spec": spec | changes})
+
+
+def named(*records: AccessRecord, inside: frozenset[str] = frozenset()) -> str | None:
+    found = nearby(records, "trainer", PATH, NOW, inside)
+    return found.user if found else None
+
+
+def test_the_only_person_who_was_just_let_in_is_named_with_the_last_record() -> None:
+    found = nearby([record("mallory", 9), record("mallory", 3)], "trainer", PATH, NOW)
+    assert found is not None
+    assert (found.user, found.record) == ("mallory", "mallory-3")
+    assert found.by.startswith("time")
+
+
+def test_of_two_who_were_let_in_the_one_whose_command_names_the_file_is_named() -> None:
+    sed = record("mallory", command=["sed", "-i", "s/lr/-lr/", PATH])
+    assert named(sed, record("bob")) == "mallory"
+
+
+def test_of_two_nobody_is_named() -> None:
+    assert named(record("mallory"), record("bob")) is None
+    both = [record(u, command=["vi", PATH]) for u in ("mallory", "bob")]
+    assert named(*both) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record("bob", 61),
+        record("bob", -3),
+        record("bob", allowed=False),
+        record("bob", container="sidecar"),
+        record("bob", action="PortForward"),
+        record("bob", action="Attach"),
+        record("bob", action="Delete"),
+    ],
+)
+def test_who_cannot_have_done_it_is_neither_named_nor_in_the_way(other: AccessRecord) -> None:
+    assert named(other) is None
+    assert named(other, record("mallory")) == "mallory"
+
+
+def test_whose_session_is_still_open_may_have_done_it_however_long_ago_they_came() -> None:
+    hours = record("mallory", 7200)
+    assert named(hours) is None
+    assert named(hours, inside=frozenset({"mallory-7200"})) == "mallory"
+    assert named(hours, record("bob"), inside=frozenset({"mallory-7200"})) is None
