@@ -174,14 +174,15 @@ class Comparing:
         ]
         if unsettled:
             again = max(unsettled) + 0.1
+        # One after the other: what cannot be read of one part must not hide another.
+        await self._record(key, seen)
         if full or ends:
             run = await read_run(self._world.kube, key, seal, sealed, roles)
-            seen += await self._ends(run, pods, now)
+            await self._record(key, await self._ends(run, pods, now))
             if full:
                 additions, _ = self._additions(key[0], sealed)
                 references = reference_findings(self._world, run, additions)
-                seen += [item async for item in references]
-        await self._record(key, seen)
+                await self._record(key, [item async for item in references])
         return again
 
     # Pods as they stand ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 
-from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.model import InvalidObjectError, JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import path_of
@@ -18,7 +18,7 @@ from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import has_ended
-from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.canonical import CanonicalError, job_digest
 
 
 async def reference_findings(
@@ -32,9 +32,14 @@ async def reference_findings(
         return
     for item in _lost(run):
         yield item
-    if has_ended(run.seal) or job_digest(run.job) != run.sealed.spec.job.digest:
+    if has_ended(run.seal):
+        return
+    try:
+        job, digest = TrainingJob.parse(run.job), job_digest(run.job)
+    except (InvalidObjectError, CanonicalError):
+        return
+    if digest != run.sealed.spec.job.digest:
         return  # `runs` holds a job that is not the sealed one, and says so
-    job = TrainingJob.parse(run.job)
     rendered = engine.render(job, _inputs(world, job, run.sealed))
     since = min((t for t in map(_made, run.engines.values()) if t is not None), default=None)
     for wanted in (rendered.config_map, rendered.service, rendered.network_policy):
