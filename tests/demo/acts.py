@@ -25,6 +25,7 @@ from trainseal.provenance.keyfiles import load_private_key
 _LOSS = re.compile(r"step (\d+) loss ([0-9.]+)")
 _FIRST_WORKER = "trainseal.dev/job=char-lm,batch.kubernetes.io/job-completion-index=0"
 _WORKERS = 2
+_OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/adam.py"
 
 _GPU_POD = """\
 apiVersion: v1
@@ -87,6 +88,10 @@ class Play:
             self._wrong_signer()
         with step("Refused: a bare pod that asks for a GPU"):
             self._bare_pod()
+        with step("Mallory edits the installed PyTorch while a job trains"):
+            self._edit_the_optimizer()
+        with step("What is known of it, and what remains when all is deleted"):
+            self._who_did_it()
 
     # Setting up ---------------------------------------------------------------------------------
 
@@ -140,12 +145,15 @@ class Play:
             image_signers=[platform],
             registries=[world.target.registry],
         )
+        # What is found while a job runs is told by default; here it also stops the job.
+        made["spec"]["drift"] = {"responses": {"critical": "Freeze"}}
         _write(world.folder / "team.yaml", *world.namespace(["platform", "alice", "mallory"]))
         _write(world.folder / "policy.yaml", made)
         self._show.note(
             f"The policy: in namespace {TEAM}, images signed by platform, code and jobs by alice, "
             f"all of it from {world.target.registry}. Mallory may edit the namespace, like the "
-            "others; the policy does not name her."
+            "others; the policy does not name her. What differs from what was signed while a job "
+            "runs freezes it."
         )
         admin = world.administrator(world.folder)
         admin.run("kubectl apply -f team.yaml -f policy.yaml")
@@ -285,6 +293,55 @@ class Play:
         left = mallory.look("kubectl get tj,pods -o name")
         if left.strip() and "No resources" not in left:
             raise DemoError(f"after the refusals there is {left}", expected="nothing")
+
+    # While it trains ----------------------------------------------------------------------------
+
+    def _edit_the_optimizer(self) -> None:
+        alice, mallory = self._team.alice, self._team.mallory
+        self._show.note("The job of before, once more. It starts, and mallory lets herself in.")
+        alice.run("kubectl apply -f job.yaml")
+        alice.run(
+            "kubectl wait tj/char-lm --for=jsonpath='{.status.phase}'=Running --timeout=90s",
+            said=False,
+        )
+        self._wait_for_trainer()
+        ask = f"kubectl get pods -l {_FIRST_WORKER} -o "
+        pod, uid = alice.look(
+            ask + "jsonpath='{.items[0].metadata.name} {.items[0].metadata.uid}'"
+        ).split()
+        alice.run(
+            f"kubectl wait drift/{pod}-{uid[:8]} --for=condition=Watching --timeout=30s", said=False
+        )
+        mallory.export(WORKER=pod)
+        mallory.run(
+            "kubectl exec $WORKER -c trainer -- \\\n"
+            f"sed -i 's/step_size = lr/step_size = -lr/' {_OPTIMIZER}"
+        )
+        self._show.note("Every update would now go the wrong way; nothing else would show it.")
+        alice.run("kubectl wait tj/char-lm --for=condition=Drifted --timeout=30s", said=False)
+
+    def _who_did_it(self) -> None:
+        alice, admin = self._team.alice, self._team.admin
+        alice.run("kubectl get tj char-lm")
+        found = alice.run("trainseal drift char-lm", status=1)
+        plain = " ".join(found.split())
+        wanted = ("mallory@example.org", "adam.py", "-lr", "frozen")
+        if missing := [word for word in wanted if word not in plain]:
+            raise DemoError(
+                f"`trainseal drift` does not tell {', '.join(missing)}",
+                expected="the file, the difference, the person, and that the job is frozen",
+                detail=found,
+            )
+        self._show.note("The job stands still. Alice stops it for good; what was seen remains:")
+        alice.run("kubectl delete tj char-lm")
+        alice.run("kubectl get drift,access")
+        if self._world.installs:
+            verified = admin.run(
+                f"kubectl exec -n {RELEASE} deploy/trainseal-archive -- \\\n"
+                "trainseal evidence verify /var/lib/trainseal/archive"
+            )
+            if "whole" not in verified:
+                raise DemoError("the archive is not whole", expected="whole")
 
     # Afterwards ---------------------------------------------------------------------------------
 
