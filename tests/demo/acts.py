@@ -383,6 +383,7 @@ class Play:
         show.heading("Where to look next:")
         show.note("docs/tutorial.md                  the same, slowly, on a cluster of yours")
         show.note("docs/how-to/read-a-refusal.md     what each refusal means, and what to do")
+        show.note("docs/how-to/respond-to-drift.md   what each finding means, and what to do")
         show.note(
             "docs/threat-model.md              who is kept from what, and what is not done yet"
         )
