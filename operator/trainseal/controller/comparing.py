@@ -181,8 +181,7 @@ class Comparing:
             await self._record(key, await self._ends(run, pods, now))
             if full:
                 additions, _ = self._additions(key[0], sealed)
-                references = reference_findings(self._world, run, additions)
-                await self._record(key, [item async for item in references])
+                await self._record(key, await reference_findings(self._world, run, additions))
         return again
 
     # Pods as they stand ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from trainseal.cluster.api import path_of
 from trainseal.controller import objects, references
 from trainseal.controller.disturbances import timestamp
 from trainseal.controller.ownreport import Seen
-from trainseal.controller.runstate import LiveRun, found
+from trainseal.controller.runstate import LiveRun, found, read_run
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
@@ -21,13 +21,20 @@ from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
 
 
-async def reference_findings(
-    world: World, run: LiveRun, additions: Additions | None
-) -> AsyncIterator[Seen]:
+async def reference_findings(world: World, run: LiveRun, additions: Additions | None) -> list[Seen]:
     """What is wrong with them; nothing of a run whose TrainingJob is gone. Raises KubeError.
 
     ``additions``: what the run's policies let a platform add; None where that is not known.
     """
+    seen = [item async for item in _findings(world, run, additions)]
+    if not seen:
+        return []
+    # A TrainingJob that was deleted meanwhile took them along.
+    again = await read_run(world.kube, run.key, run.seal, run.sealed, run.roles)
+    return seen if again.job is not None else []
+
+
+async def _findings(world: World, run: LiveRun, additions: Additions | None) -> AsyncIterator[Seen]:
     if run.job is None:
         return
     for item in _lost(run):

@@ -1,0 +1,95 @@
+"""What a run leans on, read from an API server while people delete things."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tests.unit import world
+from tests.unit.controller.test_references import RENDERED, SEALED, stored
+from trainseal.api.findings import FindingId
+from trainseal.api.sealedrun import SealedRun
+from trainseal.cluster.api import NotFoundError
+from trainseal.cluster.settings import Settings
+from trainseal.controller.runreferences import reference_findings
+from trainseal.controller.runstate import LiveRun, read_run
+from trainseal.controller.world import World
+from trainseal.provenance.additions import Additions
+from trainseal.provenance.boundseals import bound_roles
+
+Object = dict[str, Any]
+NAME = SEALED.seal["metadata"]["name"]
+KEY = ("research", NAME)
+BASE = "/api/v1/namespaces/research"
+JOB = "/apis/trainseal.dev/v1alpha1/namespaces/research/trainingjobs/char-lm"
+ENGINE = "/apis/batch/v1/namespaces/research/jobs/char-lm-worker"
+SERVICE = f"{BASE}/services/char-lm"
+
+
+class Server:
+    """Objects by path."""
+
+    def __init__(self) -> None:
+        policy = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{NAME}"
+        assert RENDERED.config_map is not None
+        self.objects: dict[str, Object] = {
+            JOB: copy.deepcopy(SEALED.job),
+            ENGINE: copy.deepcopy(SEALED.live),
+            SERVICE: stored(RENDERED.service),
+            policy: stored(RENDERED.network_policy),
+            f"{BASE}/configmaps/{NAME}-config": stored(RENDERED.config_map),
+        }
+
+    async def get(self, path: str) -> Object:
+        if path not in self.objects:
+            raise NotFoundError(404, "NotFound", path)
+        return self.objects[path]
+
+
+def found(server: Server, run: LiveRun) -> list[FindingId]:
+    given = SimpleNamespace(
+        kube=server, settings=Settings(gate_image=world.GATE_IMAGE), registry_ca=""
+    )
+    seen = world.run(reference_findings(cast("World", given), run, Additions()))
+    return [s.id for s in seen]
+
+
+def live(server: Server) -> LiveRun:
+    roles = bound_roles(
+        world.keyring(), cluster=world.CLUSTER, namespace="research", name=NAME, seal=SEALED.seal
+    )
+    sealed = SealedRun.parse(SEALED.seal)
+    return world.run(read_run(cast("Any", server), KEY, SEALED.seal, sealed, roles))
+
+
+def test_a_run_whose_objects_are_all_there_has_no_finding() -> None:
+    server = Server()
+    assert found(server, live(server)) == []
+
+
+def test_an_object_that_is_gone_is_found() -> None:
+    server = Server()
+    del server.objects[SERVICE]
+    assert found(server, live(server)) == [FindingId.OBJECT_DELETED]
+
+
+def test_a_job_that_is_gone_beneath_its_run_is_found() -> None:
+    server = Server()
+    del server.objects[ENGINE]
+    assert FindingId.OBJECT_DELETED in found(server, live(server))
+
+
+def test_a_training_job_that_is_deleted_meanwhile_takes_its_objects_along() -> None:
+    server = Server()
+    run = live(server)
+    server.objects.clear()
+    assert found(server, run) == []
+
+
+def test_one_that_is_applied_anew_under_its_name_is_another_run() -> None:
+    server = Server()
+    run = live(server)
+    server.objects[JOB]["metadata"]["uid"] = "another"
+    server.objects[SERVICE]["metadata"]["ownerReferences"][0]["uid"] = "another"
+    assert found(server, run) == []
