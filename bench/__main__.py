@@ -1,17 +1,28 @@
-"""``python -m bench [NAME …] [--rounds N] [--count N]``: all benches by default."""
+"""``python -m bench [NAME …] [--rounds N] [--count N] [--acts N]``: all benches by default."""
 
 from __future__ import annotations
 
 import argparse
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
-from bench import jobs, memory, pods, submit, training
+from bench import jobs, memory, pods, submit, training, watch
 
-_BENCHES = {
-    "pods": pods.run,
-    "jobs": jobs.run,
-    "memory": memory.run,
-    "submit": submit.run,
-    "training": training.run,
+
+def _watch(options: Namespace) -> None:
+    extent = watch.QUICK if options.quick else watch.Extent()
+    watch.run(replace(extent, acts=options.acts or extent.acts), options.json)
+
+
+_BENCHES: Mapping[str, Callable[[Namespace], None]] = {
+    "pods": lambda o: pods.run(o.rounds, o.count),
+    "jobs": lambda o: jobs.run(o.rounds, o.count),
+    "memory": lambda o: memory.run(o.rounds, o.count),
+    "submit": lambda o: submit.run(o.rounds, o.count),
+    "training": lambda o: training.run(o.rounds, o.count),
+    "watch": _watch,
 }
 
 
@@ -23,12 +34,17 @@ def main() -> None:
     parser.add_argument(
         "--count", type=int, default=1000, help="requests a step, or seals (default 1000)"
     )
+    parser.add_argument("--acts", type=int, help="of watch: acts (default 100, quick 8)")
+    parser.add_argument("--quick", action="store_true", help="of watch: only to see that it works")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="of watch: write its figures there, too"
+    )
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(_BENCHES))
     if unknown:
         parser.error(f"found {', '.join(unknown)}, expected {', '.join(_BENCHES)}")
     for name in options.names or _BENCHES:
-        _BENCHES[name](options.rounds, options.count)
+        _BENCHES[name](options)
 
 
 if __name__ == "__main__":

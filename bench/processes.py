@@ -12,6 +12,17 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process so far, user and system, all threads (proc(5), /proc/PID/stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def memory_of(pid: int) -> float:
+    """Resident memory of a process in MiB (proc(5), /proc/PID/statm)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
+
+
 class Measured:
     """A child process, ended with the block."""
 
@@ -38,13 +49,11 @@ class Measured:
     def cpu(self) -> float:
         """CPU seconds so far, user and system (proc(5), /proc/PID/stat)."""
         self.alive()
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_of(self._pid)
 
     def memory(self) -> float:
         """Resident memory in MiB (proc(5), /proc/PID/statm)."""
-        pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
-        return pages * _PAGE / 2**20
+        return memory_of(self._pid)
 
     @property
     def _pid(self) -> int:
