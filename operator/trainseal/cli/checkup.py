@@ -18,8 +18,15 @@ from trainseal.cluster.settings import KEYRING_CONFIG_MAP
 from trainseal.provenance import admissionrules
 
 ADMISSION = "admissionregistration.k8s.io/v1"
-WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 RELEASE = "trainseal"
+#: What each configuration is called here, its kind's plural, and its name.
+WEBHOOKS = (
+    ("mutatingwebhook", "mutatingwebhookconfigurations", RELEASE),
+    ("validatingwebhook", "validatingwebhookconfigurations", RELEASE),
+    ("accesswebhook", "validatingwebhookconfigurations", "trainseal-access"),
+)
+#: Fails open by design: nodes are drained also while no webhook answers.
+FAILS_OPEN = frozenset({"evictions.access.trainseal.dev"})
 CONFIG_MAP = "trainseal-config"
 KINDS = frozenset(
     {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",
@@ -107,13 +114,12 @@ async def _kinds(kube: Kube) -> AsyncIterator[Finding]:
 
 
 async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
-    for plural in WEBHOOKS:
-        what = plural.removesuffix("configurations")
+    for what, plural, configuration in WEBHOOKS:
         try:
-            found = await kube.get(path_of(ADMISSION, plural, None, RELEASE))
+            found = await kube.get(path_of(ADMISSION, plural, None, configuration))
         except NotFoundError:
             yield Finding(
-                what, Health.WRONG, f"no configuration named {RELEASE}: nothing is enforced",
+                what, Health.WRONG, f"no configuration named {configuration}: nothing is enforced",
                 "install or upgrade the chart",
             )  # fmt: skip
             continue
@@ -122,7 +128,9 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
             continue
         hooks = json_objects(found.get("webhooks"))
         empty = [h for h in hooks if not json_object(h.get("clientConfig")).get("caBundle")]
-        open_ = [h for h in hooks if h.get("failurePolicy") != "Fail"]
+        open_ = [
+            h for h in hooks if h.get("failurePolicy") != "Fail" and h.get("name") not in FAILS_OPEN
+        ]
         if empty:
             yield Finding(
                 what, Health.WRONG, f"{_names(empty)}: no caBundle; every request is denied",

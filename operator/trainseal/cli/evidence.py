@@ -104,7 +104,8 @@ def list_(
         str | None, typer.Option("-n", "--namespace", metavar="NS", help="Of this namespace.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="SealedRun, DriftReport, AccessRecord or HoldRelease.")
+        str | None,
+        typer.Option(metavar="KIND", help="SealedRun, DriftReport, AccessRecord or HoldRelease."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Whose name starts with this text.")

@@ -84,7 +84,7 @@ def leaves(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         yield path, str(getattr(command, "help", ""))
 
 
-PROCESSES = {("webhook",), ("controller",), ("archive",), ("gate",), ("version",)}
+PROCESSES = {("webhook",), ("controller",), ("agent",), ("archive",), ("gate",), ("version",)}
 
 
 def test_every_command_for_people_shows_an_example(trainseal: Run) -> None:
