@@ -114,6 +114,8 @@ def list_(
 ) -> None:
     """List what was recorded, also of what was deleted since.
 
+    One line a version, the oldest first; `deleted` is when the object went.
+
     trainseal evidence list /mnt/archive -n research --name char-lm
     trainseal evidence list /mnt/archive -o json | jq 'select(.kind == "AccessRecord")'
     """
@@ -147,6 +149,8 @@ def show(
     ],
 ) -> None:
     """Print one recorded object as JSON, after comparing it with its digest.
+
+    Exit codes: 0 it is as it was recorded; 1 it is not; 64 no such digest.
 
     trainseal evidence show /mnt/archive sha256:4f2a
     """
