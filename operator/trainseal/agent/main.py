@@ -25,7 +25,7 @@ from trainseal.agent.driftpolicies import DriftPolicies, what_is_needed_of_a_pol
 from trainseal.agent.lease import NodeLease
 from trainseal.agent.ledger import Person
 from trainseal.agent.observed import Process, WatchedContainer
-from trainseal.agent.people import AccessRecords
+from trainseal.agent.people import AccessRecords, what_is_needed_of_a_record
 from trainseal.agent.reports import Reports, Subject
 from trainseal.agent.senses import NodeSenses
 from trainseal.agent.sessions import Command
@@ -129,7 +129,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         freeze=watch.freeze,
         clock=clock,
     )
-    records = AccessRecords(options.node, reports.people_changed)
+    records = AccessRecords(options.node, reports.people_changed, lambda uid: uid in pods.pods)
     watch.connect(pods, reports)
 
     def on_keyring(event: Event, _: tuple[str, str], obj: JsonObject) -> None:
@@ -171,6 +171,8 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
             path_of(API_VERSION, RECORDS),
             listener=records.on_record,
             query={"labelSelector": f"{LABEL_NODE}={node_label(options.node)}"},
+            shape=what_is_needed_of_a_record,
+            keep=False,
         ),
     }
 

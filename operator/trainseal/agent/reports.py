@@ -45,6 +45,8 @@ _LOST = Counter("trainseal_agent_lost_total", "Findings that could not be writte
 
 #: Between writes of one report; ten times as long as the last write took where that is more.
 PAUSE_SECONDS = 0.3
+#: A server that answers slowly is written to more seldom, but what is new waits no longer.
+LONGEST_PAUSE_SECONDS = 1.0
 #: Counts alone are written so often.
 COUNTS_SECONDS = 10.0
 #: Whether a finding is an old one of before a restart is waited for so long before it is acted on.
@@ -228,7 +230,8 @@ class Reports:
             began = time.monotonic()
             try:
                 await self._write(report)
-                pause = max(PAUSE_SECONDS, 10 * (time.monotonic() - began))
+                took = time.monotonic() - began
+                pause = min(max(PAUSE_SECONDS, 10 * took), LONGEST_PAUSE_SECONDS)
             except KubeError as error:
                 report.news.set()
                 _log.warning("DriftReport of pod %s: %s", report.subject.pod, error)

@@ -193,10 +193,11 @@ def _by_command(record: AccessRecord, argv: Command) -> bool:
     if record.spec.command_digest is not None:
         if record.spec.command_digest == _digest(argv):
             return True
-        # Longer than what is kept of a process: by what there is of both.
-        return len(argv) >= _WORDS and all(
-            mine[:_WORD] == theirs[:_WORD]
-            for mine, theirs in zip(argv[:_WORDS], command, strict=False)
+        # Longer than what is kept of a process: by what there is of both. The last word is cut.
+        last = len(command) - 1
+        return len(argv) >= _WORDS > last >= 0 and all(
+            mine.startswith(theirs) if number == last else mine[:_WORD] == theirs[:_WORD]
+            for number, (mine, theirs) in enumerate(zip(argv, command, strict=False))
         )
     return tuple(command) == argv or _is_script(command, argv)
 

@@ -60,8 +60,8 @@ class Eyes(Protocol):
     def filenos(self) -> Sequence[int]:
         """Readable where there is something to read."""
 
-    def read(self) -> Iterable[Observation]:
-        """What happened since; bounded."""
+    def read(self, *, final: bool = False) -> Iterable[Observation]:
+        """What happened since; bounded. ``final``: with what is put off."""
 
     def close(self) -> None:
         """Takes the marks away."""
@@ -110,6 +110,8 @@ class NodeWatch:
         self._folders = FolderWatch()
         self._groups: dict[str, Path] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
+        #: Looked at for long in vain, by pod: the pause container, and others' helpers.
+        self._strangers: dict[str, set[str]] = {}
         self._watched: dict[str, _Watched] = {}
         self._walker = ThreadPoolExecutor(2, "walk")
         self._sweeper = ThreadPoolExecutor(1, "sweep")
@@ -175,8 +177,11 @@ class NodeWatch:
         task.add_done_callback(lambda _: self._looking.pop(container_id, None))
 
     async def _look(self, uid: str, container_id: str, folder: Path) -> None:
+        strangers = self._strangers.setdefault(uid, set())
+        # Once more for who was none of the template's: the pod's status may tell by now.
+        patience = 0.0 if container_id in strangers else _LOOK_SECONDS
         began, pause = time.monotonic(), _FIRST_LOOK
-        while time.monotonic() - began < _LOOK_SECONDS:
+        while True:
             pod = self._pod(uid)
             pids = processes_in(folder)
             if pod is None or (not pids and container_id not in containers_in(folder.parent)):
@@ -184,6 +189,9 @@ class NodeWatch:
             found = recognise(pod, container_id, pids, self._senses.process, self._proc)
             if found is not None:
                 await self._open(found)
+                return
+            if time.monotonic() - began >= patience:
+                strangers.add(container_id)
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_LOOK)
@@ -251,6 +259,7 @@ class NodeWatch:
                     self._take(watched.container, seen)
                     if not seen:
                         break
+                self._take(watched.container, watched.eyes.read(final=True))
             for number in watched.eyes.filenos():
                 asyncio.get_running_loop().remove_reader(number)
             watched.eyes.close()
@@ -261,6 +270,7 @@ class NodeWatch:
         for watched in self._of(uid):
             self._close(watched.container.container_id)
         self._groups.pop(uid, None)
+        self._strangers.pop(uid, None)
         self._report().end(uid)
 
     # The loops ------------------------------------------------------------------------------------

@@ -116,8 +116,8 @@ def list_(
 
     One line a version, the oldest first; `deleted` is when the object went.
 
-    trainseal evidence list /mnt/archive -n research --name char-lm
-    trainseal evidence list /mnt/archive -o json | jq 'select(.kind == "AccessRecord")'
+        trainseal evidence list /mnt/archive -n research --name char-lm
+        trainseal evidence list /mnt/archive -o json | jq 'select(.kind == "AccessRecord")'
     """
     chosen = (
         e
@@ -152,7 +152,7 @@ def show(
 
     Exit codes: 0 it is as it was recorded; 1 it is not; 64 no such digest.
 
-    trainseal evidence show /mnt/archive sha256:4f2a
+        trainseal evidence show /mnt/archive sha256:4f2a
     """
     from trainseal.archive.store import read_object
     from trainseal.provenance.evidence import BrokenChainError

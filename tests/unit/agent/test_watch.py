@@ -1,0 +1,138 @@
+"""The watch of a node, over groups in a folder: who is looked for, and what is read last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from trainseal.agent import watch as watch_module
+from trainseal.agent.observed import Observation, Process, WatchedContainer
+from trainseal.agent.watch import Eyes, NodeWatch
+from trainseal.api.findings import FindingId
+
+UID = "6a6956fe-0000-4000-8000-000000000000"
+PAUSE, TRAINER = "a" * 64, "b" * 64
+NOW = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
+
+
+class Looks:
+    """Counts how often a first process was asked for."""
+
+    lacking: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def process(self, pid: int) -> Process | None:
+        del pid
+        self.asked += 1
+        return None
+
+    def eyes(self, container: WatchedContainer) -> Eyes:
+        raise OSError(container.container)
+
+    def sweep(
+        self, containers: Sequence[WatchedContainer]
+    ) -> Iterable[tuple[WatchedContainer, Observation]]:
+        del containers
+        return ()
+
+
+class Told:
+    """What the reports were told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def see(self, _uid: str, _container: str | None, seen: Observation) -> None:
+        self.seen.append(seen.message)
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_, **__: None
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    """The control group of a pod whose pause container runs."""
+    folder = tmp_path / "kubepods" / f"pod{UID}"
+    for name in (folder, folder / PAUSE):
+        name.mkdir(parents=True, exist_ok=True)
+        (name / "cgroup.procs").write_text("4711\n")
+    return folder
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    monkeypatch.setattr(watch_module, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(watch_module, "recognise", lambda *a: a[3](4711))
+    return Looks()
+
+
+async def watching(looks: Looks, group: Path, told: Told) -> NodeWatch:
+    found = NodeWatch(cast("Any", looks), group.parents[1])
+    pods = type("Pods", (), {"pods": {UID: type("Pod", (), {"order": None})()}})
+    found.connect(cast("Any", pods), cast("Any", told))
+    found._enter(UID, group)
+    await looked(found)
+    return found
+
+
+async def looked(watch: NodeWatch) -> None:
+    """Until nobody is looked for."""
+    while tasks := list(watch._looking.values()):
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(0)
+
+
+async def test_who_is_none_of_the_templates_is_looked_at_once_a_pass_and_no_longer(
+    looks: Looks, group: Path
+) -> None:
+    watch = await watching(looks, group, Told())
+    first = looks.asked
+    assert first > 1
+    for passes in (1, 2, 3):
+        watch._look_again(UID)
+        await looked(watch)
+        assert looks.asked == first + passes
+
+
+async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
+    looks: Looks, group: Path
+) -> None:
+    watch = await watching(looks, group, Told())
+    before = looks.asked
+    (group / TRAINER).mkdir()
+    (group / TRAINER / "cgroup.procs").write_text("4712\n")
+    watch._look_again(UID)
+    await looked(watch)
+    assert looks.asked > before + 2
+
+
+async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, group: Path) -> None:
+    told = Told()
+    watch = await watching(looks, group, told)
+
+    class PutsOff:
+        def open(self) -> Iterable[Observation]:
+            return ()
+
+        def filenos(self) -> Sequence[int]:
+            return ()
+
+        def read(self, *, final: bool = False) -> Iterable[Observation]:
+            return [Observation(FindingId.FILE_CREATED, "late")] if final else []
+
+        def close(self) -> None:
+            pass
+
+    container = WatchedContainer(
+        "research", "w-0", UID, "seal", "trainer", TRAINER, 4712, NOW, (), {}
+    )
+    watch._watched[TRAINER] = watch_module._Watched(container, PutsOff())
+    watch._close(TRAINER)
+    assert told.seen == ["late"]
