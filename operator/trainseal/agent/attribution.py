@@ -41,10 +41,13 @@ def nearby(
     path: str | None,
     seen: datetime,
     inside: AbstractSet[str] = frozenset(),
+    *,
+    told: bool = True,
 ) -> Near | None:
     """The only person who can be meant; None where there is none, or more than one.
 
-    ``inside`` names the records whose sessions are open, since whenever.
+    ``inside`` names the records whose sessions are open, since whenever. Without ``told`` no event
+    told of it: it may have been done on the node, and time alone accuses nobody.
     """
     fitting = sorted(
         (
@@ -61,7 +64,7 @@ def nearby(
     if _one(naming):
         by: By = "the command of the only access that names the file; its process was gone"
         return Near(naming[-1].spec.username, naming[-1].metadata.name, by)
-    if _one(fitting):
+    if told and _one(fitting):
         by = "time: the only person inside, or let in within a minute before; the process was gone"
         return Near(fitting[-1].spec.username, fitting[-1].metadata.name, by)
     return None

@@ -117,9 +117,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     pods = SealedPods(await _cluster_uid(kube), watch.pod_changed)
 
     def join(subject: Subject, finding: Finding, session: Process | None) -> Person | None:
-        if session is not None:
-            return senses.opened_by(subject.uid, finding.container, session)
-        return senses.nearby(subject.uid, finding)
+        return senses.behind(subject.uid, finding, session)
 
     reports = Reports(
         kube,

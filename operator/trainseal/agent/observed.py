@@ -114,6 +114,12 @@ class Lineage:
     session: Process | None = None
 
 
+#: Name in the evidence of what was found by looking, and text: whoever did it did not do it in the
+#: container while its events were told, or did it where there are none.
+FOUND_BY = "found by"
+LOOKING = "looking at the container's layer; no event told of it"
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """A difference that was seen, before policies are asked about it."""

@@ -17,9 +17,9 @@ from trainseal.agent.attribution import nearby
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import Observation, Process, WatchedContainer
+from trainseal.agent.observed import FOUND_BY, Observation, Process, WatchedContainer
 from trainseal.agent.processes import Processes
-from trainseal.agent.sessions import Command, Sessions
+from trainseal.agent.sessions import Command, Sessions, is_helper
 from trainseal.agent.signedtrees import SignedTrees
 from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
@@ -84,6 +84,16 @@ class NodeSenses:
         found = self._sessions.opened_by(session, container, self._records(uid))
         return None if found is None else Person(found.user, found.record)
 
+    def behind(self, uid: str, finding: Finding, session: Process | None) -> Person | None:
+        """Who is behind a finding. A process that was never seen as what it became says as little
+        as none.
+        """
+        if session is not None:
+            person = self.opened_by(uid, finding.container, session)
+            if person is not None or not is_helper(session):
+                return person
+        return self.nearby(uid, finding)
+
     def nearby(self, uid: str, finding: Finding) -> Person | None:
         """Who can have done what no process is known for, if it is one person only."""
         inside = {
@@ -92,7 +102,12 @@ class NodeSenses:
             if (process := self._processes.read(pid)) is not None and process.started == started
         }
         found = nearby(
-            self._records(uid), finding.container, finding.path, finding.first_time, inside
+            self._records(uid),
+            finding.container,
+            finding.path,
+            finding.first_time,
+            inside,
+            told=FOUND_BY not in (finding.evidence or {}),
         )
         return None if found is None else Person(found.user, found.record, found.by)
 

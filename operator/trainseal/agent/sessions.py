@@ -67,7 +67,7 @@ def explained(
 
     None while it is still the runtime's own helper: its command says nothing of the session's.
     """
-    if session.command[-1:] == ("init",) and session.command[0].rpartition("/")[2] in _HELPERS:
+    if is_helper(session):
         return None
     fitting = [
         r
@@ -89,6 +89,14 @@ def explained(
             found[0].metadata.name, found[0].spec.username, how, tuple(sorted(others)[:4])
         )
     return None
+
+
+def is_helper(session: Process) -> bool:
+    """Whether this is the runtime's own on its way into the container (``runc init``). One that
+    ended soon after may never have been seen as what it became.
+    """
+    command = session.command
+    return command[-1:] == ("init",) and command[0].rpartition("/")[2] in _HELPERS
 
 
 class Sessions:

@@ -9,11 +9,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from trainseal.agent.layers import Entry, kind_of
-from trainseal.agent.observed import Act, FileEvent, Observation, WatchedContainer
+from trainseal.agent.observed import (
+    FOUND_BY,
+    LOOKING,
+    Act,
+    FileEvent,
+    Observation,
+    WatchedContainer,
+)
 from trainseal.agent.runtimeleavings import left_by_runtime
 from trainseal.agent.scene import Scene
+from trainseal.api.findings import FindingId
 
 #: Seconds from one walk to the next, at least, and times what the walk took.
 _EVERY, _SHARE = 10.0, 300
@@ -112,7 +121,8 @@ class UpperWalk:
                 self._seen[path] = _signature(entry.status)
             if at_start and left_by_runtime(self._scene.left(entry), self._container.started):
                 continue
-            yield self._told(entry)
+            told = self._told(entry)
+            yield [replace(one, evidence={**one.evidence, FOUND_BY: LOOKING}) for one in told]
 
     def _is_young(self, entry: Entry) -> bool:
         age = self._clock() - entry.status.st_ctime
@@ -124,7 +134,27 @@ class UpperWalk:
             found = self._judge(FileEvent(act, entry.path, 0, directory))
             if found:
                 return found
+        if entry.kind == "file" and self._unseen(entry):
+            words = (
+                f"{entry.path} was put into the container's layer on the node; the container does "
+                "not see it yet"
+            )
+            digest = layers.upper.digest(entry.path) if (layers := self._scene.layers) else None
+            evidence = {"digest": digest or "not a file"}
+            return [Observation(FindingId.FILE_CHANGED, words, entry.path, evidence=evidence)]
         return []
+
+    def _unseen(self, entry: Entry) -> bool:
+        """Whether the container still sees the image's file: an overlay that has looked a name up
+        goes on showing what it found, until the kernel forgets it. What came there through the
+        overlay has one time of change in both.
+        """
+        layers, seen = self._scene.layers, self._scene.root.status(entry.path)
+        if layers is None or seen is None or not self._scene.signed(entry.path):
+            return False
+        now = layers.upper.status(entry.path)  # once more: it may be written to meanwhile
+        there = {entry.status.st_ctime_ns, now.st_ctime_ns if now is not None else 0}
+        return seen.st_ctime_ns not in there
 
     def _acts_of(self, entry: Entry) -> Iterable[Act]:
         if entry.kind == "removed":

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from trainseal.agent.attribution import nearby
+from trainseal.agent.observed import Process
+from trainseal.agent.processes import Processes
+from trainseal.agent.senses import NodeSenses
+from trainseal.agent.sessions import Sessions
 from trainseal.api.accessrecord import AccessRecord
+from trainseal.api.driftreport import Finding
 
 NOW = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
 PATH = "/usr/lib/python3/dist-packages/torch/optim/adam.py"
@@ -73,3 +78,33 @@ def test_whose_session_is_still_open_may_have_done_it_however_long_ago_they_came
     assert named(hours) is None
     assert named(hours, inside=frozenset({"mallory-7200"})) == "mallory"
     assert named(hours, record("bob"), inside=frozenset({"mallory-7200"})) is None
+
+
+def test_time_alone_accuses_nobody_of_what_no_event_told() -> None:
+    """It may have been done on the node, while somebody innocent was in the pod."""
+    assert nearby([record("mallory")], "trainer", PATH, NOW, told=False) is None
+    sed = record("mallory", command=["sed", "-i", "s/lr/-lr/", PATH])
+    found = nearby([sed], "trainer", PATH, NOW, told=False)
+    assert found is not None
+    assert found.user == "mallory"
+
+
+@pytest.mark.parametrize(
+    ("command", "person"), [(("runc", "init"), "mallory"), (("python3", "train.py"), None)]
+)
+def test_a_process_that_ended_as_the_runtimes_helper_says_as_little_as_none(
+    command: tuple[str, ...], person: str | None
+) -> None:
+    """It was let in and was gone before it was seen as what it became."""
+    senses = NodeSenses.__new__(NodeSenses)
+    senses._sessions, senses._processes = Sessions(), Processes()
+    senses._records = lambda _: [record("mallory")]
+    session = Process(2**30, 0, NOW - timedelta(hours=1), "/", command, 0, "c")
+    finding = Finding.model_validate(
+        {
+            "id": "file.changed", "key": "0" * 16, "severity": "Critical", "message": "m",
+            "firstTime": NOW, "lastTime": NOW, "count": 1, "container": "trainer", "path": PATH,
+        }
+    )  # fmt: skip
+    found = senses.behind("u", finding, session)
+    assert (found and found.user) == person
