@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +27,16 @@ from prometheus_client import Counter
 
 from trainseal.admission.accessrequests import Access, OddRequestError, read_access, record
 from trainseal.admission.pods import LABEL_SEAL, seal_of
-from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny, meta
+from trainseal.admission.rates import Buckets
+from trainseal.admission.reviews import (
+    ALLOWED,
+    TOO_MANY,
+    TRY_AGAIN,
+    Request,
+    Response,
+    deny,
+    meta,
+)
 from trainseal.admission.sealindex import SealedPod
 from trainseal.api.accessrecord import PLURAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object
@@ -38,10 +48,13 @@ _RECORDED = Counter(
 )
 _FAILED = Counter(
     "trainseal_access_failures_total",
-    "Calls that failed while an access was recorded: read (pod), look (seal), write (record).",
+    "Calls that failed while an access was recorded: read (pod), look (seal), write (record); "
+    "or rate: there were too many.",
     ["action", "call"],
 )
 _CALL_SECONDS = 2.0
+#: Sessions of one user in sealed pods of one namespace, for each replica: a second, and at once.
+_RATE, _BURST = 20.0, 100.0
 #: Calls to the API server under way at once; more wait for their turn within their two seconds.
 _MOST_CALLS = 32
 #: The API server puts the webhook's name before it.
@@ -72,10 +85,13 @@ class AccessRules:
 class AccessRecorder:
     """Answers what is asked at /record-access."""
 
-    def __init__(self, kube: Kube, rules: AccessRules) -> None:
+    def __init__(
+        self, kube: Kube, rules: AccessRules, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._kube = kube
         self._rules = rules
         self._calls = asyncio.Semaphore(_MOST_CALLS)
+        self._buckets = Buckets(_RATE, _BURST, monotonic)
         self._reads: dict[str, asyncio.Task[JsonObject]] = {}
 
     async def answer(self, request: Request) -> Response:
@@ -102,6 +118,8 @@ class AccessRecorder:
             return self._unknown(request, access, str(error))
         if sealed is None:
             return ALLOWED
+        if not access.once and not self._buckets.take((request.namespace, request.username)):
+            return self._too_often(request, access)
         return await self._record(request, access, pod, sealed.seal)
 
     async def _seal_of(self, namespace: str, pod: JsonObject) -> SealedPod | None:
@@ -130,6 +148,15 @@ class AccessRecorder:
         _RECORDED.labels(access.action, str(answer.allowed).lower()).inc()
         name = f"{request.namespace}/{meta(made)['name']}"
         return dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
+
+    def _too_often(self, request: Request, access: Access) -> Response:
+        _FAILED.labels(access.action, "rate").inc()
+        return deny(
+            f"{_what(request, access)} is denied because each is recorded, and they are too many: "
+            f"expected at most {_RATE:.0f} a second ({_BURST:.0f} at once) by one user into sealed "
+            f"pods of a namespace; wait a second and try again",
+            TOO_MANY,
+        )
 
     def _unwritten(self, request: Request, access: Access, seal: str, error: Exception) -> Response:
         return deny(

@@ -27,13 +27,17 @@ from pydantic import JsonValue
 
 from trainseal.admission.reviews import Request, meta
 from trainseal.api.accessrecord import (
+    LABEL_ACTION,
     LABEL_NODE,
+    LABEL_POD,
     LABEL_SEAL,
-    MAX_COMMAND,
+    MAX_COMMAND_BYTES,
     MAX_CREDENTIAL,
     MAX_GROUPS,
     MAX_PORTS,
     Action,
+    command_digest,
+    first_words,
     node_label,
 )
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
@@ -205,7 +209,12 @@ def record(
         spec["credential"] = credential
     if cut:
         spec["truncated"] = list(dict.fromkeys(cut))
-    labels = {LABEL_SEAL: seal, LABEL_NODE: node_label(node) if isinstance(node, str) else ""}
+    labels = {
+        LABEL_SEAL: seal,
+        LABEL_NODE: node_label(node) if isinstance(node, str) else "",
+        LABEL_ACTION: access.action,
+        LABEL_POD: uid,
+    }
     return {
         "apiVersion": API_VERSION,
         "kind": "AccessRecord",
@@ -231,12 +240,11 @@ def _command(value: JsonValue, cut: list[str]) -> JsonObject:
     words = list(_words(value))
     if not words:
         return {}
-    kept: list[JsonValue] = [w[:_TEXT] for w in words[:MAX_COMMAND]]
+    kept: list[JsonValue] = [*first_words(words, MAX_COMMAND_BYTES)]
     if kept == words:
         return {"command": kept}
     cut.append("command")
-    whole = b"".join(w.encode(errors="replace") + b"\0" for w in words)
-    return {"command": kept, "commandDigest": f"sha256:{hashlib.sha256(whole).hexdigest()}"}
+    return {"command": kept, "commandDigest": command_digest(words)}
 
 
 def _credential(user: JsonObject, cut: list[str]) -> JsonObject:

@@ -17,6 +17,7 @@ from trainseal.api.model import JsonObject
 MAX_MESSAGE = 16 * 1024
 FORBIDDEN = 403
 TRY_AGAIN = 503
+TOO_MANY = 429
 
 
 class MalformedReviewError(ValueError):

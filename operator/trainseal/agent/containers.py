@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge
@@ -38,7 +39,8 @@ Key = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class SealedPod:
     """A sealed pod of this node that has not ended. ``running`` are container ids by name, as the
-    kubelet says them; ``trees`` the sealed digests of its code mounts, by volume name.
+    kubelet says them; ``trees`` the sealed digests of its code mounts, by volume name; ``ends``
+    when the time is over that its deletion gives it.
     """
 
     namespace: str
@@ -49,6 +51,7 @@ class SealedPod:
     running: Mapping[str, str] = field(default_factory=dict)
     trees: Mapping[str, str] = field(default_factory=dict)
     order: Order | None = None
+    ends: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,8 @@ class SealedPods:
                 order = before.order
             else:
                 continue
-            found = SealedPod(*key, uid, seal, containers, _running(status), trees, order)
+            ends, running = _ends(metadata), _running(status)
+            found = SealedPod(*key, uid, seal, containers, running, trees, order, ends)
             if found != before:
                 self._pods[uid] = found
                 _PODS.set(len(self._pods))
@@ -176,7 +180,10 @@ class SealedPods:
 def what_is_needed_of_a_pod(pod: JsonObject) -> JsonObject:
     """Shape for the informer: a node's pods are many, and most are not sealed."""
     metadata, status = json_object(pod.get("metadata")), json_object(pod.get("status"))
-    wanted = ("name", "namespace", "uid", "resourceVersion", "ownerReferences")
+    wanted = (
+        *("name", "namespace", "uid", "resourceVersion", "ownerReferences"),
+        "deletionTimestamp",
+    )
     kept = ("phase", "initContainerStatuses", "containerStatuses")
     return {
         "metadata": {k: metadata[k] for k in wanted if k in metadata},
@@ -273,6 +280,14 @@ def _owner(metadata: JsonObject) -> str:
         ),
         "",
     )
+
+
+def _ends(metadata: JsonObject) -> datetime | None:
+    until = metadata.get("deletionTimestamp")
+    try:
+        return datetime.fromisoformat(until) if isinstance(until, str) else None
+    except ValueError:
+        return None
 
 
 def _running(status: JsonObject) -> dict[str, str]:

@@ -3,13 +3,20 @@
 A pod is frozen by the agent itself, for a new finding whose policies say so, or by an order of the
 operator's on the seal. Of the pod's report and the order, the later counts: an old order to thaw
 does not let go what was frozen since, also across a restart.
+
+A pod that is deleted stands still until the time is over that its deletion gives it: thawed before,
+it would go on. Then the kubelet kills it, and it is let go, for version 1 of the freezer holds back
+even SIGKILL. That a run has ended lets nothing go: who deletes a TrainingJob and leaves its pods
+behind would else thaw them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -20,13 +27,22 @@ from trainseal.agent.reports import Reports, Status
 from trainseal.provenance.freezeorders import Order
 
 _log = logging.getLogger(__name__)
+#: The kubelet kills a pod within this time once its own is over, or it is gone from the API.
+KILLED = timedelta(seconds=5)
 _FROZEN = Counter("trainseal_agent_freezes_total", "Pods frozen or thawed.", ["outcome"])
 
 
 class Freezing:
     """Carries out; what came of it stands in the report's condition `Frozen`."""
 
-    def __init__(self, reports: Reports, *, allowed: bool) -> None:
+    def __init__(
+        self,
+        reports: Reports,
+        *,
+        allowed: bool,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pause = pause
         self._reports = reports
         self._allowed = allowed
         self._threads = ThreadPoolExecutor(2, "freeze")
@@ -62,9 +78,36 @@ class Freezing:
             frozen = order.state == "Frozen"
             self.set(uid, group, frozen=frozen, why="by order of the operator")
 
-    def forget(self, uid: str) -> None:
-        """The pod is gone."""
+    def stands_still(self, uid: str) -> bool:
+        """Whether it was frozen, by this agent or an earlier one, and not thawed."""
+        known = self._reports.condition(uid, "Frozen")
+        return uid in self._frozen or (known is not None and known.status != "False")
+
+    def let_end(self, uid: str, group: Path, ends: datetime, now: datetime) -> bool:
+        """Thaws a pod that is being deleted once its time (until ``ends``) is over; whether it
+        is. Called again, for what was frozen since.
+        """
+        if now < ends + KILLED:
+            return False
+        if self.stands_still(uid) and uid not in self._busy:
+            self.set(uid, group, frozen=False, why="it is deleted, and its time to end is over")
+        return True
+
+    def forget(self, uid: str, group: Path | None = None) -> None:
+        """The pod is gone from the API; what of it stands still here is let go to be killed."""
+        if self.stands_still(uid) and group is not None and self._allowed:
+            task = asyncio.ensure_future(self._release(uid, group))
+            self._acts.add(task)
+            task.add_done_callback(self._acts.discard)
         self._frozen.discard(uid)
+
+    async def _release(self, uid: str, group: Path) -> None:
+        await self._pause(KILLED.total_seconds())
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, set_all, group, False)
+        except FreezeError as error:
+            _log.error("pod %s is gone: %s", uid, error)
 
     def close(self) -> None:
         """What is frozen stays so."""

@@ -1,8 +1,8 @@
 """The access records of this node by pod, for naming who opened a session; bounded.
 
 Records are as many as people make. What is kept is small and limited: of a record what names a
-person and joins it with a session, of a pod and of the node the newest records. Where more is there,
-gone pods' records go first, then the oldest of who has the most on a pod: a flood pushes out its own
+person and joins it with a session, of a pod and of the node the newest records. Where there are
+more, gone pods' go first, then the oldest of who has the most on a pod: a flood pushes out its own
 maker's. A session whose record was pushed out counts as one that no record explains.
 """
 

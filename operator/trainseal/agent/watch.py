@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -102,7 +103,9 @@ class NodeWatch:
         *,
         proc: Path = Path("/proc"),
         may_freeze: bool = True,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._clock = clock
         self._senses = senses
         self._top = cgroups
         self._proc = proc
@@ -145,8 +148,14 @@ class NodeWatch:
                 self._enter(uid, group)
         else:
             self._look_again(uid)
-        if pod.order is not None and uid in self._groups:
-            self._freezing().obey(uid, self._groups[uid], pod.order)
+        ground = self._groups.get(uid)
+        if ground is None or (pod.ends is not None and self._let_end(uid, ground, pod.ends)):
+            return
+        if pod.order is not None:
+            self._freezing().obey(uid, ground, pod.order)
+
+    def _let_end(self, uid: str, group: Path, ends: datetime) -> bool:
+        return self._freezing().let_end(uid, group, ends, self._clock())
 
     def _group_of(self, uid: str) -> Path | None:
         for parent in pod_parents(self._top):
@@ -266,7 +275,7 @@ class NodeWatch:
         _log.info("no longer watching %s/%s", watched.container.namespace, watched.container.pod)
 
     def _forget(self, uid: str) -> None:
-        self._freezing().forget(uid)
+        self._freezing().forget(uid, self._groups.get(uid))
         for watched in self._of(uid):
             self._close(watched.container.container_id)
         self._groups.pop(uid, None)

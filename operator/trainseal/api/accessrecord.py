@@ -1,11 +1,14 @@
 """AccessRecord: one access to a sealed pod; created by the webhook, never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
-``trainseal.dev/seal``. It has no owner reference: evidence outlives the job.
+``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
+controller asks. It has no owner reference: evidence outlives the job.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -18,11 +21,17 @@ PLURAL = "accessrecords"
 
 LABEL_NODE = "trainseal.dev/node"
 LABEL_SEAL = "trainseal.dev/seal"
+#: What was asked for, so that deletions are found among many sessions; and the pod's UID.
+LABEL_ACTION = "trainseal.dev/action"
+LABEL_POD = "trainseal.dev/pod-uid"
 #: A label's value holds no more (Kubernetes, "Labels and selectors").
 _LABEL_LENGTH = 63
+_WORD = 1024
 
 #: Bounds of the fields that people choose; `truncated` names those that were cut.
 MAX_COMMAND = 64
+#: Of a command as it is recorded, all words together, in UTF-8.
+MAX_COMMAND_BYTES = 8192
 MAX_GROUPS = 64
 MAX_PORTS = 16
 MAX_CREDENTIAL = 8
@@ -54,7 +63,7 @@ class AccessRecordSpec(Model):
     The user's `authentication.kubernetes.io/` extra values: which pod a service account spoke from.
     """
     command: list[Text] | None = Field(default=None, max_length=MAX_COMMAND)
-    """What exec, or an ephemeral container, was to run: 64 words of 1024 characters each.
+    """What exec, or an ephemeral container, was to run: 64 words of 1024 characters, 8 KiB in all.
 
     It is kept as it was typed, secrets on it included.
     """
@@ -94,3 +103,24 @@ def node_label(node: str) -> str:
     Two nodes may share a cut value: whoever selects by it compares ``spec.node`` as well.
     """
     return node[:_LABEL_LENGTH].rstrip("-.")
+
+
+def first_words(command: Sequence[str], most: int) -> list[str]:
+    """A command's first words: ``most`` bytes of UTF-8 together, and each within its bound.
+
+    The word that goes over is cut, what follows it is left out.
+    """
+    kept: list[str] = []
+    for word in command[:MAX_COMMAND]:
+        whole = word[:_WORD].encode(errors="replace")
+        kept.append(whole[:most].decode(errors="ignore"))
+        most -= len(whole)
+        if most <= 0:
+            break
+    return kept
+
+
+def command_digest(command: Sequence[str]) -> str:
+    """Of a command as ``/proc/PID/cmdline`` holds it: each word ends with a zero byte."""
+    whole = b"".join(word.encode(errors="replace") + b"\0" for word in command)
+    return f"sha256:{hashlib.sha256(whole).hexdigest()}"

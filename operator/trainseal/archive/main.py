@@ -2,7 +2,8 @@
 
 It reads these four kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
-while it is down is recorded when it is back, but for what was made *and* deleted meanwhile.
+while it is down is recorded when it is back, but for what was made *and* deleted meanwhile. Of a
+report in which only counts go up a revision a minute is kept, and its last one.
 
 Memory (measured): 70 MiB, and about 1 KiB for each object that is alive in the cluster.
 """
@@ -23,6 +24,7 @@ from prometheus_client import Counter, Gauge
 from trainseal.api import accessrecord, driftreport, holdrelease, sealedrun
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.archive.follow import follow
+from trainseal.archive.revisions import APART, Recorded, is_due, says
 from trainseal.archive.store import Store, StoreError
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, connect, path_of
 from trainseal.cluster.health import health
@@ -41,6 +43,8 @@ _KINDS = {
     "HoldRelease": holdrelease.PLURAL,
 }
 _PUBLISH_SECONDS = 1.0
+#: How often it is looked whether a revision that was put off is due.
+_LATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Archive:
         self._store = store
         self._clock = clock
         self._one = asyncio.Lock()
+        self._recorded: dict[str, Recorded] = {}
+        #: Revisions that were put off: their objects, by UID, as (kind, namespace, name).
+        self.late: dict[str, tuple[str, str, str]] = {}
         self.changed = asyncio.Event()
         self.failing: str | None = None
 
@@ -69,12 +76,17 @@ class Archive:
         return self._store.head
 
     async def take(self, obj: JsonObject, *, deleted: bool = False) -> None:
-        """Records it. Raises OSError where the disk does not take it."""
+        """Records it, or puts it off (``late``). Raises OSError where the disk does not take it."""
+        metadata, said = json_object(obj.get("metadata")), says(obj)
+        uid = str(metadata.get("uid"))
         async with self._one:
+            now = self._clock()
+            if not deleted and not is_due(self._recorded.get(uid), said, now):
+                name = str(metadata.get("name"))
+                self.late[uid] = (str(obj.get("kind")), str(metadata.get("namespace", "")), name)
+                return
             try:
-                new = await asyncio.to_thread(
-                    self._store.append, obj, self._clock(), deleted=deleted
-                )
+                new = await asyncio.to_thread(self._store.append, obj, now, deleted=deleted)
             except OSError as error:
                 _FAILED.inc()
                 self.failing = f"the volume does not take records: {error}"
@@ -85,13 +97,29 @@ class Archive:
                 _log.error("%s is not recorded: %s", json_object(obj.get("metadata")), error)
                 return
             self.failing = None
+            self.late.pop(uid, None)
+            if deleted:
+                self._recorded.pop(uid, None)
+            elif said is not None and new:
+                self._recorded[uid] = Recorded(now, said)
         if new:
             _APPENDED.labels(str(obj.get("kind"))).inc()
             self._say()
 
+    def due(self) -> list[tuple[str, tuple[str, str, str]]]:
+        """What was put off and has waited long enough."""
+        now = self._clock()
+        last = self._recorded
+        return [
+            (u, o) for u, o in self.late.items() if u not in last or now - last[u].time >= APART
+        ]
+
     async def listed(self, kind: str, uids: set[str]) -> None:
         """Records what is gone since the archive last ran."""
         async with self._one:
+            if kind == "DriftReport":
+                self._recorded = {u: r for u, r in self._recorded.items() if u in uids}
+                self.late = {u: o for u, o in self.late.items() if u in uids}
             if await asyncio.to_thread(self._store.note_absent, kind, uids, self._clock()):
                 self._say()
 
@@ -134,6 +162,26 @@ async def _work(kube: Kube, namespace: str, archive: Archive) -> None:
         for kind, plural in _KINDS.items():
             group.create_task(follow(kube, path_of(API_VERSION, plural), kind, archive))
         group.create_task(_publishing(kube, namespace, archive))
+        group.create_task(_catching_up(kube, archive))
+
+
+async def _catching_up(kube: Kube, archive: Archive) -> None:
+    while True:
+        await asyncio.sleep(_LATE_SECONDS)
+        await catch_up(kube, archive)
+
+
+async def catch_up(kube: Kube, archive: Archive) -> None:
+    """Records what was put off and is due by now, as it stands. What fails is tried again."""
+    for uid, (kind, namespace, name) in archive.due():
+        try:
+            found = await kube.get(path_of(API_VERSION, _KINDS[kind], namespace, name))
+            if json_object(found.get("metadata")).get("uid") == uid:
+                await archive.take(found)
+        except NotFoundError:
+            continue  # its deletion, which the watch tells, brings it as it was last
+        except (KubeError, OSError) as error:
+            _log.warning("%s %s/%s: %s; again in a moment", kind, namespace, name, error)
 
 
 async def _publishing(kube: Kube, namespace: str, archive: Archive) -> None:

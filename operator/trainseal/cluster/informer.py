@@ -3,6 +3,9 @@
 ``synced`` is set after the first list and never cleared: after a broken watch the last known
 state stands until the next list. Objects are plain JSON and
 are replaced whole, never changed in place.
+
+With ``keep=False`` nothing is kept: the listener is told each object of each list anew, as ADDED,
+and of what was deleted only where the watch says so.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ class Informer:
         listener: Listener | None = None,
         query: Mapping[str, str] | None = None,
         shape: Shape = lambda item: item,
+        keep: bool = True,
     ) -> None:
+        self._keep = keep
         self._kube = kube
         self._path = path
         self._query = dict(query or {})
@@ -81,8 +86,10 @@ class Informer:
             page = await self._kube.request("GET", self._path, query=query, seconds=30)
             items = page.get("items")
             for item in items if isinstance(items, list) else ():
-                if isinstance(item, dict):
+                if isinstance(item, dict) and self._keep:
                     seen[_key(item)] = self._shape(item)
+                elif isinstance(item, dict):
+                    self._tell("ADDED", _key(item), self._shape(item))
             metadata = page.get("metadata")
             found = metadata if isinstance(metadata, dict) else {}
             token = found.get("continue")
@@ -110,7 +117,8 @@ class Informer:
                     self._objects.pop(key, None)
                     self._tell("DELETED", key, item)
                 elif kind in ("ADDED", "MODIFIED"):
-                    self._objects[key] = item
+                    if self._keep:
+                        self._objects[key] = item
                     self._tell("ADDED" if kind == "ADDED" else "MODIFIED", key, item)
         return version
 

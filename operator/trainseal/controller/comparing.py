@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 
 from trainseal.api import accessrecord
@@ -43,6 +44,7 @@ from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.livepods import known_images
 from trainseal.provenance.podmatch import prepare
 
+_log = logging.getLogger(__name__)
 SEALS = "sealedruns"
 Key = tuple[str, str]
 FULL_PASS_SECONDS = 60.0
@@ -51,6 +53,8 @@ _GATHER_SECONDS = 1.0
 #: An end is judged once its causes have had this long to show; so is a second pod of an index.
 _SETTLE_SECONDS = 5.0
 _PAGE = 500
+_MOST_PAGES = 20
+_ENDING = frozenset({"Delete", "Evict"})
 #: Pods compared before others have their turn.
 _AT_ONCE = 100
 
@@ -243,7 +247,7 @@ class Comparing:
     # Ends -----------------------------------------------------------------------------------------
 
     async def _ends(self, run: LiveRun, pods: Sequence[Tracked], now: float) -> list[Seen]:
-        records = await self._records(run.key)
+        records = await self._records(run.key, _ENDING)
         states = {uid: state_of(run, uid) for uid in run.engines}
         standing = {disturbances.uid_of(t.pod): t.pod for t in pods if t.gone is None}
         seen = list(disturbances.people(state_of(run), records, standing))
@@ -252,7 +256,11 @@ class Comparing:
             if state is None or tracked.disturbed is None:
                 continue
             if now - tracked.disturbed >= _SETTLE_SECONDS:
-                seen += self._end(run.key, tracked.pod, state, records)
+                opened: Sequence[Record] = ()
+                if any(True for _ in disturbances.kills(tracked.pod)):
+                    uid = disturbances.uid_of(tracked.pod)
+                    opened = await self._records(run.key, disturbances.SESSIONS, uid)
+                seen += self._end(run.key, tracked.pod, state, [*records, *opened])
         return seen
 
     def _end(
@@ -276,11 +284,20 @@ class Comparing:
             evidence={**seen.evidence, "within24Hours": words},
         )
 
-    async def _records(self, key: Key) -> list[Record]:
+    async def _records(self, key: Key, actions: Iterable[str], pod: str = "") -> list[Record]:
+        """Records of these actions, on one pod if its UID is given.
+
+        People make as many sessions as they like: those are read only of a pod that was killed,
+        and no more than so many. What else is read a flood of them neither slows nor hides.
+        """
         path = path_of(API_VERSION, accessrecord.PLURAL, key[0])
-        query = {"labelSelector": f"{accessrecord.LABEL_SEAL}={key[1]}", "limit": str(_PAGE)}
+        selector = f"{accessrecord.LABEL_SEAL}={key[1]}"
+        selector += f",{accessrecord.LABEL_ACTION} in ({','.join(sorted(actions))})"
+        if pod:
+            selector += f",{accessrecord.LABEL_POD}={pod}"
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
         found: list[Record] = []
-        while True:
+        for _ in range(_MOST_PAGES):
             page = await self._world.kube.request("GET", path, query=query)
             items = page.get("items")
             for item in items if isinstance(items, list) else ():
@@ -291,6 +308,8 @@ class Comparing:
             if not token:
                 return found
             query["continue"] = str(token)
+        _log.warning("SealedRun %s/%s: more than %d access records", *key, len(found))
+        return found
 
     # The seal itself ------------------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ The rules, in order:
 1. Who asked for a pod's deletion or eviction is in its access record; that it took place, in the
    pod: it is being deleted, or gone. What was asked after the run's end disturbed nothing.
 2. A deletion that nobody asked for on record is explained by the pod's own condition
-   ``DisruptionTarget`` (preemption, eviction, taint, loss of its node), by a job that is deleted,
-   has ended or is suspended, or by a pod that was there before the run was last resumed.
+   ``DisruptionTarget`` (preemption, taint, the kubelet's eviction, loss of its node), by a job that
+   is gone, was deleted a moment ago, has ended or is suspended, or by a pod that was there before
+   the run was last resumed. An eviction by the API is always asked for by somebody.
 3. A container that a signal ended is explained by memory, by the kubelet's own reason (node
    shutdown, a deadline), by a deletion of its pod, by a probe or hook of the signed template after
    which the kubelet kills, or, for a sidecar, by the end of the others.
@@ -36,27 +37,41 @@ SIGNALS: Mapping[int, str] = {
     1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 9: "SIGKILL", 10: "SIGUSR1", 12: "SIGUSR2",
     15: "SIGTERM",
 }  # fmt: skip
-_SESSIONS = frozenset({"Exec", "Attach", "EphemeralContainer"})
+SESSIONS = frozenset({"Exec", "Attach", "EphemeralContainer"})
 #: A session that was opened this long before a kill may have brought it.
 SESSION_BEFORE = timedelta(minutes=10)
 #: What clocks of nodes and of the API server may be apart.
 _SLACK = timedelta(seconds=10)
+#: Once a job's deletion is asked for, the garbage collector deletes its pods within this time.
+LEAVING = timedelta(minutes=10)
+#: The reason of DisruptionTarget that anybody brings about who may evict.
+_EVICTED = "EvictionByEvictionAPI"
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
     """What of a run explains the end of its pods.
 
-    ``leaving``: the TrainingJob or the pods' Job is gone or being deleted. ``over``: the Job has
-    ended or is about to. ``started``: when the Job was last resumed. ``completed``: the run's end.
+    ``leaving``: the TrainingJob or the pods' Job is gone. ``leaving_since``: when the deletion of
+    the one that is there still was asked for. ``over``: the Job has ended or is about to.
+    ``started``: when the Job was last resumed. ``completed``: the run's end.
     """
 
     requester: str
     leaving: bool = False
+    leaving_since: datetime | None = None
     over: bool = False
     suspended: bool = False
     started: datetime | None = None
     completed: datetime | None = None
+
+    def explains(self, at: datetime) -> bool:
+        """Whether pods are deleted at that time because of what the run itself does.
+
+        A finalizer can keep an object for ever that is being deleted: it then excuses no more.
+        """
+        leaving = self.leaving_since is not None and at <= self.leaving_since + LEAVING
+        return self.leaving or leaving or self.over or self.suspended
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,7 @@ def unexplained_deletion(
 ) -> datetime | None:
     """When the pod's deletion was asked for, where nothing explains it."""
     at = deleted_at(pod)
-    if at is None or state.leaving or state.over or state.suspended or _disruption(pod):
+    if at is None or state.explains(at) or _disruption(pod):
         return None
     if any(r.action in ("Delete", "Evict") and r.pod_uid == uid_of(pod) for r in records):
         return None
@@ -226,7 +241,7 @@ def sessions(kill: Kill, pod: JsonObject, records: Sequence[Record]) -> tuple[Re
         r
         for r in records
         if r.pod_uid == uid
-        and r.action in _SESSIONS
+        and r.action in SESSIONS
         and kill.at - SESSION_BEFORE <= r.time <= kill.at + _SLACK
     ]
     return tuple(sorted(found, key=lambda r: r.time))
@@ -268,12 +283,14 @@ def killed(pod: JsonObject, kill: Kill, records: Sequence[Record]) -> Seen:
 
 def unrecorded(pod: JsonObject, at: datetime) -> Seen:
     """The finding on a deletion that nothing explains."""
-    place = _place(pod)
+    place, did, why = _place(pod), "deleted", "no condition DisruptionTarget"
+    if _EVICTED in _disruptions(pod):
+        did, why = "evicted", f"the condition DisruptionTarget of an eviction by API ({_EVICTED})"
     return Seen(
         id=FindingId.POD_UNRECORDED,
         subject=uid_of(pod),
-        message=f"pod {place['pod']} on node {place['node'] or 'none'} was deleted; found no "
-        "access record of it, no condition DisruptionTarget, and a job that goes on",
+        message=f"pod {place['pod']} on node {place['node'] or 'none'} was {did}; found no "
+        f"access record of it, {why}, and a job that goes on",
         occasion=at.isoformat(),
         evidence={**place, "at": at.isoformat()},
     )
@@ -290,10 +307,16 @@ def _place(pod: JsonObject) -> dict[str, str]:
 
 
 def _disruption(pod: JsonObject) -> bool:
-    return any(
-        c.get("type") == "DisruptionTarget" and c.get("status") == "True"
+    """Whether the cluster ended it. An eviction somebody asked for: their record must say so."""
+    return any(reason != _EVICTED for reason in _disruptions(pod))
+
+
+def _disruptions(pod: JsonObject) -> list[str]:
+    return [
+        str(c.get("reason"))
         for c in json_objects(json_object(pod.get("status")).get("conditions"))
-    )
+        if c.get("type") == "DisruptionTarget" and c.get("status") == "True"
+    ]
 
 
 def _terminated(container: JsonObject) -> JsonObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedRun
@@ -18,8 +19,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A sealed run. ``job`` is None where the TrainingJob is gone or going; ``engines`` are the
-    objects of the bound names, by bound UID, and None where there is none.
+    """A sealed run. ``job`` is None where the TrainingJob is gone or going (``leaving_since`` then
+    says since when); ``engines`` are the objects of the bound names, by bound UID, and None where
+    there is none.
     """
 
     key: Key
@@ -28,6 +30,7 @@ class LiveRun:
     roles: tuple[BoundRole, ...]
     job: JsonObject | None
     engines: dict[str, JsonObject | None]
+    leaving_since: datetime | None = None
 
     def stands(self, uid: str) -> bool:
         """Whether the bound object of this UID is there."""
@@ -50,11 +53,14 @@ async def read_run(
     namespace = key[0]
     path = path_of("trainseal.dev/v1alpha1", "trainingjobs", namespace, sealed.spec.job.name)
     job = await found(kube, path)
-    if job is not None and (objects.uid_of(job) != sealed.spec.job.uid or _leaving(job)):
+    if job is not None and objects.uid_of(job) != sealed.spec.job.uid:
+        job = None
+    leaving_since = None if job is None else _leaving_since(job)
+    if leaving_since is not None:
         job = None
     jobs = objects.collection("Job", namespace)
     engines = {r.object_uid: await found(kube, f"{jobs}/{r.object_name}") for r in roles}
-    return LiveRun(key, seal, sealed, roles, job, engines)
+    return LiveRun(key, seal, sealed, roles, job, engines, leaving_since)
 
 
 def state_of(run: LiveRun, uid: str | None = None) -> RunState:
@@ -64,12 +70,14 @@ def state_of(run: LiveRun, uid: str | None = None) -> RunState:
     requester = run.sealed.spec.requester.username
     completed = run.sealed.status.completion_time if run.sealed.status else None
     if uid is None:
-        return RunState(requester, leaving=run.job is None, completed=completed)
+        return RunState(requester, completed=completed)
     live = run.engines.get(uid) or {}
+    going = [t for t in (run.leaving_since, _leaving_since(live)) if t is not None]
     spec, status = json_object(live.get("spec")), json_object(live.get("status"))
     return RunState(
         requester,
-        leaving=run.job is None or not run.stands(uid) or _leaving(live),
+        leaving=(run.job is None and run.leaving_since is None) or not run.stands(uid),
+        leaving_since=max(going, default=None),
         over=any(
             c.get("type") in _ENDING and c.get("status") == "True"
             for c in json_objects(status.get("conditions"))
@@ -80,5 +88,5 @@ def state_of(run: LiveRun, uid: str | None = None) -> RunState:
     )
 
 
-def _leaving(obj: JsonObject) -> bool:
-    return bool(json_object(obj.get("metadata")).get("deletionTimestamp"))
+def _leaving_since(obj: JsonObject) -> datetime | None:
+    return timestamp(json_object(obj.get("metadata")).get("deletionTimestamp"))

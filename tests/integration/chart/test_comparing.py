@@ -153,7 +153,11 @@ async def recorded(s: Stage, pod: Any, action: str, user: str) -> None:
     metadata: Any = {
         "generateName": "record-",
         "namespace": TEAM,
-        "labels": {accessrecord.LABEL_SEAL: seal},
+        "labels": {
+            accessrecord.LABEL_SEAL: seal,
+            accessrecord.LABEL_ACTION: action,
+            accessrecord.LABEL_POD: pod["metadata"]["uid"],
+        },
     }
     spec: Any = {
         "pod": {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]},

@@ -68,7 +68,7 @@ class Door:
     looked: list[tuple[str, str]]
 
     def __post_init__(self) -> None:
-        self.recorder = AccessRecorder(self.api, self.rules)  # type: ignore[arg-type]
+        self.recorder = AccessRecorder(self.api, self.rules, lambda: 0.0)  # type: ignore[arg-type]
 
     def ask(self, request: Request) -> Response:
         return world.run(self.recorder.answer(request))
@@ -355,3 +355,17 @@ def test_which_names_a_sealed_pod_could_have(
 def test_a_long_jobs_pods_are_known_by_what_is_kept_of_its_name() -> None:
     long = world.sealed_world(lambda job: job["metadata"].update(name="n" * 40))
     assert long.index().may_hold("research", "n" * 40 + "-wor-0-abcde")
+
+
+def test_a_flood_of_sessions_is_refused_and_others_get_in(door: Door) -> None:
+    answers = [door.ask(exec_(uid=f"review-{n}")) for n in range(101)]
+    assert [a.allowed for a in answers] == [True] * 100 + [False]
+    assert answers[-1].code == 429
+    assert "at most 20 a second" in answers[-1].message
+    assert len(door.api.created) == 100
+    assert door.ask(dataclasses.replace(exec_(uid="x"), username="bob@example.org")).allowed
+    assert door.ask(delete(door.pod)).allowed
+
+
+def test_sessions_in_pods_of_nobodys_are_not_counted(door: Door) -> None:
+    assert all(door.ask(exec_("web", uid=f"review-{n}")).allowed for n in range(150))

@@ -93,6 +93,8 @@ def test_an_exec_is_recorded_with_who_and_what() -> None:
     assert found["metadata"]["labels"] == {
         "trainseal.dev/node": "node-7",
         "trainseal.dev/seal": SEAL,
+        "trainseal.dev/action": "Exec",
+        "trainseal.dev/pod-uid": "pod-uid",
     }
     assert "ownerReferences" not in found["metadata"]
 
@@ -172,9 +174,21 @@ def test_a_long_command_is_cut_and_known_by_its_digest() -> None:
 
 
 def test_a_command_at_the_bound_is_whole() -> None:
-    spec = made(connect(command=["x" * 1024] * 64))["spec"]
-    assert len(spec["command"]) == 64
-    assert not {"truncated", "commandDigest"} & set(spec)
+    for command in (["x" * 1024] * 8, ["x" * 128] * 64, ["é" * 512] * 8):
+        spec = made(connect(command=command))["spec"]
+        assert spec["command"] == command
+        assert not {"truncated", "commandDigest"} & set(spec)
+
+
+@pytest.mark.parametrize("word", ["x", "é", "𝄞", "\ud800"])
+def test_a_command_is_recorded_within_8_kib_and_known_by_its_digest(word: str) -> None:
+    """An exec may be asked for with megabytes: each would be kept by the API server, for good."""
+    command = [word * 1000] * 64
+    spec = made(connect(command=command))["spec"]
+    assert 8000 < sum(len(w.encode(errors="replace")) for w in spec["command"]) <= 8192
+    assert spec["truncated"] == ["command"]
+    cmdline = b"".join(w.encode(errors="replace") + b"\0" for w in command)
+    assert spec["commandDigest"] == "sha256:" + hashlib.sha256(cmdline).hexdigest()
 
 
 def test_what_a_person_can_make_long_is_cut_and_said() -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from trainseal.agent.freezing import Freezing
+from trainseal.agent.freezing import KILLED, Freezing
 from trainseal.agent.reports import Reports
 from trainseal.api.model import Condition
 from trainseal.provenance.freezeorders import Order
@@ -38,6 +38,10 @@ class Said:
         )
 
 
+async def at_once(_: float) -> None:
+    """No time passes."""
+
+
 class Pod:
     """A pod's group with two containers, and who decides about it."""
 
@@ -47,7 +51,11 @@ class Pod:
             (group / (number * 64)).mkdir()
             (group / (number * 64) / "freezer.state").write_text("THAWED")
         self.said = Said()
-        self.freezing = Freezing(cast("Reports", self.said), allowed=allowed)
+        self.freezing = Freezing(cast("Reports", self.said), allowed=allowed, pause=at_once)
+
+    async def done(self) -> None:
+        while self.freezing._acts:  # noqa: ASYNC110 - until all is carried out
+            await asyncio.sleep(0.001)
 
     async def obey(self, order: Order) -> None:
         self.freezing.obey(UID, self.group, order)
@@ -105,3 +113,44 @@ async def test_where_freezing_is_switched_off_the_report_says_so(tmp_path: Path)
     assert pod.states == {"THAWED"}
     assert pod.said.found is not None
     assert (pod.said.found.status, pod.said.found.reason) == ("Unknown", "NotFrozen")
+
+
+# Pods that are to end ---------------------------------------------------------------------------
+
+
+async def test_a_deleted_pod_stands_still_until_its_time_is_over_then_it_can_end(
+    pod: Pod,
+) -> None:
+    """Version 1 of the freezer holds back even SIGKILL; thawed before, it would go on."""
+    await pod.obey(Order("Frozen", NOW))
+    ends = NOW + timedelta(seconds=30)
+    assert not pod.freezing.let_end(UID, pod.group, ends, ends)
+    await pod.done()
+    assert pod.states == {"FROZEN"}
+    assert pod.freezing.let_end(UID, pod.group, ends, ends + KILLED)
+    await pod.done()
+    assert pod.states == {"THAWED"}
+    assert not pod.freezing.holds(UID)
+
+
+async def test_also_what_an_earlier_agent_froze_can_end(pod: Pod) -> None:
+    await pod.obey(Order("Frozen", NOW))
+    pod.freezing = Freezing(cast("Reports", pod.said), allowed=True)
+    pod.freezing.let_end(UID, pod.group, NOW, NOW + KILLED)
+    await pod.done()
+    assert pod.states == {"THAWED"}
+
+
+async def test_a_pod_that_is_gone_from_the_api_and_stands_still_here_can_end(pod: Pod) -> None:
+    await pod.obey(Order("Frozen", NOW))
+    pod.freezing.forget(UID, pod.group)
+    await pod.done()
+    assert pod.states == {"THAWED"}
+
+
+async def test_a_pod_that_never_was_frozen_is_left_alone_when_it_ends(pod: Pod) -> None:
+    (pod.group / ("a" * 64) / "freezer.state").write_text("PAUSED")  # somebody else's doing
+    assert pod.freezing.let_end(UID, pod.group, NOW, NOW + KILLED)
+    pod.freezing.forget(UID, pod.group)
+    await pod.done()
+    assert pod.states == {"PAUSED", "THAWED"}

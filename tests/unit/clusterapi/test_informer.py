@@ -64,7 +64,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def told(
-    server: Server, shape: Callable[[Object], Object] = lambda item: item
+    server: Server, shape: Callable[[Object], Object] = lambda item: item, *, keep: bool = True
 ) -> tuple[list[tuple[str, str]], Informer]:
     """What the listener hears until the server has nothing more to say."""
     heard: list[tuple[str, str]] = []
@@ -73,6 +73,7 @@ async def told(
         "/x",
         listener=lambda event, key, _: heard.append((event, key[1])),
         shape=shape,
+        keep=keep,
     )
     task = asyncio.ensure_future(found.run())
     async with asyncio.timeout(5):
@@ -132,3 +133,13 @@ async def test_only_the_shape_of_an_object_is_kept_and_told() -> None:
     server = Server(([obj("a", 1, big="x" * 99)], [("ADDED", obj("b", 2, big="x" * 99))]))
     _, found = await told(server, lambda item: {"metadata": item["metadata"]})
     assert found.objects == {("n", "a"): obj("a", 1), ("n", "b"): obj("b", 2)}
+
+
+async def test_what_is_not_kept_is_told_and_told_again_by_the_next_list() -> None:
+    first = ([obj(c, 1) for c in "abc"], [("ADDED", obj("d", 2)), GoneError(410, "Gone", "gone")])
+    again = ([obj(c, 1) for c in "cd"], [("DELETED", obj("d", 3))])
+    heard, found = await told(Server(first, again), keep=False)
+    added = [name for event, name in heard if event == "ADDED"]
+    assert added == [*"abcd", *"cd"]
+    assert heard[-1] == ("DELETED", "d")
+    assert not found.objects

@@ -127,7 +127,7 @@ EXPLAINED: dict[str, Object] = {
     "preempted": disruption(pod(143), "PreemptionByScheduler"),
     "tainted node": disruption(pod(143), "DeletionByTaintManager"),
     "node gone": disruption(pod(137), "DeletionByPodGC"),
-    "drained": disruption(pod(143), "EvictionByEvictionAPI"),
+    "drained": disruption(deleted(pod(143), NOW - timedelta(seconds=3)), "EvictionByEvictionAPI"),
     "deleted, which is judged by itself": deleted(pod(143), NOW - timedelta(seconds=3)),
     "a probe of the signed template": probed(pod(137)),
     "a sidecar after the end": sidecar(1),
@@ -192,13 +192,19 @@ CAUSES: dict[str, tuple[Object, RunState, list[Record]]] = {
     "a person on record": (deleted(pod()), STATE, [record("eve", "Delete")]),
     "an eviction on record": (deleted(pod()), STATE, [record("eve", "Evict")]),
     "preempted": (disruption(deleted(pod()), "PreemptionByScheduler"), STATE, []),
-    "drained while no webhook answered": (
+    "drained, on record": (
         disruption(deleted(pod()), "EvictionByEvictionAPI"),
         STATE,
-        [],
+        [record("admin@example.org", "Evict")],
     ),
+    "evicted by its kubelet": (disruption(deleted(pod()), "TerminationByKubelet"), STATE, []),
     "node gone": (disruption(deleted(pod()), "DeletionByPodGC"), STATE, []),
     "the job was deleted": (deleted(pod()), replace(STATE, leaving=True), []),
+    "the job is being deleted": (
+        deleted(pod()),
+        replace(STATE, leaving_since=NOW - timedelta(minutes=9)),
+        [],
+    ),
     "the job has ended": (deleted(pod()), replace(STATE, over=True), []),
     "suspended": (deleted(pod()), replace(STATE, suspended=True), []),
     "suspended, and resumed meanwhile": (
@@ -220,6 +226,33 @@ def test_a_deletion_with_a_cause_is_none_of_ours(what: str) -> None:
 def test_a_record_of_another_pod_explains_nothing() -> None:
     other = [record("eve", "Delete", uid="pod-1")]
     assert unexplained_deletion(deleted(pod()), STATE, other) == NOW
+
+
+@pytest.mark.parametrize("others", [[], [record("eve", "Evict", uid="pod-1")]])
+def test_an_eviction_that_is_on_nobodys_record_is_found(others: list[Record]) -> None:
+    """Anybody who may evict brings the condition about; while no webhook answers, unrecorded."""
+    found = disruption(deleted(pod()), "EvictionByEvictionAPI")
+    assert unexplained_deletion(found, STATE, others) == NOW
+    seen = unrecorded(found, NOW)
+    assert seen.id is FindingId.POD_UNRECORDED
+    assert "was evicted; found no access record" in seen.message
+
+
+def test_an_eviction_on_record_names_who_asked_and_is_no_more_than_that() -> None:
+    found = disruption(deleted(pod()), "EvictionByEvictionAPI")
+    asked = [record("admin@example.org", "Evict")]
+    assert unexplained_deletion(found, STATE, asked) is None
+    (seen,) = people(STATE, asked, {"pod-0": found})
+    assert (seen.id, seen.user) == (FindingId.POD_EVICTED, "admin@example.org")
+
+
+def test_an_eviction_that_did_not_take_place_explains_no_kill() -> None:
+    assert [k.exit_code for k in kills(disruption(pod(137), "EvictionByEvictionAPI"))] == [137]
+
+
+def test_a_job_that_a_finalizer_keeps_excuses_no_deletion_for_ever() -> None:
+    kept = replace(STATE, leaving_since=NOW - timedelta(minutes=11))
+    assert unexplained_deletion(deleted(pod()), kept, ()) == NOW
 
 
 # People -----------------------------------------------------------------------------------------
