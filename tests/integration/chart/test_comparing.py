@@ -342,7 +342,11 @@ def test_a_seal_whose_binding_is_forged_is_found(stage: Go) -> None:
         forged: Any = {"status": {"binding": {"signature": "Zm9yZ2Vk"}}}
         await s.kube.patch(path_of(API_VERSION, "sealedruns", TEAM, f"{seal}/status"), forged)
         assert (await finds(s, "seal.broken"))["severity"] == "Critical"
-        assert await s.events("SealBroken")
+
+        async def told() -> bool:
+            return bool(await s.events("SealBroken"))
+
+        await until(told)
 
     play_with(stage, act)
 

@@ -38,7 +38,7 @@ from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
 from trainseal.provenance.verdicts import Outcome
 from trainseal.verifier.jobs import JobVerifier
 
-TEAM = "research"
+TEAM = "drifting"
 EDITOR = "--as=dev@example.org"
 RESPONDER = "--as=oncall@example.org"
 NODE = "node-1"
@@ -56,18 +56,22 @@ def team(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     server.kubectl(
         "delete", "validatingadmissionpolicybinding", "trainseal-reports", "--ignore-not-found"
     )
-    server.kubectl("create", "namespace", TEAM)
-    server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", TEAM)
-    for name, role, user in (
-        ("dev", "edit", "dev@example.org"),
-        ("oncall", "trainseal-responder", "oncall@example.org"),
-    ):
-        server.kubectl(
-            "create", "rolebinding", name, "-n", TEAM, f"--clusterrole={role}", f"--user={user}"
-        )
+    # Several modules use it, one after the other: its end would take minutes, for the finalizers
+    # in it that no kubelet takes away.
+    if TEAM not in server.kubectl("get", "namespaces", "-o", "name"):
+        server.kubectl("create", "namespace", TEAM)
+        server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", TEAM)
+        for name, role, user in (
+            ("dev", "edit", "dev@example.org"),
+            ("oncall", "trainseal-responder", "oncall@example.org"),
+        ):
+            server.kubectl(
+                "create", "rolebinding", name, "-n", TEAM, f"--clusterrole={role}", f"--user={user}"
+            )
     yield server
+    kinds = "trainingjobs,sealedruns,driftreports,accessrecords,holdreleases"
+    server.kubectl("delete", kinds, "--all", "-n", TEAM)
     chart.uninstall()
-    server.kubectl("delete", "namespace", TEAM, "--wait=false")
 
 
 @dataclass
