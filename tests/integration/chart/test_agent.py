@@ -222,6 +222,51 @@ def test_an_agent_writes_about_its_own_node_alone(agents: Agents, reporter: str)
     assert AGENTS in said
 
 
+RUN = "char-lm-01234567-89abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "uid"),
+    [
+        (RUN, POD.pod, POD.uid),
+        (RUN, "char-lm-01234567", "89abcdef"),
+        (RUN, "char-lm-01234567", "89abcdef-1111-2222-3333-444455556666"),
+        (f"{POD.pod}-11111111", POD.pod, POD.uid),
+        (f"{POD.pod}-0aa3b1c", POD.pod, "0aa3b1c"),
+        ("another-pod-0aa3b1c2", POD.pod, POD.uid),
+    ],
+    ids=["a seal's name", "uid", "seal as pod and uid", "another uid", "short uid", "another pod"],
+)
+def test_an_agent_takes_no_other_name_for_its_report(
+    agents: Agents, name: str, pod: str, uid: str
+) -> None:
+    """A report under a seal's name would keep the controller from writing its own."""
+    forged = _report(NODE)
+    forged["metadata"]["name"] = name
+    forged["spec"]["pod"] = {"name": pod, "uid": uid}
+
+    async def forge() -> None:
+        async with agents.of(NODE) as kube:
+            with pytest.raises(KubeError, match="expected the name POD-UID8"):
+                await kube.create(path_of("trainseal.dev/v1alpha1", "driftreports", TEAM), forged)
+
+    asyncio.run(forge())
+
+
+@pytest.mark.parametrize("pod", [POD.pod, "a" * 253, f"{'a' * 243}.{'b' * 9}", "x"])
+def test_an_agents_report_bears_its_pods_name_however_long(agents: Agents, pod: str) -> None:
+    subject = Subject(TEAM, pod, POD.uid, POD.seal)
+    made = _report(NODE)
+    made["metadata"]["name"] = subject.report
+    made["spec"]["pod"]["name"] = pod
+
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await kube.create(path_of("trainseal.dev/v1alpha1", "driftreports", TEAM), made)
+
+    asyncio.run(live())
+
+
 def test_an_agent_does_not_change_what_another_node_found(agents: Agents) -> None:
     async def live() -> None:
         async with agents.of(NODE) as kube:

@@ -263,3 +263,13 @@ def test_variables_that_are_only_known_at_run_time_have_no_value() -> None:
     }
     env = sealed_containers(template)["trainer"].env
     assert env == {"A": "1", "B": "", "C": None, "D": None}
+
+
+def test_when_the_time_of_a_deleted_pod_is_over_is_known(node: Node) -> None:
+    node.give("keyring", "seal", "pod")
+    assert node.pods.pods[UID].ends is None
+    going = a_pod()
+    going["metadata"]["deletionTimestamp"] = "2026-11-01T00:00:30Z"
+    node.pod(going)
+    assert node.pods.pods[UID].ends == NOW + timedelta(seconds=30)
+    assert node.changed == [UID, UID]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from trainseal.agent import watch as watch_module
+from trainseal.agent.containers import SealedPod
+from trainseal.agent.freezing import KILLED
 from trainseal.agent.observed import Observation, Process, WatchedContainer
 from trainseal.agent.watch import Eyes, NodeWatch
 from trainseal.api.findings import FindingId
+from trainseal.api.model import Condition
+from trainseal.provenance.freezeorders import Order
 
 UID = "6a6956fe-0000-4000-8000-000000000000"
 PAUSE, TRAINER = "a" * 64, "b" * 64
@@ -136,3 +140,26 @@ async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, g
     watch._watched[TRAINER] = watch_module._Watched(container, PutsOff())
     watch._close(TRAINER)
     assert told.seen == ["late"]
+
+
+async def test_a_frozen_pod_that_is_deleted_can_end_once_its_time_is_over(
+    looks: Looks, group: Path
+) -> None:
+    """Also with an order to freeze that still stands: its run's, which goes with it."""
+    state = group / PAUSE / "freezer.state"
+    state.write_text("FROZEN")
+    ends = NOW + timedelta(seconds=30)
+    times = [ends, ends + KILLED]
+    watch = NodeWatch(cast("Any", looks), group.parents[1], clock=lambda: times.pop(0))
+    pod = SealedPod("research", "w-0", UID, "seal", {}, order=Order("Frozen", NOW), ends=ends)
+    frozen = Condition(type="Frozen", status="True", reason="Frozen", last_transition_time=NOW)
+    told = Told()
+    told.condition = lambda *_: frozen  # type: ignore[attr-defined]
+    told.is_known = lambda _: True  # type: ignore[attr-defined]
+    watch.connect(cast("Any", type("Pods", (), {"pods": {UID: pod}})), cast("Any", told))
+    watch._groups[UID] = group
+    for expected in ("FROZEN", "THAWED"):
+        watch.pod_changed(UID)
+        await asyncio.gather(*watch._freezing()._acts)
+        assert state.read_text() == expected
+    await looked(watch)
