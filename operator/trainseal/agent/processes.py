@@ -269,9 +269,13 @@ class Processes:
         return self._process(top.stat)
 
     def _now(self, process: Process) -> Process:
-        """The same process as it is now, for it may have executed something else; or as it was."""
+        """The same process as it is now, for it may have executed something else; or as it was:
+        one that ended and is not yet waited for has neither a command nor a control group.
+        """
         found = self.read(process.pid)
-        return found if found is not None and found.started == process.started else process
+        if found is None or found.started != process.started:
+            return process
+        return found if found.command or found.container_id is not None else process
 
     def _stranger(self, seats: Sequence[Seat], name: str) -> int | None:
         """The uppermost below the first process that is no child of its making: it has another

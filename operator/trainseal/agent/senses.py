@@ -90,7 +90,7 @@ class NodeSenses:
         """
         if session is not None:
             person = self.opened_by(uid, finding.container, session)
-            if person is not None or not is_helper(session):
+            if person is not None or (session.command and not is_helper(session)):
                 return person
         return self.nearby(uid, finding)
 

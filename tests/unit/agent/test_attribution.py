@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -90,12 +92,13 @@ def test_time_alone_accuses_nobody_of_what_no_event_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "person"), [(("runc", "init"), "mallory"), (("python3", "train.py"), None)]
+    ("command", "person"),
+    [(("runc", "init"), "mallory"), ((), "mallory"), (("python3", "train.py"), None)],
 )
-def test_a_process_that_ended_as_the_runtimes_helper_says_as_little_as_none(
+def test_a_session_that_was_never_seen_as_what_it_became_says_as_little_as_none(
     command: tuple[str, ...], person: str | None
 ) -> None:
-    """It was let in and was gone before it was seen as what it became."""
+    """As the runtime's helper, or once it had ended and was not yet waited for."""
     senses = NodeSenses.__new__(NodeSenses)
     senses._sessions, senses._processes = Sessions(), Processes()
     senses._records = lambda _: [record("mallory")]
@@ -108,3 +111,18 @@ def test_a_process_that_ended_as_the_runtimes_helper_says_as_little_as_none(
     )  # fmt: skip
     found = senses.behind("u", finding, session)
     assert (found and found.user) == person
+
+
+def test_a_session_that_ended_and_is_not_yet_waited_for_stays_what_it_was() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        processes = Processes()
+        ended = processes.read(pid)
+        assert ended is not None
+        was = replace(ended, command=("sed", "-i"), executable="/bin/sed", container_id="c")
+        assert processes._now(was) == was
+    finally:
+        os.waitpid(pid, 0)
