@@ -137,9 +137,9 @@ async def test_only_the_shape_of_an_object_is_kept_and_told() -> None:
 
 async def test_what_is_not_kept_is_told_and_told_again_by_the_next_list() -> None:
     first = ([obj(c, 1) for c in "abc"], [("ADDED", obj("d", 2)), GoneError(410, "Gone", "gone")])
-    again = ([obj(c, 1) for c in "cd"], [("DELETED", obj("d", 3))])
+    again = ([obj(c, 1) for c in "cd"], [("ADDED", obj("e", 3)), ("DELETED", obj("d", 4))])
     heard, found = await told(Server(first, again), keep=False)
     added = [name for event, name in heard if event == "ADDED"]
-    assert added == [*"abcd", *"cd"]
+    assert added == [*"abcd", *"cde"]
     assert heard[-1] == ("DELETED", "d")
     assert not found.objects
