@@ -17,7 +17,7 @@ from trainseal.agent.attribution import nearby
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import FOUND_BY, Observation, Process, WatchedContainer
+from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process, WatchedContainer
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions, is_helper
 from trainseal.agent.signedtrees import SignedTrees
@@ -75,9 +75,17 @@ class NodeSenses:
         return Eyes(
             container,
             self._capabilities,
-            lambda pid: self._processes.lineage(pid, container),
+            lambda pid: self._acting(pid, container),
             node=self._node,
         )
+
+    def _acting(self, pid: int, container: WatchedContainer) -> Lineage | None:
+        found = self._processes.lineage(pid, container)
+        if found is not None and found.session is not None:
+            # Now it is what was asked for; a shell may be another program at its next act.
+            records = self._records(container.pod_uid)
+            self._sessions.opened_by(found.session, container.container, records, exactly=True)
+        return found
 
     def opened_by(self, uid: str, container: str | None, session: Process) -> Person | None:
         """Who opened an exec session, where a record says so."""

@@ -62,8 +62,11 @@ def explained(
     container: str | None,
     records: Iterable[AccessRecord],
     used: Callable[[str], bool] = lambda _: False,
+    *,
+    exactly: bool = False,
 ) -> Opened | None:
-    """The record of the pod that explains this session, which is in the container's group.
+    """The record of the pod that explains this session, which is in the container's group;
+    ``exactly``: by its command word by word.
 
     None while it is still the runtime's own helper: its command says nothing of the session's.
     """
@@ -80,7 +83,7 @@ def explained(
     ]
     # The latest one before the process; another of the same command belongs to an earlier process.
     fitting.sort(key=lambda r: r.spec.time, reverse=True)
-    for how, fits in _WAYS:
+    for how, fits in _WAYS[:1] if exactly else _WAYS:
         found = [r for r in fitting if fits(r, session.command)]
         if not found or (how == "time only" and len(found) > 1):
             continue
@@ -108,16 +111,25 @@ class Sessions:
         self._used: OrderedDict[str, None] = OrderedDict()
 
     def opened_by(
-        self, session: Process, container: str | None, records: Iterable[AccessRecord]
+        self,
+        session: Process,
+        container: str | None,
+        records: Iterable[AccessRecord],
+        *,
+        exactly: bool = False,
     ) -> Opened | None:
-        """Who opened it; None where no record says. The answer stays once there is one."""
+        """Who opened it; None where no record says. The answer stays once there is one: asked
+        ``exactly`` while a session is what the record says, it is right whatever runs there next.
+        """
         if session.container_id is None:
             return None
         with self._lock:
             key = (session.pid, session.started)
             found = self._opened.get(key)
             if found is None:
-                found = explained(session, container, records, self._used.__contains__)
+                found = explained(
+                    session, container, records, self._used.__contains__, exactly=exactly
+                )
                 if found is not None:
                     self._opened[key] = found
                     self._used[found.record] = None

@@ -156,6 +156,22 @@ def test_who_opened_it_stays_though_it_runs_on_as_another_program() -> None:
     assert judge(runs("python3"), asked, sessions=sessions) == "process.entered"
 
 
+def test_asked_while_it_is_what_was_asked_for_it_is_known_among_others_of_that_moment() -> None:
+    sessions = Sessions()
+    shells = [record("r1", command=["sh", "-c", "a"]), record("r2", 3, command=["sh", "-c", "b"])]
+    for session in (runs("sh", "-c", "b"), runs("python3")):
+        sessions.opened_by(session, "trainer", shells, exactly=True)
+    found = sessions.opened_by(runs("python3"), "trainer", shells)
+    assert found is not None
+    assert found.record == "r2"
+
+
+def test_asked_exactly_no_record_is_used_up_by_a_guess() -> None:
+    sessions, asked = Sessions(), record(command=["bash"], tty=True)
+    assert sessions.opened_by(runs("python3"), "trainer", [asked], exactly=True) is None
+    assert sessions.opened_by(runs("python3"), "trainer", [asked]) is not None
+
+
 def test_a_record_may_come_a_moment_later_than_its_process() -> None:
     assert judge(SESSION, after=GRACE - timedelta(seconds=1)) is None
     assert judge(SESSION) == "process.unrecorded"
