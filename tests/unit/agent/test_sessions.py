@@ -183,6 +183,12 @@ def test_what_did_not_come_by_the_control_group_is_explained_by_no_record() -> N
         assert judge(session, record(), after=timedelta()) == "process.unrecorded"
 
 
+def test_the_runtimes_helper_on_its_way_in_is_left_alone_and_not_for_long() -> None:
+    helper = replace(runs("runc", "init"), container_id=None)
+    assert judge(helper, after=timedelta(seconds=1)) is None
+    assert judge(helper) == "process.unrecorded"
+
+
 def test_a_descendant_of_the_first_process_is_no_session() -> None:
     found = Sessions().judge(Lineage((SESSION,)), CONTAINER, [], [], START + GRACE)
     assert found is None
