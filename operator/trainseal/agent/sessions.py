@@ -165,7 +165,7 @@ class Sessions:
         opened = self.opened_by(session, container.container, records) if grouped else None
         if opened is not None:
             return _entered(session, lineage, opened)
-        # The runtime's helper joins the namespaces before all else; also the kubelet's, for a probe.
+        # The runtime's helper joins the namespaces before all else, for the kubelet's probes too.
         if (grouped or is_helper(session)) and now - session.started < GRACE:
             return None
         return _unrecorded(session, lineage, grouped)
