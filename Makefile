@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint format crds unit integration e2e test bench demo clean tools
+.PHONY: help venv lint format crds unit integration e2e attacks test bench demo clean tools
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ e2e: tools ## tests on a real cluster
 	$(BIN)/pytest -q tests/e2e
 
 test: unit integration e2e ## all tests
+
+attacks: tools ## carry out every attack on a real cluster; writes docs/reference/detection.md
+	$(BIN)/pytest -q tests/attacks --detection docs/reference/detection.md
 
 bench: $(STAMP) ## measure; prints medians with spread
 	$(BIN)/python -m bench

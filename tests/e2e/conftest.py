@@ -1,95 +1,19 @@
-"""One cluster and one installation for all tests of this folder.
+"""One cluster and one installation for all tests of this folder: see world.py.
 
-`pytest tests/e2e --cluster NAME` uses a cluster of ours that is up, and leaves it up: for working
-on the tests. test_chart.py takes TrainSeal away and so has a cluster of its own.
+test_chart.py takes TrainSeal away and so has a cluster of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, ClusterError, CommandError, Target, connect
-from tests.e2e.lab import Lab, Object, close_lab, open_lab
-from tests.images import ImageError
-from tests.local_registry import PrivateRegistry, private_registry
+from tests.e2e.lab import Lab
+from tests.e2e.world import apply, cluster, cluster_name, lab, look, private, target
 
-#: One for each checkout: two runs side by side do not meet, and a run heals what a killed one left.
-_NAME = "e2e-" + hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:4]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cluster", help="use this cluster of ours, and leave it up")
-
-
-@pytest.fixture(scope="session")
-def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    """The cluster; where the machine cannot hold one, every test fails with what it lacks."""
-    given = request.config.getoption("--cluster", None)
-    try:
-        found = connect(given or _NAME)
-    except ClusterError as error:
-        pytest.fail(str(error), pytrace=False)
-    try:
-        yield found
-    finally:
-        if isinstance(found, Cluster) and not given:
-            found.down()
-
-
-@pytest.fixture(scope="session")
-def private(
-    target: Target, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrivateRegistry | None]:
-    """A registry with TLS and a password, on this machine's side of the cluster's network."""
-    if not isinstance(target, Cluster) or target.plan is None:
-        yield None
-        return
-    program, folder = target.tools["distribution"], tmp_path_factory.mktemp("private")
-    with private_registry(program, folder, target.plan.host) as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
-def lab(
-    target: Target, private: PrivateRegistry | None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lab]:
-    """TrainSeal, a team, and everything signed."""
-    try:
-        opened = open_lab(target, tmp_path_factory.mktemp("lab"), private)
-    except (ClusterError, ImageError) as error:
-        pytest.fail(str(error), pytrace=False)
-    yield opened
-    if not target.owned:
-        close_lab(opened)
-
-
-@pytest.fixture
-def apply(lab: Lab) -> Iterator[Callable[[Object], Object]]:
-    """`kubectl apply` as the editor; what was applied is deleted after the test."""
-    applied: list[Object] = []
-
-    def do(obj: Object) -> Object:
-        applied.append(obj)
-        lab.apply(obj)
-        return obj
-
-    yield do
-    for obj in applied:
-        lab.delete(obj)
-
-
-@pytest.fixture
-def cluster(target: Target) -> Cluster:
-    """A cluster of ours, for tests that break it from outside."""
-    if not isinstance(target, Cluster):
-        pytest.skip("TRAINSEAL_KUBECONFIG names a cluster that is not ours to break")
-    return target
+__all__ = ["apply", "cluster", "cluster_name", "lab", "private", "target"]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -97,25 +21,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """A failed test shows what the cluster looked like when it failed."""
     outcome: Any = yield
     report = outcome.get_result()
-    lab = getattr(item, "funcargs", {}).get("lab")
-    if report.when == "call" and report.failed and isinstance(lab, Lab):
-        report.sections.append(("the cluster", _look(lab)))
-
-
-def _look(lab: Lab) -> str:
-    looks = (
-        ("get", "tj,seal,jobs,pods", "-A", "-o", "wide"),
-        ("get", "events", "-A", "--sort-by=.lastTimestamp"),
-        (
-            *("logs", "-n", "trainseal-system", "-l", "app.kubernetes.io/name=trainseal"),
-            *("--prefix", "--tail=40"),
-        ),
-    )
-    texts = []
-    for look in looks:
-        try:
-            lines = lab.admin(*look).splitlines()
-        except CommandError as error:
-            lines = [str(error)]
-        texts.append("\n".join([f"$ kubectl {' '.join(look)}", *lines[-60:]]))
-    return os.linesep.join(texts)
+    at = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(at, Lab):
+        report.sections.append(("the cluster", look(at)))

@@ -216,7 +216,7 @@ def open_lab(target: Target, folder: Path, private: PrivateRegistry | None = Non
         private=private,
     )
     for namespace in (TEAM, PAIR):
-        _namespace(lab, namespace)
+        make_namespace(lab, namespace)
     for namespace, signers, threshold in (
         (TEAM, [lab.alice, lab.bob], 1),
         (PAIR, [lab.alice, lab.alice_again, lab.bob], 2),
@@ -269,7 +269,8 @@ def close_lab(lab: Lab) -> None:
     uninstall(lab.target)
 
 
-def _namespace(lab: Lab, name: str) -> None:
+def make_namespace(lab: Lab, name: str) -> None:
+    """A namespace in which the editor has the role edit."""
     for obj in (
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
         {

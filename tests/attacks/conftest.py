@@ -1,0 +1,83 @@
+"""One cluster, one installation, and trainings that the cases share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.attacks.ledger import Ledger
+from tests.attacks.scene import Scene, open_scene
+from tests.attacks.sightings import Sightings
+from tests.attacks.training import CODE
+from tests.e2e.lab import TEAM, Lab, make_namespace
+from tests.e2e.world import apply, cluster, lab, look, private, target
+from tests.stage.policies import policy
+
+__all__ = ["apply", "cluster", "lab", "private", "target"]
+
+#: Trainings by what is done to them. Nobody attacks the quiet ones.
+TRAININGS = ("attacked", "killed", "flooded", "probed", "quiet", "quiet-killed")
+_ERASED = "research-erased"
+
+
+@pytest.fixture(scope="session")
+def cluster_name() -> str:
+    """How the cluster is called that is made for these tests."""
+    place = str(Path(__file__).parent.resolve()).encode()
+    return "attacks-" + hashlib.sha256(place).hexdigest()[:4]
+
+
+@pytest.fixture(scope="session")
+def scenes(lab: Lab) -> Iterator[dict[str, Scene]]:
+    """All trainings, begun at once."""
+    code = lab.push_tree("attacked-code", CODE, lab.alice)
+    _erased_namespace(lab)
+    sightings = Sightings(lab.target)
+    opened = {
+        name: open_scene(lab, sightings, code, name, TEAM, probed="killed" not in name)
+        for name in TRAININGS
+    }
+    try:
+        for scene in opened.values():
+            scene.renew()
+        yield opened
+    finally:
+        sightings.close()
+        for scene in opened.values():
+            lab.delete(scene.job)
+        for kind, name in (("namespace", _ERASED), ("provenancepolicy", _ERASED)):
+            lab.admin("delete", kind, name, "--ignore-not-found", "--wait=false")
+
+
+def _erased_namespace(lab: Lab) -> None:
+    """One more, to be deleted with all that is in it."""
+    make_namespace(lab, _ERASED)
+    registries = list(lab.registries)
+    signers = [lab.alice]
+    made = policy(
+        _ERASED, _ERASED, signers=signers, image_signers=[lab.platform], registries=registries
+    )
+    lab.admin("apply", "-f", "-", stdin=made)
+
+
+@pytest.fixture(scope="session")
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """What came of each case; written as a page where `--detection` says so."""
+    kept = Ledger()
+    yield kept
+    if page := request.config.getoption("--detection"):
+        kept.write(Path(page))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test shows what the cluster looked like when it failed."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    at = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(at, Lab):
+        report.sections.append(("the cluster", look(at)))

@@ -1,0 +1,169 @@
+"""Every attack is seen as it must be, and every twin of one stays silent.
+
+`make attacks` runs all and writes docs/reference/detection.md. For one case:
+`pytest tests/attacks -k "optimizer" --cluster NAME`, with a cluster that `python -m tests.cluster
+up --name NAME` brought up and that stays up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+
+from tests.attacks import cases_api, cases_code, cases_processes, cases_watch
+from tests.attacks.case import Case, Finding, Missed, NotTried, Refused, Told
+from tests.attacks.ledger import Ledger
+from tests.attacks.scene import Scene
+from tests.attacks.sightings import Sighting
+from tests.cluster import CommandError
+from tests.e2e.lab import EDITOR
+
+CASES = (*cases_code.CASES, *cases_processes.CASES, *cases_api.CASES, *cases_watch.CASES)
+#: Seconds in which who did it must stand in the finding, once it is there.
+_NAMED = 20.0
+
+
+def _last(case: Case) -> bool:
+    """What disturbs all trainings comes when the rest is done."""
+    return case.group == cases_watch.GROUP
+
+
+_TRIED = sorted((c for c in CASES if not isinstance(c.expected, NotTried)), key=_last)
+_TWINS = [c for c in _TRIED if c.twin]
+
+
+@pytest.fixture(autouse=True)
+def _all_cases(ledger: Ledger) -> None:
+    ledger.cases = CASES
+
+
+@pytest.mark.parametrize("case", _TWINS, ids=lambda c: c.key)
+def test_a_twin_is_done(case: Case, scenes: dict[str, Scene], ledger: Ledger) -> None:
+    """The alarms are counted once a sweep has been over all of them."""
+    scene = scenes["quiet-killed" if case.on == "killed" else "quiet"]
+    assert case.twin is not None
+    if case.on == "killed":
+        scene.renew()
+    _TWINS_BEGAN[case.key] = time.time()
+    held = case.twin(scene)
+    if isinstance(held, contextlib.AbstractContextManager):
+        with held:
+            pass
+    ledger.twins.add(case.key)
+
+
+_TWINS_BEGAN: dict[str, float] = {}
+
+
+def test_no_twin_gave_an_alarm(scenes: dict[str, Scene], ledger: Ledger) -> None:
+    scene = scenes["quiet"]
+    scene.swept()
+    alarms = []
+    for name in ("quiet", "quiet-killed"):
+        for seen in scene.sightings.of_run(scenes[name].seal):
+            text = json.dumps(seen.finding)
+            if seen.finding["severity"] == "Info" or "/tmp/sweep-" in text:
+                continue
+            began = [k for k, at in _TWINS_BEGAN.items() if at <= seen.at]
+            cause = began[-1] if began else "before all twins"
+            ledger.alarms.setdefault(cause, []).append(seen.finding["id"])
+            alarms.append(f"{cause}: {text}")
+    assert not alarms, "\n".join(alarms)
+
+
+@pytest.mark.parametrize("case", _TRIED, ids=lambda c: c.key)
+def test_an_attack_is_seen(case: Case, scenes: dict[str, Scene], ledger: Ledger) -> None:
+    scene = scenes[case.on]
+    if case.on == "killed":
+        scene.renew()
+    try:
+        ledger.after[case.key] = _carry_out(case, scene)
+    except BaseException:
+        ledger.instead[case.key] = "see the run's log"
+        raise
+
+
+def test_every_attack_is_one_finding_in_the_end(scenes: dict[str, Scene], ledger: Ledger) -> None:
+    """Also after all sweeps and restarts that came later."""
+    several = {}
+    for case in _TRIED:
+        if isinstance(case.expected, Finding) and ledger.after.get(case.key) is not None:
+            place = scenes[case.on]
+            found = [
+                s.finding
+                for s in place.sightings.of_run(place.seal)
+                if case.expected.is_in(s.finding)
+            ]
+            programs = {
+                json.dumps((f.get("processes") or [{}])[0].get("executable")) for f in found
+            }
+            if len(found) != len(programs) and case.expected.path:
+                several[case.key] = found
+    assert not several, json.dumps(several, indent=1)
+
+
+def _carry_out(case: Case, scene: Scene) -> float | None:
+    """Seconds until the finding was in the API, where one must come of it."""
+    assert case.attack is not None
+    if isinstance(case.expected, Refused):
+        with pytest.raises(CommandError) as refused:
+            case.attack(scene)
+        assert case.expected.says in refused.value.stderr, refused.value.stderr
+        return None
+    before = {s.finding["key"] for s in scene.serious()}
+    with contextlib.ExitStack() as stack:
+        began = case.attack(scene)
+        if isinstance(began, contextlib.AbstractContextManager):
+            began = stack.enter_context(began)
+        assert isinstance(began, float)
+        if isinstance(case.expected, Finding):
+            return _found(case.expected, scene, before) - began
+    if isinstance(case.expected, Missed):
+        _still_missed(case, scene, before)
+        return None
+    assert isinstance(case.expected, Told)
+    return None
+
+
+def _found(expected: Finding, scene: Scene, before: set[str]) -> float:
+    """When it was; fails with what there is instead."""
+
+    def matching() -> list[Sighting]:
+        return [
+            s
+            for s in scene.findings()
+            if s.finding["key"] not in before and expected.is_in(s.finding)
+        ]
+
+    def named() -> bool:
+        return any(expected.by in (None, s.finding.get("user", "")) for s in matching())
+
+    if not scene.sightings.wait(lambda: bool(matching()), expected.seconds):
+        others = [s.finding for s in scene.findings() if s.finding["key"] not in before]
+        raise AssertionError(f"no {expected}; instead {json.dumps(others, indent=1)}")
+    scene.sightings.wait(named, _NAMED)
+    # Several programs may have had a hand in it, a finding each.
+    one = min(matching(), key=lambda s: (s.finding.get("user", "") != expected.by, s.at))
+    user = one.finding.get("user", "")
+    by_time = "time: " in one.finding.get("evidence", {}).get("named by", "")
+    fits = user == expected.by or (expected.by is None and (by_time or not user))
+    assert fits, json.dumps(one.finding, indent=1)
+    if expected.by:
+        assert one.finding["accessRecord"], one.finding
+    return one.at
+
+
+def _still_missed(case: Case, scene: Scene, before: set[str]) -> None:
+    """What is seen by now must not stand among what is missed."""
+    if isinstance(case.expected, Missed) and "on record" in case.expected.why:
+        assert any(r["username"] == EDITOR for r in scene.records())
+    if case.on in ("killed", "probed"):
+        scene.renew(another=True)
+    else:
+        scene.swept(1)
+    new = [s.finding for s in scene.serious() if s.finding["key"] not in before]
+    mine = [f for f in new if "/tmp/sweep-" not in json.dumps(f)]
+    assert not mine, f"it is seen now, and is no miss: {json.dumps(mine, indent=1)}"
