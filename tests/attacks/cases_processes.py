@@ -204,7 +204,7 @@ CASES = (
             "and the command, are on record"
         ),
         lambda s: s.sh(f"kill -KILL {_CHILD}"),
-        on="killed",
+        on="probed",
     ),
     Case(GROUP, "sys.remote_exec", "T1055", NotTried("Python 3.14; see process_vm_writev")),
     Case(GROUP, "foreign process on the GPU", "T1496", NotTried("a GPU")),
