@@ -21,6 +21,7 @@ from aiohttp import web
 
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
+from tests.sample_objects import drift_report
 from tests.unit import world
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import Kube, NotFoundError, connect, path_of
@@ -68,10 +69,25 @@ def team(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
             server.kubectl(
                 "create", "rolebinding", name, "-n", TEAM, f"--clusterrole={role}", f"--user={user}"
             )
+    _until_anybody_may_report(server)
     yield server
     kinds = "trainingjobs,sealedruns,driftreports,accessrecords,holdreleases"
-    server.kubectl("delete", kinds, "--all", "-n", TEAM)
+    server.kubectl("delete", kinds, "--all", "-n", TEAM, "--wait=false")
     chart.uninstall()
+
+
+def _until_anybody_may_report(server: ApiServer) -> None:
+    """API servers learn by watch that a policy is bound no more."""
+    report = drift_report("anybodys")
+    report["metadata"]["namespace"] = TEAM
+    for _ in range(300):
+        try:
+            server.create(report, "--dry-run=server")
+        except CommandError as error:
+            said = error.stderr
+        else:
+            return
+    raise AssertionError(said)
 
 
 @dataclass
