@@ -232,10 +232,6 @@ def started(folder: Path) -> Iterator[Lab]:
         for process_ in [*(lab.others if lab else []), first]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process_.pid, signal.SIGKILL)
-        for folder_ in (group, top):
-            for pid_ in (folder_ / "cgroup.procs").read_text().split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid_), signal.SIGKILL)
         for process_ in [*(lab.others if lab else []), first]:
             process_.wait()
             for stream in (process_.stdin, process_.stdout):
@@ -246,12 +242,20 @@ def started(folder: Path) -> Iterator[Lab]:
 
 
 def _only_child(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    def look() -> int | None:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if len(children) == 1 else None
+
+    return eventually(look)
 
 
 def _removed(top: Path, group: Path) -> bool:
+    """Takes the groups away, with whatever is still in them: orphans of orphans come late."""
     for folder in (group, group.parent, group.parent.parent, top):
         with contextlib.suppress(FileNotFoundError):
+            for pid in (folder / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             try:
                 folder.rmdir()
             except OSError:
