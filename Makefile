@@ -63,8 +63,8 @@ test: unit integration e2e ## all tests
 attacks: tools ## carry out every attack on a real cluster; writes docs/reference/detection.md
 	$(BIN)/pytest -q tests/attacks --detection docs/reference/detection.md
 
-bench: $(STAMP) ## measure; prints medians with spread
-	$(BIN)/python -m bench
+bench: tools ## measure on a quiet machine; writes the tables of docs/reference/figures.md
+	$(BIN)/python -m bench --page docs/reference/figures.md
 
 demo: tools ## a signed job trains on a real cluster, and four attempts are refused
 	$(BIN)/python -m tests.demo

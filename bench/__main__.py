@@ -1,51 +1,138 @@
-"""``python -m bench [NAME …] [--rounds N] [--count N] [--acts N]``: all benches by default."""
+"""Measures what docs/reference/figures.md says: all benches, or those that are named."""
 
 from __future__ import annotations
 
 import argparse
-from argparse import Namespace
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
-from bench import jobs, memory, pods, submit, training, watch
+from bench.machine import Machine, this_machine
+from bench.page import replaced
+from bench.part import BENCHES, Extent
+from bench.parts import Outcome, run_part
+from bench.pods import CONCURRENCIES
+from bench.section import table
+from tests.cluster.cluster import remove
+from tests.cluster.progress import minutes, say
 
-
-def _watch(options: Namespace) -> None:
-    extent = watch.QUICK if options.quick else watch.Extent()
-    watch.run(replace(extent, acts=options.acts or extent.acts), options.json)
-
-
-_BENCHES: Mapping[str, Callable[[Namespace], None]] = {
-    "pods": lambda o: pods.run(o.rounds, o.count),
-    "jobs": lambda o: jobs.run(o.rounds, o.count),
-    "memory": lambda o: memory.run(o.rounds, o.count),
-    "submit": lambda o: submit.run(o.rounds, o.count),
-    "training": lambda o: training.run(o.rounds, o.count),
-    "watch": _watch,
-}
+#: With fewer, the highest concurrency would not be reached.
+_LEAST = max(CONCURRENCIES)
 
 
-def main() -> None:
-    """Runs the named benches."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if all benches came to their end; 1 with which did not; 130 if interrupted."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if unknown := sorted(set(given.names) - set(BENCHES)):
+        parser.error(f"found {', '.join(unknown)}, expected {', '.join(BENCHES)}")
+    if given.quick and given.page:
+        parser.error("found --quick with --page: what it measures is no figure")
+    names = given.names or list(BENCHES)
+    try:
+        for name in names if given.page else ():
+            replaced(given.page.read_text(), name, "")
+    except (OSError, ValueError) as error:
+        parser.error(f"{given.page}: {error}")
+    extent = Extent(given.rounds, given.count, given.acts, given.quick)
+    signal.signal(signal.SIGTERM, _interrupt)
+    machine, began = this_machine(), time.monotonic()
+    print(f"Figures of {machine.text()}\n", flush=True)
+    outcomes: list[Outcome] = []
+    try:
+        for name in names:
+            say(f"bench {name}")
+            outcomes.append(_measured(name, extent))
+            _keep(outcomes, machine, given.json, given.page)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    finally:
+        print(_summary(outcomes, time.monotonic() - began), flush=True)
+    return 1 if any(o.section is None for o in outcomes) else 0
+
+
+def _measured(name: str, extent: Extent) -> Outcome:
+    bench = BENCHES[name]
+    words = json.dumps(dataclasses.asdict(extent))
+    argv = [sys.executable, "-m", "bench.part", name, words]
+    return run_part(name, argv, bench.limit, lambda: remove(bench.cluster))
+
+
+def _keep(
+    outcomes: Sequence[Outcome], machine: Machine, values: Path | None, page: Path | None
+) -> None:
+    """Prints and writes what the last one found, before the next begins."""
+    last = outcomes[-1]
+    if last.section is None:
+        say(f"bench {last.name} failed: {last.failure}")
+    else:
+        body = f"{_measured_on(machine, last.seconds)}\n\n{last.section.markdown}"
+        print(f"## {last.name}\n\n{body}", flush=True)
+        if page is not None:
+            page.write_text(replaced(page.read_text(), last.name, body))
+    if values is not None:
+        values.write_text(json.dumps(_values(outcomes, machine), indent=2) + "\n")
+
+
+def _measured_on(machine: Machine, seconds: float) -> str:
+    today = datetime.now(UTC).date()
+    return f"Measured {today} in {minutes(seconds)}: {machine.text()}."
+
+
+def _values(outcomes: Sequence[Outcome], machine: Machine) -> Mapping[str, object]:
+    return {
+        "machine": dataclasses.asdict(machine),
+        "benches": {
+            o.name: {"failure": o.failure} if o.section is None else o.section.values
+            for o in outcomes
+        },
+    }
+
+
+def _summary(outcomes: Sequence[Outcome], seconds: float) -> str:
+    rows = [[o.name, f"{o.seconds:.0f} s", o.failure or "measured"] for o in outcomes]
+    return table(["bench", "took", ""], [*rows, ["in all", f"{seconds:.0f} s", ""]])
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="bench", help=", ".join(_BENCHES))
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default 5)")
+    parser.add_argument("names", nargs="*", metavar="bench", help=", ".join(BENCHES))
+    parser.add_argument("--rounds", type=_at_least(1), default=5, help="measured rounds (5)")
     parser.add_argument(
-        "--count", type=int, default=1000, help="requests a step, or seals (default 1000)"
+        "--count",
+        type=_at_least(_LEAST),
+        default=1000,
+        help=f"requests a step, or sealed runs (1000, at least {_LEAST})",
     )
-    parser.add_argument("--acts", type=int, help="of watch: acts (default 100, quick 8)")
-    parser.add_argument("--quick", action="store_true", help="of watch: only to see that it works")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="of watch: write its figures there, too"
+        "--acts", type=_at_least(1), help="of the watch: acts (100, with --quick 8)"
     )
-    options = parser.parse_args()
-    unknown = sorted(set(options.names) - set(_BENCHES))
-    if unknown:
-        parser.error(f"found {', '.join(unknown)}, expected {', '.join(_BENCHES)}")
-    for name in options.names or _BENCHES:
-        _BENCHES[name](options)
+    parser.add_argument("--quick", action="store_true", help="of the watch: only to see it work")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there, too")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables into this page")
+    return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        found = int(text)
+        if found < least:
+            raise argparse.ArgumentTypeError(f"found {found}, expected at least {least}")
+        return found
+
+    return number
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

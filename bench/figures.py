@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +23,11 @@ class Figure:
         """``median (minimum to maximum)``."""
         low, high = min(self.values), max(self.values)
         return f"{self.median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def spread(values: Iterable[float], digits: int = 2) -> str:
+    """``median (minimum to maximum)`` of these values."""
+    return Figure(tuple(values)).text(digits)
 
 
 def ratio(one: Sequence[float], other: Sequence[float]) -> Figure:

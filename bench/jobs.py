@@ -9,67 +9,78 @@ server-side dry runs. The registry is on loopback: a real one adds its own round
 from __future__ import annotations
 
 import asyncio
-import os
+import dataclasses
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.figures import Figure
+from bench.figures import spread
 from bench.rig import Rig, Served, rig, until
 from bench.sealed import encode
+from bench.section import Section, paragraphs, table
 from bench.signedjobs import COLLECTION, Workshop, workshop
 from tests.cluster import Cluster
 
 PATH = f"{COLLECTION}?dryRun=All"
 RULES = ("ticket.trainseal.dev", "trainingjobs.trainseal.dev")
 CONCURRENCIES = (1, 20)
+_WORDS = {"none": "no webhook", "cold": "cold: artifacts never seen", "warm": "warm"}
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """One configuration, measured once."""
 
+    requests: int
     rate: float
     median_ms: float
     cpu_ms: float
 
 
-def run(rounds: int, count: int) -> None:
-    """Measures and prints. ``count`` requests a step, a twentieth of them cold."""
+def measure(rounds: int, count: int) -> Section:
+    """``count`` requests a step, a quarter of them warm; how many are cold, `cold_count` says."""
     cluster = Cluster.up("bench-api", api_only=True)
     try:
-        asyncio.run(_run(cluster, rounds, count))
+        return asyncio.run(_measure(cluster, rounds, count))
     finally:
         cluster.down()
 
 
-async def _run(cluster: Cluster, rounds: int, count: int) -> None:
+def cold_count(count: int, concurrency: int) -> int:
+    """Each is a job with artifacts of its own, and at any time so many must be under way."""
+    return max(count // 20, 5 * concurrency)
+
+
+async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:
     async with rig(cluster) as ground, workshop(ground) as shop:
         served = ground.webhook(shop.registry.address)
         unsigned = await _unsigned(shop)
         found: dict[tuple[str, int], list[Round]] = defaultdict(list)
+        memory: list[float] = []
         size = 0
         for number in range(rounds + 1):
             fresh = {
-                c: await _jobs(shop, f"round-{number}-{c}", count // 20) for c in CONCURRENCIES
+                c: await _jobs(shop, f"round-{number}-{c}", cold_count(count, c))
+                for c in CONCURRENCIES
             }
             size = len(fresh[1][0])
-            for which in ("none", "cold", "warm"):
+            for which in _WORDS:
                 await _switch(ground, None if which == "none" else served, unsigned)
                 for concurrency, jobs in fresh.items():
                     requests = len(jobs) if which == "cold" else max(count // 4, len(jobs))
                     measured = await _load(ground, served, jobs, requests, concurrency)
                     if number:  # the first round warms up
                         found[which, concurrency].append(measured)
+            if number:
+                memory.append(served.process.memory())
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-        _report(found, size)
-        print(f"\nresident memory of the webhook: {served.process.memory():.0f} MiB")
+        return section(found, memory, size)
 
 
 async def _jobs(shop: Workshop, prefix: str, count: int) -> list[bytes]:
     """Jobs that share nothing."""
-    names = [f"{prefix}-{number}" for number in range(max(count, 1))]
+    names = [f"{prefix}-{number}" for number in range(count)]
     return [encode(shop.job(name, await shop.artifacts(name))) for name in names]
 
 
@@ -81,21 +92,32 @@ async def _load(
         PATH, lambda n: jobs[n % len(jobs)], {}, count=requests, concurrency=concurrency
     )
     spent = served.process.cpu() - before
-    return Round(measured.rate, measured.median * 1000, spent * 1000 / requests)
+    return Round(requests, measured.rate, measured.median * 1000, spent * 1000 / requests)
 
 
-def _report(found: dict[tuple[str, int], list[Round]], size: int) -> None:
-    print(f"Admission of a signed TrainingJob ({size} bytes), on {os.cpu_count()} processors")
-    print("medians (minimum to maximum) over rounds\n")
-    for concurrency in CONCURRENCIES:
-        print(f"concurrency {concurrency}")
-        for which in ("none", "cold", "warm"):
-            rows = found[which, concurrency]
-            rate = Figure(tuple(r.rate for r in rows)).text(0)
-            median = Figure(tuple(r.median_ms for r in rows)).text()
-            cpu = Figure(tuple(r.cpu_ms for r in rows)).text()
-            tail = "" if which == "none" else f"  CPU ms a request: {cpu}"
-            print(f"  {which:6} {rate:>24} /s  {median:>26} ms{tail}")
+def section(found: dict[tuple[str, int], list[Round]], memory: list[float], size: int) -> Section:
+    """What is told of the rounds; ``memory`` in MiB after each, ``size`` in bytes."""
+    rows = [
+        [
+            str(concurrency),
+            words,
+            f"{found[which, concurrency][0].requests:,}",
+            spread((r.rate for r in found[which, concurrency]), 0),
+            spread(r.median_ms for r in found[which, concurrency]),
+            # Nobody asks it: what it does meanwhile is no part of an admission.
+            "" if which == "none" else spread(r.cpu_ms for r in found[which, concurrency]),
+        ]
+        for concurrency in CONCURRENCIES
+        for which, words in _WORDS.items()
+    ]
+    header = ["concurrency", "", "requests a round", "a second", "median, ms", "CPU ms a request"]
+    markdown = paragraphs(
+        f"{len(memory)} rounds; the job has {size:,} bytes.",
+        table(header, rows),
+        f"Resident memory of the webhook after each round: {spread(memory, 0)} MiB.",
+    )
+    rounds = {f"{w} {c}": [dataclasses.asdict(r) for r in rs] for (w, c), rs in found.items()}
+    return Section(markdown, {"rounds": rounds, "memory": memory})
 
 
 async def _unsigned(shop: Workshop) -> bytes:

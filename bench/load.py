@@ -70,7 +70,12 @@ class ApiClient:
         concurrency: int,
         expected: int = 201,
     ) -> Measured:
-        """Sends ``count`` requests, ``concurrency`` at a time; raises on another status."""
+        """Sends ``count`` requests, ``concurrency`` at a time; raises on another status.
+
+        Raises ValueError where there are too few to have so many under way.
+        """
+        if count < concurrency:
+            raise ValueError(f"found {count} requests, expected at least {concurrency} at once")
         numbers = iter(range(count))
         seconds: list[float] = []
 

@@ -8,14 +8,15 @@ controller would, as server-side dry runs: nothing is stored, and admission runs
 from __future__ import annotations
 
 import asyncio
-import os
+import dataclasses
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
-from bench.figures import Figure, ratio
+from bench.figures import ratio, spread
 from bench.rig import Rig, Served, rig, until
 from bench.sealed import NAMESPACE, Object, bare_pod, encode, seal
+from bench.section import Section, paragraphs, table
 from tests.cluster import Cluster
 from tests.stage.people import with_openssl_key
 from tests.stage.policies import policy
@@ -29,6 +30,7 @@ CREATOR = {
 }
 PATH = f"/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All"
 CONCURRENCIES = (1, 20, 100)
+_WORDS = {"none": "no webhook", "yes": "yes-only", "trainseal": "TrainSeal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,16 @@ class Round:
     cpu_per_1000: float
 
 
-def run(rounds: int, count: int) -> None:
-    """Measures and prints."""
+def measure(rounds: int, count: int) -> Section:
+    """``count`` requests a step, a quarter of them at concurrency 1."""
     cluster = Cluster.up("bench-api", api_only=True)
     try:
-        asyncio.run(_run(cluster, rounds, count))
+        return asyncio.run(_measure(cluster, rounds, count))
     finally:
         cluster.down()
 
 
-async def _run(cluster: Cluster, rounds: int, count: int) -> None:
+async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:
     async with rig(cluster) as ground:
         body = encode(await _sealed_pod(ground))
         trainseal = ground.webhook()
@@ -59,17 +61,23 @@ async def _run(cluster: Cluster, rounds: int, count: int) -> None:
             "trainseal": trainseal,
         }
         found: dict[tuple[str, int], list[Round]] = defaultdict(list)
+        memory: list[float] = []
         for number in range(rounds + 1):
             for which, one in served.items():
                 await _switch(ground, one, which)
                 for concurrency in CONCURRENCIES:
-                    requests = count // 4 if concurrency == 1 else count
+                    requests = _requests(count, concurrency)
                     measured = await _load(ground, one, body, requests, concurrency)
                     if number:  # the first round warms up
                         found[which, concurrency].append(measured)
+            if number:
+                memory.append(trainseal.process.memory())
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-        _report(found, len(body))
-        print(f"\nresident memory of the webhook: {trainseal.process.memory():.0f} MiB")
+        return section(found, memory, count, len(body))
+
+
+def _requests(count: int, concurrency: int) -> int:
+    return count // 4 if concurrency == 1 else count
 
 
 async def _sealed_pod(ground: Rig) -> Object:
@@ -93,22 +101,50 @@ async def _load(
     return Round(measured.rate, measured.median * 1000, spent * 1000 / requests)
 
 
-def _report(found: dict[tuple[str, int], list[Round]], size: int) -> None:
-    print(f"Admission of a sealed GPU pod ({size} bytes), on {os.cpu_count()} processors")
-    print("medians (minimum to maximum) over rounds\n")
+def section(
+    found: dict[tuple[str, int], list[Round]], memory: list[float], count: int, size: int
+) -> Section:
+    """What is told of the rounds; ``memory`` in MiB after each, ``size`` in bytes."""
+    ratios, absolute = [], []
     for concurrency in CONCURRENCIES:
-        print(f"concurrency {concurrency}")
-        for which in ("none", "yes", "trainseal"):
+        ours, yes = found["trainseal", concurrency], found["yes", concurrency]
+        ratios.append(
+            [
+                str(concurrency),
+                ratio([r.rate for r in ours], [r.rate for r in yes]).text(),
+                spread(a.median_ms - b.median_ms for a, b in zip(ours, yes, strict=True)),
+                spread(r.cpu_per_1000 for r in ours),
+                spread(r.cpu_per_1000 for r in yes),
+            ]
+        )
+        for which, words in _WORDS.items():
             rows = found[which, concurrency]
-            rate = Figure(tuple(r.rate for r in rows)).text(0)
-            median = Figure(tuple(r.median_ms for r in rows)).text(2)
-            cpu = Figure(tuple(r.cpu_per_1000 for r in rows)).text(2)
-            tail = "" if which == "none" else f"  CPU s per 1,000: {cpu}"
-            print(f"  {which:10} {rate:>28} /s  {median:>24} ms{tail}")
-        ours, theirs = found["trainseal", concurrency], found["yes", concurrency]
-        share = ratio([r.rate for r in ours], [r.rate for r in theirs])
-        more = Figure(tuple(a.median_ms - b.median_ms for a, b in zip(ours, theirs, strict=True)))
-        print(f"  trainseal / yes: {share.text()} of its rate, {more.text()} ms more at the median")
+            absolute.append(
+                [
+                    str(concurrency),
+                    words,
+                    spread((r.rate for r in rows), 0),
+                    spread(r.median_ms for r in rows),
+                ]
+            )
+    requests = ", ".join(f"{_requests(count, c):,} at concurrency {c}" for c in CONCURRENCIES)
+    goals = ["goal", "0.8 at 20 and 100", "1 at 1", "1.5", ""]
+    markdown = paragraphs(
+        f"{len(memory)} rounds; requests to each webhook in a round: {requests}. The pod has "
+        f"{size:,} bytes.",
+        table(
+            [
+                *("concurrency", "rate / yes-only", "ms more at the median"),
+                *("CPU s per 1,000", "yes-only: CPU s per 1,000"),
+            ],
+            [*ratios, goals],
+        ),
+        table(["concurrency", "", "admissions a second", "median, ms"], absolute),
+        f"Resident memory of the webhook, which knows one seal, after each round: "
+        f"{spread(memory, 0)} MiB.",
+    )
+    rounds = {f"{w} {c}": [dataclasses.asdict(r) for r in rs] for (w, c), rs in found.items()}
+    return Section(markdown, {"rounds": rounds, "memory": memory})
 
 
 async def _switch(ground: Rig, served: Served | None, which: str) -> None:

@@ -53,6 +53,7 @@ class Measured:
 
     def memory(self) -> float:
         """Resident memory in MiB (proc(5), /proc/PID/statm)."""
+        self.alive()
         return memory_of(self._pid)
 
     @property

@@ -109,12 +109,13 @@ async def seal(kube: Kube, key: PrivateKey, cluster: str, policy: CompiledPolicy
         {"status": {"binding": binding, "phase": "Bound"}},
         MERGE_PATCH,
     )
-    return _pod(live, uid)
+    return pod_of(live)
 
 
-def _pod(job: Object, uid: str) -> Object:
+def pod_of(job: Object) -> Object:
+    """The first pod of a live Job, as its controller would make it."""
     template = copy.deepcopy(job["spec"]["template"])
-    name = job["metadata"]["name"]
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     metadata = template["metadata"]
     metadata.pop("creationTimestamp", None)
     metadata["generateName"] = f"{name}-0-"
@@ -139,7 +140,7 @@ def _pod(job: Object, uid: str) -> Object:
     spec["hostname"] = f"{name}-0"
     variable = {
         "name": "JOB_COMPLETION_INDEX",
-        "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}},
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{INDEX}']"}},
     }
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or ():

@@ -19,6 +19,7 @@ from tests.stage.signing import push_tree, sign_image, signed, write_tree
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import path_of
 from trainseal.provenance.bundles import MEDIA_TYPE
+from trainseal.provenance.tickets import TICKET_ANNOTATION
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.images import image_evidence
 from trainseal.registry.references import Reference
@@ -94,11 +95,15 @@ async def workshop(ground: Rig) -> AsyncIterator[Workshop]:
         yield Workshop(registry, alice, bundle, client, tree)
 
 
-async def accept_first(ground: Rig, shop: Workshop, artifacts: Artifacts) -> None:
-    """Creates a job as soon as the webhook is asked and knows the policy."""
-    body = encode(shop.job("first", artifacts))
+async def until_asked(ground: Rig, shop: Workshop, artifacts: Artifacts) -> None:
+    """Returns once both webhooks are asked and know the policy; leaves no job behind."""
+    tried = f"{COLLECTION}?dryRun=All"
+    good = encode(shop.job("probe", artifacts))
+    unsigned = encode(shop.unsigned("probe", artifacts))
 
-    async def is_accepted() -> bool:
-        return (await ground.client.post(COLLECTION, body, {}))[0] == 201
+    async def are_asked() -> bool:
+        status, answer = await ground.client.post(tried, good, {})
+        _, refusal = await ground.client.post(tried, unsigned, {})
+        return status == 201 and TICKET_ANNOTATION.encode() in answer and b"no signature" in refusal
 
-    await until(is_accepted, "a first job is accepted")
+    await until(are_asked, "the webhooks are asked, and know the policy")

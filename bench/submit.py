@@ -17,51 +17,56 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.figures import Figure
+from bench.figures import spread
 from bench.jobs import RULES
 from bench.rig import Rig, rig
 from bench.sealed import Object
-from bench.signedjobs import Workshop, accept_first, workshop
+from bench.section import Section, paragraphs, table
+from bench.signedjobs import Workshop, until_asked, workshop
 from tests.cluster import Cluster
 
 _MIB = 2**20
+#: What has no end within this time has none.
+_SECONDS = 120.0
+_APPLY = "`kubectl apply` of the signed job"
+_SUBMITS = {"first": "`trainseal submit`, first", "again": "`trainseal submit`, one file changed"}
 #: Files and bytes each: source and small data, and a few large ones.
 _FILES = ((1200, 20 * 1024), (5, 5 * _MIB))
 
 
-def run(rounds: int, _count: int) -> None:
-    """Measures and prints."""
+def measure(rounds: int) -> Section:
+    """A tree of its own each round."""
     cluster = Cluster.up("bench-api", api_only=True)
     try:
-        asyncio.run(_run(cluster, rounds))
+        return asyncio.run(_measure(cluster, rounds))
     finally:
         cluster.down()
 
 
-async def _run(cluster: Cluster, rounds: int) -> None:
+async def _measure(cluster: Cluster, rounds: int) -> Section:
     async with rig(cluster) as ground, workshop(ground) as shop:
         webhook = ground.webhook(shop.registry.address)
         await ground.ask(webhook, *RULES)
         artifacts = await shop.artifacts("all")
-        await accept_first(ground, shop, artifacts)
+        await until_asked(ground, shop, artifacts)
         found: dict[str, list[float]] = defaultdict(list)
         size = 0
         for number in range(rounds + 1):
             tree = ground.folder / f"tree-{number}"
             size = _write(tree, number)
             job = shop.job(f"apply-{number}", artifacts)
-            times = {"kubectl apply": await asyncio.to_thread(_apply, ground, job)}
-            for which in ("first", "again"):
+            times = {_APPLY: await asyncio.to_thread(_apply, ground, job)}
+            for which, words in _SUBMITS.items():
                 if which == "again":
                     (tree / "0-0.bin").write_bytes(b"one file changed")
                 job = shop.unsigned(f"{which}-{number}", artifacts)
                 seconds = await asyncio.to_thread(_submit, ground, shop, job, tree)
-                times[f"submit, {which}"] = seconds
+                times[words] = seconds
             if number:  # the first round warms up
                 for name, seconds in times.items():
                     found[name].append(seconds)
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-        _report(found, size)
+        return section(found, size)
 
 
 def _write(tree: Path, seed: int) -> int:
@@ -96,17 +101,24 @@ def _file(ground: Rig, job: Object) -> Path:
 def _timed(ground: Rig, argv: Sequence[str]) -> float:
     environment = ground.cluster.environment()
     start = time.perf_counter()
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
 
 
-def _report(found: dict[str, list[float]], size: int) -> None:
-    print(f"`trainseal submit` of a tree of {size / 1e6:.0f} MB, in seconds")
-    print("medians (minimum to maximum) over rounds\n")
-    apply = found["kubectl apply"]
-    for name, seconds in found.items():
-        more = Figure(tuple(a - b for a, b in zip(seconds, apply, strict=True)))
-        tail = "" if seconds is apply else f"  {more.text()} more"
-        print(f"  {name:14} {Figure(tuple(seconds)).text():>22}{tail}")
+def section(found: dict[str, list[float]], size: int) -> Section:
+    """What is told of the seconds; ``size`` of the tree in bytes."""
+    apply = found[_APPLY]
+    rows = [[_APPLY, spread(apply), "", ""]]
+    for words in _SUBMITS.values():
+        more = (a - b for a, b in zip(found[words], apply, strict=True))
+        rows.append([words, spread(found[words]), spread(more), "5"])
+    files = sum(number for number, _ in _FILES)
+    markdown = paragraphs(
+        f"{len(apply)} rounds; a tree of {size / 1e6:.0f} MB in {files:,} files.",
+        table(["", "seconds", "more than `kubectl apply`", "goal"], rows),
+    )
+    return Section(markdown, {"bytes": size, "seconds": dict(found)})

@@ -7,6 +7,7 @@ pods' logs, as the container runtime wrote them down, so that looking for them c
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.barejob import Object, bare_job
-from bench.figures import Figure, ratio
+from bench.figures import ratio, spread
+from bench.section import Section, paragraphs, table
 from tests.cluster import Cluster, CommandError, Target
 from tests.images import build_operator_image, build_training_image
 from tests.stage.jobs import EXAMPLE, char_lm
@@ -50,8 +52,8 @@ class Contender:
     job: str
 
 
-def run(rounds: int, _count: int) -> None:
-    """Measures and prints."""
+def measure(rounds: int) -> Section:
+    """One after the other, ``rounds`` times."""
     cluster = Cluster.up("bench")
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +65,7 @@ def run(rounds: int, _count: int) -> None:
                 if number:  # the first round warms up
                     found[name].append(start)
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-        _report(found)
+        return section(found)
     finally:
         cluster.down()
 
@@ -152,16 +154,25 @@ def _until_known(target: Target, job: Object) -> None:
         time.sleep(0.2)
 
 
-def _report(found: dict[str, list[Start]]) -> None:
-    print("Time from `kubectl apply` to the first training step, of two workers, in seconds")
-    print("medians (minimum to maximum) over rounds\n")
-    print(f"  {'':12} {'apply':>20} {'trainer starts':>22} {'first step':>22}")
-    for name, starts in found.items():
-        columns = [[getattr(s, part) for s in starts] for part in ("applied", "trainer", "step")]
-        applied, trainer, step = (Figure(tuple(column)).text(1) for column in columns)
-        print(f"  {name:12} {applied:>20} {trainer:>22} {step:>22}")
+def section(found: dict[str, list[Start]]) -> Section:
+    """What is told of the starts, by contender."""
+    rows = [
+        [
+            name,
+            spread((s.applied for s in starts), 1),
+            spread((s.trainer for s in starts), 1),
+            spread((s.step for s in starts), 1),
+        ]
+        for name, starts in found.items()
+    ]
     ours, bare = ([s.step for s in found[name]] for name in ("TrainingJob", "bare Job"))
-    more = Figure(tuple(a - b for a, b in zip(ours, bare, strict=True)))
-    print(
-        f"\n  TrainingJob: {more.text(1)} s more, {ratio(ours, bare).text()} times the bare Job's"
+    more = spread((a - b for a, b in zip(ours, bare, strict=True)), 1)
+    header = ["seconds from `kubectl apply`", "to its end", "the trainer starts", "first step"]
+    markdown = paragraphs(
+        f"{len(bare)} rounds; two workers, all images on the node.",
+        table(header, rows),
+        f"The TrainingJob's first step comes {more} s after the bare Job's, at "
+        f"{ratio(ours, bare).text()} times its time.",
     )
+    values = {name: [dataclasses.asdict(s) for s in starts] for name, starts in found.items()}
+    return Section(markdown, values)

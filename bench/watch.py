@@ -16,7 +16,6 @@ made up for in the stretch after it: the difference is rather over- than underst
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import statistics
@@ -28,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.figures import Figure, percentile, ratio_interval
+from bench.figures import percentile, ratio_interval, spread
+from bench.section import Section, paragraphs, table
 from bench.watchedworker import ACTED, COUNTED, FOLDER
 from bench.watchground import CACHE, CLUSTER, PODS, Ground, Pod, ground
 from tests.cluster import Cluster
@@ -39,11 +39,11 @@ _STILL = 0.02
 #: After the agent was stopped or let go on, steps do not count for so long.
 _CHANGE = 0.2
 _OPTIMIZER = "/torch/optim/sgd.py"
-#: The page's order: key, what it is, unit, goal.
+#: The page's order: key, what it is, goal for p99, in milliseconds.
 _ROWS = (
-    ("finding", "act to the finding in the API", "ms", "p99 1000"),
-    ("frozen", "act to the frozen process, by its last count", "ms", "p99 200"),
-    ("frozen_read", "the same, until the freezer says FROZEN", "ms", ""),
+    ("finding", "to the finding in the API", "1000"),
+    ("frozen", "to the frozen process, by its last count", "200"),
+    ("frozen_read", "to the freezer's word FROZEN", ""),
 )
 
 
@@ -67,20 +67,18 @@ class Extent:
 QUICK = Extent(8, 2.0, 2, 3.0, 3.0, 4, 1.5, 5_000, 3.0)
 
 
-def run(extent: Extent, to: Path | None) -> None:
-    """Measures and prints; the same as JSON into a file where one is named."""
+def measure(extent: Extent) -> Section:
+    """All of it, on one cluster."""
     cluster = Cluster.up(CLUSTER)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = asyncio.run(_run(cluster, Path(folder), extent))
-        _report(found)
-        if to is not None:
-            to.write_text(json.dumps(found, indent=2) + "\n")
+            found = asyncio.run(_measure(cluster, Path(folder), extent))
+        return Section(markdown(found), found)
     finally:
         cluster.down()
 
 
-async def _run(cluster: Cluster, folder: Path, extent: Extent) -> dict[str, Any]:
+async def _measure(cluster: Cluster, folder: Path, extent: Extent) -> dict[str, Any]:
     found: dict[str, Any] = {"cores": os.cpu_count(), "pods": PODS, "acts": extent.acts}
     began = time.monotonic()
 
@@ -116,11 +114,11 @@ async def _run(cluster: Cluster, folder: Path, extent: Extent) -> dict[str, Any]
 async def _idle(there: Ground, extent: Extent) -> dict[str, Any]:
     """The agent's share of a core in each of some windows, and its memory."""
     await asyncio.sleep(extent.settle)
-    shares, memory = [], 0.0
+    shares, memory = [], []
     for _ in range(extent.windows):
         shares.append(await _share(there, extent.window))
-        memory = max(memory, there.agent.memory())
-    return {"share": shares, "memory": memory}
+        memory.append(there.agent.memory())
+    return {"share": shares, "seconds": extent.window, "memory": memory}
 
 
 async def _share(there: Ground, seconds: float) -> float:
@@ -272,28 +270,55 @@ async def _kernel(there: Ground) -> dict[str, dict[str, float]]:
     return found
 
 
-def _report(found: dict[str, Any]) -> None:
-    print(f"The watch of a node with {found['pods']} sealed pods, on {found['cores']} cores\n")
-    print(f"  {'':50} {'p50':>8} {'p99':>8} {'most':>8}   goal")
-    for key, what, unit, goal in _ROWS:
+def markdown(found: dict[str, Any]) -> str:
+    """What is told of the values."""
+    acts = []
+    for key, what, goal in _ROWS:
         values = [v for v in found[key] if v is not None]
-        words = f"  {what + f', {unit}':50}"
-        if values:
-            p50, p99, most = (percentile(values, share) for share in (0.5, 0.99, 1.0))
-            words += f" {p50:8.1f} {p99:8.1f} {most:8.1f}   {goal}"
-        print(f"{words}  ({len(values)} of {len(found[key])} acts)")
+        shares = (0.5, 0.99, 0.0, 1.0) if values else ()
+        cells = [f"{percentile(values, share):.1f}" for share in shares] or [""] * 4
+        acts.append([what, *cells, goal, f"{len(values)} of {len(found[key])}"])
+    return paragraphs(
+        f"{found['pods']} sealed pods on the one node.",
+        table(["ms from the act", "p50", "p99", "least", "most", "goal, p99", "acts"], acts),
+        table(["the agent", "", "goal"], _agent_rows(found)),
+    )
+
+
+def _agent_rows(found: dict[str, Any]) -> list[list[str]]:
     idle, training, flood = found["idle"], found["training"], found["flood"]
-    shares = Figure(tuple(100 * share for share in idle["share"])).text()
-    print(f"\n  {'agent, idle: of one core':50} {shares} %   goal 1 %")
-    print(f"  {'agent: resident memory':50} {idle['memory']:.0f} MiB   goal 80 MiB")
-    share = 100 * training["share"]
-    print(f"  {'agent, one trainer with logs and checkpoints':50} {share:.2f} %   goal 3 %")
-    words = f"step time, {training['trainers']} trainers: more with it"
-    print(f"  {words:50} {training['more']}, 95 % confidence   goal 1 %")
     marks, none = found["kernel"]["marks"], found["kernel"]["none"]
-    words = ", ".join(f"{f} {none[f]:.1f} to {marks[f]:.1f} µs" for f in (str(FOLDER), "/tmp"))
-    print(f"  {'a small write, without marks and with them':50} {words}")
-    words = f"flood: {flood['writes']:,} writes in {flood['seconds']:.0f} s, the bad one"
-    when = f"found after {flood['milliseconds']:.0f} ms" if flood["found"] else "NOT FOUND"
+    writes = ", ".join(f"{f} {none[f]:.1f} to {marks[f]:.1f}" for f in (str(FOLDER), "/tmp"))
+    when = f"found after {flood['milliseconds']:.0f} ms" if flood["found"] else "**not found**"
+    named = "process named" if flood["process named"] else "process not named"
     lost = "events lost" if flood["overflow"] else "no event lost"
-    print(f"  {words:50} {when}, agent {100 * flood['share']:.0f} % of a core, {lost}")
+    windows = f"{len(idle['share'])} windows of {idle['seconds']:.0f} s"
+    trainers = f"{training['trainers']} trainers, {len(training['with'])} pairs of stretches"
+    writing = (
+        f"{flood['writes']:,} excepted writes in {flood['seconds']:.0f} s, a bad one among them"
+    )
+    return [
+        [
+            f"idle, of one core ({windows})",
+            f"{spread(100 * share for share in idle['share'])} %",
+            "below 1 %",
+        ],
+        ["resident memory, idle", f"{spread(idle['memory'], 0)} MiB", "below 80 MiB"],
+        ["resident memory, after the flood", f"{flood['memory']:.0f} MiB", "below 80 MiB"],
+        [
+            "one trainer with logs and checkpoints, of one core (one window)",
+            f"{100 * training['share']:.2f} %",
+            "below 3 %",
+        ],
+        [
+            f"step time with it against without ({trainers})",
+            f"{training['more']}, 95 % confidence",
+            "below 1 % more",
+        ],
+        ["a small write, without marks and with them, µs", writes, ""],
+        [
+            writing,
+            f"{when}, {named}, {lost}; agent {100 * flood['share']:.0f} % of a core",
+            "found",
+        ],
+    ]

@@ -12,6 +12,8 @@ from types import FrameType
 from tests.cluster import ClusterError
 from tests.cluster.progress import say
 from tests.demo.acts import Play
+from tests.demo.afterwards import how_to_use, look_around, where_next
+from tests.demo.limit import overrun, products
 from tests.demo.show import Show
 from tests.demo.world import TEAM, World
 from tests.images import ImageError
@@ -20,8 +22,12 @@ DEFAULT_NAME = "trainseal-demo"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if everything went as promised; 1 with what did not; 130 if interrupted."""
+    """0 if everything went as promised; 1 with what did not; 130 if interrupted.
+
+    The time is promised, too, but for a cluster of the user's.
+    """
     given = _parser().parse_args(arguments)
+    built = products()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     show = Show()
@@ -37,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ClusterError, ImageError, subprocess.SubprocessError) as error:
         failure = error.message if isinstance(error, ClusterError) else str(error)
         with contextlib.suppress(KeyboardInterrupt, ClusterError):
-            play.look_around()
+            look_around(world, play.cast)
     except KeyboardInterrupt:
         failure = "interrupted"
     finally:
@@ -45,15 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
     if failure:
         show.failure(f"The demo failed: {failure}" if failure != "interrupted" else "Interrupted.")
         if given.keep:
-            play.how_to_use()
+            how_to_use(world, play.cast)
         elif failure != "interrupted":
             show.note("`python -m tests.demo --keep` leaves it all up to look at.")
         return 130 if failure == "interrupted" else 1
     show.summary()
     if given.keep:
-        play.how_to_use()
-    play.where_next()
-    return 0 if closed else 1
+        how_to_use(world, play.cast)
+    where_next(show)
+    late = "" if world.foreign else overrun(show.seconds, built, products())
+    if late:
+        show.failure(f"The demo was too slow: {late}")
+    return 0 if closed and not late else 1
 
 
 def _end(world: World, show: Show, *, keep: bool) -> bool:

@@ -25,7 +25,18 @@ from trainseal.provenance.keyfiles import load_private_key
 _LOSS = re.compile(r"step (\d+) loss ([0-9.]+)")
 _FIRST_WORKER = "trainseal.dev/job=char-lm,batch.kubernetes.io/job-completion-index=0"
 _WORKERS = 2
+#: As the example has it, and what alice wants later.
+_STEPS, _MORE_STEPS = 80, 400
 _OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/adam.py"
+
+_CLAIM = """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: checkpoints}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+"""
 
 _GPU_POD = """\
 apiVersion: v1
@@ -181,7 +192,12 @@ class Play:
         )
         self._code = world.in_cluster(printed.split()[-1])
         alice.export(CODE=self._code)
-        alice.run(_fill("CODE", "job.yaml"))
+        if world.no_claims:
+            self._show.note(f"Checkpoints go with their pods here: {world.no_claims}.")
+        else:
+            (alice.folder / "claim.yaml").write_text(_CLAIM)
+            alice.run("kubectl apply -f claim.yaml")
+        alice.run(self._fill("CODE", "job.yaml"))
         alice.run("trainseal sign job -f job.yaml --key alice.key")
         alice.run("trainseal verify -f job.yaml --policy ../policy.yaml --plain-http $REGISTRY")
 
@@ -250,9 +266,19 @@ class Play:
         alice.run(f"crane copy --insecure {source} $REGISTRY/{TEAM}/released-code", said=False)
         _, _, digest = self._code.partition("@")
         alice.export(COPY=f"{world.target.registry}/{TEAM}/released-code@{digest}")
-        alice.run(_fill("COPY", "copied.yaml"))
+        alice.run(self._fill("COPY", "copied.yaml"))
         alice.run("trainseal sign job -f copied.yaml --key alice.key")
         alice.refused("kubectl apply -f copied.yaml", "code trainer: refuted: no signature found")
+
+    def _fill(self, code: str, output: str, *more: str) -> str:
+        """Makes a job of the example's: image, code, namespace, and where checkpoints stay."""
+        changes = [f"s|namespace: research|namespace: {TEAM}|", *more]
+        if not self._world.no_claims:
+            claim = "{claimName: checkpoints}"
+            changes.append(f"s|emptyDir: {{}}|persistentVolumeClaim: {claim}|")
+        words = "".join(f"-e '{change}' \\\n" for change in changes)
+        sed = f'sed -e "s|IMAGE|$IMAGE|" -e "s|CODE|${code}|" \\\n{words}'
+        return f"{sed}char-lm/job.yaml > {output}"
 
     def _on_host(self, variable: str, reference: str) -> str:
         """The variable, where this machine calls the registry as the cluster does."""
@@ -298,8 +324,12 @@ class Play:
 
     def _edit_the_optimizer(self) -> None:
         alice, mallory = self._team.alice, self._team.mallory
-        self._show.note("The job of before, once more. It starts, and mallory lets herself in.")
-        alice.run("kubectl apply -f job.yaml")
+        self._show.note(
+            f"Alice wants {_MORE_STEPS} steps. That changes what is signed, so she signs again."
+        )
+        alice.run(self._fill("CODE", "longer.yaml", f"s|steps: {_STEPS}|steps: {_MORE_STEPS}|"))
+        alice.run("trainseal sign job -f longer.yaml --key alice.key", said=False)
+        alice.run("kubectl apply -f longer.yaml")
         alice.run(
             "kubectl wait tj/char-lm --for=jsonpath='{.status.phase}'=Running --timeout=90s",
             said=False,
@@ -312,6 +342,9 @@ class Play:
         alice.run(
             f"kubectl wait drift/{pod}-{uid[:8]} --for=condition=Watching --timeout=30s", said=False
         )
+        if not self._world.no_claims:
+            self._goes_on_from_its_checkpoint()
+        self._show.note("Mallory lets herself in.")
         mallory.export(WORKER=pod)
         mallory.run(
             "kubectl exec $WORKER -c trainer -- \\\n"
@@ -319,6 +352,21 @@ class Play:
         )
         self._show.note("Every update would now go the wrong way; nothing else would show it.")
         alice.run("kubectl wait tj/char-lm --for=condition=Drifted --timeout=30s", said=False)
+
+    def _goes_on_from_its_checkpoint(self, seconds: float = 60) -> None:
+        """The volume outlived the job of before: the trainer says so once it has read it."""
+        said = f"kubectl logs -l {_FIRST_WORKER} -c trainer --tail=-1 | grep resumed"
+        deadline = time.monotonic() + seconds
+        with self._show.working("the trainer reads its checkpoint …"):
+            while "resumed" not in self._team.alice.look(said):
+                if time.monotonic() > deadline:
+                    raise DemoError(
+                        f"the trainer did not resume within {seconds:.0f} s",
+                        expected=f"to go on after step {_STEPS}, from the claim's volume",
+                    )
+                time.sleep(0.3)
+        if f"after step {_STEPS}" not in (found := self._team.alice.run(said)):
+            raise DemoError(f"the trainer {found}", expected=f"resumed after step {_STEPS}")
 
     def _who_did_it(self) -> None:
         alice, admin = self._team.alice, self._team.admin
@@ -343,51 +391,10 @@ class Play:
             if "whole" not in verified:
                 raise DemoError("the archive is not whole", expected="whole")
 
-    # Afterwards ---------------------------------------------------------------------------------
-
-    def look_around(self) -> None:
-        """What the cluster looks like when something went wrong."""
-        if self._cast is None:
-            return
-        self._show.heading("What the cluster looks like:")
-        for command in (
-            f"kubectl get tj,seal,jobs,pods -n {TEAM} -o wide",
-            f"kubectl get events -n {TEAM} --sort-by=.lastTimestamp | tail -n 20",
-            f"kubectl logs -n {RELEASE} -l app.kubernetes.io/name=trainseal --prefix --tail=15",
-        ):
-            self._show.command("admin", command)
-            self._show.answer(self._cast.admin.look(command))
-
-    def how_to_use(self) -> None:
-        """How to go on by hand with what is left up."""
-        show, world = self._show, self._world
-        show.heading("Left up, to try things:")
-        if not world.foreign:
-            show.note(f"a shell      python -m tests.cluster shell --name {world.name}")
-        if self._cast is not None:
-            (world.folder / "env").write_text(world.variables())
-            show.note(f"admin        export KUBECONFIG={world.target.kubeconfig}")
-            for actor in (self._cast.alice, self._cast.mallory):
-                show.note(f"{actor.name:12} export KUBECONFIG={actor.environment['KUBECONFIG']}")
-            show.note(f"files, keys  cd {self._cast.alice.folder} && . ../env")
-            show.note("run it again kubectl apply -f job.yaml && trainseal status char-lm --watch")
-        if world.foreign:
-            show.note("take away    run the demo again without --keep")
-        else:
-            show.note(f"take down    python -m tests.cluster down --name {world.name}")
-        show.note(f"the files    rm -r {world.folder}")
-
-    def where_next(self) -> None:
-        """What to read."""
-        show = self._show
-        show.heading("Where to look next:")
-        show.note("docs/tutorial.md                  the same, slowly, on a cluster of yours")
-        show.note("docs/how-to/read-a-refusal.md     what each refusal means, and what to do")
-        show.note("docs/how-to/respond-to-drift.md   what each finding means, and what to do")
-        show.note(
-            "docs/threat-model.md              who is kept from what, and what is not done yet"
-        )
-        show.note("examples/char-lm/                 the code and the job that ran")
+    @property
+    def cast(self) -> Cast | None:
+        """The people, once the cluster is up."""
+        return self._cast
 
     @property
     def _team(self) -> Cast:
@@ -405,14 +412,6 @@ def _person(actor: Actor) -> Person:
     key_file = actor.folder / f"{actor.name}.key"
     key = load_private_key(key_file.read_bytes(), PASSWORD.encode)
     return Person(actor.name, key_file, key_file.with_suffix(".pub").read_text(), key)
-
-
-def _fill(code: str, output: str) -> str:
-    """Makes a job of the example's: image, code and namespace."""
-    return (
-        f'sed -e "s|IMAGE|$IMAGE|" -e "s|CODE|${code}|" \\\n'
-        f"-e 's|namespace: research|namespace: {TEAM}|' char-lm/job.yaml > {output}"
-    )
 
 
 def _broken(command: str, *before: str) -> str:

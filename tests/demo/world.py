@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import Cluster, CommandError, Target, connect
 from tests.cluster.cluster import remove
+from tests.cluster.volumes import CLASS
 from tests.demo.actors import Actor, DemoError
 from tests.demo.show import Show
 from tests.stage.people import signing_environment
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 _OWNER = {"app.kubernetes.io/managed-by": "trainseal-demo"}
 _NEEDED_GPUS = 2
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class World:
         self._variables: dict[str, str] = {}
         self._target: Target | None = None
         self._before: Before | None = None
+        #: Why no claim can be made for checkpoints; empty where one can.
+        self.no_claims = ""
         # Decided before anything is started, so that an interrupted start is cleared up too.
         self.foreign = bool(os.environ.get("TRAINSEAL_KUBECONFIG"))
         #: Whether the demo starts the cluster, and so ends it.
@@ -58,6 +63,7 @@ class World:
         """The cluster is up, and free of what an earlier demo left."""
         self._target = connect(self.name)
         self._require_gpus()
+        self.no_claims = self._why_no_claims()
         before = Before(
             release=self._succeeds(
                 self.target.helm, "status", "trainseal", "-n", RELEASE_NAMESPACE
@@ -66,6 +72,8 @@ class World:
             kinds=self._kinds(),
         )
         self._remove_leftovers()
+        if not self.foreign:
+            self._free_volumes()
         self._before = before
 
     @property
@@ -151,7 +159,7 @@ class World:
 
     def _environment(self, kubeconfig: Path) -> Mapping[str, str]:
         found = self.target.environment(kubeconfig) | signing_environment()
-        scripts = Path(sys.executable).parent
+        scripts = _scripts()
         if not (scripts / "trainseal").exists():
             raise DemoError(
                 f"there is no `trainseal` in {scripts}", action="`make venv`, then `make demo`"
@@ -162,7 +170,7 @@ class World:
     # What is there ------------------------------------------------------------------------------
 
     def _require_gpus(self) -> None:
-        nodes = json.loads(self.target.kubectl("get", "nodes", "-o", "json"))["items"]
+        nodes = self._items("nodes")
         found = sum(int(n["status"]["allocatable"].get("nvidia.com/gpu", 0)) for n in nodes)
         if found < _NEEDED_GPUS:
             raise DemoError(
@@ -172,6 +180,34 @@ class World:
                 "--subresource=status --type=merge -p "
                 '\'{"status": {"capacity": {"nvidia.com/gpu": "8"}}}\'',
             )
+
+    def _why_no_claims(self) -> str:
+        """Both workers write to one volume: most classes' are on one node only."""
+        if len(nodes := self._items("nodes")) > 1:
+            return f"the cluster has {len(nodes)} nodes, and a volume may be on one of them only"
+        for known in self._items("storageclasses"):
+            if (known["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true":
+                return ""
+        return "the cluster has no default StorageClass"
+
+    def _free_volumes(self) -> None:
+        """Empties volumes that no claim holds any more: on clusters of ours nothing else does."""
+        for volume in self._items("persistentvolumes"):
+            spec = volume["spec"]
+            if (spec.get("storageClassName"), volume["status"]["phase"]) != (CLASS, "Released"):
+                continue
+            for path in Path(spec["local"]["path"]).iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            free = json.dumps([{"op": "remove", "path": "/spec/claimRef"}])
+            name = volume["metadata"]["name"]
+            self.target.kubectl("patch", "persistentvolume", name, "--type=json", "-p", free)
+
+    def _items(self, resource: str) -> list[Any]:
+        found: list[Any] = json.loads(self.target.kubectl("get", resource, "-o", "json"))["items"]
+        return found
 
     def _remove_leftovers(self) -> None:
         if not self._exists("namespace", TEAM):
@@ -223,3 +259,8 @@ class World:
         except CommandError:
             return False
         return True
+
+
+def _scripts() -> Path:
+    """Where this environment's commands lie."""
+    return Path(sys.executable).parent

@@ -20,7 +20,8 @@ SHOW_RENDEZVOUS = {
     "show.py": (
         "import os\n"
         "print(os.environ['MASTER_ADDR'], os.environ['MASTER_PORT'])\n"
-        "print([name for name in os.environ if name.startswith('MASTER_PORT_')])\n"
+        "links = ('MASTER_PORT_', 'MASTER_SERVICE_', 'METRICS_')\n"
+        "print([name for name in os.environ if name.startswith(links)])\n"
     ),
 }
 
@@ -130,29 +131,33 @@ def test_a_late_worker_reads_the_configuration_that_was_signed(lab: Lab, running
 
 
 @pytest.fixture
-def service_named_master(lab: Lab) -> Iterator[None]:
+def service(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Service of the editor's, by the name that the test gives."""
+    name: str = request.param
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": "master", "namespace": TEAM},
+        "metadata": {"name": name, "namespace": TEAM},
         "spec": {"ports": [{"port": 6666}], "selector": {"app": "mallory"}},
     }
     lab.apply(service)
-    yield
+    yield name
     lab.delete(service)
 
 
-@pytest.mark.usefixtures("service_named_master")
-def test_a_service_named_master_is_not_the_master(
-    lab: Lab, apply: Callable[[Object], Object]
+@pytest.mark.parametrize("service", ["master", "metrics"], indirect=True)
+def test_a_service_named_master_is_not_the_master_nor_is_one_needed(
+    lab: Lab, apply: Callable[[Object], Object], service: str
 ) -> None:
-    job = lab.job("rendezvous", "show.py")
+    """The twin has a Service of another name: both runs meet at the same place."""
+    name = f"meets-{service}"
+    job = lab.job(name, "show.py")
     job["spec"]["code"][0]["oci"]["reference"] = lab.push_tree("show", SHOW_RENDEZVOUS, lab.alice)
     apply(signed(job, lab.alice))
     lab.wait_for_phase(job, "Succeeded")
     (pod,) = lab.pods(job)
     logs = lab.kubectl("logs", pod["metadata"]["name"], "-c", "trainer")
-    assert logs == "rendezvous-worker-0.rendezvous.research.svc 29500\n[]\n"
+    assert logs == f"{name}-worker-0.{name}.research.svc 29500\n[]\n"
 
 
 def test_a_run_whose_service_was_taken_over_is_followed_to_its_end(

@@ -1,7 +1,8 @@
 """The chart's life on a real cluster: install, test, upgrade, outage, uninstall, reinstall.
 
 It has a cluster of its own, since it takes TrainSeal away; on a cluster of the user's it puts
-back the release that it found.
+back the release that it found. The tests are the steps of one life: each begins where the one
+before it has left the release, so they are run as a whole and in their order.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ import pytest
 from tests.cluster import Cluster, CommandError, Target, connect
 from tests.images import build_operator_image
 from tests.sample_objects import training_job
-from tests.stage.people import with_openssl_key
+from tests.stage.jobs import FINISH, SHORT_CODE, short_job
+from tests.stage.people import with_cosign_key, with_openssl_key
 from tests.stage.policies import policy
+from tests.stage.signing import push_tree, sign_image, signed, write_tree
+from trainseal.cluster.keys import read_keyring
+from trainseal.provenance.boundseals import bound_roles
 
 CHART = Path(__file__).parents[2] / "charts" / "trainseal"
 NAMESPACE = "trainseal-system"
@@ -66,6 +71,27 @@ class Release:
         except CommandError as error:
             return error.stderr
         return ""
+
+    def get(self, resource: str, name: str, namespace: str = TEAM) -> Object:
+        """A live object."""
+        found: Object = json.loads(
+            self.kubectl("get", resource, name, "-n", namespace, "-o", "json")
+        )
+        return found
+
+    def pods_of(self, job: Object) -> list[Object]:
+        """The pods that bear a TrainingJob's label."""
+        label = f"trainseal.dev/job={job['metadata']['name']}"
+        found = self.kubectl("get", "pods", "-n", TEAM, "-l", label, "-o", "json")
+        items: list[Object] = json.loads(found)["items"]
+        return items
+
+    def wait_for_phase(self, job: Object, phase: str) -> None:
+        """Waits until a TrainingJob's status says so."""
+        self.kubectl(
+            "wait", f"trainingjob/{job['metadata']['name']}", "-n", TEAM,
+            f"--for=jsonpath={{.status.phase}}={phase}", "--timeout=90s",
+        )  # fmt: skip
 
     def judgement(self) -> str:
         """What is said of a worker of no run: the floor lets it pass, only the webhook can tell."""
@@ -232,27 +258,6 @@ def test_trust_that_somebody_emptied_comes_back(release: Release) -> None:
     eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again")
 
 
-def test_while_the_webhook_is_down_gpu_pods_are_refused_and_the_rest_goes_on(
-    release: Release,
-) -> None:
-    scale = ("scale", "deployment/trainseal-webhook", "-n", NAMESPACE)
-    release.kubectl(*scale, "--replicas=0")
-    eventually(lambda: NOT_ASKED in release.judgement(), "the webhook is gone")
-    job = training_job()
-    job["metadata"]["namespace"] = TEAM
-    assert NOT_ASKED in release.refusal(job)
-    assert FLOOR in release.refusal(pod(gpus=1))
-    assert release.refusal(pod()) == ""
-    ordinary = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "ordinary", "namespace": TEAM},
-    }
-    assert release.refusal(ordinary) == ""
-    release.kubectl(*scale, "--replicas=2")
-    eventually(lambda: JUDGED in release.judgement(), "the webhook is back", seconds=120)
-
-
 def test_without_the_webhooks_configuration_gpu_pods_are_refused_all_the_same(
     release: Release,
 ) -> None:
@@ -285,7 +290,40 @@ def test_where_policies_only_audit_a_gpu_pod_passes_the_floor_too(
     eventually(lambda: FLOOR in release.refusal(pod(gpus=1)), "the floor knows that it is gone")
 
 
-def test_an_uninstall_leaves_nothing_behind_but_evidence_and_keys(release: Release) -> None:
+@pytest.fixture(scope="module")
+def run(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Object]:
+    """A sealed job that runs, from before the uninstall until after the reinstall.
+
+    Its trainer's image is TrainSeal's own: it has Python, and is on the node already.
+    """
+    target, folder = release.target, tmp_path_factory.mktemp("run")
+    alice = with_openssl_key(folder, "alice")
+    platform = with_cosign_key(target, folder, "platform")
+    rules = policy(
+        TEAM, TEAM, signers=[alice], image_signers=[platform], registries=[target.registry]
+    )
+    release.kubectl("apply", "-f", "-", stdin=json.dumps(rules))
+    host = target.registry_from_host
+    sign_image(target, release.image.replace(target.registry, host, 1), platform)
+    code = push_tree(host, write_tree(folder / "tree", SHORT_CODE), f"{TEAM}/code", alice)
+    unsigned = short_job("goes-on", TEAM, release.image, code.replace(host, target.registry, 1))
+    job = signed(unsigned, alice)
+    eventually(lambda: release.refusal(job) == "", "the webhook knows the policy")
+    release.kubectl("apply", "-f", "-", stdin=json.dumps(job))
+    release.wait_for_phase(job, "Running")
+    yield job
+    release.kubectl("delete", "trainingjob", "goes-on", "-n", TEAM, "--ignore-not-found")
+    release.kubectl("delete", "provenancepolicy", TEAM, "--ignore-not-found")
+
+
+def test_a_signed_job_runs_before_the_release_goes(release: Release, run: Object) -> None:
+    (pod,) = release.pods_of(run)
+    assert pod["status"]["phase"] == "Running"
+
+
+def test_an_uninstall_leaves_nothing_behind_but_evidence_keys_and_what_runs(
+    release: Release, run: Object
+) -> None:
     release.helm("uninstall", "trainseal", "--wait")
     ours = ("-l", "app.kubernetes.io/part-of=trainseal", "-o", "name")
     for resource in (
@@ -307,6 +345,9 @@ def test_an_uninstall_leaves_nothing_behind_but_evidence_and_keys(release: Relea
     assert "sealedruns" in release.kubectl("get", "crd", "-o", "name")
     release.kubectl("get", "secret", "trainseal-seal-key", "-n", NAMESPACE)
     release.kubectl("wait", "pod", "--all", "-n", NAMESPACE, "--for=delete", "--timeout=90s")
+    (pod,) = release.pods_of(run)
+    assert pod["status"]["phase"] == "Running"
+    assert "deletionTimestamp" not in pod["metadata"]
 
 
 def test_a_reinstall_keeps_the_seal_key_and_answers_again(release: Release) -> None:
@@ -318,11 +359,19 @@ def test_a_reinstall_keeps_the_seal_key_and_answers_again(release: Release) -> N
     eventually(lambda: FLOOR in release.refusal(pod(gpus=1)), "the floor holds again")
 
 
-def test_the_roles_allow_all_that_the_processes_try(release: Release) -> None:
-    for component in ("webhook", "controller"):
-        logs = release.kubectl(
-            "logs", "-n", NAMESPACE, "-l", f"app.kubernetes.io/component={component}",
-            "--tail=-1", "--prefix",
-        )  # fmt: skip
-        assert logs
-        assert "orbidden" not in logs
+def test_a_run_that_went_on_meanwhile_is_followed_to_its_end_under_its_old_seal(
+    release: Release, run: Object
+) -> None:
+    live = release.get("trainingjob", run["metadata"]["name"])
+    assert live["status"]["phase"] == "Running"
+    (pod,) = release.pods_of(run)
+    assert [c["restartCount"] for c in pod["status"]["containerStatuses"]] == [0]
+    release.kubectl("exec", pod["metadata"]["name"], "-n", TEAM, "-c", "trainer", "--", *FINISH)
+    release.wait_for_phase(run, "Succeeded")
+    seal = release.get("sealedrun", live["status"]["sealedRun"])
+    assert seal["status"]["phase"] == "Succeeded"
+    keyring = read_keyring(release.get("configmap", "trainseal-keyring", NAMESPACE), "seal")
+    cluster = release.get("namespace", "kube-system")["metadata"]["uid"]
+    name = seal["metadata"]["name"]
+    (role,) = bound_roles(keyring, cluster=cluster, namespace=TEAM, name=name, seal=seal)
+    assert role.object_uid == pod["metadata"]["ownerReferences"][0]["uid"]

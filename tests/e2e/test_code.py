@@ -93,9 +93,10 @@ def assert_refused_by_gate(lab: Lab, job: Object, file: str) -> None:
     assert file in status["message"]
     (pod,) = lab.pods(job)
     assert file in gate_message(pod)
-    trainer = pod["status"]["containerStatuses"][0]
-    assert "terminated" not in trainer["state"] or trainer["state"]["terminated"]["exitCode"]
-    assert not trainer.get("started")
+    # Not "not started": that is also true of one that ran and has ended.
+    (trainer,) = pod["status"]["containerStatuses"]
+    assert list(trainer["state"]) == ["waiting"], trainer
+    assert not trainer.get("lastState"), trainer
     complete = next(c for c in status["conditions"] if c["type"] == "Complete")
     assert complete["status"] == "False"
     assert file in complete["message"]

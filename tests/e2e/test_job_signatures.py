@@ -87,6 +87,7 @@ def test_a_signature_of_another_job_does_not_count(lab: Lab) -> None:
     said = lab.refusal(renamed(other, "lifted"))
     assert "belongs to another job" in said
     assert "trainingjob/research/other@" in said
+    assert lab.accepts(other)
 
 
 def test_a_signature_from_another_namespace_does_not_count(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""The controller, killed or stopped in the middle of things: nothing changes in the end."""
+"""Controllers killed or stopped in the middle of things, a webhook that is away: all goes on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, CommandError
+from tests.cluster.processes import Process
 from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.refusals import refused_to_us
 from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
 
@@ -28,11 +30,19 @@ def leader(lab: Lab) -> str:
 
 
 def kill_controllers(lab: Lab) -> None:
-    """All of them at once, without a moment to tidy up."""
-    lab.admin(
-        "delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=controller",
-        "--grace-period=0", "--force", "--wait=false",
-    )  # fmt: skip
+    """All of them at once, by SIGKILL from the node: no moment to tidy up, no Lease given back.
+
+    Returns once they are gone; the kubelet starts them again.
+    """
+    rollout(lab, "controller")  # both are there: an earlier test may have killed them
+    selector = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=controller")
+    pods = json.loads(lab.admin("get", "pods", *selector, "-o", "json"))["items"]
+    numbers = [n for pod in pods for n in processes_of(pod["metadata"]["uid"], b"controller")]
+    killed = [process for n in numbers if (process := Process.running(n)) is not None]
+    assert len(killed) >= 2, f"found controllers {numbers}, expected those of two replicas"
+    for process in killed:
+        os.kill(process.pid, signal.SIGKILL)
+    eventually(lambda: not any(p.alive for p in killed), "the controllers are gone", 5)
 
 
 def seals_of(lab: Lab, job: Object) -> list[str]:
@@ -43,6 +53,7 @@ def seals_of(lab: Lab, job: Object) -> list[str]:
     return [s["metadata"]["name"] for s in found["items"] if s["spec"]["job"]["uid"] == uid]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_killed_between_seal_and_job_it_goes_on_where_it_was(
     lab: Lab, apply: Callable[[Object], Object]
 ) -> None:
@@ -70,6 +81,7 @@ def test_killed_between_seal_and_job_it_goes_on_where_it_was(
     assert seals_of(lab, job) == before == [status["sealedRun"]]
 
 
+@pytest.mark.usefixtures("cluster")
 def test_killed_while_a_job_runs_it_follows_the_job_to_its_end(
     lab: Lab, apply: Callable[[Object], Object]
 ) -> None:
@@ -85,9 +97,11 @@ def test_killed_while_a_job_runs_it_follows_the_job_to_its_end(
 @pytest.fixture
 def frozen_leader(lab: Lab, cluster: Cluster) -> Iterator[str]:
     """The leader's process, stopped as by a hung machine: it renews nothing and tells nobody."""
+    # Both: a kubelet waits before it starts again what was killed a moment ago.
+    rollout(lab, "controller")
     eventually(lambda: bool(leader(lab)), "somebody leads")
     name = leader(lab)
-    processes = processes_of(lab.get("pod", name, NAMESPACE)["metadata"]["uid"])
+    processes = processes_of(lab.get("pod", name, NAMESPACE)["metadata"]["uid"], b"controller")
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     yield name
@@ -104,8 +118,14 @@ def test_a_standby_takes_over_from_a_leader_that_is_stopped(
     lab.wait_for_phase(job, "Running")
 
 
-def processes_of(pod_uid: str) -> list[int]:
-    """Processes of this machine in the pod's cgroup that run our command."""
+def rollout(lab: Lab, component: str) -> None:
+    """Waits until all replicas are ready."""
+    place = (f"deployment/trainseal-{component}", "-n", NAMESPACE)
+    lab.admin("rollout", "status", *place, "--timeout=90s")
+
+
+def processes_of(pod_uid: str, word: bytes) -> list[int]:
+    """Processes of this machine in the pod's cgroup whose command has that word."""
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -113,7 +133,71 @@ def processes_of(pod_uid: str) -> list[int]:
         with contextlib.suppress(OSError):
             if pod_uid not in (folder / "cgroup").read_text().replace("_", "-"):
                 continue
-            if b"controller" in (folder / "cmdline").read_bytes().split(b"\0"):
+            if word in (folder / "cmdline").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     assert found, f"no process of pod {pod_uid}"
     return found
+
+
+# The webhook ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def webhook_away(lab: Lab) -> Iterator[None]:
+    """No replica is there within the block; all are ready again after it."""
+    assert refused_to_us(lab) == []  # their logs go with them
+    place = ("deployment/trainseal-webhook", "-n", NAMESPACE)
+    replicas = lab.get("deployment", "trainseal-webhook", NAMESPACE)["spec"]["replicas"]
+    lab.admin("scale", *place, "--replicas=0")
+    try:
+        yield
+    finally:
+        lab.admin("scale", *place, f"--replicas={replicas}")
+        rollout(lab, "webhook")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_while_the_webhook_is_away_nothing_new_is_trusted_and_all_else_goes_on(
+    lab: Lab, apply: Callable[[Object], Object]
+) -> None:
+    job = apply(lab.signed_job("before-it-went"))
+    lab.wait_for_phase(job, "Running")
+    (pod,) = lab.pods(job)
+    name = pod["metadata"]["name"]
+    good = lab.signed_job("after-it-came-back")
+    with webhook_away(lab):
+        eventually(lambda: "failed calling webhook" in lab.answer(good), "the webhook is away")
+
+        # Fails closed: a good job, a GPU pod by the floor, a way into a sealed pod.
+        assert "ValidatingAdmissionPolicy 'trainseal-pods'" in lab.refusal(plain_pod(lab, gpus=1))
+        with pytest.raises(CommandError) as refused:
+            lab.kubectl("exec", name, "-c", "trainer", "--", "true")
+        assert 'failed calling webhook "connect.access.trainseal.dev"' in refused.value.stderr
+
+        # The rest of the cluster works, and a run that goes on comes to its end.
+        plain = apply(plain_pod(lab))
+        lab.admin("wait", "pod/plain", "-n", TEAM, "--for=condition=Ready", "--timeout=60s")
+        lab.delete(plain)
+        (trainer,) = processes_of(pod["metadata"]["uid"], b"/workspace/wait.py")
+        os.kill(trainer, signal.SIGUSR1)
+        status = lab.wait_for_phase(job, "Succeeded")
+        seal = lab.get("sealedrun", status["sealedRun"])
+        assert seal["status"]["phase"] == "Succeeded"
+    eventually(lambda: not lab.answer(good), "a good job is accepted again")
+    apply(good)
+    lab.wait_for_phase(good, "Running")
+    (pod,) = lab.pods(good)
+    lab.kubectl("exec", pod["metadata"]["name"], "-c", "trainer", "--", "true")
+
+
+def plain_pod(lab: Lab, gpus: int = 0) -> Object:
+    """A pod as anybody may write it."""
+    resources = {"limits": {"nvidia.com/gpu": gpus}} if gpus else {}
+    command = ["sleep", "infinity"]
+    container = {"name": "main", "image": lab.image, "command": command, "resources": resources}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "plain", "namespace": TEAM},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+    }

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.e2e.refusals import refused_to_us
 from tests.stage.jobs import FINISH
 
 OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
@@ -85,6 +86,7 @@ def test_an_agent_that_is_replaced_loses_no_finding_and_repeats_none(
     lab.kubectl("exec", name, "--", "sh", "-c", f"echo '#' >> {OPTIMIZER}")
     eventually(lambda: bool(findings(lab, pod)), "the edit is found", seconds=10)
     before = {f["key"]: f["firstTime"] for f in findings(lab, pod)}
+    assert refused_to_us(lab) == []  # its log goes with it
     lab.admin("rollout", "restart", "daemonset/trainseal-agent", "-n", "trainseal-agent")
     lab.admin(
         "rollout", "status", "daemonset/trainseal-agent", "-n", "trainseal-agent", "--timeout=90s"

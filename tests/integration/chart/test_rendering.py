@@ -11,6 +11,7 @@ import yaml
 
 from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
 
+DIGEST = "sha256:" + "0" * 64
 FLOOR = ("trainseal-pods", "trainseal-jobs", "trainseal-configurations")
 
 
@@ -141,7 +142,7 @@ def test_the_image_is_required_with_a_word_on_its_form(helm: Path) -> None:
         "webhook.deadlineSeconds=15",
         "controller.deadlineSeconds=5",
         "webhook.replica=3",
-        "image.reference=registry.example/x y",
+        f"image.reference=registry.example/x y@{DIGEST}",
         "registries.plainHTTP={https://registry.example}",
     ],
 )
@@ -149,6 +150,32 @@ def test_a_value_that_means_nothing_or_too_much_is_refused(helm: Path, value: st
     with pytest.raises(subprocess.CalledProcessError) as refused:
         render(helm, "--set", value)
     assert "values don't meet the specifications of the schema" in refused.value.stderr
+
+
+@pytest.mark.parametrize("reference", ["x:1.0", "x", f"x@{DIGEST[:-1]}", f"@{DIGEST}"])
+def test_an_image_without_a_digest_is_refused_with_what_was_found_and_the_form_expected(
+    helm: Path, reference: str
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, image=reference)
+    assert f"'{reference}'" in refused.value.stderr
+    assert "@sha256:[0-9a-f]{64}" in refused.value.stderr
+
+
+def test_helms_test_reads_whom_the_api_server_trusts_and_nothing_else(helm: Path) -> None:
+    objects = [obj for obj in render(helm) if obj["metadata"]["name"] == "trainseal-test"]
+    (rule,) = [rule for obj in objects for rule in obj.get("rules") or []]
+    assert rule["verbs"] == ["get"]
+    assert set(rule["resourceNames"]) == {"trainseal", "trainseal-access"}
+    pod = one(objects, "Pod", "trainseal-test")
+    assert pod["spec"]["serviceAccountName"] == "trainseal-test"
+    # Only the pod is a hook: Helm leaves what hooks made.
+    hooks = [obj["kind"] for obj in objects if "helm.sh/hook" in str(obj["metadata"])]
+    assert hooks == ["Pod"]
+    (container,) = pod["spec"]["containers"]
+    program = container["command"][-1]
+    compile(program, "helm test", "exec")
+    assert f"https://trainseal-webhook.{NAMESPACE}.svc/readyz" in program
 
 
 def test_no_role_of_ours_has_a_wildcard(helm: Path) -> None:

@@ -268,6 +268,41 @@ def test_a_pod_that_the_job_controller_adopts_is_asked_about(
     assert webhook.paths("orphan") == ["/validate-pod"] * 2
 
 
+JOB_CONTROLLER = (
+    "--as=system:serviceaccount:kube-system:job-controller",
+    "--as-group=system:masters",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "change", "asked"),
+    [
+        ("ended", JOB_CONTROLLER, {"finalizers": None}, False),
+        ("let-go", (), {"finalizers": None}, True),
+        ("relabelled-job", JOB_CONTROLLER, {"finalizers": None, "labels": {"app": None}}, True),
+        ("annotated-job", JOB_CONTROLLER, {"annotations": {"x": "y"}}, True),
+        ("disowned-job", JOB_CONTROLLER, {"ownerReferences": None}, True),
+    ],
+)
+def test_a_job_comes_to_its_end_without_the_webhook_but_nothing_else_is_done_to_its_pods(
+    world: ApiServer,
+    webhook: RecordingWebhook,
+    name: str,
+    flags: tuple[str, ...],
+    change: Object,
+    asked: bool,
+) -> None:
+    sealed = _of_a_job(name)
+    sealed["metadata"]["labels"]["trainseal.dev/seal"] = "char-lm-1"
+    sealed["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+    world.create(sealed)
+    patch = json.dumps({"metadata": change})
+    world.kubectl("patch", "pod", name, "-n", "research", "--type=merge", "-p", patch, *flags)
+    assert webhook.paths(name) == ["/validate-pod"] * (2 if asked else 1)
+    with contextlib.suppress(CommandError):  # it may be gone: it never had an owner
+        world.patch(sealed, {"metadata": {"finalizers": None}})
+
+
 def test_a_debug_container_in_a_gpu_pod_is_asked_about(
     world: ApiServer, webhook: RecordingWebhook
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
+import pytest
 import yaml
 
 CHART = Path(__file__).parents[3] / "charts" / "trainseal"
@@ -40,6 +41,18 @@ def test_the_schema_knows_every_value_and_takes_the_defaults() -> None:
     jsonschema.Draft7Validator(schema).validate(VALUES)
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == {*VALUES, "global"}
+
+
+@pytest.mark.parametrize(
+    "reference", ["registry.example/trainseal:0.1.0", "trainseal", "x@sha256:0"]
+)
+def test_the_schema_wants_the_image_by_digest(reference: str) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = {**VALUES, "image": {**VALUES["image"], "reference": reference}}
+    with pytest.raises(jsonschema.ValidationError, match="does not match"):
+        jsonschema.validate(values, schema)
+    values["image"]["reference"] = f"registry.example:5000/trainseal@sha256:{'0' * 64}"
+    jsonschema.validate(values, schema)
 
 
 def test_the_versions_are_the_packages() -> None:

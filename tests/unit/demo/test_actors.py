@@ -100,3 +100,27 @@ def test_a_demo_that_ends_well_ends_with_0(
     monkeypatch.setattr(Play, "everything", lambda _: None)
     assert main(["--name", "test"]) == 0
     assert closings == ["test"]
+
+
+def test_a_demo_that_took_too_long_though_all_was_built_ends_with_1(
+    closings: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Play, "everything", lambda _: None)
+    monkeypatch.setattr(Show, "seconds", 301.0)
+    assert main(["--name", "test"]) == 1
+    assert "it took 5 min 1 s, expected 5 min" in capsys.readouterr().out
+    assert closings == ["test"]
+
+
+def test_a_demo_that_had_to_build_may_take_its_time(
+    closings: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRAINSEAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Show, "seconds", 301.0)
+
+    def build(self: Play) -> None:
+        (tmp_path / "cache" / "images" / "training-0123").mkdir(parents=True)
+
+    monkeypatch.setattr(Play, "everything", build)
+    assert main(["--name", "test"]) == 0
+    assert closings == ["test"]
