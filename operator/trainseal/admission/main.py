@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.reviews import TRY_AGAIN, Request, Response, deny
 from trainseal.admission.server import Answer, application
 from trainseal.admission.state import State
-from trainseal.admission.trainingjobs import JobContext, stamp, validate
+from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
+from trainseal.admission.turns import Turns
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.settings import Settings, load_settings
@@ -48,6 +50,8 @@ class Options:
 
 async def serve(options: Options) -> int:
     """Runs until SIGTERM or SIGINT, then finishes what is under way."""
+    # Judging a job keeps a thread busy: it has to give way at once to whoever asks about a pod.
+    sys.setswitchinterval(0.0005)
     settings = load_settings(options.config)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,6 +110,7 @@ def _answers(
         runs=state.seals.runs,
         tickets=lambda: state.tickets,
         deadline=settings.webhook_deadline_seconds,
+        turns=Turns(),
     )
     pods = PodRulesContext(
         is_gpu=settings.is_gpu,
@@ -137,24 +142,27 @@ def _answers(
     )
 
     async def mutate_training_job(request: Request) -> Response:
-        if state.ticket_key is None:
+        key = state.ticket_key
+        if key is None:
             return deny(
                 "TrainSeal's webhook has no ticket key yet; try again in a moment", TRY_AGAIN
             )
-        return stamp(request, state.ticket_key, _now())
+        return await in_turn(
+            request, jobs, lambda offline: offline(lambda: stamp(request, key, _now()))
+        )
 
     async def validate_training_job(request: Request) -> Response:
         missing = state.missing()
         if missing and not state.draining:
             return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
-        return await validate(request, jobs)
+        return await in_turn(request, jobs, lambda offline: validate(request, jobs, offline))
 
     async def validate_pod(request: Request) -> Response:
-        answer = decide(request, pods, final=False)
-        if isinstance(answer, Unknown):
-            await state.look(request.namespace, answer.seal)
-            answer = _final(request, pods)
-        return answer
+        decided = decide(request, pods, final=False)
+        if isinstance(decided, Unknown):
+            await state.look(request.namespace, decided.seal)
+            decided = _final(request, pods)
+        return decided
 
     async def validate_policies(request: Request) -> Response:
         return validate_policy(request, state.policies.trust_roots)
@@ -179,10 +187,10 @@ def _answers(
 
 
 def _final(request: Request, pods: PodRulesContext) -> Response:
-    answer = decide(request, pods, final=True)
-    if isinstance(answer, Unknown):  # decide() gives none when it is final
+    decided = decide(request, pods, final=True)
+    if isinstance(decided, Unknown):  # decide() gives none when it is final
         raise TypeError("a final decision was none")
-    return answer
+    return decided
 
 
 async def _cluster_uid(kube: Kube) -> str:

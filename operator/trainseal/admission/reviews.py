@@ -28,7 +28,8 @@ class MalformedReviewError(ValueError):
 class Request:
     """What the API server asks. ``object`` is empty on DELETE, ``old`` on CREATE and CONNECT.
 
-    ``user`` is userInfo whole, with groups and extra; ``options`` are those of the operation.
+    ``user`` is userInfo whole, with groups and extra; ``options`` are those of the operation;
+    ``size`` is the review's, in bytes.
     """
 
     uid: str
@@ -44,6 +45,7 @@ class Request:
     old: JsonObject
     user: JsonObject = field(default_factory=dict)
     options: JsonObject = field(default_factory=dict)
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def parse(body: bytes) -> Request:
             old=_mapping(request.get("oldObject")),
             user=user,
             options=_mapping(request.get("options")),
+            size=len(body),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise MalformedReviewError(f"not an AdmissionReview: {error!r:.200}") from None

@@ -7,21 +7,25 @@ they count nothing here any more, and the controller judges them before it seals
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from pydantic import JsonValue
 
 from trainseal.admission.reviews import (
     ALLOWED,
     FORBIDDEN,
+    TOO_MANY,
     TRY_AGAIN,
     Request,
     Response,
     deny,
     meta,
 )
+from trainseal.admission.turns import BusyError, Turns
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
@@ -30,9 +34,10 @@ from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
 from trainseal.provenance.verdicts import Outcome, Verdict
-from trainseal.verifier.jobs import JobVerification, JobVerifier
+from trainseal.verifier.jobs import JobVerification, JobVerifier, Offline
 from trainseal.verifier.policystore import BrokenPolicy
 
+_T = TypeVar("_T")
 #: Parts of ``spec`` that may change while a job lives.
 UNSIGNED = ("scheduling", "signatures", "suspend")
 
@@ -48,6 +53,29 @@ class JobContext:
     runs: Callable[[str], int]
     tickets: Callable[[], Keyring]
     deadline: float
+    turns: Turns
+
+
+async def in_turn(
+    request: Request, context: JobContext, respond: Callable[[Offline], Awaitable[Response]]
+) -> Response:
+    """What ``respond`` answers, with its work in the user's turn; a denial where none comes."""
+    head = f"TrainingJob {request.namespace}/{request.name}"
+
+    async def offline(work: Callable[[], _T], /) -> _T:
+        async with asyncio.timeout(context.deadline):
+            return await context.turns.take(request.username, request.size, work)
+
+    try:
+        return await respond(offline)
+    except BusyError as error:
+        return deny(f"{head}: {error}", TOO_MANY)
+    except TimeoutError:
+        return deny(
+            f"{head}: found too many TrainingJobs at once, expected an answer within "
+            f"{context.deadline:g} s; try again",
+            TRY_AGAIN,
+        )
 
 
 def stamp(request: Request, key: PrivateKey, now: datetime) -> Response:
@@ -70,17 +98,17 @@ def stamp(request: Request, key: PrivateKey, now: datetime) -> Response:
     return Response(True, patch=_annotate(request.object, issue_ticket(key, ticket)))
 
 
-async def validate(request: Request, context: JobContext) -> Response:
-    """The validating step."""
+async def validate(request: Request, context: JobContext, offline: Offline) -> Response:
+    """The validating step. Raises what ``offline`` raises of its own."""
     obj = _named(request.object, request)
     if request.operation == "UPDATE":
-        return _update(request, obj)
+        return await offline(lambda: _update(request, obj))
     if meta(obj).get("generateName") and not request.name:
         return deny(
             "TrainingJob: found metadata.generateName, expected metadata.name: the name is signed"
         )
     try:
-        digest = job_digest(obj)
+        digest = await offline(lambda: job_digest(obj))
     except CanonicalError as error:
         return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
     found = await context.verifier.verify(
@@ -89,9 +117,10 @@ async def validate(request: Request, context: JobContext) -> Response:
         RunFacts(cluster=context.cluster, runs=context.runs(digest)),
         deadline=context.deadline,
         broken=context.broken(),
+        offline=offline,
     )
-    answer = _answer(request, found)
-    return (_without_ticket(request, digest, context) or answer) if answer.allowed else answer
+    answered = _answer(request, found)
+    return (_without_ticket(request, digest, context) or answered) if answered.allowed else answered
 
 
 def _without_ticket(request: Request, digest: str, context: JobContext) -> Response | None:
@@ -158,6 +187,8 @@ def _answer(request: Request, found: JobVerification) -> Response:
         else f"TrainingJob {request.namespace}/{request.name} is refused"
     )
     lines = [head, *(f"- {v.sentence()}" for v in _ordered(found.verdicts))]
+    if found.stopped:
+        lines.append(NOT_LOOKED_AT)
     return Response(
         False,
         "\n".join(lines),
@@ -165,6 +196,12 @@ def _answer(request: Request, found: JobVerification) -> Response:
         warnings=warnings,
         audit=audit,
     )
+
+
+#: Under a denial that came before any registry was asked.
+NOT_LOOKED_AT = (
+    "- images and code: not looked at yet; no registry is asked before the above is mended"
+)
 
 
 def _ordered(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -36,6 +36,8 @@ UNSIGNED_SPEC_FIELDS = frozenset({"signatures", "suspend", "scheduling"})
 MAX_DEPTH = 64
 #: Bytes of a canonical job.
 MAX_JOB_BYTES = 1024 * 1024
+#: Values in a canonical job, keys not counted: what anybody may make the webhook walk through.
+MAX_JOB_VALUES = 20_000
 #: Bytes of any other canonical value: what the API server accepts as one request.
 MAX_BYTES = 3 * 1024 * 1024
 
@@ -76,7 +78,7 @@ def canonical_job(manifest: Mapping[str, object], namespace: str | None = None) 
     if not isinstance(spec, Mapping):
         raise CanonicalError(("spec",), _show(spec), "a mapping", "write what to run")
     signed = {key: value for key, value in spec.items() if key not in UNSIGNED_SPEC_FIELDS}
-    walk = _Walk(MAX_JOB_BYTES, nulls=False)
+    walk = _Walk(MAX_JOB_BYTES, nulls=False, max_values=MAX_JOB_VALUES)
     # One level less below spec, which itself stands one level down.
     job: JsonObject = {
         "apiVersion": API_VERSION,
@@ -89,7 +91,7 @@ def canonical_job(manifest: Mapping[str, object], namespace: str | None = None) 
 
 def job_digest(manifest: Mapping[str, object], namespace: str | None = None) -> str:
     """``sha256:`` and the hexadecimal SHA-256 of ``canonical_job``; raises CanonicalError."""
-    return _sha256(canonical_job(manifest, namespace))
+    return digest_of_bytes(canonical_job(manifest, namespace))
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -103,10 +105,11 @@ def canonical_bytes(value: object) -> bytes:
 
 def digest(value: object) -> str:
     """``sha256:`` and the hexadecimal SHA-256 of ``canonical_bytes``; raises CanonicalError."""
-    return _sha256(canonical_bytes(value))
+    return digest_of_bytes(canonical_bytes(value))
 
 
-def _sha256(data: bytes) -> str:
+def digest_of_bytes(data: bytes) -> str:
+    """``sha256:`` and the hexadecimal SHA-256 of bytes that are canonical already."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -153,16 +156,26 @@ def _show(value: object) -> str:
 class _Walk:
     """Checks a value and copies it as plain JSON, whole numbers as int; bounded as it goes."""
 
-    def __init__(self, max_bytes: int, *, nulls: bool) -> None:
+    def __init__(self, max_bytes: int, *, nulls: bool, max_values: int | None = None) -> None:
         self._max_bytes = max_bytes
         self._nulls = nulls
+        self._max_values = max_values
         self._bytes = 0
+        self._values = 0
 
     def value(self, value: object, path: FieldPath, depth: int) -> JsonValue:
         # A lower bound of what is to be written, so that the copy is bounded too.
         self._bytes += 1 + (len(value) if isinstance(value, str) else 0)
         if self._bytes > self._max_bytes:
             raise _too_long(self._max_bytes)
+        self._values += 1
+        if self._max_values is not None and self._values > self._max_values:
+            raise CanonicalError(
+                path,
+                f"more than {self._max_values} values",
+                f"at most {self._max_values}",
+                "move large data into a signed artifact",
+            )
         if depth > MAX_DEPTH:
             raise CanonicalError(
                 path,

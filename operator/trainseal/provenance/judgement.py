@@ -6,7 +6,8 @@ The rules, in order:
 2. A signature counts only for the artifact it names: a job by its digest, namespace and name; an
    image by the digest the job refers to, under the predicate type of an image signature (judged
    before the content, CVE-2022-35930); a tree by its files, their names and their digests.
-3. A threshold counts persons, not keys or signatures.
+3. A threshold counts persons, not keys or signatures; and one signer, known by key or by identity
+   and issuer, stands for one person, however many of the policy's authorities it fits.
 4. Where fewer persons signed than wanted, but evidence that could not be judged might make up the
    number, the verdict is ``undetermined``; otherwise ``refuted``.
 """
@@ -34,12 +35,15 @@ from trainseal.provenance.statements import (
     is_job_statement,
     subject_digests,
 )
-from trainseal.provenance.verdicts import Outcome, Signer, Verdict
+from trainseal.provenance.verdicts import Outcome, Signer, Unusable, Verdict
 
 #: Refusals that say only that a signature is somebody else's.
 _ANOTHERS = frozenset({"OtherKey", "SignedByKey", "SignedByCertificate"})
 #: Reasons that say only that somebody else signed.
 _BY_ANOTHER = frozenset({"OtherKey", "InvalidSignature", "SignedByCertificate", "SignedByKey"})
+
+#: Pieces of evidence that one verdict tells of in words.
+_MOST_SAID = 3
 
 #: A Sigstore bundle, or why the bytes are none.
 Piece = Bundle | BundleError
@@ -69,12 +73,14 @@ def judge(
     pieces: int,
     check: Callable[[Authority], Sequence[Checked]],
     remedy: str,
+    unusable: Sequence[Unusable] = (),
 ) -> Verdict:
     """The verdict on one artifact.
 
-    ``check`` gives what one authority says of each of the ``pieces`` of evidence.
+    ``check`` gives what one authority says of each of the ``pieces`` of evidence; ``unusable`` is
+    what nobody could be asked about.
     """
-    signers: dict[str, Signer] = {}
+    verified: list[Signer] = []
     uncertain: dict[str, str] = {}
     refusals: list[Checked] = []
     for authority in requirement.authorities:
@@ -84,12 +90,12 @@ def judge(
             continue
         for checked in check(authority):
             if checked.outcome is Outcome.VERIFIED and checked.signer:
-                signers.setdefault(checked.signer.person, checked.signer)
+                verified.append(checked.signer)
             elif checked.outcome is Outcome.UNDETERMINED:
                 uncertain.setdefault(authority.person, checked.words)
             else:
                 refusals.append(checked)
-    found = tuple(signers.values())
+    found = count_persons(verified)
     if len(found) >= requirement.threshold:
         names = ", ".join(s.person for s in found)
         return Verdict(
@@ -104,9 +110,20 @@ def judge(
             policy=policy,
         )
     missing = requirement.threshold - len(found)
-    doubts = {person: why for person, why in uncertain.items() if person not in signers}
+    counted = {signer.person for signer in found}
+    doubts = [why for person, why in uncertain.items() if person not in counted]
+    doubts += [piece.words for piece in unusable if piece.outcome is Outcome.UNDETERMINED]
     outcome = Outcome.UNDETERMINED if len(doubts) >= missing else Outcome.REFUTED
     reason, words = _shortfall(pieces, found, doubts, refusals, outcome)
+    if outcome is Outcome.REFUTED and unusable:
+        some = "; ".join(piece.words for piece in unusable[:_MOST_SAID])
+        words = f"{words}; {len(unusable)} that could not be used: {some}"
+    uncounted = sorted({signer.person for signer in verified} - counted)
+    if uncounted:
+        words = (
+            f"{words}; {', '.join(uncounted)} not counted: the same key or identity already "
+            "stands for another person"
+        )
     return Verdict(
         artifact.kind,
         artifact.name,
@@ -121,17 +138,44 @@ def judge(
     )
 
 
+def count_persons(verified: Sequence[Signer]) -> tuple[Signer, ...]:
+    """One signature each of as many persons as can be told apart, each by a signer of their own.
+
+    Authorities overlap: one key under two names, one identity that fits two patterns. So persons
+    and signers are matched with each other (Kuhn's augmenting paths); the order of ``verified``
+    decides where several matchings are as large.
+    """
+    offers: dict[str, dict[tuple[str, str | None], Signer]] = {}
+    for signer in verified:
+        offers.setdefault(signer.person, {}).setdefault((signer.identity, signer.issuer), signer)
+    taken: dict[tuple[str, str | None], str] = {}
+
+    def place(person: str, tried: set[tuple[str, str | None]]) -> bool:
+        for identity in offers[person]:
+            if identity not in tried:
+                tried.add(identity)
+                if identity not in taken or place(taken[identity], tried):
+                    taken[identity] = person
+                    return True
+        return False
+
+    for person in offers:
+        place(person, set())
+    matched = {person: offers[person][identity] for identity, person in taken.items()}
+    return tuple(matched[person] for person in offers if person in matched)
+
+
 def _shortfall(
     pieces: int,
     found: tuple[Signer, ...],
-    doubts: dict[str, str],
+    doubts: Sequence[str],
     refusals: Sequence[Checked],
     outcome: Outcome,
 ) -> tuple[str, str]:
+    if outcome is Outcome.UNDETERMINED:
+        return "EvidenceNotJudged", "; ".join(list(dict.fromkeys(doubts))[:_MOST_SAID])
     if not pieces:
         return "NoSignature", "no signature found"
-    if outcome is Outcome.UNDETERMINED:
-        return "EvidenceNotJudged", "; ".join(dict.fromkeys(doubts.values()))
     # What says most comes first: a signature over something else beats "by another key".
     telling = [c for c in refusals if c.reason not in _BY_ANOTHER]
     words = list(dict.fromkeys(c.words for c in (telling or refusals)))[:3]

@@ -84,6 +84,12 @@ class _IdentityPolicy:
                 f"not of {self._authority.issuer!r}",
             )
         identities = _identities(cert)
+        if len(identities) > 1:  # each would stand for a person of its own
+            raise _PolicyMismatchError(
+                "SeveralIdentities",
+                f"the certificate names {len(identities)} identities, "
+                f"{', '.join(identities)!r:.600}; expected one, as Fulcio issues them",
+            )
         for identity in identities:
             if self._authority.accepts(identity):
                 self.identity = identity

@@ -150,7 +150,18 @@ def _additions(named: Iterable[Addition]) -> Additions:
 def _requirement(
     spec: RequirementSpec, authorities: Mapping[str, Authority | UnavailableAuthority]
 ) -> Requirement:
-    return Requirement(tuple(authorities[n] for n in spec.authorities), spec.threshold or 1)
+    named = tuple(authorities[n] for n in spec.authorities)
+    persons: dict[str, Authority] = {}
+    for authority in named:
+        if isinstance(authority, KeyAuthority):
+            other = persons.setdefault(authority.public_key.id, authority)
+            if other.person != authority.person:
+                raise PolicyError(
+                    f"authorities {other.name} and {authority.name}: found one key for the persons "
+                    f"{other.person} and {authority.person}, expected a key of each one's own; "
+                    "give both authorities the same person, or one of them another key"
+                )
+    return Requirement(named, spec.threshold or 1)
 
 
 def _authority(

@@ -57,6 +57,17 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """A piece of evidence that was there and could not be used; ``words`` say why.
+
+    ``undetermined`` where it was not read to its end, ``refuted`` where it was read and is nothing.
+    """
+
+    outcome: Outcome
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One artifact's verdict.
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainseal.provenance.bundles import MEDIA_TYPE
+from trainseal.provenance.verdicts import Unusable
 
 from .client import RegistryClient
 from .concurrency import map_bounded
 from .descriptors import Descriptor, ImageManifest, parse_manifest
-from .errors import ContentMismatch, MalformedContent, NotFound, TooLarge
+from .errors import ContentMismatch, MalformedContent, NotFound, RegistryError, TooLarge
 from .references import Reference
 
 PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
@@ -31,7 +32,25 @@ class AttachedBundles:
     """(digest of the bundle, its bytes) each, ordered by digest; and what was set aside, why."""
 
     bundles: tuple[tuple[str, bytes], ...]
-    set_aside: tuple[str, ...]
+    set_aside: tuple[Unusable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBundles:
+    """Where the bundles of one artifact are, not fetched yet, and what was set aside already."""
+
+    places: tuple[tuple[Reference, Descriptor], ...]
+    set_aside: tuple[Unusable, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them, by their manifests' word, which fetching holds them to."""
+        return sum(layer.size for _, layer in self.places)
+
+
+def unusable(error: RegistryError) -> Unusable:
+    """A piece that gave this error."""
+    return Unusable(error.outcome, str(error))
 
 
 async def attached_bundles(
@@ -42,11 +61,23 @@ async def attached_bundles(
     max_bytes: int,
     predicates: Sequence[str] | None = None,
 ) -> AttachedBundles:
-    """The bundles attached to what ``reference`` names by digest.
+    """The bundles attached to what ``reference`` names by digest: listed, then fetched."""
+    listed = await list_bundles(client, reference, most=most, predicates=predicates)
+    return await fetch_bundles(client, listed, max_bytes)
 
-    ``predicates``: pieces that announce another predicate type (an SBOM of megabytes, say) are not
-    fetched; the announcement is nobody's signed word, and may only save work. Raises
-    RegistryError; TooLarge where there are more than ``most`` pieces.
+
+async def list_bundles(
+    client: RegistryClient,
+    reference: Reference,
+    *,
+    most: int,
+    predicates: Sequence[str] | None = None,
+) -> ListedBundles:
+    """Where the bundles are that are attached to what ``reference`` names by digest.
+
+    ``predicates``: pieces that announce another predicate type (an SBOM of megabytes, say) are left
+    out; the announcement is nobody's signed word, and may only save work. Raises RegistryError;
+    TooLarge where there are more than ``most`` pieces.
     """
     entries = [
         entry
@@ -55,18 +86,37 @@ async def attached_bundles(
     ]
     check_count(str(reference), len(entries), most)
 
-    async def fetch(entry: Descriptor) -> list[tuple[str, bytes] | str]:
+    async def look(entry: Descriptor) -> list[tuple[Reference, Descriptor] | Unusable]:
         try:
-            return list(await _bundles_of(client, reference, entry, max_bytes, predicates))
+            return list(await _bundles_of(client, reference, entry, predicates))
         except PIECE_ERRORS as error:
-            return [str(error)]
+            return [unusable(error)]
 
-    found = [piece for pieces in await map_bounded(fetch, entries) for piece in pieces]
-    bundles = {piece[0]: piece for piece in found if not isinstance(piece, str)}
-    check_count(str(reference), len(bundles), most)
+    found = [piece for pieces in await map_bounded(look, entries) for piece in pieces]
+    places = {piece[1].digest: piece for piece in found if not isinstance(piece, Unusable)}
+    check_count(str(reference), len(places), most)
+    return ListedBundles(
+        tuple(places[digest] for digest in sorted(places)),
+        tuple(piece for piece in found if isinstance(piece, Unusable)),
+    )
+
+
+async def fetch_bundles(
+    client: RegistryClient, listed: ListedBundles, max_bytes: int
+) -> AttachedBundles:
+    """The bundles' bytes, each at most ``max_bytes``. Raises RegistryError."""
+
+    async def fetch(place: tuple[Reference, Descriptor]) -> tuple[str, bytes] | Unusable:
+        target, layer = place
+        try:
+            return layer.digest, await client.blob(target, layer, max_bytes)
+        except PIECE_ERRORS as error:
+            return unusable(error)
+
+    found = await map_bounded(fetch, listed.places)
     return AttachedBundles(
-        tuple(bundles[digest] for digest in sorted(bundles)),
-        tuple(piece for piece in found if isinstance(piece, str)),
+        tuple(piece for piece in found if not isinstance(piece, Unusable)),
+        (*listed.set_aside, *(piece for piece in found if isinstance(piece, Unusable))),
     )
 
 
@@ -85,9 +135,8 @@ async def _bundles_of(
     client: RegistryClient,
     reference: Reference,
     entry: Descriptor,
-    max_bytes: int,
     predicates: Sequence[str] | None,
-) -> list[tuple[str, bytes]]:
+) -> list[tuple[Reference, Descriptor]]:
     target = reference.at(entry.digest)
     manifest = parse_manifest(await client.manifest(target), str(target))
     if not isinstance(manifest, ImageManifest) or manifest.kind != MEDIA_TYPE:
@@ -110,7 +159,7 @@ async def _bundles_of(
             expected="one",
             remedy="attach the signature again",
         )
-    return [(layers[0].digest, await client.blob(target, layers[0], max_bytes))]
+    return [(target, layers[0])]
 
 
 def _announced(entry: Descriptor, predicates: Sequence[str] | None) -> bool:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainseal.provenance.bundles import MAX_MANIFEST_BUNDLE_BYTES, MEDIA_TYPE
+from trainseal.provenance.verdicts import Unusable
 
 from .blobs import Progress
-from .bundles import attached_bundles
+from .bundles import ListedBundles, fetch_bundles, list_bundles
 from .client import RegistryClient
 from .concurrency import map_bounded
 from .descriptors import (
@@ -29,7 +30,7 @@ from .descriptors import (
     empty_descriptor,
     parse_manifest,
 )
-from .errors import MalformedContent
+from .errors import MalformedContent, TooLarge
 from .layers import LAYER_TYPE, Layer, pack
 from .references import Reference, is_digest
 from .referrers import json_bytes
@@ -39,6 +40,8 @@ CODE_TYPE = "application/vnd.trainseal.code.v1"
 TREE_DIGEST_ANNOTATION = "trainseal.dev/tree-digest"
 
 MOST_BUNDLES = 16
+#: Bytes of all bundles of one artifact: four signers of the largest tree.
+MOST_BUNDLE_BYTES = 4 * MAX_MANIFEST_BUNDLE_BYTES
 MOST_LAYERS = 128
 
 _PUSHES_AT_ONCE = 4
@@ -57,7 +60,7 @@ class CodeEvidence:
     tree_digest: str
     layers: tuple[Descriptor, ...]
     bundles: tuple[tuple[str, bytes], ...]
-    set_aside: tuple[str, ...] = ()
+    set_aside: tuple[Unusable, ...] = ()
 
     @property
     def size(self) -> int:
@@ -126,24 +129,58 @@ async def attach_bundle(
     return await client.attach(reference, subject, MEDIA_TYPE, bundle, MEDIA_TYPE)
 
 
+@dataclass(frozen=True, slots=True)
+class CodeListing:
+    """A code artifact and where its bundles are, which are not fetched yet."""
+
+    reference: Reference
+    manifest: Manifest
+    tree_digest: str
+    layers: tuple[Descriptor, ...]
+    bundles: ListedBundles
+
+
 async def code_evidence(client: RegistryClient, reference: Reference) -> CodeEvidence:
-    """The artifact that ``reference`` names by digest, with its bundles (at most 16 of 8 MiB).
+    """The artifact that ``reference`` names by digest, with its bundles (at most 16 of 8 MiB, and
+    32 MiB together).
 
     Raises RegistryError; MalformedContent where it is no code artifact.
     """
+    return await fetch_evidence(client, await list_evidence(client, reference))
+
+
+async def list_evidence(client: RegistryClient, reference: Reference) -> CodeListing:
+    """The artifact, and how large its evidence is. Raises as ``code_evidence``."""
     if reference.digest is None:
         raise ValueError(f"{reference}: evidence is gathered by digest")
     manifest = await client.manifest(reference)
     parsed = await asyncio.to_thread(parse_manifest, manifest, str(reference))
     tree_digest = _check(parsed, reference)
-    attached = await attached_bundles(
-        client, reference, most=MOST_BUNDLES, max_bytes=MAX_MANIFEST_BUNDLE_BYTES
-    )
-    return CodeEvidence(
+    listed = await list_bundles(client, reference, most=MOST_BUNDLES)
+    if listed.size > MOST_BUNDLE_BYTES:
+        raise TooLarge(
+            str(reference),
+            f"bundles of {listed.size} bytes are attached",
+            expected=f"at most {MOST_BUNDLE_BYTES} together",
+            remedy="remove those no longer needed, or push the tree to a new repository",
+        )
+    return CodeListing(
         reference=reference.at(reference.digest),
         manifest=manifest,
         tree_digest=tree_digest,
         layers=parsed.layers if isinstance(parsed, ImageManifest) else (),
+        bundles=listed,
+    )
+
+
+async def fetch_evidence(client: RegistryClient, listing: CodeListing) -> CodeEvidence:
+    """The bundles' bytes as well. Raises RegistryError."""
+    attached = await fetch_bundles(client, listing.bundles, MAX_MANIFEST_BUNDLE_BYTES)
+    return CodeEvidence(
+        reference=listing.reference,
+        manifest=listing.manifest,
+        tree_digest=listing.tree_digest,
+        layers=listing.layers,
         bundles=attached.bundles,
         set_aside=attached.set_aside,
     )

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from trainseal.provenance.bundles import MAX_BUNDLE_BYTES
 from trainseal.provenance.statements import COSIGN_SIGN_PREDICATE
+from trainseal.provenance.verdicts import Outcome, Unusable
 
-from .bundles import PIECE_ERRORS, attached_bundles, check_count
+from .bundles import PIECE_ERRORS, attached_bundles, check_count, unusable
 from .client import RegistryClient
 from .concurrency import map_bounded
 from .descriptors import (
@@ -56,7 +57,7 @@ class ImageEvidence:
 
     bundles: tuple[bytes, ...]
     simple_signings: tuple[SimpleSigning, ...]
-    set_aside: tuple[str, ...] = ()
+    set_aside: tuple[Unusable, ...] = ()
 
 
 class PlatformImage(NamedTuple):
@@ -147,33 +148,37 @@ async def image_evidence(client: RegistryClient, reference: Reference) -> ImageE
 
 async def _simple_signings(
     client: RegistryClient, reference: Reference, digest: str
-) -> tuple[tuple[SimpleSigning, ...], tuple[str, ...]]:
+) -> tuple[tuple[SimpleSigning, ...], tuple[Unusable, ...]]:
     tag = reference.tagged(fallback_tag(digest) + ".sig")
     try:
         manifest = await _parse(await client.manifest(tag), str(tag))
     except NotFound:
         return (), ()
     except PIECE_ERRORS as error:
-        return (), (str(error),)
+        return (), (unusable(error),)
     if not isinstance(manifest, ImageManifest):
-        return (), (f"{tag}: an index; expected the manifest of cosign signatures",)
+        return (), (_nothing(f"{tag}: an index; expected the manifest of cosign signatures"),)
     layers = [layer for layer in manifest.layers if layer.media_type == SIMPLE_SIGNING_TYPE]
     check_count(str(tag), len(layers), MOST_PIECES)
 
-    async def fetch(layer: Descriptor) -> SimpleSigning | str:
+    async def fetch(layer: Descriptor) -> SimpleSigning | Unusable:
         signature = layer.annotations.get(SIGNATURE_ANNOTATION)
         if signature is None:
-            return f"{tag}: {layer.digest} has no {SIGNATURE_ANNOTATION} annotation"
+            return _nothing(f"{tag}: {layer.digest} has no {SIGNATURE_ANNOTATION} annotation")
         try:
             return SimpleSigning(await client.blob(tag, layer, MAX_PIECE_BYTES), signature)
         except PIECE_ERRORS as error:
-            return str(error)
+            return unusable(error)
 
     found = await map_bounded(fetch, layers)
     return (
         tuple(piece for piece in found if isinstance(piece, SimpleSigning)),
-        tuple(piece for piece in found if isinstance(piece, str)),
+        tuple(piece for piece in found if isinstance(piece, Unusable)),
     )
+
+
+def _nothing(words: str) -> Unusable:
+    return Unusable(Outcome.REFUTED, words)
 
 
 async def _parse(manifest: Manifest, subject: str) -> ImageManifest | ImageIndex:

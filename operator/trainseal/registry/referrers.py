@@ -147,17 +147,16 @@ def may_be(entry: Descriptor, artifact_type: str | None) -> bool:
 async def list_referrers(
     transport: Transport, scope: Scope, reference: Reference, artifact_type: str | None
 ) -> list[Descriptor]:
-    """See ``RegistryClient.referrers``. The tag is read as well where the API knows nothing:
-    artifacts that were copied in by their tags, or attached before the API was there."""
+    """See ``RegistryClient.referrers``. Both lists are read: what was copied in by its tag, or
+    attached before the API was there, is not hidden by what anybody attaches by the API."""
     if reference.digest is None:
         raise ValueError(f"{reference}: referrers are listed by digest")
     subject = f"{reference.at(reference.digest)} (referrers)"
-    found = _chosen(await _from_api(transport, scope, reference, subject), artifact_type, subject)
-    if not found:
-        found = _chosen(
-            await _from_tag(transport, scope, reference, subject), artifact_type, subject
-        )
-    return found
+    lists = await asyncio.gather(
+        _from_api(transport, scope, reference, subject),
+        _from_tag(transport, scope, reference, subject),
+    )
+    return _chosen([entry for found in lists for entry in found], artifact_type, subject)
 
 
 async def update_fallback(store: ManifestStore, tag: Reference, entry: Descriptor) -> None:

@@ -25,15 +25,20 @@ from trainseal.provenance.judgement import (
 from trainseal.provenance.policies import CompiledPolicy, Requirement, UnavailableAuthority
 from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.registry.client import RegistryClient
-from trainseal.registry.code import CodeEvidence, code_evidence
+from trainseal.registry.code import CodeEvidence, fetch_evidence, list_evidence
 from trainseal.registry.errors import RegistryError
-from trainseal.registry.images import image_evidence, resolve_image
+from trainseal.registry.images import ImageEvidence, image_evidence, resolve_image
 from trainseal.registry.references import Reference
+from trainseal.verifier.room import Room
 
 MAX_IMAGE_BUNDLE_BYTES = 256 * 1024
 MAX_CODE_BUNDLE_BYTES = 8 * 1024 * 1024
 #: Entries; one takes about 2 KiB, so the cache stays below 20 MiB.
 MAX_ENTRIES = 8192
+#: Bytes of code's evidence at once. Parsed, it takes about twice as much again, bundle by bundle.
+CODE_ROOM = 48 * 1024 * 1024
+#: Images whose evidence is gathered at once: each at most 64 pieces of 256 KiB.
+IMAGES_AT_ONCE = 8
 VERIFIED_SECONDS = 3600.0
 REFUTED_SECONDS = 20.0
 
@@ -63,6 +68,8 @@ class ArtifactVerifier:
         self._remembered: OrderedDict[tuple[str, ...], tuple[float, ImageResult | CodeResult]]
         self._remembered = OrderedDict()
         self._flights: dict[tuple[str, ...], asyncio.Task[ImageResult | CodeResult]] = {}
+        self._room = Room(CODE_ROOM)
+        self._images = asyncio.Semaphore(IMAGES_AT_ONCE)
 
     async def image(
         self, place: str, reference: str, policies: Sequence[CompiledPolicy], until: float
@@ -124,25 +131,14 @@ class ArtifactVerifier:
     async def _fetch_image(self, reference: str, policies: Sequence[CompiledPolicy]) -> ImageResult:
         try:
             ref = Reference.parse(reference)
-            resolved, evidence = await asyncio.gather(
-                resolve_image(self._registry, ref), image_evidence(self._registry, ref)
-            )
+            async with self._images:
+                resolved, evidence = await asyncio.gather(
+                    resolve_image(self._registry, ref), image_evidence(self._registry, ref)
+                )
+                verdicts = await asyncio.to_thread(_judge_image, reference, evidence, policies)
         except RegistryError as error:
             return ImageResult(_unread("image", reference, policies, error), None)
         digest = _digest_of(reference)
-        pieces = [read_bundle(b, MAX_IMAGE_BUNDLE_BYTES) for b in evidence.bundles]
-        check = check_image(pieces, evidence.simple_signings, digest)
-        verdicts = tuple(
-            judge(
-                Artifact("image", reference, reference),
-                policy.image,
-                policy.name,
-                len(pieces) + len(evidence.simple_signings),
-                check,
-                "sign it with `cosign sign`",
-            )
-            for policy in policies
-        )
         sealed = SealedImage(
             reference=reference,
             digest=digest,
@@ -157,11 +153,32 @@ class ArtifactVerifier:
 
     async def _fetch_code(self, reference: str, policies: Sequence[CompiledPolicy]) -> CodeResult:
         try:
-            evidence = await code_evidence(self._registry, Reference.parse(reference))
+            listing = await list_evidence(self._registry, Reference.parse(reference))
+            async with self._room.held(listing.bundles.size):
+                evidence = await fetch_evidence(self._registry, listing)
+                # Manifests of large trees take a while to read; other requests do not wait for it.
+                return await asyncio.to_thread(_judge_code, reference, evidence, policies)
         except RegistryError as error:
             return CodeResult(_unread("code", reference, policies, error), None)
-        # Manifests of large trees take a while to read; other requests do not wait for it.
-        return await asyncio.to_thread(_judge_code, reference, evidence, policies)
+
+
+def _judge_image(
+    reference: str, evidence: ImageEvidence, policies: Sequence[CompiledPolicy]
+) -> tuple[Verdict, ...]:
+    pieces = [read_bundle(b, MAX_IMAGE_BUNDLE_BYTES) for b in evidence.bundles]
+    check = check_image(pieces, evidence.simple_signings, _digest_of(reference))
+    return tuple(
+        judge(
+            Artifact("image", reference, reference),
+            policy.image,
+            policy.name,
+            len(pieces) + len(evidence.simple_signings),
+            check,
+            "sign it with `cosign sign`",
+            evidence.set_aside,
+        )
+        for policy in policies
+    )
 
 
 def _judge_code(
@@ -183,6 +200,7 @@ def _judge_code(
                 len(pieces),
                 signatures.check(tree),
                 "sign it with `trainseal sign code`",
+                evidence.set_aside,
             )
             for policy in policies
         )

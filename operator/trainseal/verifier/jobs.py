@@ -12,16 +12,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
 from trainseal.api.model import InvalidObjectError
 from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import TrainingJob
-from trainseal.provenance.canonical import CanonicalError, canonical_job, job_digest
+from trainseal.provenance.canonical import CanonicalError, canonical_job, digest_of_bytes
 from trainseal.provenance.jobrules import RunFacts, by_digest, image_references, job_rules
-from trainseal.provenance.judgement import Artifact, check_job, judge, read_bundle
+from trainseal.provenance.judgement import Artifact, Piece, check_job, judge, read_bundle
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
 from trainseal.registry.allowlist import InvalidPattern, allowed
@@ -35,9 +35,18 @@ MAX_JOB_BUNDLE_BYTES = 256 * 1024
 _SIGN_REMEDY = "sign it with `trainseal sign job`"
 
 
+class Offline(Protocol):
+    """Does work that keeps a processor busy somewhere else than in the event loop."""
+
+    async def __call__(self, work: Callable[[], _T], /) -> _T: ...
+
+
 @dataclass(frozen=True, slots=True)
 class JobVerification:
-    """What verifying one job gave. ``images`` and ``code`` are complete only if verified."""
+    """What verifying one job gave. ``images`` and ``code`` are complete only if verified.
+
+    ``stopped``: what was judged offline stands in the way already, and no registry was asked.
+    """
 
     digest: str
     verdicts: tuple[Verdict, ...]
@@ -46,6 +55,7 @@ class JobVerification:
     images: tuple[SealedImage, ...] = ()
     code: tuple[SealedCode, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    stopped: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -73,25 +83,21 @@ class JobVerifier:
         *,
         deadline: float,
         broken: Sequence[BrokenPolicy] = (),
+        offline: Offline = asyncio.to_thread,
     ) -> JobVerification:
         """The verdicts on one job.
 
         ``policies`` are those of its namespace, ``deadline`` the seconds until evidence that is
         still outstanding counts as undetermined. ``broken`` policies refuse every job: whom they
-        mean cannot be told. Raises nothing for a bad job: that is a verdict.
+        mean cannot be told. Raises nothing for a bad job: that is a verdict; only what ``offline``
+        raises of its own.
         """
-        try:
-            job = TrainingJob.parse(manifest)
-            canonical = canonical_job(manifest)
-            digest = job_digest(manifest)
-        except (InvalidObjectError, CanonicalError) as error:
-            return JobVerification("", (_invalid(error),), (), tuple(policies))
-        if broken:
-            return JobVerification(digest, tuple(_broken(b) for b in broken), (), tuple(policies))
-        if not policies:
-            return JobVerification(digest, (_no_policy(job),), (), ())
+        until = asyncio.get_running_loop().time() + deadline
         now = self._clock()
-        local = {p.name: self._local(job, canonical, digest, p, facts, now) for p in policies}
+        judged = await offline(lambda: _judge_offline(manifest, policies, facts, now, broken))
+        if isinstance(judged, JobVerification):
+            return judged
+        job, digest, local = judged
         stopped = any(
             v.outcome is not Outcome.VERIFIED
             for p in policies
@@ -101,7 +107,7 @@ class JobVerifier:
         images: tuple[ImageResult, ...] = ()
         code: tuple[CodeResult, ...] = ()
         if not stopped:
-            images, code = await self._remote(job, policies, local, deadline)
+            images, code = await self._remote(job, policies, local, until)
         enforced: list[Verdict] = []
         audited: list[Verdict] = []
         results: list[ImageResult | CodeResult] = [*images, *code]
@@ -118,31 +124,7 @@ class JobVerifier:
             policies=tuple(policies),
             images=tuple(r.sealed for r in images if r.sealed),
             code=tuple(r.sealed for r in code if r.sealed),
-        )
-
-    @staticmethod
-    def _local(
-        job: TrainingJob,
-        canonical: bytes,
-        digest: str,
-        policy: CompiledPolicy,
-        facts: RunFacts,
-        now: datetime,
-    ) -> tuple[Verdict, ...]:
-        pieces = [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in job.spec.signatures or ()]
-        namespace, name = job.metadata.namespace, job.metadata.name
-        signature = judge(
-            Artifact("job", f"{namespace}/{name}", digest),
-            policy.job,
-            policy.name,
-            len(pieces),
-            check_job(pieces, canonical, digest, namespace, name),
-            _SIGN_REMEDY,
-        )
-        return (
-            signature,
-            *job_rules(job, digest, policy, facts, now),
-            *_outside_registries(job, policy),
+            stopped=stopped,
         )
 
     async def _remote(
@@ -150,7 +132,7 @@ class JobVerifier:
         job: TrainingJob,
         policies: Sequence[CompiledPolicy],
         local: Mapping[str, tuple[Verdict, ...]],
-        deadline: float,
+        until: float,
     ) -> tuple[tuple[ImageResult, ...], tuple[CodeResult, ...]]:
         # A policy in Audit may have refused a registry that another policy allows: the network is
         # spoken to only for what every policy allows, and never by tag.
@@ -160,7 +142,6 @@ class JobVerifier:
             for v in verdicts
             if v.reason == "RegistryNotAllowed"
         }
-        until = asyncio.get_running_loop().time() + deadline
         images = [
             self._artifacts.image(place, reference, policies, until)
             for reference, place in image_references(job).items()
@@ -173,6 +154,58 @@ class JobVerifier:
         ]
         image_results, code_results = await asyncio.gather(_all(images), _all(code))
         return tuple(image_results), tuple(code_results)
+
+
+def _judge_offline(
+    manifest: Json,
+    policies: Sequence[CompiledPolicy],
+    facts: RunFacts,
+    now: datetime,
+    broken: Sequence[BrokenPolicy],
+) -> JobVerification | tuple[TrainingJob, str, dict[str, tuple[Verdict, ...]]]:
+    """The job, its digest and the verdicts of each policy; or the whole answer, if that is all."""
+    try:
+        job = TrainingJob.parse(manifest)
+        canonical = canonical_job(manifest)
+    except (InvalidObjectError, CanonicalError) as error:
+        return JobVerification("", (_invalid(error),), (), tuple(policies), stopped=True)
+    digest = digest_of_bytes(canonical)
+    if broken:
+        said = tuple(_broken(b) for b in broken)
+        return JobVerification(digest, said, (), tuple(policies), stopped=True)
+    if not policies:
+        return JobVerification(digest, (_no_policy(job),), (), (), stopped=True)
+    pieces = [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in job.spec.signatures or ()]
+    return (
+        job,
+        digest,
+        {p.name: _local(job, pieces, canonical, digest, p, facts, now) for p in policies},
+    )
+
+
+def _local(
+    job: TrainingJob,
+    pieces: Sequence[Piece],
+    canonical: bytes,
+    digest: str,
+    policy: CompiledPolicy,
+    facts: RunFacts,
+    now: datetime,
+) -> tuple[Verdict, ...]:
+    namespace, name = job.metadata.namespace, job.metadata.name
+    signature = judge(
+        Artifact("job", f"{namespace}/{name}", digest),
+        policy.job,
+        policy.name,
+        len(pieces),
+        check_job(pieces, canonical, digest, namespace, name),
+        _SIGN_REMEDY,
+    )
+    return (
+        signature,
+        *job_rules(job, digest, policy, facts, now),
+        *_outside_registries(job, policy),
+    )
 
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:

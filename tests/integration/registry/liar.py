@@ -48,6 +48,11 @@ class Liar:
     def repository(self) -> Reference:
         return Reference(self.address, "research/code")
 
+    @property
+    def pages(self) -> int:
+        """How often it was asked for referrers by the API."""
+        return sum("/referrers/" in asked.path for asked in self.asked)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(
             Asked(

@@ -122,8 +122,8 @@ async def test_damaged_pieces_are_set_aside_and_do_not_hide_the_good_one(
     evidence = await image_evidence(client, where.at(image.digest))
     assert evidence.bundles == (good,)
     assert len(evidence.set_aside) == 2
-    assert any("other bytes" in reason for reason in evidence.set_aside)
-    assert any("at most 262144 bytes" in reason for reason in evidence.set_aside)
+    assert any("other bytes" in piece.words for piece in evidence.set_aside)
+    assert any("at most 262144 bytes" in piece.words for piece in evidence.set_aside)
 
 
 async def test_a_signature_copied_into_another_images_index_is_set_aside(
@@ -141,7 +141,7 @@ async def test_a_signature_copied_into_another_images_index_is_set_aside(
         )
         evidence = await image_evidence(client, where.at(unsigned.digest))
         assert evidence.bundles == ()
-        assert "attached to another artifact" in evidence.set_aside[0]
+        assert "attached to another artifact" in evidence.set_aside[0].words
         assert (await image_evidence(client, where.at(signed.digest))).bundles == (b"{}",)
 
 

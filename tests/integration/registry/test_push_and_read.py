@@ -200,3 +200,21 @@ async def test_what_lies_under_the_fallback_tag_is_found_where_the_api_knows_not
         )
         listed = await client.referrers(where.at(subject.digest))
         assert [entry.digest for entry in listed] == [other.digest]
+
+
+async def test_what_anybody_attaches_by_the_api_hides_nothing_under_the_fallback_tag(
+    registry_with_referrers: Registry,
+) -> None:
+    where = registry_with_referrers.repository()
+    options = Options(plain_http=frozenset({registry_with_referrers.address}))
+    async with RegistryClient(options) as client:
+        subject = await push_artifact(client, where, b"weights")
+        copied = await push_artifact(client, where, b"stands for a copied signature")
+        index = {"schemaVersion": 2, "manifests": [copied.document()]}
+        tag = where.tagged(fallback_tag(subject.digest))
+        await client.push_manifest(
+            tag, json_bytes(index), "application/vnd.oci.image.index.v1+json"
+        )
+        attached = await client.attach(where, subject, NOTE, b"anybody's", NOTE)
+        listed = await client.referrers(where.at(subject.digest))
+        assert {entry.digest for entry in listed} == {copied.digest, attached.digest}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.unit import world
-from trainseal.admission.reviews import TRY_AGAIN, Request, Response
-from trainseal.admission.trainingjobs import JobContext, stamp, validate
+from trainseal.admission.reviews import TOO_MANY, TRY_AGAIN, Request, Response
+from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
+from trainseal.admission.turns import BusyError, Turns
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
@@ -49,12 +52,13 @@ def context(evidence: world.Evidence | None = None, *policies: Any, **fields: An
         "runs": lambda _: 0,
         "tickets": lambda: world.keyring(world.TICKET_KEY),
         "deadline": 1.0,
+        "turns": Turns(),
     }
     return JobContext(**(values | fields))
 
 
 def answer(obj: Object, old: Object | None = None, within: JobContext | None = None) -> Response:
-    return world.run(validate(request(obj, old), within or context()))
+    return world.run(validate(request(obj, old), within or context(), asyncio.to_thread))
 
 
 def patched(obj: Object, response: Response) -> Object:
@@ -271,3 +275,46 @@ def test_a_job_that_was_stored_while_nobody_looked_can_still_be_taken_apart() ->
     assert not answer(job(bad_and_suspended), job(bad)).allowed
     # Nor does it become sound by an update that nobody verified.
     assert not answer(job(), job(bad)).allowed
+
+
+# Turns ------------------------------------------------------------------------------------------
+
+
+async def test_a_job_with_too_many_values_is_refused_with_the_bound() -> None:
+    def crowded(job: Object) -> None:
+        job["spec"]["config"]["parameters"]["x"] = [0] * 20_001
+
+    found = await validate(request(job(crowded)), context(), asyncio.to_thread)
+    assert not found.allowed
+    assert "more than 20000 values" in found.message
+
+
+async def test_who_asks_too_much_at_once_is_told_to_try_again() -> None:
+    async def busy(_: object) -> Response:
+        raise BusyError("found 8192 KiB of requests that wait already, expected fewer at once")
+
+    found = await in_turn(request(job()), context(), busy)
+    assert (found.allowed, found.code) == (False, TOO_MANY)
+    assert found.message.startswith("TrainingJob research/char-lm: found 8192 KiB")
+
+
+async def test_a_turn_that_does_not_come_in_time_is_a_denial_to_try_again() -> None:
+    free = threading.Event()
+    within = context(deadline=0.01)
+    first = asyncio.ensure_future(within.turns.take("eve", 1, free.wait))
+    try:
+        found = await in_turn(
+            request(job()), within, lambda offline: validate(request(job()), within, offline)
+        )
+    finally:
+        free.set()
+        await first
+    assert (found.allowed, found.code) == (False, TRY_AGAIN)
+    assert "too many TrainingJobs at once" in found.message
+
+
+def test_a_denial_before_any_registry_was_asked_says_so() -> None:
+    unsigned = answer(job(lambda j: j["spec"].pop("signatures")))
+    assert "images and code: not looked at yet" in unsigned.message
+    unreachable = answer(job(), within=context(world.Evidence({world.CODE: Outcome.REFUTED})))
+    assert "not looked at yet" not in unreachable.message

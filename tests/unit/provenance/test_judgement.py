@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import world
-from trainseal.provenance.authorities import Authority, Checked, KeyAuthority, refuted, undetermined
+from trainseal.provenance.authorities import (
+    Authority,
+    Checked,
+    KeyAuthority,
+    refuted,
+    undetermined,
+    verified,
+)
 from trainseal.provenance.bundles import encode_bundle, make_bundle_blob, make_bundle_dsse
 from trainseal.provenance.canonical import canonical_job, job_digest
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
@@ -29,7 +36,7 @@ from trainseal.provenance.keys import PrivateKey, sign
 from trainseal.provenance.manifests import TreeManifest
 from trainseal.provenance.policies import Requirement, UnavailableAuthority
 from trainseal.provenance.statements import job_statement
-from trainseal.provenance.verdicts import Outcome, Verdict
+from trainseal.provenance.verdicts import Outcome, Signer, Unusable, Verdict
 
 IMAGE = "sha256:" + "a" * 64
 COSIGN = "https://sigstore.dev/cosign/sign/v1"
@@ -175,6 +182,22 @@ def test_no_signature_is_refuted_even_where_a_trust_root_is_missing() -> None:
 PEOPLE = ("a", "b", "c", "d")
 
 
+def said_by(who: str, what: str, identity: str = "") -> Checked:
+    if what == "yes":
+        return verified(Signer(who, who, identity or who), "signed")
+    return refuted("No", "no") if what == "no" else undetermined("Unclear", "unclear")
+
+
+def of_answers(answers: Sequence[Checked], persons: Sequence[str], threshold: int) -> Verdict:
+    """The verdict where each of as many authorities gives its one answer."""
+    named = [KeyAuthority(f"k{i}", who, world.BOB.public) for i, who in enumerate(persons)]
+    by_name = {authority.name: answer for authority, answer in zip(named, answers, strict=True)}
+    requirement = Requirement(tuple(named), threshold)
+    return judge(
+        Artifact("x", "y", "z"), requirement, "p", 1, lambda a: [by_name[a.name]], "sign it"
+    )
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(PEOPLE), st.sampled_from(["yes", "no", "unclear"]))),
     st.integers(1, 4),
@@ -182,29 +205,96 @@ PEOPLE = ("a", "b", "c", "d")
 def test_the_verdict_follows_from_who_signed_and_who_might_have(
     said: list[tuple[str, str]], threshold: int
 ) -> None:
-    authorities = [KeyAuthority(f"k{i}", who, world.BOB.public) for i, (who, _) in enumerate(said)]
-    answers = {f"k{i}": what for i, (_, what) in enumerate(said)}
-
-    def check(authority: Authority) -> list[Checked]:
-        if answers[authority.name] == "yes":
-            pieces = [approval(world.BOB)]
-            job = world.job_object()
-            found = check_job(pieces, canonical_job(job), job_digest(job), "research", "char-lm")
-            return found(authority)
-        no = answers[authority.name] == "no"
-        return [refuted("No", "no") if no else undetermined("Unclear", "unclear")]
-
     signed = {who for who, what in said if what == "yes"}
     might = {who for who, what in said if what == "unclear"} - signed
-    found = judge(
-        Artifact("x", "y", "z"), Requirement(tuple(authorities), threshold), "p", 1, check, ""
-    )
+    found = of_answers([said_by(*one) for one in said], [who for who, _ in said], threshold)
     if len(signed) >= threshold:
         assert found.outcome is Outcome.VERIFIED
     elif len(signed | might) >= threshold:
         assert found.outcome is Outcome.UNDETERMINED
     else:
         assert found.outcome is Outcome.REFUTED
+
+
+# One signer is one person ------------------------------------------------------------------------
+
+
+def most_persons(offers: Sequence[tuple[str, str]]) -> int:
+    """The largest number of persons who each have an identity of their own, by trying all."""
+    if not offers:
+        return 0
+    (who, identity), rest = offers[0], offers[1:]
+    free = [(w, i) for w, i in rest if w != who and i != identity]
+    return max(most_persons(rest), 1 + most_persons(free))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PEOPLE), st.sampled_from(("k", "l", "m"))), max_size=8),
+    st.integers(1, 4),
+)
+def test_a_threshold_holds_where_so_many_persons_have_a_signer_each(
+    offers: list[tuple[str, str]], threshold: int
+) -> None:
+    answers = [said_by(who, "yes", identity) for who, identity in offers]
+    found = of_answers(answers, [who for who, _ in offers], threshold)
+    enough = most_persons(offers) >= threshold
+    assert (found.outcome is Outcome.VERIFIED) == enough
+    assert len({s.identity for s in found.signers}) == len(found.signers) == most_persons(offers)
+
+
+def test_one_key_under_two_names_does_not_make_up_a_threshold_of_two() -> None:
+    eve = [said_by("security", "yes", "eve@corp"), said_by("anyone", "yes", "eve@corp")]
+    found = of_answers(eve, ["security", "anyone"], 2)
+    assert (found.outcome, found.reason) == (Outcome.REFUTED, "NotEnoughSigners")
+    assert "anyone not counted: the same key or identity" in found.found
+
+
+def test_two_identities_do_also_where_one_fits_both_names() -> None:
+    said = [
+        said_by("security", "yes", "eve@corp"),
+        said_by("anyone", "yes", "eve@corp"),
+        said_by("anyone", "yes", "dan@corp"),
+    ]
+    found = of_answers(said, ["security", "anyone", "anyone"], 2)
+    assert found.outcome is Outcome.VERIFIED
+    assert {s.identity for s in found.signers} == {"eve@corp", "dan@corp"}
+
+
+# What was there and could not be used -----------------------------------------------------------
+
+
+def without_pieces(*unusable: Unusable) -> Verdict:
+    requirement = Requirement((ALICE, BOB), 1)
+    return judge(Artifact("x", "y", "z"), requirement, "p", 0, lambda _: [], "sign it", unusable)
+
+
+def test_a_bundle_too_large_to_read_is_no_missing_signature() -> None:
+    found = without_pieces(Unusable(Outcome.UNDETERMINED, "a bundle of 9 MiB"))
+    assert (found.outcome, found.reason) == (Outcome.UNDETERMINED, "EvidenceNotJudged")
+    assert "9 MiB" in found.found
+
+
+def test_a_damaged_bundle_is_refuted_and_told_of() -> None:
+    found = without_pieces(Unusable(Outcome.REFUTED, "other bytes than its digest says"))
+    assert (found.outcome, found.reason) == (Outcome.REFUTED, "NoSignature")
+    assert "1 that could not be used: other bytes" in found.found
+
+
+def test_what_could_not_be_used_takes_nothing_from_a_signature_that_counts() -> None:
+    job = world.job_object()
+    check = check_job(
+        [approval(world.ALICE)], canonical_job(job), job_digest(job), "research", "char-lm"
+    )
+    found = judge(
+        Artifact("x", "y", "z"),
+        Requirement((ALICE, BOB), 1),
+        "p",
+        1,
+        check,
+        "",
+        [Unusable(Outcome.UNDETERMINED, "a bundle of 9 MiB")],
+    )
+    assert found.outcome is Outcome.VERIFIED
 
 
 # Images -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tests.unit.provenance.test_conformance import (
     ISSUER,
     needs_cases,
 )
+from trainseal.provenance import keyless
 from trainseal.provenance.authorities import Checked, KeylessAuthority
 from trainseal.provenance.bundles import parse_bundle
 from trainseal.provenance.checks import check_blob, check_statement
@@ -251,3 +252,10 @@ def test_a_certificate_of_another_authority_is_refuted() -> None:
     staging = root_document(V2)
     checked = judge(change_root=lambda document: document.update(staging))
     assert (checked.outcome, checked.reason) == (Outcome.REFUTED, "InvalidEvidence")
+
+
+def test_a_certificate_with_two_identities_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fulcio gives one; each of two would stand for a person of its own."""
+    monkeypatch.setattr(keyless, "_identities", lambda _: [IDENTITY, "eve@example.org"])
+    checked = judge()
+    assert (checked.outcome, checked.reason) == (Outcome.REFUTED, "SeveralIdentities")

@@ -130,3 +130,17 @@ def test_what_is_wanted_is_said_in_words() -> None:
     both = {"authorities": ["alice", "bob"], "threshold": 2}
     two = world.policy(requirements={"job": both, "image": both, "code": both})
     assert two.job.wanted == "signatures by 2 different persons among alice, bob"
+
+
+def test_one_key_for_two_persons_is_refused_where_they_would_count_together() -> None:
+    both = world.policy_object()
+    both["spec"]["authorities"][1]["key"] = both["spec"]["authorities"][0]["key"]
+    with pytest.raises(PolicyError, match="alice and bob: found one key for the persons"):
+        compile_policy(both, {})
+
+
+def test_one_key_under_two_names_of_one_person_is_fine() -> None:
+    both = world.policy_object()
+    both["spec"]["authorities"][1]["key"] = both["spec"]["authorities"][0]["key"]
+    both["spec"]["authorities"][1]["person"] = "Alice"
+    assert compile_policy(both, {}).job.threshold == 1

@@ -16,7 +16,7 @@ from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.manifests import TreeManifest
 from trainseal.provenance.policies import CompiledPolicy
-from trainseal.provenance.verdicts import Outcome
+from trainseal.provenance.verdicts import Outcome, Unusable
 from trainseal.registry.errors import ContentMismatch, RegistryError, RegistryUnavailable
 from trainseal.verifier import artifacts
 from trainseal.verifier.artifacts import ArtifactVerifier, CodeResult
@@ -33,6 +33,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.bundles: list[tuple[str, bytes]] = [("sha256:" + "5" * 64, bundle(world.ALICE))]
+        self.set_aside: tuple[Unusable, ...] = ()
         self.fails: RegistryError | None = None
         self.asked = 0
         self.answers = asyncio.Event()
@@ -44,13 +45,19 @@ class Registry:
         await self.answers.wait()
         if self.fails:
             raise self.fails
-        return SimpleNamespace(bundles=tuple(self.bundles), tree_digest=TREE.root_digest)
+        return SimpleNamespace(
+            bundles=tuple(self.bundles), tree_digest=TREE.root_digest, set_aside=self.set_aside
+        )
+
+    async def listing(self, *_: object) -> Any:
+        return SimpleNamespace(bundles=SimpleNamespace(size=1))
 
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     found = Registry()
-    monkeypatch.setattr(artifacts, "code_evidence", found.code)
+    monkeypatch.setattr(artifacts, "list_evidence", found.listing)
+    monkeypatch.setattr(artifacts, "fetch_evidence", found.code)
     return found
 
 
