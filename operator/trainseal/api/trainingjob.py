@@ -34,6 +34,7 @@ from trainseal.api.model import (
 
 PLURAL = "trainingjobs"
 MAX_REPLICAS = 16384
+MAX_SIGNATURES = 16
 
 #: An object of the core API that a pod carries, as Kubernetes defines it.
 PodPart = Annotated[JsonObject, Field(max_length=16, json_schema_extra=OPAQUE)]
@@ -229,7 +230,7 @@ class TrainingJobSpec(Model):
     validity: Validity | None = None
     suspend: bool | None = None
     """Whether the job waits. Not signed. Absent: it runs."""
-    signatures: list[SignatureEntry] | None = Field(default=None, max_length=16)
+    signatures: list[SignatureEntry] | None = Field(default=None, max_length=MAX_SIGNATURES)
     """Who signed. Not under the job digest itself, which is what they sign."""
 
 

@@ -16,10 +16,11 @@ from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from trainseal.api.model import InvalidObjectError
+from trainseal.api.model import InvalidObjectError, json_object
 from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.canonical import CanonicalError, canonical_job, digest_of_bytes
+from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import RunFacts, by_digest, image_references, job_rules
 from trainseal.provenance.judgement import Artifact, Piece, check_job, judge, read_bundle
 from trainseal.provenance.policies import CompiledPolicy
@@ -166,6 +167,7 @@ def _judge_offline(
     """The job, its digest and the verdicts of each policy; or the whole answer, if that is all."""
     try:
         job = TrainingJob.parse(manifest)
+        check_bounds(job, json_object(manifest.get("spec")))
         canonical = canonical_job(manifest)
     except (InvalidObjectError, CanonicalError) as error:
         return JobVerification("", (_invalid(error),), (), tuple(policies), stopped=True)

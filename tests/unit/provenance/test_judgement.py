@@ -265,7 +265,9 @@ def test_two_identities_do_also_where_one_fits_both_names() -> None:
 
 def without_pieces(*unusable: Unusable) -> Verdict:
     requirement = Requirement((ALICE, BOB), 1)
-    return judge(Artifact("image", "y", "z"), requirement, "p", 0, lambda _: [], "sign it", unusable)
+    return judge(
+        Artifact("image", "y", "z"), requirement, "p", 0, lambda _: [], "sign it", unusable
+    )
 
 
 def test_a_bundle_too_large_to_read_is_no_missing_signature() -> None:
