@@ -249,7 +249,7 @@ class SealedRunStatus(Model):
     """Marks of the findings that events and alerts have told of."""
     reports: list[Uid] | None = Field(default=None, max_length=MAX_MARKS)
     """UIDs of the DriftReports whose pod was seen to run where they say."""
-    conditions: list[Condition] | None = Field(default=None, max_length=16)
+    conditions: list[Condition] | None = Field(default=None, max_length=8)
     """How far the run is, for programs."""
 
 

@@ -35,6 +35,7 @@ from trainseal.api.model import (
 PLURAL = "trainingjobs"
 MAX_REPLICAS = 16384
 MAX_SIGNATURES = 16
+MAX_SIGNERS = 16
 
 #: An object of the core API that a pod carries, as Kubernetes defines it.
 PodPart = Annotated[JsonObject, Field(max_length=16, json_schema_extra=OPAQUE)]
@@ -269,8 +270,8 @@ class ArtifactStatus(Model):
     """One word for why, for programs."""
     message: Annotated[str, StringConstraints(max_length=4096)] = ""
     """What was found and what the policy wants."""
-    signers: list[SignerStatus] = Field(default_factory=list, max_length=16)
-    """Whose signatures count."""
+    signers: list[SignerStatus] = Field(default_factory=list, max_length=MAX_SIGNERS)
+    """Whose signatures count; as many as a threshold can ask for."""
 
 
 class RoleStatus(Model):
