@@ -35,8 +35,8 @@ Json = Mapping[str, JsonValue]
 def check_bounds(job: TrainingJob, spec: Json) -> None:
     """Raises InvalidObjectError where a job is too large; ``spec`` is its own, as it was sent.
 
-    A bundle that is none is no concern of this: it is evidence that does not count, and hides
-    none that does.
+    A bundle that is none is no concern of this, as long as it is not too large or too deep: it is
+    evidence that does not count, and hides none that does.
     """
     problems = [*_scheduling(spec.get("scheduling")), *_bytes_of(_bundles(spec))]
     images = len(image_references(job))
