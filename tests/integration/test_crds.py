@@ -175,9 +175,10 @@ def test_server_side_apply_stores_the_same_and_may_be_repeated(api_server: ApiSe
 def _closed_objects(node: Object, where: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
     """Paths to the typed objects of a sample: those in which an unknown field must be refused."""
     opaque = ("parameters", "template", "bundle", "trustedRoot", "replicas", "affinity")
+    maps = ("nodeSelector", "credential")
     yield where
     for name, value in node.items():
-        if name in (*opaque, "nodeSelector", "tolerations", "topologySpreadConstraints"):
+        if name in (*opaque, *maps, "tolerations", "topologySpreadConstraints"):
             continue
         if isinstance(value, dict):
             yield from _closed_objects(value, (*where, name))

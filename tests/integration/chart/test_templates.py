@@ -18,6 +18,7 @@ from tests.integration.chart.test_drift import TEAM, Stage, condition, stage, te
 from tests.unit import world
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import KubeError, NotFoundError, path_of
+from trainseal.provenance.seals import MAX_SPEC_BYTES, stored_bytes
 
 __all__ = ["stage", "team"]  # fixtures
 Go = Callable[..., None]
@@ -120,6 +121,28 @@ def test_what_is_not_signed_and_wrong_is_corrected_without_a_new_signature(stage
             await bad.runs()
             verified = condition(await bad.job(), "Verified")
         assert verified["status"] == "True"
+
+    stage(play)
+
+
+def variables(count: int) -> Change:
+    return container(env=[{"name": f"V{n}", "value": "x" * 1000} for n in range(count)])
+
+
+def test_a_run_whose_seal_would_be_too_large_is_refused_and_one_below_the_bound_is_stored(
+    stage: Go,
+) -> None:
+    async def play(s: Stage) -> None:
+        large = await another(s, variables(700))
+        async with s.controlled():
+            await large.runs()
+            (seal,) = await seals_of(large)
+            assert 0.9 * MAX_SPEC_BYTES < stored_bytes(seal["spec"]) <= MAX_SPEC_BYTES
+            too_large = await another(large, variables(800))
+            job = await refused(too_large)
+        assert condition(job, "Verified")["reason"] == "SealTooLarge"
+        assert "move long commands and variables into the config" in job["status"]["message"]
+        assert await seals_of(too_large) == []
 
     stage(play)
 
