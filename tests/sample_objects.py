@@ -44,7 +44,12 @@ def training_job(name: str = "char-lm") -> Object:
                 "mountPath": "/data/corpus",
                 "volume": {"persistentVolumeClaim": {"claimName": "corpus"}},
                 "path": "v1/text",
-            }
+            },
+            {
+                "name": "cache",
+                "mountPath": "/data/cache",
+                "volume": {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+            },
         ],
         "checkpoints": {
             "mountPath": "/checkpoints",
@@ -65,6 +70,7 @@ def training_job(name: str = "char-lm") -> Object:
                 "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}
             },
             "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack"}],
+            "schedulingGates": [{"name": "platform.example/checked"}],
         },
         "validity": {"notAfter": "2027-03-01T00:00:00Z", "maxRuns": 3, "cluster": "a-uid"},
         "suspend": False,
@@ -130,6 +136,19 @@ def provenance_policy(name: str = "research") -> Object:
             ],
         },
         "data": {"unverified": "Allow"},
+        "drift": {
+            "exceptions": [
+                {
+                    "name": "compiler-cache",
+                    "reason": "triton compiles kernels as it runs",
+                    "findings": ["file.created", "map.foreign"],
+                    "paths": ["/tmp/triton/**"],
+                    "executables": ["/usr/bin/python3.*"],
+                }
+            ],
+            "responses": {"critical": "Freeze", "warning": "Alert", "info": "Record"},
+            "freeze": {"maxDurationSeconds": 300, "then": "Suspend"},
+        },
     }
     return _object("ProvenancePolicy", name, spec, None)
 
@@ -139,6 +158,11 @@ def trust_root(name: str = "private") -> Object:
     return _object(
         "TrustRoot", name, {"trustedRoot": {"mediaType": "root", "tlogs": [{"x": None}]}}, None
     )
+
+
+def public_root(name: str = "public-good") -> Object:
+    """The public good's copy."""
+    return _object("TrustRoot", name, {"publicGood": {}}, None)
 
 
 def sealed_run(name: str = "char-lm-1") -> Object:
@@ -219,10 +243,12 @@ def access_record(name: str = "char-lm-1-0001") -> Object:
         "username": "mallory",
         "userUID": "u-3",
         "groups": ["system:authenticated"],
+        "credential": {"credential-id": "JTI=1"},
         "command": ["sh", "-c", "true"],
         "container": "trainer",
         "allowed": False,
         "time": TIME,
+        "truncated": ["command"],
     }
     return _object("AccessRecord", name, spec)
 
@@ -242,6 +268,7 @@ SAMPLES = (
     training_job,
     provenance_policy,
     trust_root,
+    public_root,
     sealed_run,
     drift_report,
     access_record,
@@ -345,3 +372,41 @@ def status_of(kind: str) -> Object:
             "conditions": [condition],
         },
     }[kind]
+
+
+def put(obj: Object, path: str, value: object) -> None:
+    """Sets a field (``spec.roles.0.name``); takes it away where the value is None."""
+    *parents, last = path.split(".")
+    target: Any = obj
+    for part in parents:
+        target = target[int(part)] if part.isdigit() else target[part]
+    if value is None:
+        del target[last]
+    else:
+        target[last] = value
+
+
+#: Kind, field of its status, and a value that is none of its values or beyond its bounds.
+STATUS_FAULTS: list[tuple[str, str, object]] = [
+    ("TrainingJob", "phase", "Odd"),
+    ("TrainingJob", "verified", "yes"),
+    ("TrainingJob", "message", "m" * 4097),
+    ("TrainingJob", "run", 2**31),
+    ("TrainingJob", "observedGeneration", 2**53),
+    ("TrainingJob", "artifacts.0.artifact", "artifact"),
+    ("TrainingJob", "artifacts.0.outcome", "ok"),
+    ("TrainingJob", "roles.0.ready", -1),
+    ("TrainingJob", "conditions.0.status", "Maybe"),
+    ("TrainingJob", "conditions.0.reason", "two words"),
+    ("ProvenancePolicy", "conditions.0.message", "m" * 4097),
+    ("TrustRoot", "observedGeneration", -1),
+    ("SealedRun", "binding.objects.0.kind", "Pod"),
+    ("SealedRun", "hold.response", "Alert"),
+    ("SealedRun", "freeze.state", "Cold"),
+    ("SealedRun", "told", ["0123456789abcdef"] * 4097),
+    ("SealedRun", "reports", ["u" * 37]),
+    ("DriftReport", "findings.0.severity", "Fatal"),
+    ("DriftReport", "findings.0.count", 0),
+    ("DriftReport", "findings.0.evidence", {"n" * 65: "x"}),
+    ("DriftReport", "dropped", 2**53),
+]

@@ -13,11 +13,14 @@ from tests.cluster import CommandError
 from tests.integration.conftest import ApiServer, RefusedError
 from tests.sample_objects import (
     SAMPLES,
+    STATUS_FAULTS,
     access_record,
     drift_report,
     hold_release,
     pod_template,
     provenance_policy,
+    public_root,
+    put,
     sealed_run,
     status_of,
     training_job,
@@ -172,9 +175,10 @@ def test_server_side_apply_stores_the_same_and_may_be_repeated(api_server: ApiSe
 def _closed_objects(node: Object, where: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
     """Paths to the typed objects of a sample: those in which an unknown field must be refused."""
     opaque = ("parameters", "template", "bundle", "trustedRoot", "replicas", "affinity")
+    maps = ("nodeSelector", "credential")
     yield where
     for name, value in node.items():
-        if name in (*opaque, "nodeSelector", "tolerations", "topologySpreadConstraints"):
+        if name in (*opaque, *maps, "tolerations", "topologySpreadConstraints"):
             continue
         if isinstance(value, dict):
             yield from _closed_objects(value, (*where, name))
@@ -238,17 +242,7 @@ def test_kubectl_shows_the_place_and_the_fields_that_exist(api_server: ApiServer
 
 
 def _set(path: str, value: object) -> Change:
-    def change(obj: Object) -> None:
-        *parents, last = path.split(".")
-        target: Any = obj
-        for part in parents:
-            target = target[int(part)] if part.isdigit() else target[part]
-        if value is None:
-            del target[last]
-        else:
-            target[last] = value
-
-    return change
+    return lambda obj: put(obj, path, value)
 
 
 JOB_FAULTS: list[tuple[str, object, str]] = [
@@ -280,6 +274,9 @@ JOB_FAULTS: list[tuple[str, object, str]] = [
     ("spec.scratch.0.medium", "Disk", "spec.scratch[0].medium: Unsupported value"),
     ("spec.scratch.0.sizeLimit", "1 GiB", "spec.scratch[0].sizeLimit: Invalid value"),
     ("spec.scheduling.queueName", "q" * 257, "spec.scheduling.queueName: Too long"),
+    ("spec.scheduling.nodeSelector", {"k" * 318: "v"}, "holds a name of more than 317 characters"),
+    ("spec.scheduling.schedulingGates.0.name", "a/b/c", "schedulingGates[0].name: Invalid value"),
+    ("spec.scheduling.schedulingGates", [{"name": f"g{i}"} for i in range(17)], "Gates: Too many"),
     ("spec.validity.notAfter", "tomorrow", "spec.validity.notAfter: Invalid value"),
     ("spec.validity.maxRuns", 0, "spec.validity.maxRuns: Invalid value"),
     ("spec.validity.maxRuns", 1.5, "spec.validity.maxRuns: Invalid value"),
@@ -297,6 +294,16 @@ def test_a_faulty_job_is_refused_by_its_field(
     _set(path, value)(obj)
     with api_server.refuses(words):
         api_server.create(obj, dry_run=True)
+
+
+def test_a_range_of_replicas_with_its_ends_the_wrong_way_round_is_left_to_the_webhook(
+    api_server: ApiServer,
+) -> None:
+    """A known limit: CEL does not look into what is a number or an object."""
+    obj = training_job("reversed")
+    obj["spec"]["roles"][1]["replicas"] = {"min": 5, "max": 2}
+    stored = api_server.create(obj, dry_run=True)
+    assert stored["spec"]["roles"][1]["replicas"] == {"min": 5, "max": 2}
 
 
 def test_generate_name_is_refused(api_server: ApiServer) -> None:
@@ -318,13 +325,28 @@ OTHER_FAULTS: list[tuple[Callable[[], Object], str, object, str]] = [
     (provenance_policy, "spec.registries.allow", [], "spec.registries.allow: Invalid value"),
     (provenance_policy, "spec.validity.require", ["later"], "spec.validity.require[0]: Unsuppor"),
     (provenance_policy, "spec.data.unverified", "Maybe", "spec.data.unverified: Unsupported"),
+    (provenance_policy, "spec.drift.responses.critical", "Kill", "critical: Unsupported value"),
+    (provenance_policy, "spec.drift.exceptions.0.findings", ["file.odd"], "Unsupported value"),
+    (provenance_policy, "spec.drift.freeze.maxDurationSeconds", 86401, "Seconds: Invalid value"),
     (trust_root, "spec.publicGood", {}, "takes exactly one of publicGood, trustedRoot"),
     (trust_root, "spec.trustedRoot", None, "takes exactly one of publicGood, trustedRoot"),
     (sealed_run, "spec.job.digest", "sha256:beef", "spec.job.digest: Invalid value"),
+    (public_root, "spec.trustedRoot", {"a": 1}, "takes exactly one of publicGood, trustedRoot"),
+    (public_root, "spec.publicGood", None, "takes exactly one of publicGood, trustedRoot"),
+    (sealed_run, "spec.run", 2**31, "spec.run: Invalid value"),
+    (sealed_run, "spec.roles.0.replicas", 16385, "spec.roles[0].replicas: Invalid value"),
+    (sealed_run, "spec.artifacts.0.artifact", "thing", "spec.artifacts[0].artifact: Unsupported"),
     (sealed_run, "spec.artifacts.0.outcome", "ok", "spec.artifacts[0].outcome: Unsupported"),
     (drift_report, "spec.pod.uid", None, "spec.pod.uid: Required value"),
     (access_record, "spec.action", "Look", "spec.action: Unsupported value"),
     (access_record, "spec.groups", ["g"] * 65, "spec.groups: Too many"),
+    (access_record, "spec.truncated", ["time"], "spec.truncated[0]: Unsupported value"),
+    (access_record, "spec.gracePeriodSeconds", -1, "spec.gracePeriodSeconds: Invalid value"),
+    (access_record, "spec.credential", {"k" * 64: "v"}, "holds a name of more than 63 characters"),
+    (hold_release, "spec.hold", "0123", "spec.hold: Invalid value"),
+    (hold_release, "spec.user", None, "spec.user: Required value"),
+    (hold_release, "spec.reason", "", "spec.reason: Invalid value"),
+    (hold_release, "spec.reason", "r" * 1025, "spec.reason: Too long"),
 ]
 
 
@@ -449,6 +471,8 @@ def test_metadata_of_a_job_can_be_changed(standing_job: Object, api_server: ApiS
         (drift_report, _set("spec.node", "n2")),
         (access_record, _set("spec.username", "carol")),
         (access_record, _set("spec.groups", None)),
+        (hold_release, _set("spec.hold", "fedcba9876543210")),
+        (hold_release, _set("spec.reason", "seen by another")),
     ],
 )
 def test_a_record_is_written_once(
@@ -484,6 +508,24 @@ def test_a_status_is_written_apart_from_the_spec(
     assert changed["spec"] == obj["spec"]
 
 
+@pytest.mark.parametrize(("kind", "path", "value"), STATUS_FAULTS)
+def test_a_status_that_says_what_no_status_says_is_refused(
+    kind: str,
+    path: str,
+    value: object,
+    live: Callable[[Object], Object],
+    api_server: ApiServer,
+) -> None:
+    obj = live(next(sample() for sample in SAMPLES if sample()["kind"] == kind))
+    status = status_of(kind)
+    put(status, path, value)
+    with pytest.raises(RefusedError) as refused:
+        api_server.patch(obj, {"status": status}, subresource="status")
+    place = _text(("status", *(int(p) if p.isdigit() else p for p in path.split("."))))
+    assert refused.value.code == 422
+    assert any(field.startswith(place) for field in refused.value.causes)
+
+
 def test_a_condition_type_stands_once(
     live: Callable[[Object], Object], api_server: ApiServer
 ) -> None:
@@ -516,6 +558,7 @@ COLUMNS = [
         'char-lm-1-0001 mallory Exec char-lm-worker-0 ["sh","-c","true"] false',
         'trainer n1 ["system:authenticated"] char-lm-1',
     ),
+    (hold_release, "char-lm-1-0001 char-lm-1 0123456789abcdef carol", "seen, harmless"),
 ]
 
 

@@ -22,7 +22,7 @@ from trainseal.admission.pods import PodRulesContext
 from trainseal.admission.reviews import Request
 from trainseal.admission.sealindex import SealIndex
 from trainseal.api.sealedrun import PlatformImage, SealedCode, SealedImage
-from trainseal.api.trainingjob import TrainingJob
+from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.cluster.settings import Settings
 from trainseal.controller.sealing import Sealing, seal_name, seal_object, template_of
 from trainseal.engines.job import Rendered, render
@@ -182,7 +182,7 @@ class Evidence:
     asked: list[str] = field(default_factory=list)
 
     def _verdicts(
-        self, kind: str, place: str, reference: str, policies: Sequence[CompiledPolicy]
+        self, kind: ArtifactKind, place: str, reference: str, policies: Sequence[CompiledPolicy]
     ) -> tuple[Verdict, ...]:
         self.asked.append(reference)
         outcome = self.outcomes.get(reference, Outcome.VERIFIED)

@@ -2,7 +2,8 @@
 
 An UPDATE that leaves the job digest as it is is never verified again: a dead registry would
 otherwise block suspending and deleting. Signatures stand outside the digest and may be changed;
-they count nothing here any more, and the controller judges them before it seals.
+they count nothing here any more, and the controller judges them before it seals. What an UPDATE
+changes is held to its bounds all the same.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trainseal.admission.reviews import (
 from trainseal.admission.turns import BusyError, Turns
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.jobbounds import changes_beyond_bounds
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
@@ -155,14 +157,20 @@ def _update(request: Request, obj: JsonObject) -> Response:
         if obj.get("spec") == old.get("spec"):
             return ALLOWED
         return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
-    if before == after or obj.get("spec") == old.get("spec"):
+    one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
+    if before == after or one == other:
+        if problems := changes_beyond_bounds(other, one):
+            found = "; ".join(str(p) for p in problems)
+            return deny(
+                f"TrainingJob {request.namespace}/{request.name}: {found}; correct it and apply "
+                "the job again"
+            )
         if _annotations(obj).get(TICKET_ANNOTATION) == _annotations(old).get(TICKET_ANNOTATION):
             return ALLOWED
         return deny(
             f"TrainingJob {request.namespace}/{request.name}: found a change of the annotation "
             f"{TICKET_ANNOTATION}, expected none: it says who asked for this run"
         )
-    one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
     changed = sorted(
         k for k in one.keys() | other.keys() if k not in UNSIGNED and one.get(k) != other.get(k)
     )

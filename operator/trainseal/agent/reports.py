@@ -88,6 +88,7 @@ class _Report:
     subject: Subject
     ledger: Ledger = field(default_factory=Ledger)
     conditions: dict[str, Condition] = field(default_factory=dict)
+    generation: int | None = None
     there: bool = False
     known: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -283,7 +284,7 @@ class Reports:
             "spec": spec,
         }
         try:
-            await self._kube.create(collection, wanted)
+            there = await self._kube.create(collection, wanted)
         except ConflictError:
             there = await self._kube.get(f"{collection}/{subject.report}")
             if json_object(there.get("spec")) != spec:
@@ -298,6 +299,8 @@ class Reports:
                     "DriftReport %s: %d findings taken over, %d new",
                     *(subject.report, len(report.ledger) - before, before),
                 )
+        generation = json_object(there.get("metadata")).get("generation")
+        report.generation = generation if isinstance(generation, int) else None
         report.there = True
         report.known = True
         self._decide(report)
@@ -340,9 +343,11 @@ class Reports:
                     )
 
     def _status(self, report: _Report) -> JsonObject:
+        # A condition may be known before the report is there; which report it is about is then.
+        about = {"observed_generation": report.generation}
         found: JsonObject = {
             "findings": [f.wire() for f in report.ledger.findings()],
-            "conditions": [c.wire() for c in report.conditions.values()],
+            "conditions": [c.model_copy(update=about).wire() for c in report.conditions.values()],
         }
         if report.ledger.dropped:
             found["dropped"] = report.ledger.dropped

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from trainseal.api.driftreport import PodIdentity
-from trainseal.api.model import Digest, DnsSubdomain, Model, Resource, ShortText, Text
+from trainseal.api.model import Count32, Digest, DnsSubdomain, Model, Resource, ShortText, Text
 
 PLURAL = "accessrecords"
 
@@ -38,6 +38,11 @@ MAX_CREDENTIAL = 8
 
 Action = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer", "Delete", "Evict"]
 Port = Annotated[int, Field(ge=1, le=65535)]
+CredentialName = Annotated[str, StringConstraints(max_length=63)]
+#: The fields that hold what a person chose, by their names in the record.
+CutField = Literal[
+    "command", "container", "credential", "groups", "image", "path", "ports", "userUID", "username"
+]
 
 
 class AccessRecordSpec(Model):
@@ -57,7 +62,7 @@ class AccessRecordSpec(Model):
     """UID of the user, where the authenticator gives one."""
     groups: list[Text] | None = Field(default=None, max_length=MAX_GROUPS)
     """Groups of the user; the first 64."""
-    credential: dict[str, Text] | None = Field(default=None, max_length=MAX_CREDENTIAL)
+    credential: dict[CredentialName, Text] | None = Field(default=None, max_length=MAX_CREDENTIAL)
     """What the API server knows of a token: `pod-name`, `node-name`, `credential-id` and the like.
 
     The user's `authentication.kubernetes.io/` extra values: which pod a service account spoke from.
@@ -81,13 +86,13 @@ class AccessRecordSpec(Model):
     """Ports to forward, where the client names them when it asks; kubectl does so later."""
     path: Text | None = None
     """Path of a proxied request, without its query."""
-    grace_period_seconds: int | None = None
+    grace_period_seconds: Count32 | None = None
     """What a deletion or eviction gave the pod to end; absent: the pod's own."""
     allowed: bool
     """Whether TrainSeal let it pass. Others may have refused it all the same."""
     time: datetime
     """When it was asked."""
-    truncated: list[ShortText] | None = Field(default=None, max_length=16)
+    truncated: list[CutField] | None = Field(default=None, max_length=16)
     """Fields that hold less than was asked."""
 
 

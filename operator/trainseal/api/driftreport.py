@@ -13,7 +13,9 @@ from pydantic import Field, StringConstraints
 
 from trainseal.api.findings import Severity
 from trainseal.api.model import (
+    MAX_COUNT,
     Condition,
+    Count,
     DnsSubdomain,
     Model,
     Resource,
@@ -26,6 +28,15 @@ PLURAL = "driftreports"
 FindingName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z-]*\.[a-z][a-z-]*$", max_length=64)
 ]
+"""A finding's id in what is written: a pattern, and not the list in :mod:`findings`.
+
+The set grows with releases, and CRDs, agents and controller are not upgraded in one moment. With
+the list in the schema, an agent that is newer than the CRD could not report what it sees, and an
+older reader would call a whole report unreadable for one finding that it does not know. What a
+person writes, a policy's exceptions, is held to the list: there an unknown id is a mistake.
+"""
+
+EvidenceName = Annotated[str, StringConstraints(max_length=64)]
 
 
 class PodIdentity(Model):
@@ -40,13 +51,13 @@ class PodIdentity(Model):
 class ProcessRecord(Model):
     """A process, as it was when it was seen."""
 
-    pid: int = Field(ge=0)
+    pid: int = Field(ge=0, le=2**22)
     """In the node's own PID namespace."""
     executable: Text
     """`/proc/PID/exe`, as the container sees it."""
     command: list[Text] | None = Field(default=None, max_length=16)
     """The command line's first words, each cut to 1024 characters."""
-    uid: int | None = Field(default=None, ge=0, description="Effective user id.")
+    uid: int | None = Field(default=None, ge=0, le=2**32 - 1, description="Effective user id.")
 
 
 class Finding(Model):
@@ -62,7 +73,7 @@ class Finding(Model):
     """When it was first seen."""
     last_time: datetime
     """When it was last seen."""
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, le=MAX_COUNT)
     """How often it was seen."""
     container: ShortText | None = None
     """Absent: the whole pod, or the run."""
@@ -76,7 +87,7 @@ class Finding(Model):
     """The Kubernetes user who opened the session, where known."""
     access_record: DnsSubdomain | None = None
     """Name of the AccessRecord that names the user."""
-    evidence: dict[str, Text] | None = Field(default=None, max_length=16)
+    evidence: dict[EvidenceName, Text] | None = Field(default=None, max_length=16)
     """Further facts, by name."""
     difference: Annotated[str, StringConstraints(max_length=8192)] | None = None
     """How the text differs from the signed one, as a unified diff."""
@@ -100,7 +111,7 @@ class DriftReportStatus(Model):
 
     findings: list[Finding] | None = Field(default=None, max_length=256)
     """In the order they were first seen."""
-    dropped: int | None = Field(default=None, ge=0)
+    dropped: Count | None = None
     """Findings beyond the bound: counted and logged by who reports, not listed."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """`Watching`: whether the watch is whole, and what it cannot see."""

@@ -55,6 +55,25 @@ Quantity = Annotated[
 ]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 ShortText = Annotated[str, StringConstraints(max_length=256)]
+#: A UUID, which is what the API server gives every object.
+Uid = Annotated[str, StringConstraints(pattern=r"^[-0-9A-Za-z]+$", max_length=36)]
+#: A name with or without a DNS prefix, as keys of labels are (``k8s.io/apimachinery`` validation,
+#: IsQualifiedName). As a key of a map its length is bounded, and its form is Kubernetes' to judge.
+LabelKey = Annotated[str, StringConstraints(max_length=317)]
+QualifiedName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        min_length=1,
+        max_length=317,
+    ),
+]
+#: Of what goes on being counted: the largest integer that every reader of JSON keeps.
+MAX_COUNT = 2**53 - 1
+#: Of what Kubernetes itself counts in 32 bits, such as pods.
+MAX_COUNT_32 = 2**31 - 1
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Count32 = Annotated[int, Field(ge=0, le=MAX_COUNT_32)]
 
 
 def json_object(value: JsonValue) -> JsonObject:
@@ -142,7 +161,7 @@ class Condition(Model):
     """Why, for people."""
     last_transition_time: datetime
     """When `status` last changed."""
-    observed_generation: int | None = Field(default=None, ge=0)
+    observed_generation: Count | None = None
     """The `metadata.generation` that it was found for."""
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from trainseal.api.findings import FindingId
-from trainseal.api.model import Condition, DnsLabel, DnsSubdomain, Model, Resource, ShortText
+from trainseal.api.model import Condition, Count, DnsLabel, DnsSubdomain, Model, Resource, ShortText
 
 PLURAL = "provenancepolicies"
 
@@ -247,7 +247,7 @@ class ProvenancePolicySpec(Model):
 class ProvenancePolicyStatus(Model):
     """What the controller saw of the policy."""
 
-    observed_generation: int | None = Field(default=None, ge=0)
+    observed_generation: Count | None = None
     """The `metadata.generation` that this status is about."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """`Ready`: the policy is in force."""

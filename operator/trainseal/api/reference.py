@@ -144,7 +144,9 @@ def _type(kind: Kind, documented: Document, node: JsonObject) -> str:
             return _bounded(f"list of {_type(kind, documented, items)}", node_resolved)
         case "object":
             values_node = cast("JsonObject", node_resolved["additionalProperties"])
-            return _bounded(f"map of {_type(kind, documented, values_node)}", node_resolved)
+            keys = cast("JsonObject", node_resolved["propertyNames"])["maxLength"]
+            held = _type(kind, documented, values_node)
+            return _bounded(f"map of names (at most {keys} characters) to {held}", node_resolved)
         case "string" if node_resolved.get("format") == "date-time":
             return f"RFC 3339 time, at most {MAX_TIME_LENGTH} characters"
         case other:

@@ -11,6 +11,8 @@ instead (measured against a real API server, docs/decisions/0002-unknown-fields.
   CEL's ``==`` then compares it in depth, and a renamed key cannot slip past a transition rule.
   Its values are nullable, or the API server would drop ``null`` members, and with them the digest.
 - No field has a default: a default that changes would change what was signed.
+- A structural schema cannot say ``propertyNames``: the length of a typed map's keys is a CEL rule.
+  CEL sees no map of opaque values, whose keys are bounded with their bytes by the webhook.
 
 Status schemas are plain: only our controllers write there, and what they wrote too much is dropped.
 """
@@ -97,6 +99,8 @@ class _Builder:
             self._object(node, schema, path)
         elif kind == "array":
             self._array(node, schema, path)
+        elif kind == "integer" and "enum" not in schema and "maximum" not in schema:
+            raise SchemaError(f"{path}: an integer without le")
         elif kind == "string" and "enum" not in schema and "maxLength" not in schema:
             raise SchemaError(f"{path}: a string without maxLength")
         return schema
@@ -106,7 +110,11 @@ class _Builder:
         if isinstance(values, dict):
             if "maxProperties" not in schema:
                 raise SchemaError(f"{path}: a map without max_length")
+            longest = cast("JsonObject", node.get("propertyNames", {})).get("maxLength")
+            if not isinstance(longest, int):
+                raise SchemaError(f"{path}: a map whose keys have no max_length")
             schema["additionalProperties"] = self.build(values, f"{path}{{}}")
+            schema["x-kubernetes-validations"] = [keys_no_longer_than(longest).wire()]
             return
         properties = cast("dict[str, JsonObject]", node.get("properties", {}))
         required = cast("list[str]", node.get("required", []))
@@ -169,6 +177,14 @@ def known_fields_only(names: Sequence[str], required: Sequence[str], implied: in
     known = f"the fields here are {', '.join(names)}" if names else "there are none here"
     return Rule(
         f"size(dyn(self)) == {' + '.join(count)}", f"holds a field that does not exist; {known}"
+    )
+
+
+def keys_no_longer_than(longest: int) -> Rule:
+    """Refuses a map with a key of more characters than that."""
+    return Rule(
+        f"self.all(name, size(name) <= {longest})",
+        f"holds a name of more than {longest} characters",
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, StringConstraints
 from trainseal.api.driftreport import FindingName
 from trainseal.api.findings import Severity
 from trainseal.api.model import (
+    MAX_COUNT_32,
     OPAQUE,
     Condition,
     Digest,
@@ -26,12 +27,16 @@ from trainseal.api.model import (
     Resource,
     ShortText,
     Text,
+    Uid,
 )
-from trainseal.api.trainingjob import ArtifactStatus, DriftSummary
+from trainseal.api.trainingjob import MAX_REPLICAS, ArtifactStatus, DriftSummary
 
 PLURAL = "sealedruns"
 #: Findings of one run that are kept track of one by one. Those beyond are counted.
 MAX_MARKS = 4096
+
+#: Images of one job, each named as the job names it.
+MAX_IMAGES = 64
 
 #: Sixteen hexadecimal digits.
 Mark = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
@@ -109,7 +114,7 @@ class SealedRole(Model):
 
     name: DnsLabel
     """The role."""
-    replicas: int = Field(ge=1)
+    replicas: int = Field(ge=1, le=MAX_REPLICAS)
     """Pods that the engine's object runs."""
     object_name: DnsSubdomain = Field(description="Name of the engine's object.")
     template: JsonObject = Field(max_length=4, json_schema_extra=OPAQUE)
@@ -122,7 +127,7 @@ class SealedRunSpec(Model):
     job: JobIdentity
     """The job that was admitted."""
     cluster: ShortText = Field(description="UID of the kube-system namespace.")
-    run: int = Field(ge=1, description="Which run of this job digest this is.")
+    run: int = Field(ge=1, le=MAX_COUNT_32, description="Which run of this job digest this is.")
     engine: Literal["Job"]
     """What runs the pods."""
     requester: Requester
@@ -131,7 +136,7 @@ class SealedRunSpec(Model):
     """The policies that held."""
     artifacts: list[ArtifactStatus] = Field(max_length=128)
     """The verdicts, artifact by artifact."""
-    images: list[SealedImage] = Field(max_length=64)
+    images: list[SealedImage] = Field(max_length=MAX_IMAGES)
     """The images, by every digest."""
     code: list[SealedCode] = Field(max_length=16)
     """The code."""
@@ -148,8 +153,8 @@ class BoundObject(Model):
 
     role: DnsLabel
     """The role it runs."""
-    kind: ShortText
-    """As in `Job`."""
+    kind: Literal["Job"]
+    """Its kind. A further engine brings further ones."""
     name: DnsSubdomain
     """`metadata.name`."""
     uid: ShortText
@@ -242,9 +247,9 @@ class SealedRunStatus(Model):
     """Marks of the findings that a person let the run go on after."""
     told: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)
     """Marks of the findings that events and alerts have told of."""
-    reports: list[ShortText] | None = Field(default=None, max_length=MAX_MARKS)
+    reports: list[Uid] | None = Field(default=None, max_length=MAX_MARKS)
     """UIDs of the DriftReports whose pod was seen to run where they say."""
-    conditions: list[Condition] | None = Field(default=None, max_length=16)
+    conditions: list[Condition] | None = Field(default=None, max_length=8)
     """How far the run is, for programs."""
 
 

@@ -12,14 +12,19 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
 
 from trainseal.api.model import (
+    MAX_COUNT_32,
     OPAQUE,
     Condition,
+    Count,
+    Count32,
     Digest,
     DnsLabel,
     DnsSubdomain,
     JsonObject,
+    LabelKey,
     Model,
     MountPath,
+    QualifiedName,
     Quantity,
     Resource,
     ShortText,
@@ -29,6 +34,8 @@ from trainseal.api.model import (
 
 PLURAL = "trainingjobs"
 MAX_REPLICAS = 16384
+MAX_SIGNATURES = 16
+MAX_SIGNERS = 16
 
 #: An object of the core API that a pod carries, as Kubernetes defines it.
 PodPart = Annotated[JsonObject, Field(max_length=16, json_schema_extra=OPAQUE)]
@@ -157,6 +164,13 @@ class Role(Model):
         return self.replicas if isinstance(self.replicas, int) else self.replicas.max
 
 
+class SchedulingGate(Model):
+    """What a pod waits for, until the controller whose gate it is takes it away."""
+
+    name: QualifiedName
+    """Name of the gate, such as `kueue.x-k8s.io/topology`."""
+
+
 class Scheduling(Model):
     """Where and when, never what: not signed, and changeable while the job lives."""
 
@@ -164,7 +178,7 @@ class Scheduling(Model):
     """Kueue's LocalQueue."""
     priority_class_name: DnsSubdomain | None = None
     """PriorityClass of the pods."""
-    node_selector: dict[str, ShortText] | None = Field(default=None, max_length=32)
+    node_selector: dict[LabelKey, ShortText] | None = Field(default=None, max_length=32)
     """Labels that a node must have, beyond those the template asks for."""
     tolerations: list[PodPart] | None = Field(default=None, max_length=32)
     """Tolerations, beyond the template's."""
@@ -172,6 +186,8 @@ class Scheduling(Model):
     """Affinity of the pods."""
     topology_spread_constraints: list[PodPart] | None = Field(default=None, max_length=16)
     """How the pods are spread over the nodes."""
+    scheduling_gates: list[SchedulingGate] | None = Field(default=None, max_length=16)
+    """What the pods wait for before they are scheduled. Kubernetes only ever takes gates away."""
 
 
 class Validity(Model):
@@ -215,7 +231,7 @@ class TrainingJobSpec(Model):
     validity: Validity | None = None
     suspend: bool | None = None
     """Whether the job waits. Not signed. Absent: it runs."""
-    signatures: list[SignatureEntry] | None = Field(default=None, max_length=16)
+    signatures: list[SignatureEntry] | None = Field(default=None, max_length=MAX_SIGNATURES)
     """Who signed. Not under the job digest itself, which is what they sign."""
 
 
@@ -234,11 +250,16 @@ class SignerStatus(Model):
     """Time that a timestamp or log proves."""
 
 
+#: What a verdict can be on. `config` and `data` are parts of a job that are refused by themselves;
+#: `policy` is one that cannot be used, and so stops every job. Seals hold these: none ever goes.
+ArtifactKind = Literal["job", "image", "code", "config", "data", "policy"]
+
+
 class ArtifactStatus(Model):
     """One artifact's verdict."""
 
-    artifact: ShortText
-    """`job`, `image`, `code` or `data`."""
+    artifact: ArtifactKind
+    """What it is on."""
     name: ShortText
     """Name within the job."""
     subject: Text
@@ -249,8 +270,8 @@ class ArtifactStatus(Model):
     """One word for why, for programs."""
     message: Annotated[str, StringConstraints(max_length=4096)] = ""
     """What was found and what the policy wants."""
-    signers: list[SignerStatus] = Field(default_factory=list, max_length=16)
-    """Whose signatures count."""
+    signers: list[SignerStatus] = Field(default_factory=list, max_length=MAX_SIGNERS)
+    """Whose signatures count; as many as a threshold can ask for."""
 
 
 class RoleStatus(Model):
@@ -258,26 +279,26 @@ class RoleStatus(Model):
 
     name: DnsLabel
     """The role."""
-    replicas: int = 0
+    replicas: Count32 = 0
     """Pods wanted."""
-    active: int = 0
+    active: Count32 = 0
     """Pods that neither succeeded nor failed."""
-    ready: int = 0
+    ready: Count32 = 0
     """Pods that are ready."""
-    succeeded: int = 0
+    succeeded: Count32 = 0
     """Pods that ended well."""
-    failed: int = 0
+    failed: Count32 = 0
     """Pods that failed."""
 
 
 class DriftSummary(Model):
     """Findings on a run, counted by severity."""
 
-    critical: int = Field(default=0, ge=0)
+    critical: Count = 0
     """Findings of severity `Critical`."""
-    warning: int = Field(default=0, ge=0)
+    warning: Count = 0
     """Findings of severity `Warning`."""
-    info: int = Field(default=0, ge=0)
+    info: Count = 0
     """Findings of severity `Info`."""
     first_time: datetime | None = None
     """When the first was seen."""
@@ -291,7 +312,7 @@ Phase = Literal["Pending", "Refused", "Sealed", "Running", "Suspended", "Succeed
 class TrainingJobStatus(Model):
     """What the controller saw; nothing in it is believed by admission."""
 
-    observed_generation: int | None = Field(default=None, ge=0)
+    observed_generation: Count | None = None
     """The `metadata.generation` that this status is about."""
     phase: Phase | None = None
     """Where the job is, in one word."""
@@ -303,7 +324,7 @@ class TrainingJobStatus(Model):
     """What the approvers sign: SHA-256 of the canonical job."""
     sealed_run: DnsSubdomain | None = None
     """Name of the run's seal."""
-    run: int | None = Field(default=None, ge=1)
+    run: int | None = Field(default=None, ge=1, le=MAX_COUNT_32)
     """Which run of this job digest this is."""
     requester: ShortText | None = None
     """Who asked for the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from trainseal.api.model import OPAQUE, Condition, JsonObject, Model, Resource
+from trainseal.api.model import OPAQUE, Condition, Count, JsonObject, Model, Resource
 
 PLURAL = "trustroots"
 
@@ -34,7 +34,7 @@ class TrustRootSpec(Model):
 class TrustRootStatus(Model):
     """What the controller saw of the root."""
 
-    observed_generation: int | None = Field(default=None, ge=0)
+    observed_generation: Count | None = None
     """The `metadata.generation` that this status is about."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """`Ready`: the root was read and has not expired."""

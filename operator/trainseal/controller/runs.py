@@ -36,6 +36,7 @@ from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
+from trainseal.provenance.seals import SealTooLargeError
 from trainseal.provenance.tickets import TICKET_ANNOTATION, read_ticket
 from trainseal.provenance.verdicts import Outcome
 from trainseal.verifier.jobs import JobVerification
@@ -155,22 +156,25 @@ class Runs:
                 return self._refused(
                     "InvalidTemplate",
                     f"the API server refuses the pods of role {role.name}: {error.message}; "
-                    "correct the template and sign it again",
+                    "correct the template and sign it again, or correct spec.scheduling",
                 )
             templates[role.name] = sealing.template_of(tried)
-        seal = sealing.seal_object(
-            world.seal_key,
-            sealing.Sealing(
-                job=job,
-                verification=verification,
-                rendered=rendered,
-                templates=templates,
-                ticket=ticket,
-                cluster=world.cluster,
-                run=runs + 1,
-                now=world.clock(),
-            ),
-        )
+        try:
+            seal = sealing.seal_object(
+                world.seal_key,
+                sealing.Sealing(
+                    job=job,
+                    verification=verification,
+                    rendered=rendered,
+                    templates=templates,
+                    ticket=ticket,
+                    cluster=world.cluster,
+                    run=runs + 1,
+                    now=world.clock(),
+                ),
+            )
+        except SealTooLargeError as error:
+            return self._refused("SealTooLarge", f"the run cannot be sealed: {error}")
         try:
             made = await self._kube.create(
                 path_of(API_VERSION, SEALS, job.metadata.namespace), seal, strict=True

@@ -17,11 +17,11 @@ from trainseal.api.sealedrun import (
     SealedRole,
     SealedRunSpec,
 )
-from trainseal.api.trainingjob import ArtifactStatus, SignerStatus, TrainingJob
+from trainseal.api.trainingjob import MAX_SIGNERS, ArtifactStatus, SignerStatus, TrainingJob
 from trainseal.engines.job import Rendered
 from trainseal.provenance.configfiles import config_digest, config_files
 from trainseal.provenance.keys import PrivateKey
-from trainseal.provenance.seals import SEAL_ANNOTATION, sign_seal
+from trainseal.provenance.seals import SEAL_ANNOTATION, check_size, sign_seal
 from trainseal.provenance.tickets import Ticket
 from trainseal.provenance.verdicts import Verdict
 from trainseal.verifier.jobs import JobVerification
@@ -56,7 +56,7 @@ def digest_label(digest: str) -> str:
 
 
 def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
-    """The SealedRun to create, with the operator's mark on it."""
+    """The SealedRun to create, with the operator's mark on it. Raises SealTooLargeError."""
     job, verification = sealing.job, sealing.verification
     spec = SealedRunSpec(
         job=JobIdentity(name=job.metadata.name, uid=job.metadata.uid, digest=verification.digest),
@@ -89,6 +89,7 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
         sealed_at=sealing.now.replace(microsecond=0),
     )
     namespace, name, wire = job.metadata.namespace, seal_name(job, verification.digest), spec.wire()
+    check_size(wire)
     return {
         "apiVersion": API_VERSION,
         "kind": "SealedRun",
@@ -123,11 +124,11 @@ def artifacts(verdicts: Sequence[Verdict]) -> list[ArtifactStatus]:
                 SignerStatus(
                     authority=s.authority,
                     person=s.person,
-                    identity=s.identity,
-                    issuer=s.issuer,
+                    identity=s.identity[:1024],
+                    issuer=s.issuer[:1024] if s.issuer else None,
                     signed_at=s.signed_at,
                 )
-                for s in v.signers
+                for s in v.signers[:MAX_SIGNERS]
             ],
         )
         for v in verdicts[:128]

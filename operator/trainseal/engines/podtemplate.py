@@ -146,6 +146,13 @@ def _place(job: TrainingJob, spec: JsonObject) -> None:
     ]
     if tolerations:
         spec["tolerations"] = list(tolerations)
+    gates = [
+        *json_objects(spec.get("schedulingGates")),
+        *json_objects(placement.pop("schedulingGates", None)),
+    ]
+    if gates:
+        # Kubernetes refuses a pod with one gate twice.
+        spec["schedulingGates"] = list({gate.get("name"): gate for gate in gates}.values())
     spec |= placement
 
 

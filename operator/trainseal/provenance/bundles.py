@@ -107,7 +107,8 @@ def parse_bundle(
         else:
             document, _ = strictjson.from_mapping(data, max_bytes=max_bytes)
     except strictjson.JSONError as error:
-        raise BundleError("bundle", str(error), "a Sigstore bundle in JSON") from None
+        found = str(error).removeprefix("found ")
+        raise BundleError("bundle", found, "a Sigstore bundle in JSON") from None
     fields = _fields(
         document,
         "bundle",

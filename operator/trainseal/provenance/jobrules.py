@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 
-from trainseal.api.trainingjob import TrainingJob
+from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
 from trainseal.provenance.podrules import TemplateContext, check_template
 from trainseal.provenance.policies import CompiledPolicy
@@ -42,7 +42,13 @@ def job_rules(
     broken: list[Verdict] = []
 
     def refuse(
-        artifact: str, place: str, subject: str, reason: str, found: str, wanted: str, remedy: str
+        artifact: ArtifactKind,
+        place: str,
+        subject: str,
+        reason: str,
+        found: str,
+        wanted: str,
+        remedy: str,
     ) -> None:
         broken.append(
             Verdict(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from trainseal.api.trainingjob import ArtifactKind
 from trainseal.provenance.authorities import Authority, Checked, KeyAuthority, refuted
 from trainseal.provenance.bundles import Bundle, BundleError, parse_bundle
 from trainseal.provenance.checks import (
@@ -53,7 +54,7 @@ Piece = Bundle | BundleError
 class Artifact:
     """What a verdict is on: kind, place in the job, and the digest or reference judged."""
 
-    kind: str
+    kind: ArtifactKind
     name: str
     subject: str
 

@@ -9,7 +9,8 @@ what a platform adds is named in a policy; all else is a difference. The rules, 
 2. Labels and annotations of the template stand unchanged; others come from Kubernetes' Job
    controller or a named addition.
 3. Placement (node selector, tolerations, affinity, priority, gates) is not signed and may change;
-   a pod that names its own node was not placed by the scheduler.
+   a pod that names its own node was not placed by the scheduler. Gates are there to be taken away,
+   by the controllers whose they are; that none is added later is Kubernetes' own rule.
 4. Containers, in order and number, are equal; environment, mounts and requests may be extended
    only as Kubernetes itself extends them, or as a policy's addition names.
 5. Volumes are equal, but for the service account's token where the template mounts it.

@@ -69,6 +69,7 @@ _WHY_FORBIDDEN = {
     "shareProcessNamespace": "containers could trace each other",
     "ephemeralContainers": "a sealed pod runs what was signed and nothing else",
     "nodeName": "the scheduler places pods; use spec.scheduling",
+    "schedulingGates": "others take them away while the pod waits; use spec.scheduling",
     "stdin": "a sealed container takes no input by hand",
     "tty": "a sealed container takes no input by hand",
 }

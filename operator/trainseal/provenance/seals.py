@@ -7,10 +7,13 @@ and the bound objects' role, kind, name and UID, in DSSE's pre-authentication en
 2. A binding counts only under a key of the public keyring that was valid when it was bound.
 3. What a binding says is compared with the object it stands in: a signature lifted into another
    seal, namespace or cluster does not verify.
+4. A seal that etcd would not take, now or once its status has grown, is not made.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -34,8 +37,17 @@ SEAL_ANNOTATION = "trainseal.dev/seal-signature"
 MAX_MARK_BYTES = 2048
 BINDING_TYPE = "application/vnd.trainseal.seal-binding.v1+json"
 MAX_OBJECTS = 64
+#: Of a seal's spec as it is stored. etcd takes 1.5 MiB in one request, for the whole object; the
+#: rest is for the status, whose own bounds keep it within that, and the metadata.
+MAX_SPEC_BYTES = 768 * 1024
+#: What Go's encoding/json writes as six bytes each, so that JSON may stand in HTML.
+_ESCAPED = re.compile("[<>&\u2028\u2029]")
 
 Json = Mapping[str, JsonValue]
+
+
+class SealTooLargeError(ValueError):
+    """What a run's seal would hold is more than can be stored; says how much, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,24 @@ class BoundUid:
 def seal_digest(namespace: str, name: str, spec: Json) -> str:
     """``sha256:…`` over the seal's namespace, name and spec as the API server stores them."""
     return digest({"namespace": namespace, "name": name, "spec": dict(spec)})
+
+
+def check_size(spec: Json) -> None:
+    """Raises SealTooLargeError for a spec beyond ``MAX_SPEC_BYTES``."""
+    size = stored_bytes(spec)
+    if size > MAX_SPEC_BYTES:
+        raise SealTooLargeError(
+            f"found {size} bytes of pod templates, images and signers to be sealed, expected at "
+            f"most {MAX_SPEC_BYTES}; move long commands and variables into the config or the code "
+            "tree, and see what containers and roles could share"
+        )
+
+
+def stored_bytes(value: object) -> int:
+    """How long a JSON value is as the API server stores it: compact, in UTF-8, escaped by Go."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    plain = text.encode("utf-8", "surrogatepass")
+    return len(plain) + sum(6 - len(c.encode()) for c in _ESCAPED.findall(text))
 
 
 def sign_seal(key: PrivateKey, *, namespace: str, name: str, spec: Json, now: datetime) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from trainseal.api.trainingjob import ArtifactKind
+
 
 class Outcome(StrEnum):
     """The three outcomes of a verification."""
@@ -71,13 +73,13 @@ class Unusable:
 class Verdict:
     """One artifact's verdict.
 
-    ``artifact`` is its kind (``job``, ``image``, ``code``), ``name`` its place in the job
+    ``artifact`` is its kind, ``name`` its place in the job
     (``roles[worker].containers[trainer]``), ``subject`` what was judged (a digest or reference).
     ``reason`` is a PascalCase code, stable for machines; ``found``, ``wanted`` and ``remedy`` are
     for people: what was found, what the policy wants, what to do.
     """
 
-    artifact: str
+    artifact: ArtifactKind
     name: str
     subject: str
     outcome: Outcome

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trainseal.api.sealedrun import PlatformImage, SealedCode, SealedImage
+from trainseal.api.trainingjob import ArtifactKind
 from trainseal.provenance.judgement import (
     Artifact,
     SignedTree,
@@ -245,12 +246,12 @@ def _placed(verdicts: Sequence[Verdict], place: str) -> tuple[Verdict, ...]:
     )  # fmt: skip
 
 
-def _requirement(kind: str, policy: CompiledPolicy) -> Requirement:
+def _requirement(kind: ArtifactKind, policy: CompiledPolicy) -> Requirement:
     return policy.image if kind == "image" else policy.code
 
 
 def _unread(
-    kind: str, reference: str, policies: Sequence[CompiledPolicy], error: RegistryError
+    kind: ArtifactKind, reference: str, policies: Sequence[CompiledPolicy], error: RegistryError
 ) -> tuple[Verdict, ...]:
     """Evidence that could not be read, or bytes that contradict their digest: the error knows."""
     return tuple(
@@ -269,7 +270,7 @@ def _unread(
 
 
 def _late(
-    kind: str, place: str, reference: str, policies: Sequence[CompiledPolicy]
+    kind: ArtifactKind, place: str, reference: str, policies: Sequence[CompiledPolicy]
 ) -> tuple[Verdict, ...]:
     return tuple(
         Verdict(

@@ -16,10 +16,11 @@ from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from trainseal.api.model import InvalidObjectError
+from trainseal.api.model import InvalidObjectError, json_object
 from trainseal.api.sealedrun import SealedCode, SealedImage
-from trainseal.api.trainingjob import TrainingJob
+from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.canonical import CanonicalError, canonical_job, digest_of_bytes
+from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import RunFacts, by_digest, image_references, job_rules
 from trainseal.provenance.judgement import Artifact, Piece, check_job, judge, read_bundle
 from trainseal.provenance.policies import CompiledPolicy
@@ -166,6 +167,7 @@ def _judge_offline(
     """The job, its digest and the verdicts of each policy; or the whole answer, if that is all."""
     try:
         job = TrainingJob.parse(manifest)
+        check_bounds(job, json_object(manifest.get("spec")))
         canonical = canonical_job(manifest)
     except (InvalidObjectError, CanonicalError) as error:
         return JobVerification("", (_invalid(error),), (), tuple(policies), stopped=True)
@@ -217,8 +219,9 @@ def _of(result: ImageResult | CodeResult, policy: str) -> Verdict:
     for verdict in result.verdicts:
         if verdict.policy == policy:
             return verdict
+    kind: ArtifactKind = "image" if isinstance(result, ImageResult) else "code"
     return Verdict(
-        "artifact", "?", "", Outcome.UNDETERMINED, "NotJudged",
+        kind, "?", "", Outcome.UNDETERMINED, "NotJudged",
         "an artifact was not judged under this policy", remedy="try again", policy=policy,
     )  # fmt: skip
 
@@ -247,7 +250,9 @@ def _no_code(
 
 def _outside_registries(job: TrainingJob, policy: CompiledPolicy) -> Iterator[Verdict]:
     """References that the policy does not let us contact."""
-    references = [(r, "image", place) for r, place in image_references(job).items()]
+    references: list[tuple[str, ArtifactKind, str]] = [
+        (r, "image", place) for r, place in image_references(job).items()
+    ]
     references += [(c.oci.reference, "code", c.name) for c in job.spec.code or ()]
     for reference, kind, place in references:
         if not _allowed(reference, policy):

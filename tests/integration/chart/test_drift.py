@@ -193,10 +193,12 @@ class Stage:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def submit(self) -> None:
-        """The job, as the webhook would let it in."""
+    async def submit(self, change: Callable[[Object], object] | None = None) -> None:
+        """The job, as the webhook would let it in; ``change`` is made before it is signed."""
         job = world.job_object()
         job["metadata"] = {"name": self.name, "namespace": TEAM}
+        if change is not None:
+            change(job)
         world.sign_job(job, world.ALICE)
         ticket = Ticket("bob@example.org", "uid-bob", job_digest(job), self.clock())
         job["metadata"]["annotations"] = {TICKET_ANNOTATION: issue_ticket(world.TICKET_KEY, ticket)}

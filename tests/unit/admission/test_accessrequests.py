@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit import world
 from trainseal.admission.accessrequests import Access, OddRequestError, read_access, record
 from trainseal.admission.reviews import Request
-from trainseal.api.accessrecord import AccessRecord, node_label
+from trainseal.api.accessrecord import AccessRecord, CutField, node_label
 
 Object = dict[str, Any]
 POD: Object = {
@@ -204,6 +204,27 @@ def test_what_a_person_can_make_long_is_cut_and_said() -> None:
     spec = made(request)["spec"]
     assert set(spec["truncated"]) == {"ports", "username", "userUID", "groups", "credential"}
     assert len(spec["groups"]) == 64
+
+
+def test_what_a_record_can_say_was_cut_is_what_can_be_cut() -> None:
+    """The kind has the list; a name that it lacked would have the whole record refused."""
+    people: Object = {
+        "groups": ["g" * 2000],
+        "extra": {"authentication.kubernetes.io/k": ["v" * 2000]},
+    }
+    requests = [
+        dataclasses.replace(
+            connect(container="c" * 300, command=["x" * 9000]),
+            username="u" * 2000,
+            user_uid="i" * 300,
+            user=people,
+        ),
+        connect("portforward", ports=[0]),
+        connect("proxy", path="/" * 2000),
+        debug({"name": "d", "image": "i" * 2000}),
+    ]
+    said = {name for request in requests for name in made(request)["spec"].get("truncated", ())}
+    assert said == set(get_args(CutField))
 
 
 def test_a_port_that_is_none_is_left_out_and_said() -> None:

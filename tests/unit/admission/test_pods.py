@@ -128,6 +128,19 @@ def test_the_end_of_a_sealed_pod_is_not_held_up(
     assert answer(context, pod, sealed.pod()).allowed
 
 
+def test_a_gate_is_taken_away_by_the_controller_whose_it_is() -> None:
+    gates = {"schedulingGates": [{"name": "platform.example/checked"}]}
+    sealed = world.sealed_world(lambda j: j["spec"].update(scheduling=gates))
+    pod, waiting = sealed.pod(), sealed.pod()
+    assert waiting["spec"]["schedulingGates"]
+    assert answer(sealed.context(), waiting).allowed
+    del pod["spec"]["schedulingGates"]
+    user = "system:serviceaccount:platform:checker"
+    assert answer(sealed.context(), pod, waiting, user=user).allowed
+    pod["spec"]["containers"][0]["command"] = ["bash"]
+    assert not answer(sealed.context(), pod, waiting, user=user).allowed
+
+
 def test_nor_is_it_after_the_policy_and_the_seal_are_gone(sealed: world.World) -> None:
     context = dataclasses.replace(sealed.context(), find=lambda _: None, policies=lambda _: ())
     pod = sealed.pod()

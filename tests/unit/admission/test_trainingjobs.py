@@ -240,6 +240,41 @@ def test_what_is_not_signed_may_change_without_asking_a_registry(
     assert answer(job(change), job(), context(Silent())).allowed
 
 
+def test_a_second_approver_adds_a_bundle_without_a_registry_being_asked() -> None:
+    new = job()
+    new["spec"]["signatures"] = world.sign_job(job(), world.ALICE, world.BOB)["spec"]["signatures"]
+    assert answer(new, job(), context(Silent())).allowed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda j: j["spec"].update(scheduling={"affinity": {"x": "y" * 40000}}),
+            "spec.scheduling: found 40021 bytes, expected at most 32768 bytes of JSON",
+        ),
+        (
+            lambda j: j["spec"]["signatures"].append({"bundle": {"x": "y" * 600_000}}),
+            "spec.signatures[1].bundle: found 600008 bytes, expected at most 262144 bytes",
+        ),
+        (
+            lambda j: j["spec"]["signatures"].append({"bundle": {"mediaType": "text/plain"}}),
+            "spec.signatures[1].bundle: found what cannot be read (mediaType: found 'text/plain'",
+        ),
+    ],
+)
+def test_an_update_is_held_to_the_bounds_of_what_is_not_signed(
+    change: Callable[[Object], object], words: str
+) -> None:
+    found = answer(job(change), job(), context(Silent()))
+    assert not found.allowed
+    assert words in found.message
+    # Stored before there was a bound, it stands in the way of nothing else: of no deletion.
+    released = job(change)
+    released["metadata"]["finalizers"] = []
+    assert answer(released, job(change), context(Silent())).allowed
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -51,8 +51,10 @@ class Server:
         name = f"{path}/{obj['metadata']['name']}"
         if name in self.stored:
             raise ConflictError(409, "AlreadyExists", "it is there")
-        self.stored[name] = copy.deepcopy(obj)
-        return obj
+        stored = copy.deepcopy(obj)
+        stored["metadata"]["generation"] = 1
+        self.stored[name] = stored
+        return copy.deepcopy(stored)
 
     async def get(self, path: str) -> Object:
         self._check()
@@ -139,6 +141,7 @@ async def test_a_report_is_there_before_anything_is_found(world: World) -> None:
     assert report["metadata"]["name"] == "char-lm-worker-0-x-0aa3b1c2"
     assert report["spec"]["pod"]["uid"] == POD.uid
     assert world.server.conditions["Watching"]["status"] == "True"
+    assert world.server.conditions["Watching"]["observedGeneration"] == 1
     await world.reports.close()
 
 
@@ -271,10 +274,12 @@ async def test_a_condition_keeps_the_time_since_which_it_holds(world: World) -> 
     since = world.server.conditions["Watching"]["lastTransitionTime"]
     (report,) = world.server.stored.values()
     report["status"]["conditions"][0]["lastTransitionTime"] = "2026-10-01T00:00:00Z"
+    report["metadata"]["generation"] = 4
     world.reports = world.agent()
     world.begin()
     await world.reports.close()
     assert world.server.conditions["Watching"]["lastTransitionTime"] == "2026-10-01T00:00:00Z"
+    assert world.server.conditions["Watching"]["observedGeneration"] == 4
     assert since != "2026-10-01T00:00:00Z"
 
 

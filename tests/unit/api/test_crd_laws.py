@@ -12,6 +12,7 @@ import yaml
 
 from trainseal.api import generated
 from trainseal.api.crd import KINDS, UNSIGNED, all_crds, crd_files
+from trainseal.api.policy import Requirements
 from trainseal.api.reference import reference_page
 from trainseal.api.schema import PRESERVE
 from trainseal.provenance.canonical import UNSIGNED_SPEC_FIELDS
@@ -67,6 +68,23 @@ def test_every_map_is_bounded() -> None:
     assert [path for path, node in maps if "maxProperties" not in node] == []
 
 
+def test_the_names_in_every_map_are_bounded_where_cel_can_see_them() -> None:
+    """It sees no map of opaque values: the webhook bounds those by their bytes."""
+    maps = [(path, node) for path, node in ALL_NODES if "additionalProperties" in node]
+    seen = [(path, node) for path, node in maps if not _opaque(node["additionalProperties"])]
+    assert len(seen) >= 3
+    for path, node in seen:
+        rules = [rule["rule"] for rule in node["x-kubernetes-validations"]]
+        assert any(re.fullmatch(r"self\.all\(name, size\(name\) <= \d+\)", r) for r in rules), path
+
+
+def test_every_integer_has_a_least_and_a_most() -> None:
+    integers = [(path, node) for path, node in ALL_NODES if node.get("type") == "integer"]
+    assert len(integers) >= 20
+    assert [p for p, n in integers if "minimum" not in n or "maximum" not in n] == []
+    assert max(node["maximum"] for _, node in integers) < 2**53
+
+
 def test_every_node_has_a_type_or_is_opaque() -> None:
     assert [path for path, node in ALL_NODES if "type" not in node and not _opaque(node)] == []
 
@@ -111,6 +129,16 @@ def test_no_half_typed_object_hides_below_a_transition_rule() -> None:
         if node.get("type") == "object" and PRESERVE in node and "properties" not in node
     ]
     assert [path for path in half_typed if not path.endswith(".publicGood")] == []
+
+
+def test_a_rule_about_a_requirement_holds_where_there_is_none() -> None:
+    """Adding an optional one later must not make CEL fail on the policies that lack it."""
+    node = dict(ALL_NODES)["provenancepolicies.trainseal.dev:.spec"]
+    rules = [r["rule"] for r in node["x-kubernetes-validations"] if "requirements." in r["rule"]]
+    assert len(rules) == len(Requirements.model_fields)
+    for rule in rules:
+        artifact = rule.rpartition("self.requirements.")[2].partition(".")[0]
+        assert rule.startswith(f"!has(self.requirements.{artifact}) || ")
 
 
 #: What RE2 (Go) lacks or reads otherwise than the models' engine.

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from tests.sample_objects import SAMPLES, status_of, training_job
+from tests.sample_objects import SAMPLES, STATUS_FAULTS, put, status_of, training_job
 from trainseal.api.crd import KINDS
 from trainseal.api.model import InvalidObjectError
 from trainseal.api.trainingjob import TrainingJob
@@ -38,6 +39,40 @@ def test_an_unknown_field_in_a_spec_is_refused_by_name(sample: Callable[[], Any]
     obj["spec"]["unheardOf"] = 1
     with pytest.raises(InvalidObjectError, match=r"spec\.unheardOf: .*no such field"):
         BY_NAME[obj["kind"]].resource.parse(obj)
+
+
+# What the CRD cannot say ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("least", "most"), [(5, 2), (2, 1)])
+def test_a_range_of_replicas_with_its_ends_the_wrong_way_round_is_refused(
+    least: int, most: int
+) -> None:
+    obj = training_job()
+    obj["spec"]["roles"][1]["replicas"] = {"min": least, "max": most}
+    with pytest.raises(InvalidObjectError, match=r"spec\.roles\[1\]\.replicas.*min not above max"):
+        TrainingJob.parse(obj)
+
+
+@pytest.mark.parametrize("both", [1, 3])
+def test_a_range_of_one_size_is_a_size(both: int) -> None:
+    obj = training_job()
+    obj["spec"]["roles"][1]["replicas"] = {"min": both, "max": both}
+    assert TrainingJob.parse(obj).spec.roles[1].size == both
+
+
+# Statuses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), STATUS_FAULTS)
+def test_a_status_that_says_what_no_status_says_is_refused(
+    kind: str, path: str, value: object
+) -> None:
+    status = status_of(kind)
+    put(status, path, value)
+    model: Any = BY_NAME[kind].status
+    with pytest.raises(ValidationError):
+        model.model_validate(status)
 
 
 _VALUES = st.recursive(

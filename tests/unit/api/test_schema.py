@@ -62,6 +62,24 @@ def test_an_opaque_object_is_a_map_of_values_that_may_be_null() -> None:
     }
 
 
+def test_the_names_in_a_map_are_bounded_by_a_rule() -> None:
+    class Named(Model):
+        """Values by name."""
+
+        values: dict[Annotated[str, StringConstraints(max_length=7)], bool] = Field(
+            max_length=3, description="By name."
+        )
+
+    schema = structural_schema(Named, rules={}, closed=False)["properties"]["values"]
+    assert schema["x-kubernetes-validations"] == [
+        {
+            "rule": "self.all(name, size(name) <= 7)",
+            "message": "holds a name of more than 7 characters",
+            "reason": "FieldValueInvalid",
+        }
+    ]
+
+
 def test_rules_are_found_by_the_models_name() -> None:
     rule = Rule("self.word != ''", "is empty", "word")
     schema = structural_schema(Outer, rules={"Inner": [rule]}, closed=False)
@@ -97,6 +115,20 @@ class EndlessMap(Model):
     """Endless."""
 
 
+class EndlessNames(Model):
+    """Broken."""
+
+    items: dict[str, bool] = Field(max_length=3)
+    """Few, under names of any length."""
+
+
+class EndlessInteger(Model):
+    """Broken."""
+
+    number: int = Field(ge=0)
+    """Endless."""
+
+
 class TwoTypes(Model):
     """Broken."""
 
@@ -122,6 +154,8 @@ class NoWords(Model):
         (EndlessText, "EndlessText.text: a string without maxLength"),
         (EndlessList, "EndlessList.items: a list without max_length"),
         (EndlessMap, "EndlessMap.items: a map without max_length"),
+        (EndlessNames, "EndlessNames.items: a map whose keys have no max_length"),
+        (EndlessInteger, "EndlessInteger.number: an integer without le"),
         (TwoTypes, "TwoTypes.value: a union of types; mark the field OPAQUE"),
         (EndlessOpaque, "EndlessOpaque.value: OPAQUE is for objects with max_length"),
         (NoWords, "NoWords.value: a field without documentation"),

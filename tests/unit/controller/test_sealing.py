@@ -20,8 +20,8 @@ from trainseal.controller.sealing import (
     template_of,
 )
 from trainseal.provenance.canonical import job_digest
-from trainseal.provenance.seals import SEAL_ANNOTATION, verify_seal
-from trainseal.provenance.verdicts import Outcome, Verdict
+from trainseal.provenance.seals import SEAL_ANNOTATION, SealTooLargeError, verify_seal
+from trainseal.provenance.verdicts import Outcome, Signer, Verdict
 
 Object = dict[str, Any]
 
@@ -99,6 +99,29 @@ def test_long_words_are_cut_to_what_the_kind_holds() -> None:
     (found,) = artifacts([verdict])
     assert (len(found.name), len(found.subject), len(found.message)) == (256, 1024, 4096)
     assert len(artifacts([verdict] * 999)) == 128
+
+
+def test_of_many_signers_as_many_stand_in_the_seal_as_a_threshold_can_ask_for() -> None:
+    signers = tuple(
+        Signer(f"a{n}", f"person {n}", "i" * 2000, issuer="s" * 2000) for n in range(20)
+    )
+    verdict = Verdict("image", "n", "s", Outcome.VERIFIED, "Verified", "f", signers=signers)
+    (found,) = artifacts([verdict])
+    assert [s.person for s in found.signers] == [f"person {n}" for n in range(16)]
+
+
+def long_variables(count: int) -> Callable[[Object], None]:
+    def change(job: Object) -> None:
+        container = job["spec"]["roles"][0]["template"]["spec"]["containers"][0]
+        container["env"] = [{"name": f"V{n}", "value": "x" * 1000} for n in range(count)]
+
+    return change
+
+
+def test_a_seal_that_could_not_be_stored_is_not_made() -> None:
+    assert world.sealed_world(long_variables(700)).seal["spec"]["roles"]
+    with pytest.raises(SealTooLargeError, match=r"expected at most 786432; move long commands"):
+        world.sealed_world(long_variables(800))
 
 
 # The Job that is bound --------------------------------------------------------------------------

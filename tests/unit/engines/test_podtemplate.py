@@ -265,6 +265,7 @@ def test_unsigned_placement_adds_to_the_signed_one_and_never_replaces_it() -> No
     def signed(s: Object) -> None:
         s["nodeSelector"] = {"pool": "trusted"}
         s["tolerations"] = [{"key": "a"}]
+        s["schedulingGates"] = [{"name": "a"}]
 
     def change(job: Object) -> None:
         template(signed)(job)
@@ -272,12 +273,14 @@ def test_unsigned_placement_adds_to_the_signed_one_and_never_replaces_it() -> No
             "queueName": "research",
             "nodeSelector": {"pool": "mine", "zone": "a"},
             "tolerations": [{"key": "b"}],
+            "schedulingGates": [{"name": "b"}],
             "priorityClassName": "low",
         }
 
     found = rendered(change)["spec"]
     assert found["nodeSelector"] == {"pool": "trusted", "zone": "a"}
     assert found["tolerations"] == [{"key": "a"}, {"key": "b"}]
+    assert found["schedulingGates"] == [{"name": "a"}, {"name": "b"}]
     assert found["priorityClassName"] == "low"
     assert "queueName" not in found
 
@@ -289,10 +292,17 @@ def test_scheduling_changes_placement_and_nothing_else() -> None:
         "tolerations": [{"key": "b"}],
         "topologySpreadConstraints": [{"maxSkew": 1}],
         "priorityClassName": "low",
+        "schedulingGates": [{"name": "platform.example/checked"}],
     }
     with_it, without = rendered(spec(scheduling=scheduling)), rendered()
     assert {k for k, v in with_it["spec"].items() if without["spec"].get(k) != v} == set(scheduling)
     assert with_it["metadata"] == without["metadata"]
+
+
+def test_a_gate_that_is_named_twice_is_one() -> None:
+    twice = [{"name": "a"}, {"name": "b"}, {"name": "a"}]
+    found = rendered(spec(scheduling={"schedulingGates": twice}))["spec"]
+    assert found["schedulingGates"] == [{"name": "a"}, {"name": "b"}]
 
 
 # Names ------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def verdict(
     checks: Any, pieces: int, *authorities: Authority | UnavailableAuthority, threshold: int = 1
 ) -> Verdict:
     requirement = Requirement(authorities or (ALICE, BOB), threshold)
-    return judge(Artifact("x", "y", "z"), requirement, "research", pieces, checks, "sign it")
+    return judge(Artifact("image", "y", "z"), requirement, "research", pieces, checks, "sign it")
 
 
 # Jobs -------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def of_answers(answers: Sequence[Checked], persons: Sequence[str], threshold: in
     by_name = {authority.name: answer for authority, answer in zip(named, answers, strict=True)}
     requirement = Requirement(tuple(named), threshold)
     return judge(
-        Artifact("x", "y", "z"), requirement, "p", 1, lambda a: [by_name[a.name]], "sign it"
+        Artifact("image", "y", "z"), requirement, "p", 1, lambda a: [by_name[a.name]], "sign it"
     )
 
 
@@ -265,7 +265,9 @@ def test_two_identities_do_also_where_one_fits_both_names() -> None:
 
 def without_pieces(*unusable: Unusable) -> Verdict:
     requirement = Requirement((ALICE, BOB), 1)
-    return judge(Artifact("x", "y", "z"), requirement, "p", 0, lambda _: [], "sign it", unusable)
+    return judge(
+        Artifact("image", "y", "z"), requirement, "p", 0, lambda _: [], "sign it", unusable
+    )
 
 
 def test_a_bundle_too_large_to_read_is_no_missing_signature() -> None:
@@ -286,7 +288,7 @@ def test_what_could_not_be_used_takes_nothing_from_a_signature_that_counts() -> 
         [approval(world.ALICE)], canonical_job(job), job_digest(job), "research", "char-lm"
     )
     found = judge(
-        Artifact("x", "y", "z"),
+        Artifact("image", "y", "z"),
         Requirement((ALICE, BOB), 1),
         "p",
         1,

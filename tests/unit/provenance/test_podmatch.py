@@ -602,7 +602,7 @@ def test_a_sealed_pod_stays_what_it_is(sealed: world.World, what: str) -> None:
         lambda p: p["metadata"]["labels"].update({"note": "mine"}),
         lambda p: p["metadata"]["ownerReferences"][0].update(blockOwnerDeletion=False),
         lambda p: p["spec"].update(tolerations=[{"operator": "Exists"}]),
-        lambda p: p["spec"].update(nodeSelector={"zone": "a"}, schedulingGates=[]),
+        lambda p: p["spec"].update(nodeSelector={"zone": "a"}),
         lambda p: p.update(status={"phase": "Failed"}),
     ],
 )
@@ -612,6 +612,28 @@ def test_what_the_cluster_writes_to_a_living_pod_passes(
     pod = sealed.pod()
     change(pod)
     assert changed_parts(sealed.pod(), pod, expected_of(sealed)) == ()
+
+
+GATES = [{"name": "platform.example/checked"}, {"name": "kueue.x-k8s.io/topology"}]
+
+
+@pytest.mark.parametrize("left", [GATES[:1], GATES[1:], None])
+def test_gates_may_be_taken_away_while_the_pod_waits_and_nothing_else_with_them(
+    left: list[Object] | None,
+) -> None:
+    """They are removed from pods that were made with the gates of ``spec.scheduling``."""
+    sealed = world.sealed_world(lambda j: j["spec"].update(scheduling={"schedulingGates": GATES}))
+    assert sealed.template["spec"]["schedulingGates"] == GATES
+    waiting, pod = sealed.pod(), sealed.pod()
+    assert compare_pod(expected_of(sealed), waiting, Additions()) == ()
+    if left is None:
+        del pod["spec"]["schedulingGates"]
+    else:
+        pod["spec"]["schedulingGates"] = left
+    assert changed_parts(waiting, pod, expected_of(sealed)) == ()
+    assert compare_pod(expected_of(sealed), pod, Additions()) == ()
+    trainer(pod)["image"] = "x"
+    assert changed_parts(waiting, pod, expected_of(sealed)) == ("spec.containers",)
 
 
 def test_without_its_seal_a_pod_is_held_to_what_ties_it_to_its_run(sealed: world.World) -> None:

@@ -62,6 +62,7 @@ def test_a_template_that_keeps_every_rule_has_no_refusal(template: dict[str, Any
         ("shareProcessNamespace", True),
         ("volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
         ("nodeName", "node-1"),
+        ("schedulingGates", [{"name": "x"}]),
         ("ephemeralContainers", [{"name": "x"}]),
         ("aFieldOfALaterKubernetes", {"x": 1}),
     ],

@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 from tests.unit import world
 from trainseal.provenance.keyrings import KeyringEntry, UntrustedError, sign_as
 from trainseal.provenance.seals import (
+    MAX_SPEC_BYTES,
     SEAL_ANNOTATION,
     SEAL_TYPE,
     BoundUid,
+    SealTooLargeError,
     bind,
+    check_size,
     sign_seal,
+    stored_bytes,
     verify_binding,
     verify_seal,
 )
@@ -227,3 +231,30 @@ def test_a_signature_made_for_one_purpose_serves_no_other(seal: Object) -> None:
         check_mark(seal, f"{base64.b64encode(body).decode()}.{other}")
     same = sign_as(world.SEAL_KEY, SEAL_TYPE, body)
     check_mark(seal, f"{base64.b64encode(body).decode()}.{same}")
+
+
+# Size -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ({"a": [1, True, None, 0.5]}, r'{"a":[1,true,null,0.5]}'),
+        ('a <b> & "c"', r'"a \u003cb\u003e \u0026 \"c\""'),
+        ("é☃𝄞", '"é☃𝄞"'),
+        ("\u2028\u2029", r'"\u2028\u2029"'),
+        ("\n\x01\x7f", '"\\n\\u0001\x7f"'),
+    ],
+)
+def test_bytes_are_counted_as_go_writes_them(value: object, stored: str) -> None:
+    """The right side is what json.NewEncoder of Go makes of the value, as the API server does."""
+    assert stored_bytes(value) == len(stored.encode())
+
+
+def test_a_spec_may_be_as_large_as_the_bound_and_not_larger() -> None:
+    spec = {"text": "x" * (MAX_SPEC_BYTES - len('{"text":""}'))}
+    check_size(spec)
+    with pytest.raises(SealTooLargeError, match=f"found {MAX_SPEC_BYTES + 1} bytes"):
+        check_size({"text": spec["text"] + "x"})
+    with pytest.raises(SealTooLargeError):
+        check_size({"text": spec["text"][1:] + "<"})

@@ -51,6 +51,8 @@ def test_a_signed_job_is_verified_with_what_its_seal_needs() -> None:
         (lambda j: j["spec"]["config"]["parameters"].update(x=float("nan")), "InvalidJob"),
         (lambda j: j["spec"]["config"]["parameters"].update(x=None), "InvalidJob"),
         (lambda j: j["spec"].update(unknown=1), "InvalidJob"),
+        (lambda j: j["spec"]["roles"][0].update(replicas={"min": 5, "max": 2}), "InvalidJob"),
+        (lambda j: j["spec"].update(scheduling={"affinity": {"x": "y" * 40000}}), "InvalidJob"),
         (lambda j: j.update(kind="Job"), "InvalidJob"),
     ],
 )
@@ -116,6 +118,14 @@ def test_an_auditing_policy_denies_nothing_and_says_what_it_would() -> None:
     assert [v.reason for v in found.audited if v.outcome is not Outcome.VERIFIED] == ["NoSignature"]
 
 
+def test_a_bound_holds_under_audit_too() -> None:
+    job = world.signed_job()
+    job["spec"]["scheduling"] = {"affinity": {"x": "y" * 40000}}
+    found = world.verify(job, world.policy(mode="Audit"))
+    assert (found.outcome, reasons(found)) == (Outcome.REFUTED, ["InvalidJob"])
+    assert "spec.scheduling: found 40021 bytes" in found.denials[0].found
+
+
 @pytest.mark.parametrize("outcome", [Outcome.REFUTED, Outcome.UNDETERMINED])
 def test_code_that_nobody_signed_cannot_be_gated_even_under_audit(outcome: Outcome) -> None:
     evidence = world.Evidence({world.CODE: outcome})
@@ -160,4 +170,8 @@ def test_an_artifact_without_a_verdict_is_not_verified() -> None:
             return ()
 
     found = world.verify(world.signed_job(), evidence=Forgetful())
-    assert (found.outcome, reasons(found)) == (Outcome.UNDETERMINED, ["NotJudged"])
+    assert found.outcome is Outcome.UNDETERMINED
+    assert [(v.artifact, v.reason) for v in found.denials] == [
+        ("image", "NotJudged"),
+        ("code", "NotJudged"),
+    ]
