@@ -158,10 +158,13 @@ class Role(Model):
 
 
 class Scheduling(Model):
-    """Where and when, never what: not signed, and changeable while the job lives."""
+    """Where and when, never what: not signed, and changeable while the job lives.
+
+    Of a run that is on, a change counts from its next start on; the condition `Placed` says so.
+    """
 
     queue_name: ShortText | None = None
-    """Kueue's LocalQueue."""
+    """The queue that starts the run, under Kueue's label: TrainSeal then only suspends."""
     priority_class_name: DnsSubdomain | None = None
     """PriorityClass of the pods."""
     node_selector: dict[str, ShortText] | None = Field(default=None, max_length=32)
@@ -267,7 +270,7 @@ class RoleStatus(Model):
     succeeded: int = 0
     """Pods that ended well."""
     failed: int = 0
-    """Pods that failed."""
+    """Pods that failed; less those that the cluster ended, or whose gate could not tell."""
 
 
 class DriftSummary(Model):
@@ -317,8 +320,10 @@ class TrainingJobStatus(Model):
     """Absent: nothing was found."""
     drifted: ShortText | None = None
     """The findings in a few words, for kubectl."""
+    scheduling: Scheduling | None = None
+    """The `spec.scheduling` that the run goes by now."""
     start_time: datetime | None = None
-    """When the engine's object was resumed."""
+    """When the first worker was seen at work."""
     completion_time: datetime | None = None
     """When the run ended."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
