@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from tests.unit import world
@@ -43,6 +44,7 @@ class Cluster:
     objects: dict[str, Object] = field(default_factory=dict)
     evidence: world.Evidence = field(default_factory=world.Evidence)
     writes: list[str] = field(default_factory=list)
+    now: datetime = world.NOW
     dies_after: int | None = None
     deaths: int = 0
     #: Answers to writes, by what is written down of them.
@@ -74,6 +76,8 @@ class Cluster:
         if place in self.objects:
             raise ConflictError(409, "AlreadyExists", f"{place} exists")
         if dry_run:
+            if error := self.refuses.get(f"TRY {place}"):
+                raise error
             return world.stored_job(obj, "dry-run")
         self._may_write(f"POST {place}")
         uid = f"uid-{len(self.objects)}"
@@ -185,7 +189,7 @@ class Cluster:
                 policies=lambda _: (world.policy(),),
                 broken_policies=lambda: (),
                 verifier=JobVerifier(self.evidence, lambda: world.NOW),  # type: ignore[arg-type]
-                clock=lambda: world.NOW,
+                clock=lambda: self.now,
             )
         )
 

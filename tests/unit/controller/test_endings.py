@@ -141,6 +141,7 @@ def test_another_place_that_passed_explains_nothing_away() -> None:
 def test_a_place_that_failed_otherwise_since_is_not_explained_by_its_older_gate() -> None:
     away = gated("p0", 0, 0, 2, "undetermined: registry away")
     assert message(away, crashed("p0-again", 0, 3)) == ""
+    assert message(away, pod("evicted-at-once", 0, 3)) == ""
 
 
 def test_a_place_that_still_waits_is_told_though_others_have_passed() -> None:

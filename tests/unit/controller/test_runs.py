@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -73,11 +74,16 @@ def unread(cluster: Cluster) -> None:
     cluster.evidence.outcomes[world.CODE] = Outcome.UNDETERMINED
 
 
+def of_no_template(cluster: Cluster) -> None:
+    cluster.refuses[f"TRY {ENGINE}"] = KubeError(422, "Invalid", "spec.template: no such field")
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "phase"),
     [
         (without_ticket, "NoTicket", "Refused"),
         (of_no_form, "InvalidJob", "Refused"),
+        (of_no_template, "InvalidTemplate", "Refused"),
         (unverified, "NotVerified", "Refused"),
         (unread, "NotVerified", "Pending"),
     ],
@@ -186,6 +192,18 @@ def test_what_the_seal_says_of_the_end_stays_whatever_becomes_of_the_job(cluster
     cluster.settle()
     assert (cluster.status["phase"], cluster.status["message"]) == ("Failed", "gave up")
     assert cluster.seal["status"]["phase"] == "Failed"
+
+
+def test_when_a_run_ended_is_said_once(cluster: Cluster) -> None:
+    cluster.settle()
+    cluster.engine(succeeded=2, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.dies_after = len(cluster.writes) + 1
+    with pytest.raises(DiedError, match="sealedruns"):
+        cluster.reconcile()
+    cluster.now += timedelta(minutes=1)
+    cluster.settle()
+    assert cluster.seal["status"]["completionTime"] == "2026-11-23T12:00:00Z"
+    assert cluster.status["completionTime"] == "2026-11-23T12:00:00Z"
 
 
 def test_a_deleted_job_that_a_finalizer_keeps_is_looked_at_until_its_run_is_over(
