@@ -20,10 +20,11 @@ from tests.integration.chart.test_drift import (
     Stage,
     stage,  # noqa: F401 - a fixture
     team,  # noqa: F401 - a fixture
+    until,
 )
 from tests.unit import world
 from trainseal.api.model import API_VERSION, JsonObject
-from trainseal.cluster.api import SECONDS, Kube, Method, path_of
+from trainseal.cluster.api import SECONDS, Kube, KubeError, Method, path_of
 from trainseal.controller.runs import Runs
 from trainseal.provenance.boundseals import bound_roles
 
@@ -67,6 +68,15 @@ class Mortal(Kube):
 
 async def settled(s: Stage, mortal: Mortal) -> None:
     """Controllers look, each new after the death of another, until there is nothing to do."""
+
+    async def served() -> bool:
+        # Of kinds that were just installed, the API server says for a while to ask again.
+        with contextlib.suppress(KubeError):
+            await s.kube.request("GET", path_of(API_VERSION, "sealedruns", TEAM))
+            return True
+        return False
+
+    await until(served)
     for _ in range(LOOKS):
         before = len(mortal.writes)
         with contextlib.suppress(DiedError):
