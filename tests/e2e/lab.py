@@ -143,6 +143,26 @@ class Lab:
         items: list[Object] = json.loads(found)["items"]
         return items
 
+    def engine(self, job: Object, role: str = "worker") -> Object:
+        """The Job that runs a role."""
+        metadata = job["metadata"]
+        return self.get("job", f"{metadata['name']}-{role}", metadata["namespace"])
+
+    def told(self, job: Object) -> list[str]:
+        """Reasons of the controller's Events on the job, in the order in which they were made."""
+        metadata = job["metadata"]
+        found = self.admin(
+            "get", "events", "-n", metadata["namespace"], "-o", "json",
+            "--field-selector", f"involvedObject.name={metadata['name']}",
+        )  # fmt: skip
+        ours = [
+            e
+            for e in json.loads(found)["items"]
+            if e.get("source", {}).get("component") == "trainseal-controller"
+        ]
+        made = sorted(ours, key=lambda e: int(e["metadata"]["resourceVersion"]))
+        return [event["reason"] for event in made]
+
     # Artifacts ----------------------------------------------------------------------------------
 
     def push_tree(

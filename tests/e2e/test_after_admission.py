@@ -53,7 +53,14 @@ def test_a_job_that_was_admitted_cannot_be_changed(lab: Lab, running: Object) ->
     assert "have it signed" in refused.value.stderr
     live = lab.get("trainingjob", name_of(running))
     assert live["spec"]["config"]["parameters"]["learning_rate"] == 0.003
+    # Where and when may change, and counts: here the queue that would start the run next time.
     patch(lab, "trainingjob", name_of(running), {"spec": {"scheduling": {"queueName": "research"}}})
+    label = "kueue.x-k8s.io/queue-name"
+    eventually(
+        lambda: lab.engine(running)["metadata"]["labels"].get(label) == "research",
+        "the Job is in the queue",
+    )
+    assert not lab.engine(running)["spec"]["suspend"]
 
 
 def test_nobody_speaks_for_another_requester(lab: Lab, running: Object) -> None:
@@ -77,6 +84,12 @@ def test_the_seal_is_nobodys_to_change_or_delete(lab: Lab, running: Object) -> N
             by("patch", "sealedrun", seal, "--type=merge", "-p", '{"spec": {"run": 7}}')
 
 
+def placed(lab: Lab, job: Object) -> str:
+    """The reason of the condition that says how far `spec.scheduling` counts."""
+    conditions = lab.status(job).get("conditions", [])
+    return next((str(c["reason"]) for c in conditions if c["type"] == "Placed"), "")
+
+
 def test_suspended_it_has_no_pods_and_resumed_it_runs_again(lab: Lab, running: Object) -> None:
     sealed = lab.status(running)["sealedRun"]
     patch(lab, "trainingjob", name_of(running), {"spec": {"suspend": True}})
@@ -85,6 +98,50 @@ def test_suspended_it_has_no_pods_and_resumed_it_runs_again(lab: Lab, running: O
     eventually(lambda: not lab.pods(running), "its pods are gone")
     patch(lab, "trainingjob", name_of(running), {"spec": {"suspend": False}})
     assert lab.wait_for_phase(running, "Running")["sealedRun"] == sealed
+    steps = ["Verified", "Sealed", "Bound", "Running", "Suspended", "Resumed", "Running"]
+    assert lab.told(running) == steps
+
+
+def test_scheduling_that_is_changed_counts_from_the_next_start_on(
+    lab: Lab, running: Object
+) -> None:
+    selector = {"kubernetes.io/os": "linux"}
+    name = name_of(running)
+    patch(lab, "trainingjob", name, {"spec": {"scheduling": {"nodeSelector": selector}}})
+    eventually(lambda: placed(lab, running) == "NextStart", "it is said that the change waits")
+    assert all(p["spec"].get("nodeSelector") is None for p in lab.pods(running))
+    patch(lab, "trainingjob", name, {"spec": {"suspend": True}})
+    lab.wait_for_phase(running, "Suspended")
+    # Before 1.36 the API server lets it change only until the first start, which is told as well.
+    reasons = ("AsScheduled", "PlacementRefused")
+    eventually(lambda: placed(lab, running) in reasons, "it is placed, or said why not")
+    if lab.target.owned:
+        assert placed(lab, running) == "AsScheduled"
+    counts = placed(lab, running) == "AsScheduled"
+    patch(lab, "trainingjob", name, {"spec": {"suspend": False}})
+    lab.wait_for_phase(running, "Running")
+    (pod,) = [p for p in lab.pods(running) if "deletionTimestamp" not in p["metadata"]]
+    assert pod["spec"].get("nodeSelector") == (selector if counts else None)
+
+
+def test_a_network_policy_that_is_taken_away_unheard_comes_back(lab: Lab, running: Object) -> None:
+    name = lab.status(running)["sealedRun"]
+    before = lab.get("networkpolicy", name)
+    # Without its label no watch tells of its end.
+    lab.kubectl("label", "networkpolicy", name, "trainseal.dev/job-")
+    lab.kubectl("delete", "networkpolicy", name)
+
+    def anew() -> bool:
+        with contextlib.suppress(CommandError):
+            found = lab.get("networkpolicy", name)
+            return bool(
+                found["metadata"]["uid"] != before["metadata"]["uid"]
+                and found["metadata"]["labels"] == before["metadata"]["labels"]
+                and found["spec"] == before["spec"]
+            )
+        return False
+
+    eventually(anew, "the rendezvous is closed again", 30)
 
 
 def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running: Object) -> None:
@@ -97,7 +154,7 @@ def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running
     evil["data"]["config.json"] = json.dumps(values | {"learning_rate": 30})
     for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
         evil["metadata"].pop(field, None)
-    # Without its label the controller does not see the old one go.
+    # Without its label the controller does not hear the old one go.
     lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
 
     def made_anew() -> bool:

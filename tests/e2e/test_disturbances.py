@@ -245,6 +245,7 @@ def test_an_eviction_is_told_without_alarm_and_names_who_asked(lab: Lab, job: Ob
     lab.admin("create", "--raw", path, "-f", "-", stdin=eviction)
     assert found(lab, job, "pod.evicted")["severity"] == "Info"
     runs_again(lab, job, pod)
+    assert not lab.engine(job)["status"].get("failed"), "it costs the run none of its lives"
     terminate(lab, job)
     found(lab, job, "pod.killed")
     assert ids(lab, job) == {"pod.evicted", "pod.killed"}

@@ -71,6 +71,9 @@ def test_without_a_pull_secret_that_has_the_password_the_gate_says_what_is_missi
             in (None, 2)
             for pod in lab.pods(job)
         )
+        # What could not be read says nothing about the job: it is tried again, and counts nothing.
+        assert not lab.engine(job)["status"].get("failed")
+        assert lab.status(job)["phase"] == "Sealed"
 
 
 def _is_told(lab: Lab, job: Object, words: str) -> bool:

@@ -172,10 +172,13 @@ class SchedulingGate(Model):
 
 
 class Scheduling(Model):
-    """Where and when, never what: not signed, and changeable while the job lives."""
+    """Where and when, never what: not signed, and changeable while the job lives.
+
+    Of a run that is on, a change counts from its next start on; the condition `Placed` says so.
+    """
 
     queue_name: ShortText | None = None
-    """Kueue's LocalQueue."""
+    """The queue that starts the run, under Kueue's label: TrainSeal then only suspends."""
     priority_class_name: DnsSubdomain | None = None
     """PriorityClass of the pods."""
     node_selector: dict[LabelKey, ShortText] | None = Field(default=None, max_length=32)
@@ -288,7 +291,7 @@ class RoleStatus(Model):
     succeeded: Count32 = 0
     """Pods that ended well."""
     failed: Count32 = 0
-    """Pods that failed."""
+    """Pods that failed; less those that the cluster ended, or whose gate could not tell."""
 
 
 class DriftSummary(Model):
@@ -338,8 +341,10 @@ class TrainingJobStatus(Model):
     """Absent: nothing was found."""
     drifted: ShortText | None = None
     """The findings in a few words, for kubectl."""
+    scheduling: Scheduling | None = None
+    """The `spec.scheduling` that the run goes by now."""
     start_time: datetime | None = None
-    """When the engine's object was resumed."""
+    """When the first worker was seen at work."""
     completion_time: datetime | None = None
     """When the run ended."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.cli.options import (
+    ContextOption,
+    KubeconfigOption,
+    Output,
+    OutputOption,
+    ReleaseNamespaceOption,
+)
 
 
 def doctor(
-    release_namespace: Annotated[
-        str,
-        typer.Option("--release-namespace", metavar="NS", help="Where TrainSeal is installed."),
-    ] = "trainseal-system",
+    release_namespace: ReleaseNamespaceOption = "trainseal-system",
     output: OutputOption = Output.TEXT,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
-from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.cli.options import (
+    ContextOption,
+    KubeconfigOption,
+    Output,
+    OutputOption,
+    ReleaseNamespaceOption,
+)
 
 if TYPE_CHECKING:
     from trainseal.provenance.evidence import Entry, Head
@@ -48,10 +54,7 @@ def verify(
         bool,
         typer.Option("--offline", help="Ask no cluster: then a log cut short is not found."),
     ] = False,
-    release_namespace: Annotated[
-        str,
-        typer.Option("--release-namespace", metavar="NS", help="Where TrainSeal is installed."),
-    ] = "trainseal-system",
+    release_namespace: ReleaseNamespaceOption = "trainseal-system",
     output: OutputOption = Output.TEXT,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,

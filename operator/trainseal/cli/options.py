@@ -72,6 +72,10 @@ KubeconfigOption = Annotated[
         rich_help_panel=_CLUSTER,
     ),
 ]
+ReleaseNamespaceOption = Annotated[
+    str,
+    typer.Option("--release-namespace", metavar="NS", help="Where TrainSeal is installed."),
+]
 ContextOption = Annotated[
     str | None,
     typer.Option(

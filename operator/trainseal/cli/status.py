@@ -11,6 +11,7 @@ from trainseal.cli.options import (
     KubeconfigOption,
     Output,
     OutputOption,
+    ReleaseNamespaceOption,
 )
 
 
@@ -24,12 +25,18 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Follow it until it ends; only for text.")
     ] = False,
+    release_namespace: ReleaseNamespaceOption = "trainseal-system",
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
     """Show what was verified of a job, by whom it was signed, who asked, what runs.
 
-    What was verified, and under which policies, is taken from the run's seal.
+    What was verified, and under which policies, is taken from the run's seal. Its signature is
+    verified where you may read the operator's public keyring, which lies where TrainSeal is
+    installed; else the seal is shown as unverified.
+
+    Exit codes: 0; 1 there is no such job, or the seal is not the operator's; 2 the cluster could
+    not be read.
 
         trainseal status char-lm
         trainseal status char-lm -n research --watch
@@ -45,15 +52,15 @@ def status(
         raise typer.BadParameter("--watch is for text", param_hint="--watch")
     place = namespace or default_namespace(kubeconfig, context)
 
-    async def work() -> None:
+    async def work() -> int:
         async with connect(kubeconfig, context) as kube:
             if watch:
-                await statusview.watch(kube, place, job)
-                return
-            found = await statusview.look(kube, place, job)
+                return await statusview.watch(kube, place, job, release_namespace)
+            found = await statusview.look(kube, place, job, release_namespace)
             if output is Output.JSON:
                 statusview.print_json(found)
             else:
                 statusview.print_text(found)
+            return found.exit_code
 
-    asyncio.run(work())
+    raise typer.Exit(asyncio.run(work()))

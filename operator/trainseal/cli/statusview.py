@@ -16,7 +16,8 @@ from rich.text import Text
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.clusters import SEALS, follow, job_path, phase_of
-from trainseal.cli.failures import REFUTED, Failure
+from trainseal.cli.failures import DONE, REFUTED, Failure
+from trainseal.cli.sealtrust import SealTrust, seal_trust
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.engines.podtemplate import GATE_CONTAINER, LABEL_SEAL
 
@@ -42,14 +43,28 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job, its seal and its pods. ``unseen`` says what could not be looked at."""
+    """A job, its seal and its pods. ``unseen`` says what could not be looked at.
+
+    ``sealed``: what the seal says; nothing where there is none, or one that is not the operator's.
+    """
 
     namespace: str
     name: str
     job: JsonObject
     seal: JsonObject | None
+    trust: SealTrust | None
     pods: tuple[Pod, ...]
     unseen: tuple[str, ...]
+
+    @property
+    def sealed(self) -> JsonObject:
+        if self.seal is None or (self.trust is not None and self.trust.outcome == "refuted"):
+            return {}
+        return json_object(self.seal.get("spec"))
+
+    @property
+    def exit_code(self) -> int:
+        return REFUTED if self.trust is not None and self.trust.outcome == "refuted" else DONE
 
     @property
     def phase(self) -> str:
@@ -60,32 +75,33 @@ class JobView:
         return json_object(self.job.get("status"))
 
 
-async def look(kube: Kube, namespace: str, name: str) -> JobView:
+async def look(kube: Kube, namespace: str, name: str, release_namespace: str) -> JobView:
     """The job as it is now. Raises Failure where there is none."""
     try:
         job = await kube.get(job_path(namespace, name))
     except NotFoundError as error:
         raise no_job(namespace, name, error) from None
-    return await _around(kube, namespace, name, job)
+    return await _around(kube, namespace, name, job, release_namespace)
 
 
-async def watch(kube: Kube, namespace: str, name: str) -> None:
-    """Shows the job anew at each change until its run has ended."""
+async def watch(kube: Kube, namespace: str, name: str, release_namespace: str) -> int:
+    """Shows the job anew at each change until its run has ended; the exit code."""
     console = Console(highlight=False, soft_wrap=True)
     shown = ""
     with _live(console) as live:
         try:
             async with contextlib.aclosing(follow(kube, namespace, name)) as states:
                 async for job in states:
-                    view = await _around(kube, namespace, name, job)
+                    view = await _around(kube, namespace, name, job, release_namespace)
                     if live is not None:
                         live.update(render(view), refresh=True)
                     elif (line := one_line(view.job)) != shown:
                         console.print(shown := line)
                     if view.phase in ENDED:
-                        return
+                        return view.exit_code
         except NotFoundError as error:
             raise no_job(namespace, name, error) from None
+    return DONE
 
 
 def one_line(job: JsonObject) -> str:
@@ -101,7 +117,7 @@ def print_text(view: JobView) -> None:
 
 def print_json(view: JobView) -> None:
     """For programs, on stdout."""
-    sealed = json_object(view.seal.get("spec")) if view.seal else {}
+    sealed = view.sealed
     value: JsonObject = {
         "namespace": view.namespace,
         "name": view.name,
@@ -110,6 +126,9 @@ def print_json(view: JobView) -> None:
         "policies": sealed.get("policies"),
         "requestTime": json_object(sealed.get("requester")).get("time"),
         "artifacts": _artifacts(view),
+        "seal": {"outcome": view.trust.outcome, "message": view.trust.message}
+        if view.trust
+        else None,
         "pods": [
             {"name": p.name, "phase": p.phase, "reason": p.reason, "node": p.node, "gate": p.gate}
             for p in view.pods
@@ -127,6 +146,11 @@ def render(view: JobView) -> RenderableType:
     parts: list[RenderableType] = [head]
     if message := str(status.get("message") or ""):
         parts.append(Text(f"  {message.strip()}".replace("\n", "\n  ")))
+    if view.trust is not None and view.trust.outcome == "refuted":
+        words = (
+            f"  ✗ the seal is not TrainSeal's: {view.trust.message}; what it says is not shown. "
+        )
+        parts.append(Text(f"{words}Tell the platform team", "red"))
     parts += [Text(f"  {label:<10} {value}") for label, value in _facts(view)]
     if artifacts := _artifacts(view):
         parts.append(Text("verified", "bold"))
@@ -140,7 +164,7 @@ def render(view: JobView) -> RenderableType:
 
 def _facts(view: JobView) -> Iterator[tuple[str, str]]:
     status = view.status
-    sealed = json_object(view.seal.get("spec")) if view.seal else {}
+    sealed = view.sealed
     requester = json_object(sealed.get("requester"))
     if digest := status.get("jobDigest"):
         yield "digest", str(digest)
@@ -150,7 +174,7 @@ def _facts(view: JobView) -> Iterator[tuple[str, str]]:
         time = requester.get("time")
         yield "asked by", f"{asked} at {time}" if time else str(asked)
     if seal := status.get("sealedRun"):
-        yield "seal", f"{seal} (run {status.get('run', '?')} of this digest)"
+        yield "seal", f"{seal} (run {status.get('run', '?')} of this digest){_trusted(view.trust)}"
     policies = sealed.get("policies")
     if isinstance(policies, list) and policies:
         yield (
@@ -170,9 +194,20 @@ def _facts(view: JobView) -> Iterator[tuple[str, str]]:
             yield label, str(time)
 
 
+def _trusted(trust: SealTrust | None) -> str:
+    if trust is None:
+        return ""
+    words = {
+        "verified": "its signature verified",
+        "refuted": "not trusted",
+        "unverified": f"unverified: {trust.message}",
+    }
+    return f", {words[trust.outcome]}"
+
+
 def _artifacts(view: JobView) -> list[JsonValue]:
     """What the seal says was verified; before there is one, what the controller said."""
-    source = json_object(view.seal.get("spec")) if view.seal else view.status
+    source = view.sealed if view.seal else view.status
     found = source.get("artifacts")
     return list(found) if isinstance(found, list) else []
 
@@ -201,11 +236,14 @@ def _pods(pods: tuple[Pod, ...]) -> Table:
     return table
 
 
-async def _around(kube: Kube, namespace: str, name: str, job: JsonObject) -> JobView:
+async def _around(
+    kube: Kube, namespace: str, name: str, job: JsonObject, release_namespace: str
+) -> JobView:
     unseen: list[str] = []
     status = json_object(job.get("status"))
     seal_name = status.get("sealedRun")
     seal: JsonObject | None = None
+    trust: SealTrust | None = None
     pods: tuple[Pod, ...] = ()
     if isinstance(seal_name, str):
         found, listed = await asyncio.gather(
@@ -224,13 +262,14 @@ async def _around(kube: Kube, namespace: str, name: str, job: JsonObject) -> Job
                 raise answer
         if isinstance(found, dict):
             seal = found
+            trust = await seal_trust(kube, release_namespace, job, seal)
         if isinstance(listed, dict):
             pods = tuple(_pod(item) for item in json_objects(listed.get("items")))
             if json_object(listed.get("metadata")).get("continue"):
                 unseen.append(
                     f"more than {MOST_PODS} pods: kubectl get pods -l {LABEL_SEAL}={seal_name}"
                 )
-    return JobView(namespace, name, job, seal, pods, tuple(unseen))
+    return JobView(namespace, name, job, seal, trust, pods, tuple(unseen))
 
 
 def _pod(pod: JsonObject) -> Pod:

@@ -1,4 +1,4 @@
-"""From a seal to a run that ends: objects made suspended, bound, resumed, followed."""
+"""From a seal to a run that ends: objects made suspended, bound, let go, followed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from trainseal.controller.driftstatus import drift_status, held_words, hold_of
 from trainseal.controller.endings import gate_message
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
+from trainseal.controller.steering import Steering
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
@@ -32,8 +33,8 @@ from trainseal.provenance.seals import (
 )
 
 SEALS = "sealedruns"
-#: Seconds until a run looks again whether a name that somebody took is free.
-NAME_TAKEN_AGAIN = 15.0
+#: Seconds until a run looks again at what somebody took from it or changed: we may not hear of it.
+OBJECT_CHANGED_AGAIN = 15.0
 _log = logging.getLogger(__name__)
 Json = Mapping[str, JsonValue]
 
@@ -48,6 +49,7 @@ class Execution:
     def __init__(self, world: World) -> None:
         self._world = world
         self._kube = world.kube
+        self._steering = Steering(world.kube)
 
     async def advance(self, obj: JsonObject, job: TrainingJob, seal: JsonObject) -> Progress:
         """Takes the next steps of a sealed job."""
@@ -103,19 +105,24 @@ class Execution:
         # A hold is not the user's to lift: it stands in the seal, which only we write.
         hold = hold_of(seal)
         suspend = bool(job.spec.suspend) or (hold is not None and hold.response != "Freeze")
-        for live in jobs.values():
-            if suspend or not taken:
-                await self._set_suspended(live, suspend=suspend)
+        if suspend:
+            for live in jobs.values():
+                await self._steering.hold(live)
+        steered = await (
+            self._steering.place(job, jobs) if suspend or taken
+            else self._steering.let_go(job, jobs)
+        )  # fmt: skip
         progress = await self._observe(job, sealed, jobs, suspend=suspend, hold=hold)
+        steered.tell(progress)
         drift = drift_status(seal)
         progress.fields.update(drift.fields)
         progress.conditions += drift.conditions
         for words in differing:
             await self._world.event(obj, warning=True, reason="ObjectChanged", message=words)
-        if taken:
-            progress.again = NAME_TAKEN_AGAIN
-            if progress.phase == "Sealed":
-                progress.message = taken
+        if differing:
+            progress.again = OBJECT_CHANGED_AGAIN
+        if taken and progress.phase == "Sealed":
+            progress.message = taken
         return progress
 
     def _inputs(self, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
@@ -184,16 +191,6 @@ class Execution:
         )
         await self._kube.patch(path, {"status": status})
 
-    async def _set_suspended(self, live: Json, *, suspend: bool) -> None:
-        spec = json_object(live.get("spec"))
-        if engine.outcome(live) is not None or bool(spec.get("suspend")) == suspend:
-            return
-        metadata = json_object(live.get("metadata"))
-        path = f"{objects.collection('Job', str(metadata['namespace']))}/{metadata['name']}"
-        await self._kube.patch(
-            path, {"metadata": {"uid": metadata["uid"]}, "spec": {"suspend": suspend}}
-        )
-
     async def _observe(
         self,
         job: TrainingJob,
@@ -207,20 +204,25 @@ class Execution:
         outcomes = [engine.outcome(live) for live in jobs.values()]
         failed = [o[1] for o in outcomes if o and o[0] == "Failed"]
         phase: Phase = "Suspended" if suspend else "Sealed"
-        message = "suspended by the user" if suspend else "waiting for its pods"
-        if failed or any(r.failed for r in roles):
-            reason = await gate_message(self._kube, sealed.metadata.namespace, sealed.metadata.name)
-            message = reason or "; ".join(failed) or "a worker failed and is tried again"
+        message = "suspended by the user" if suspend else _waiting(job, jobs)
+        if not suspend and at_work(job, roles):
+            phase, message = "Running", f"{_ready(roles)} workers ready"
         if failed:
-            phase = "Failed"
+            phase, message = "Failed", "; ".join(failed)
         elif all(outcomes):
             phase, message = "Succeeded", "all workers completed"
         elif hold is not None and hold.response == "Terminate":
             phase, message = "Failed", held_words(hold)
-        elif not suspend and at_work(job, roles):
-            phase = "Running"
-            if not any(r.failed for r in roles):
-                message = f"{_ready(roles)} workers ready"
+        if failed or (phase in ("Sealed", "Running") and _lacks(roles)):
+            # Not before there is something to explain: a run that recovered is at work again.
+            reason = await gate_message(self._kube, sealed.metadata.namespace, sealed.metadata.name)
+            if not reason and phase == "Sealed" and any(r.failed for r in roles):
+                reason = "a worker failed and is tried again"
+            message = reason or message
+        ended = sealed.status
+        if ended is not None and ended.phase in ("Succeeded", "Failed"):
+            # What is on record stays, whatever became of the Jobs before the job's status said so.
+            phase, message = ended.phase, ended.message or message
         if hold is not None and phase not in ("Succeeded", "Failed"):
             message = held_words(hold)
         progress = Progress(phase, message)
@@ -230,19 +232,12 @@ class Execution:
         if phase == "Failed":
             # The run is not watched any more: the workers of other roles end with it.
             for live in jobs.values():
-                await self._set_suspended(live, suspend=True)
+                await self._steering.hold(live)
         if phase in ("Succeeded", "Failed"):
             held = hold is not None and hold.response == "Terminate" and not any(outcomes)
             ended_as = "Terminated" if held else phase
             progress.wants("Complete", phase == "Succeeded", ended_as, message)
-            await self._patch_seal(
-                sealed,
-                {
-                    "phase": phase,
-                    "completionTime": rfc3339(self._world.clock()),
-                    "message": message[:1024],
-                },
-            )
+            await self._end(sealed, phase, message)
         persons = dict.fromkeys(s.person for a in sealed.spec.artifacts for s in a.signers)
         progress.fields = {
             "verified": "verified",
@@ -259,8 +254,17 @@ class Execution:
         if phase == "Running" and (times is None or times.start_time is None):
             progress.fields["startTime"] = rfc3339(self._world.clock())
         if phase in ("Succeeded", "Failed"):
-            progress.fields["completionTime"] = rfc3339(self._world.clock())
+            at = ended.completion_time if ended else None
+            progress.fields["completionTime"] = rfc3339(at or self._world.clock())
         return progress
+
+    async def _end(self, sealed: SealedRun, phase: Phase, message: str) -> None:
+        """Says in the seal how its run ended; once, whoever is stopped before the job says so."""
+        if sealed.status is not None and sealed.status.phase in ("Succeeded", "Failed"):
+            return
+        status: JsonObject = {"phase": phase, "message": message[:1024]}
+        status["completionTime"] = rfc3339(self._world.clock())
+        await self._patch_seal(sealed, status)
 
     async def keep_held(self, owner: str, seal: Json) -> None:
         """Keeps a held or terminated run's Jobs suspended, whoever resumes them."""
@@ -286,7 +290,7 @@ class Execution:
             with contextlib.suppress(NotFoundError):
                 live = await self._kube.get(f"{path}/{role.object_name}")
                 if objects.owned_by(live, owner) or objects.uid_of(live) in bound:
-                    await self._set_suspended(live, suspend=True)
+                    await self._steering.hold(live)
 
     async def _untrusted(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
         """The seal is not ours: the run, if there is one, is held."""
@@ -299,17 +303,10 @@ class Execution:
         return progress
 
     async def _lost(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
-        await self._world.event(obj, warning=True, reason="RunLost", message=words)
+        """A Job of the run is not there any more, or is not ours."""
         # Its other roles are not watched any more.
         await self._suspend_all(objects.uid_of(obj), sealed)
-        await self._patch_seal(
-            sealed,
-            {
-                "phase": "Failed",
-                "completionTime": rfc3339(self._world.clock()),
-                "message": words[:1024],
-            },
-        )
+        await self._end(sealed, "Failed", words)
         progress = Progress("Failed", f"{words}; delete the TrainingJob and apply it again")
         progress.wants("Running", False, "RunLost", words)
         progress.wants("Complete", False, "RunLost", words)
@@ -342,6 +339,19 @@ def at_work(job: TrainingJob, roles: Sequence[RoleStatus]) -> bool:
         return True
     was_running = job.status is not None and job.status.phase == "Running"
     return was_running and any(r.active for r in roles)
+
+
+def _waiting(job: TrainingJob, jobs: Mapping[str, JsonObject]) -> str:
+    """What a run waits for before it has workers."""
+    queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
+    if queue and any(json_object(live.get("spec")).get("suspend") for live in jobs.values()):
+        return f"waiting for the queue {queue} to resume it (spec.scheduling.queueName)"
+    return "waiting for its pods"
+
+
+def _lacks(roles: Sequence[RoleStatus]) -> bool:
+    """Whether a worker is neither ready nor done."""
+    return any(r.ready + r.succeeded < r.replicas for r in roles)
 
 
 def _ready(roles: Sequence[RoleStatus]) -> str:

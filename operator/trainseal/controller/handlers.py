@@ -3,6 +3,10 @@
 Only ``on.event`` is used: kopf then writes nothing to the objects, no finalizer and no annotation
 that an editor could change or an uninstall leave behind. Retries and order are the work queue's.
 
+Of what a run is made of, the API server is asked only for what bears our label: a cluster holds
+many thousands of ConfigMaps that are none of ours. Where somebody takes the label off, the watch
+says that the object was deleted.
+
 Handlers are coroutines: kopf would call others in threads of its own, and queues are not for those.
 """
 
@@ -17,6 +21,14 @@ from pydantic import JsonValue
 
 from trainseal.api.model import GROUP, VERSION
 from trainseal.engines.podtemplate import LABEL_JOB
+
+#: What a run is made of: API group, version, plural.
+OWNED = (
+    ("batch", "v1", "jobs"),
+    ("", "v1", "configmaps"),
+    ("", "v1", "services"),
+    ("networking.k8s.io", "v1", "networkpolicies"),
+)
 
 
 class Enqueue(Protocol):
@@ -52,11 +64,8 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
         if namespace:
             enqueue(namespace, labels[LABEL_JOB])
 
-    mine = {LABEL_JOB: kopf.PRESENT}
-    kopf.on.event("batch", "v1", "jobs", labels=mine, registry=found)(owned)
-    kopf.on.event("", "v1", "configmaps", labels=mine, registry=found)(owned)
-    kopf.on.event("", "v1", "services", labels=mine, registry=found)(owned)
-    kopf.on.event("networking.k8s.io", "v1", "networkpolicies", labels=mine, registry=found)(owned)
+    for kind in OWNED:
+        kopf.on.event(*kind, labels={LABEL_JOB: kopf.PRESENT}, registry=found)(owned)
     return found
 
 
@@ -68,4 +77,6 @@ def settings() -> kopf.OperatorSettings:
     found.scanning.disabled = True
     found.watching.server_timeout = 300
     found.watching.client_timeout = 330
+    for kind in OWNED:
+        found.watching.label_selectors[kind] = LABEL_JOB
     return found

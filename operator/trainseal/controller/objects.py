@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
 from trainseal.engines.job import Rendered
+from trainseal.engines.podtemplate import LABEL_JOB
 
 _PLURALS = {
     "ConfigMap": ("v1", "configmaps"),
@@ -80,11 +81,20 @@ async def ensure_surroundings(kube: Kube, rendered: Rendered, owner: str) -> lis
         if obj is None:
             continue
         found, _ = await ensure(kube, obj, owner)
+        name = f"{obj['kind']} {json_object(obj['metadata']).get('name')}"
         if not _holds(obj, found):
-            metadata = obj["metadata"]
-            name = metadata.get("name") if isinstance(metadata, dict) else ""
-            differing.append(f"{obj['kind']} {name} is not what was sealed")
+            differing.append(f"{name} is not what was sealed")
+        elif not _is_watched(obj, found):
+            differing.append(f"{name} lost its label {LABEL_JOB}, by which it is watched")
     return differing
+
+
+def _is_watched(wanted: JsonObject, found: JsonObject) -> bool:
+    """Whether we hear of what becomes of the object."""
+    one, other = (
+        json_object(json_object(obj.get("metadata")).get("labels")) for obj in (wanted, found)
+    )
+    return one.get(LABEL_JOB) == other.get(LABEL_JOB)
 
 
 def _holds(wanted: Mapping[str, JsonValue], found: Mapping[str, JsonValue]) -> bool:

@@ -1,4 +1,4 @@
-"""Reconciles one TrainingJob: verified, sealed, rendered, bound, resumed, observed.
+"""Reconciles one TrainingJob: verified, sealed, rendered, bound, let go, observed.
 
 Level-triggered: each call looks at the job, its seal and its live objects, and takes the next step
 that is missing; so a restart in the middle of anything changes nothing in the end. State is in
@@ -8,11 +8,15 @@ status and seal alone; nothing is read from labels or annotations but the signed
 2. *Seal.* The engine's objects are tried with a server-side dry run, and what the API server makes
    of them is written into the SealedRun.
 3. *Bind.* The Jobs are made suspended; the seal is then signed together with their UIDs.
-4. *Resume*, unless the user suspends; follow to the end.
+4. *Let go*, unless the user or a hold suspends; follow to the end.
+
+A run that is on is looked at each minute too, whatever is heard of it: an editor can keep its
+objects from being watched.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 from trainseal.api.model import (
@@ -26,13 +30,15 @@ from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
 from trainseal.controller import conditions, objects, sealing
+from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status
-from trainseal.controller.execution import NAME_TAKEN_AGAIN, Execution
+from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
+from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
@@ -47,6 +53,10 @@ VERIFY_SECONDS = 60.0
 #: A refused or undetermined job is looked at again after this time; a policy change does it sooner.
 REFUSED_AGAIN = 120.0
 UNDETERMINED_AGAIN = 10.0
+#: A run that is on is looked at again after this time at the latest, and up to the second time
+#: later: each run of many at another moment.
+LIVE_AGAIN = 60.0
+_SPREAD = 15.0
 ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 
 
@@ -69,21 +79,24 @@ class Runs:
             return None
         uid = objects.uid_of(obj)
         # Before all that an editor can make fail: a finalizer, a quota, an object of our name.
-        for seal in await self._close_seals(namespace, name, live_uid=uid):
+        seals = await self._close_seals(namespace, name, live_uid=uid)
+        for seal in seals:
             await self._execution.keep_held(uid, seal)
-        metadata = obj.get("metadata")
-        if isinstance(metadata, dict) and metadata.get("deletionTimestamp"):
-            return None
-        if conditions.status_of(obj).get("phase") in ENDED:
+        if json_object(obj.get("metadata")).get("deletionTimestamp"):
+            # Somebody's finalizer may keep it for ever, and what holds its run with it.
+            return None if all(map(has_ended, seals)) else _look_again(key)
+        if conditions.status_of(obj).get("phase") in ENDED and all(map(has_ended, seals)):
             await self._after_the_end(path, obj)
             return None
         try:
             progress = await self._advance(obj)
         except ForeignObjectError as error:
-            progress = Progress("Pending", str(error), again=NAME_TAKEN_AGAIN)
+            progress = Progress("Pending", str(error), again=OBJECT_CHANGED_AGAIN)
             progress.wants("Sealed", False, "NameTaken", str(error))
             await self._world.event(obj, warning=True, reason="NameTaken", message=str(error))
         await self._write_status(path, obj, progress)
+        if progress.again is None and progress.phase not in ENDED:
+            return _look_again(key)
         return progress.again
 
     async def _advance(self, obj: JsonObject) -> Progress:
@@ -130,7 +143,7 @@ class Runs:
             broken=world.broken_policies(),
         )
         if verification.outcome is not Outcome.VERIFIED:
-            return await self._not_verified(obj, verification)
+            return self._not_verified(verification)
         inputs = self._inputs(job, verification.digest, verification.code)
         rendered = engine.render(job, inputs)
         templates: dict[str, JsonObject] = {}
@@ -150,9 +163,6 @@ class Runs:
             except KubeError as error:
                 if error.status not in (400, 422):
                     raise
-                await world.event(
-                    obj, warning=True, reason="InvalidTemplate", message=error.message
-                )
                 return self._refused(
                     "InvalidTemplate",
                     f"the API server refuses the pods of role {role.name}: {error.message}; "
@@ -184,12 +194,6 @@ class Runs:
             if again is None:
                 raise
             return again
-        await world.event(
-            obj,
-            warning=False,
-            reason="Sealed",
-            message=f"run {runs + 1} of {digest}, asked for by {ticket.username}",
-        )
         return made
 
     async def _runs_of(self, namespace: str, digest: str) -> int:
@@ -201,7 +205,8 @@ class Runs:
         items = page.get("items")
         return len(items) if isinstance(items, list) else 0
 
-    async def _not_verified(self, obj: JsonObject, verification: JobVerification) -> Progress:
+    @staticmethod
+    def _not_verified(verification: JobVerification) -> Progress:
         words = "\n".join(v.sentence() for v in verification.denials)
         undetermined = verification.outcome is Outcome.UNDETERMINED
         progress = Progress(
@@ -217,9 +222,6 @@ class Runs:
         }
         if verification.digest:
             progress.fields["jobDigest"] = verification.digest
-        await self._world.event(
-            obj, warning=True, reason="NotVerified", message=words.splitlines()[0]
-        )
         return progress
 
     @staticmethod
@@ -255,8 +257,17 @@ class Runs:
                 before.get("conditions"), progress.conditions, number, self._world.clock()
             ),
         }
-        if after != before:
-            await self._kube.patch(f"{path}/status", {"status": after})
+        if after == before:
+            return
+        for told in announcements(before, after):
+            await self._world.event(
+                obj,
+                warning=told.warning,
+                reason=told.reason,
+                message=told.message,
+                occasion=occasion(before),
+            )
+        await self._kube.patch(f"{path}/status", {"status": conditions.merge_patch(before, after)})
 
     async def _after_the_end(self, path: str, obj: JsonObject) -> None:
         """What is found once a run has ended is shown all the same."""
@@ -317,6 +328,11 @@ class Runs:
                 },
             )
         return live
+
+
+def _look_again(key: tuple[str, str]) -> float:
+    """Seconds until a run that is on is looked at without having been heard of."""
+    return LIVE_AGAIN + zlib.crc32("/".join(key).encode()) % 1000 / 1000 * _SPREAD
 
 
 def _generation(obj: JsonObject) -> int:

@@ -42,16 +42,24 @@ class World:
     registry_ca: str = ""
 
     async def event(
-        self, job: Mapping[str, JsonValue], *, warning: bool, reason: str, message: str
+        self,
+        job: Mapping[str, JsonValue],
+        *,
+        warning: bool,
+        reason: str,
+        message: str,
+        occasion: str = "",
     ) -> None:
         """Tells of something in ``kubectl describe``; a courtesy, never evidence.
 
-        The name follows from what is told, so that telling it again tells it once.
+        The name follows from what is told, and on which occasion, so that telling it again tells
+        it once.
         """
         metadata = job.get("metadata")
         meta: JsonObject = dict(metadata) if isinstance(metadata, dict) else {}
         namespace, name, uid = (str(meta.get(f, "")) for f in ("namespace", "name", "uid"))
-        mark = hashlib.sha256(f"{uid}/{reason}/{message}".encode()).hexdigest()[:16]
+        told = f"{uid}/{reason}/{message}/{occasion}"
+        mark = hashlib.sha256(told.encode()).hexdigest()[:16]
         now = rfc3339(self.clock())
         body: JsonObject = {
             "apiVersion": "v1",

@@ -2,12 +2,22 @@
 
 ``render`` makes what Kubernetes then runs; ``observe`` reads what it reports. TrainSeal makes no
 pods itself. Every pod starts with the gate and retries as a new pod (``restartPolicy: Never``,
-``podReplacementPolicy: Failed``), and a gate that refutes ends the whole Job at once.
+``podReplacementPolicy: Failed``). How a worker ended decides what becomes of the Job:
+
+1. A gate that refuted ends the whole Job at once.
+2. A gate that could not tell, and a pod that the cluster itself ended (``DisruptionTarget``: a
+   drain, a preemption, the loss of a node), are tried again and cost nothing. Kubernetes waits
+   longer each time, ten minutes at most.
+3. Any other failure counts for its worker alone. One worker that failed too often ends the Job,
+   however many workers there are: training goes on with all of them or not at all.
+
+A person can bring about an eviction as often as they like, and the run only loses time by it; each
+is on record and a finding. A kill counts like any failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -17,20 +27,24 @@ from trainseal.api.trainingjob import Role, RoleStatus, TrainingJob
 from trainseal.engines.podtemplate import (
     GATE_CONTAINER,
     GATE_REFUTED,
+    GATE_UNDETERMINED,
     LABEL_JOB,
     LABEL_ROLE,
     LABEL_SEAL,
     MASTER_PORT,
     RenderInputs,
     config_map_name,
+    has_gate,
     object_name,
     pod_template,
     service_name,
 )
 from trainseal.provenance.configfiles import config_files
 
-#: A worker that fails takes its Job down after this many failed pods.
-BACKOFF_LIMIT = 3
+#: A worker may fail this often; the next time, it takes its Job down.
+FAILURES_OF_A_WORKER = 3
+#: No bound over all workers: a single crash of one ends the collectives of all others.
+_NO_BACKOFF_LIMIT = 2**31 - 1
 LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
 
 
@@ -160,10 +174,6 @@ def _role(
     job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str]
 ) -> RenderedRole:
     name = object_name(job.metadata.name, role.name)
-    labels: JsonObject = {LABEL_ROLE: role.name}
-    queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
-    if queue:
-        labels[LABEL_QUEUE] = queue
     return RenderedRole(
         name=role.name,
         replicas=role.size,
@@ -171,27 +181,30 @@ def _role(
         job={
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": _object_metadata(job, inputs, name, labels),
+            "metadata": _object_metadata(job, inputs, name, {LABEL_ROLE: role.name}),
             "spec": {
                 "suspend": True,
                 "completionMode": "Indexed",
                 "completions": role.size,
                 "parallelism": role.size,
-                "backoffLimit": BACKOFF_LIMIT,
+                "backoffLimit": _NO_BACKOFF_LIMIT,
+                "backoffLimitPerIndex": FAILURES_OF_A_WORKER,
+                "maxFailedIndexes": 0,
                 "podReplacementPolicy": "Failed",
-                "podFailurePolicy": {
-                    "rules": [
-                        {
-                            "action": "FailJob",
-                            "onExitCodes": {
-                                "containerName": GATE_CONTAINER,
-                                "operator": "In",
-                                "values": [GATE_REFUTED],
-                            },
-                        }
-                    ]
-                },
+                "podFailurePolicy": {"rules": list(_failure_rules(gated=has_gate(job)))},
                 "template": pod_template(job, role, inputs, files),
             },
         },
     )
+
+
+def _failure_rules(*, gated: bool) -> Iterator[JsonObject]:
+    """The first that matches counts. The API server refuses a rule on a container there is not."""
+    if gated:
+        for action, code in (("FailJob", GATE_REFUTED), ("Ignore", GATE_UNDETERMINED)):
+            on: JsonObject = {"containerName": GATE_CONTAINER, "operator": "In", "values": [code]}
+            yield {"action": action, "onExitCodes": on}
+    yield {
+        "action": "Ignore",
+        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }

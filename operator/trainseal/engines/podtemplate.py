@@ -27,16 +27,22 @@ from trainseal.api.gateplan import (
 )
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedCode
-from trainseal.api.trainingjob import Role, TrainingJob, Volume
+from trainseal.api.trainingjob import Role, Scheduling, TrainingJob, Volume
 from trainseal.provenance.configfiles import file_digests
 from trainseal.provenance.podrules import pull_secret_names
 
 GATE_CONTAINER = "trainseal-gate"
 GATE_REFUTED = 1
+GATE_UNDETERMINED = 2
 MASTER_PORT = 29500
 LABEL_JOB = "trainseal.dev/job"
 LABEL_ROLE = "trainseal.dev/role"
 LABEL_SEAL = "trainseal.dev/seal"
+#: Fields of a pod's spec that ``spec.scheduling`` may set.
+PLACED = (
+    "affinity", "nodeSelector", "priorityClassName", "schedulingGates", "tolerations",
+    "topologySpreadConstraints",
+)  # fmt: skip
 _INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _GATE_UID = 65532
 _PULL_SECRETS = "pull-secrets"
@@ -74,6 +80,11 @@ def service_name(job: str) -> str:
 def config_map_name(seal_name: str) -> str:
     """Name of the ConfigMap that the gate, and only the gate, reads."""
     return f"{seal_name}-config"
+
+
+def has_gate(job: TrainingJob) -> bool:
+    """Whether the pods start with a gate: where everything is in the image there is none."""
+    return bool(job.spec.code or job.spec.config)
 
 
 def pod_template(
@@ -117,21 +128,28 @@ def pod_template(
         volumes.append(_pull_secrets_volume(secrets))
     if volumes:
         spec["volumes"] = list(volumes)
-    if job.spec.code or job.spec.config:
+    if has_gate(job):
         spec["initContainers"] = [
             _gate(inputs, files, secrets),
             *json_objects(spec.get("initContainers")),
         ]
-    _place(job, spec)
+    _place(job.spec.scheduling, spec)
     template["spec"] = spec
     return template
 
 
-def _place(job: TrainingJob, spec: JsonObject) -> None:
+def placement(role: Role, scheduling: Scheduling | None) -> JsonObject:
+    """What of the pods' spec says where they go, under this scheduling."""
+    spec = copy.deepcopy(json_object(role.template.get("spec")))
+    _place(scheduling, spec)
+    return {field: spec[field] for field in PLACED if field in spec}
+
+
+def _place(scheduling: Scheduling | None, spec: JsonObject) -> None:
     """Lays the unsigned placement over the template's own."""
-    if job.spec.scheduling is None:
+    if scheduling is None:
         return
-    placement = job.spec.scheduling.wire()
+    placement = scheduling.wire()
     placement.pop("queueName", None)
     # Beyond what the template asks for, never instead: the signed part of the placement stands.
     selector = {

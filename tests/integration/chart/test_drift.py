@@ -140,11 +140,10 @@ class Stage:
         found: Any = await self.engine()
         return bool(found["spec"]["suspend"])
 
-    @contextlib.asynccontextmanager
-    async def controlled(self) -> AsyncIterator[None]:
-        """The controller, until the end of the block."""
-        parts = World(
-            kube=self.controller,
+    def world(self, kube: Kube | None = None) -> World:
+        """What the controller works with; over another connection if one is given."""
+        return World(
+            kube=kube or self.controller,
             settings=self.settings,
             cluster=world.CLUSTER,
             seal_key=world.SEAL_KEY,
@@ -155,6 +154,11 @@ class Stage:
             verifier=JobVerifier(self.evidence, self.clock),  # type: ignore[arg-type]
             clock=self.clock,
         )
+
+    @contextlib.asynccontextmanager
+    async def controlled(self) -> AsyncIterator[None]:
+        """The controller, until the end of the block."""
+        parts = self.world()
         watching, queue = Watching(parts, NAMESPACE), WorkQueue(Runs(parts).reconcile)
 
         def changed(_: str, key: tuple[str, str], obj: Any) -> None:

@@ -196,6 +196,25 @@ def test_the_webhook_cannot_read_the_key_that_signs_seals(helm: Path) -> None:
                 }
 
 
+def test_the_controller_reads_the_admission_rules_that_it_compares_and_no_others(
+    helm: Path,
+) -> None:
+    objects = render(helm)
+    text = one(objects, "ConfigMap", "trainseal-admission")["data"]["rules.yaml"]
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    compared = {
+        rule["metadata"]["name"]
+        for rule in yaml.safe_load_all(text)
+        if rule and rule["kind"] in kinds
+    }
+    (rule,) = [
+        r
+        for r in rules_of(objects, "ClusterRole", "trainseal-controller")
+        if "validatingadmissionpolicies" in r["resources"]
+    ]
+    assert (set(rule["resourceNames"]), rule["verbs"]) == (compared, ["get"])
+
+
 def test_nobody_reads_secrets_but_by_name(helm: Path) -> None:
     for obj in render(helm):
         for rule in obj.get("rules") or []:

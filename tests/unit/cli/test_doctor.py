@@ -12,6 +12,7 @@ import yaml
 from tests.unit import world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_kube import FakeKube, connecting_to
+from trainseal.api import crd
 from trainseal.cli.checkup import JOB_CONTROLLER, KINDS, SHARED_IDENTITY
 from trainseal.cluster import api
 from trainseal.cluster.api import KubeError
@@ -178,3 +179,10 @@ def test_what_one_may_not_see_is_neither_good_nor_wrong(trainseal: Run, kube: Fa
 def test_a_cluster_that_does_not_answer_is_undetermined(trainseal: Run, kube: FakeKube) -> None:
     kube.failures["/version"] = KubeError(0, "Unreachable", "refused")
     assert trainseal("doctor").code == 2
+
+
+@pytest.mark.parametrize("plural", [kind.plural for kind in crd.KINDS])
+def test_no_kind_of_ours_is_missing_unnoticed(trainseal: Run, kube: FakeKube, plural: str) -> None:
+    served = [{"name": kind.plural} for kind in crd.KINDS if kind.plural != plural]
+    kube.objects[GROUP] = {"resources": served}
+    assert f"missing: {plural}" in trainseal("doctor").out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit import world
 from tests.unit.cli.conftest import Run
@@ -13,6 +15,7 @@ from tests.unit.cli.fake_kube import FakeKube, connecting_to
 from trainseal.cluster import api
 from trainseal.cluster.api import KubeError
 from trainseal.controller.sealing import artifacts
+from trainseal.provenance.keys import PrivateKey
 
 NAMESPACE = "/apis/trainseal.dev/v1alpha1/namespaces/research"
 JOB = f"{NAMESPACE}/trainingjobs/char-lm"
@@ -143,3 +146,95 @@ def test_a_watched_job_that_is_deleted_ends_the_watch(trainseal: Run, kube: Fake
     answer = trainseal("status", "char-lm", "-n", "research", "--watch")
     assert answer.code == 1
     assert answer.out.splitlines() == ["Running: 1/2 workers ready", "Suspended"]
+
+
+# The seal's signature -----------------------------------------------------------------------------
+
+KEYRING = "/api/v1/namespaces/trainseal-system/configmaps/trainseal-keyring"
+
+
+def publish(kube: FakeKube, *keys: PrivateKey, cluster: str = world.CLUSTER) -> None:
+    """The operator's public keys, where the reader may read them."""
+    entries = [
+        {"purpose": "seal", "notBefore": "2025-01-01T00:00:00Z", "publicKey": key.public.pem}
+        for key in keys
+    ]
+    kube.objects[KEYRING] = {"data": {"keys.yaml": yaml.safe_dump(entries)}}
+    kube.objects["/api/v1/namespaces/kube-system"] = {"metadata": {"uid": cluster}}
+
+
+def sealed_run(kube: FakeKube) -> Any:
+    (found,) = [o for p, o in kube.objects.items() if "/sealedruns/" in p]
+    return found
+
+
+def unbound(kube: FakeKube) -> None:
+    del sealed_run(kube)["status"]["binding"]
+
+
+@pytest.mark.parametrize("state", [None, unbound], ids=["bound", "not bound yet"])
+def test_a_seal_of_the_operators_is_shown_as_verified(
+    trainseal: Run, kube: FakeKube, state: Callable[[FakeKube], None] | None
+) -> None:
+    publish(kube, world.SEAL_KEY)
+    if state:
+        state(kube)
+    answer = trainseal("status", "char-lm", "-n", "research")
+    assert answer.code == 0
+    assert "its signature verified" in answer.out
+    found = json.loads(trainseal("status", "char-lm", "-n", "research", "-o", "json").out)
+    assert found["seal"] == {"outcome": "verified", "message": ""}
+
+
+def test_a_seal_whose_keyring_one_may_not_read_is_shown_as_unverified(
+    trainseal: Run, kube: FakeKube
+) -> None:
+    kube.failures[KEYRING] = KubeError(403, "Forbidden", "you may not read the keyring")
+    answer = trainseal("status", "char-lm", "-n", "research")
+    assert answer.code == 0
+    assert "unverified: you may not read the keyring" in answer.out
+    assert "✓ job research/char-lm signed by Alice" in answer.out
+
+
+def other_signer(kube: FakeKube) -> None:
+    sealed_run(kube)["spec"]["artifacts"][0]["signers"][0]["person"] = "Mallory"
+
+
+def other_job(kube: FakeKube) -> None:
+    kube.objects[JOB]["metadata"]["uid"] = "another"
+
+
+def other_parameters(kube: FakeKube) -> None:
+    kube.objects[JOB]["spec"]["config"]["parameters"]["learning_rate"] = 3
+
+
+def no_mark(kube: FakeKube) -> None:
+    unbound(kube)
+    del sealed_run(kube)["metadata"]["annotations"]
+
+
+def other_cluster(kube: FakeKube) -> None:
+    publish(kube, world.SEAL_KEY, cluster="another")
+
+
+def other_key(kube: FakeKube) -> None:
+    publish(kube, world.MALLORY)
+
+
+@pytest.mark.parametrize(
+    "change", [other_signer, other_job, other_parameters, no_mark, other_cluster, other_key]
+)
+def test_what_a_seal_that_is_not_the_operators_says_is_not_shown(
+    trainseal: Run, kube: FakeKube, change: Callable[[FakeKube], None]
+) -> None:
+    publish(kube, world.SEAL_KEY)
+    change(kube)
+    answer = trainseal("status", "char-lm", "-n", "research")
+    assert answer.code == 1
+    assert "the seal is not TrainSeal's" in answer.out
+    assert "Tell the platform team" in answer.out
+    assert "signed by Alice" not in answer.out.replace("signed by  Alice", "")
+    found = json.loads(trainseal("status", "char-lm", "-n", "research", "-o", "json").out)
+    assert found["seal"]["outcome"] == "refuted"
+    assert found["artifacts"] == []
+    assert found["policies"] is None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from collections.abc import Callable, Coroutine
+from typing import cast
 
-from trainseal.controller.handlers import registry
+import kopf
+import pytest
+
+from trainseal.controller.handlers import OWNED, registry, settings
 
 
 def test_every_handler_is_called_in_our_own_loop() -> None:
@@ -13,3 +19,33 @@ def test_every_handler_is_called_in_our_own_loop() -> None:
     assert len(handlers) == 6
     for handler in handlers:
         assert inspect.iscoroutinefunction(handler.fn), handler.id
+
+
+@pytest.mark.parametrize("kind", OWNED)
+def test_the_api_server_is_asked_only_for_the_objects_that_bear_our_label(
+    kind: tuple[str, str, str],
+) -> None:
+    """Else every ConfigMap of the cluster is streamed, and a label's end is heard by nobody."""
+    selectors = settings().watching.label_selectors
+    assert selectors.collect(kopf.Resource(*kind)) == ["trainseal.dev/job"]
+
+
+@pytest.mark.parametrize("plural", ["trainingjobs", "sealedruns"])
+def test_our_own_kinds_are_watched_whatever_their_labels(plural: str) -> None:
+    found = settings().watching.label_selectors.collect(
+        kopf.Resource("trainseal.dev", "v1alpha1", plural)
+    )
+    assert found == []
+
+
+def test_an_object_that_lost_its_label_is_one_that_is_gone() -> None:
+    """As the API server then tells it: DELETED, with the label that it had."""
+    told: list[tuple[str, str]] = []
+    handlers = registry(lambda namespace, name, **_: told.append((namespace, name)))
+    (heard,) = [
+        h.fn for h in handlers._watching.get_all_handlers() if "networkpolicies" in str(h.selector)
+    ]
+    labels = {"trainseal.dev/job": "char-lm"}
+    call = cast("Callable[..., Coroutine[None, None, None]]", heard)
+    asyncio.run(call(namespace="research", labels=labels, event={"type": "DELETED"}))
+    assert told == [("research", "char-lm")]

@@ -8,6 +8,8 @@ import pytest
 
 from tests.unit import world
 from trainseal.engines.job import LABEL_QUEUE, observe, outcome
+from trainseal.engines.podtemplate import GATE_REFUTED, GATE_UNDETERMINED
+from trainseal.gate.outcomes import RefusedError, UndeterminedError
 from trainseal.provenance.configfiles import config_files
 
 Object = dict[str, Any]
@@ -24,14 +26,63 @@ def test_the_job_waits_until_its_seal_is_bound() -> None:
     assert spec["podReplacementPolicy"] == "Failed"
 
 
-def test_a_gate_that_refutes_ends_the_whole_job() -> None:
-    (rule,) = made().roles[0].job["spec"]["podFailurePolicy"]["rules"]
-    assert rule["action"] == "FailJob"
-    assert rule["onExitCodes"] == {
-        "containerName": "trainseal-gate",
-        "operator": "In",
-        "values": [1],
-    }
+def ends(job: Object | None, pod: Object) -> str:
+    """What becomes of a Job whose pod failed so; as its controller reads the policy."""
+    for rule in made(job).roles[0].job["spec"]["podFailurePolicy"]["rules"]:
+        on = rule.get("onExitCodes")
+        codes = [c["code"] for c in pod.get("ended", ()) if on and c["name"] == on["containerName"]]
+        if on and set(codes) & set(on["values"]):
+            return str(rule["action"])
+        if any(c in pod.get("conditions", ()) for c in rule.get("onPodConditions", ())):
+            return str(rule["action"])
+    return "Count"
+
+
+GATE, TRAINER = "trainseal-gate", "trainer"
+DRAINED: Object = {"type": "DisruptionTarget", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "becomes"),
+    [
+        ({"ended": [{"name": GATE, "code": 1}]}, "FailJob"),
+        ({"ended": [{"name": GATE, "code": 1}], "conditions": [DRAINED]}, "FailJob"),
+        ({"ended": [{"name": GATE, "code": 2}]}, "Ignore"),
+        ({"ended": [{"name": TRAINER, "code": 143}], "conditions": [DRAINED]}, "Ignore"),
+        ({"conditions": [DRAINED]}, "Ignore"),
+        ({"conditions": [{**DRAINED, "status": "False"}]}, "Count"),
+        ({"ended": [{"name": GATE, "code": 137}]}, "Count"),
+        ({"ended": [{"name": TRAINER, "code": 1}]}, "Count"),
+        ({"ended": [{"name": TRAINER, "code": 2}]}, "Count"),
+        ({"ended": [{"name": TRAINER, "code": 137}]}, "Count"),
+    ],
+)
+def test_how_a_worker_ended_decides_what_becomes_of_the_job(pod: Object, becomes: str) -> None:
+    assert ends(None, pod) == becomes
+
+
+def test_the_gates_exit_codes_are_those_that_the_job_goes_by() -> None:
+    assert (RefusedError.exit_code, UndeterminedError.exit_code) == (
+        GATE_REFUTED,
+        GATE_UNDETERMINED,
+    )
+
+
+def test_a_job_without_a_gate_names_no_container_that_it_has_not() -> None:
+    """The API server would refuse it."""
+    job = world.job_object()
+    del job["spec"]["code"], job["spec"]["config"]
+    (rule,) = made(job).roles[0].job["spec"]["podFailurePolicy"]["rules"]
+    assert rule == {"action": "Ignore", "onPodConditions": [DRAINED]}
+
+
+@pytest.mark.parametrize("replicas", [1, 4, 512])
+def test_a_worker_may_fail_as_often_whatever_the_number_of_workers(replicas: int) -> None:
+    job = world.job_object()
+    job["spec"]["roles"][0]["replicas"] = replicas
+    spec = made(job).roles[0].job["spec"]
+    assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (3, 0)
+    assert spec["backoffLimit"] == 2**31 - 1, "as the API server fills it in"
 
 
 def test_every_object_lives_and_dies_with_the_training_job() -> None:
@@ -66,11 +117,12 @@ def test_only_the_runs_own_pods_reach_its_rendezvous() -> None:
     assert labels.items() >= selector.items()
 
 
-def test_the_queue_is_a_label_of_the_job_and_not_of_its_pods() -> None:
+def test_a_job_is_made_outside_any_queue_and_its_pods_stay_so() -> None:
+    """A queue may have it once its seal is bound."""
     job = world.job_object()
     job["spec"]["scheduling"] = {"queueName": "research"}
     rendered = made(job).roles[0].job
-    assert rendered["metadata"]["labels"][LABEL_QUEUE] == "research"
+    assert LABEL_QUEUE not in rendered["metadata"]["labels"]
     assert LABEL_QUEUE not in rendered["spec"]["template"]["metadata"]["labels"]
 
 

@@ -1,0 +1,90 @@
+"""The steps of a job as Events: what a change of its status has to tell. Pure.
+
+Each step is told once, in the order in which it happened. Events are told before the status is
+written, and their names follow from what the status was: whoever is stopped in between tells them
+again under the same names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.api.model import json_object, json_objects
+
+Json = Mapping[str, JsonValue]
+#: Reasons of the condition Verified that are no verdict on an artifact, and told by their own name.
+_OWN_REASONS = frozenset({"InvalidJob", "InvalidTemplate", "NoTicket"})
+#: Of the condition Placed: passes by itself.
+_PASSING = "PodsEnd"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One Event."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def announcements(before: Json, after: Json) -> Iterator[Announcement]:
+    """What there is to tell once the status ``before`` has become ``after``."""
+    if _changed("Verified", before, after):
+        found = _condition("Verified", after)
+        if found.get("status") == "True":
+            signers = after.get("signers")
+            words = f"every artifact carries what the policy wants; signed by {signers or 'nobody'}"
+            yield Announcement("Verified", words)
+        else:
+            reason, message = str(found.get("reason")), str(found.get("message"))
+            told = reason if reason in _OWN_REASONS else "NotVerified"
+            yield Announcement(told, message.partition("\n")[0], warning=True)
+    seal = after.get("sealedRun")
+    if seal and before.get("sealedRun") != seal:
+        words = f"SealedRun {seal}: run {after.get('run')} of {after.get('jobDigest')}"
+        yield Announcement("Sealed", f"{words}, asked for by {after.get('requester')}")
+    phase, was = after.get("phase"), before.get("phase")
+    if phase != was and phase not in ("Pending", "Refused"):
+        reason = _ending(after) if phase == "Failed" else _step(was, phase)
+        yield Announcement(reason, str(after.get("message")), warning=phase == "Failed")
+    placed = _condition("Placed", after)
+    if (
+        placed.get("status") == "False"
+        and placed.get("reason") != _PASSING
+        and placed.get("message") != _condition("Placed", before).get("message")
+    ):
+        yield Announcement(str(placed.get("reason")), str(placed.get("message")))
+
+
+def occasion(before: Json) -> str:
+    """What tells a step from the same one taken earlier: changes with each status that matters."""
+    times = [str(c.get("lastTransitionTime")) for c in json_objects(before.get("conditions"))]
+    parts = [before.get("phase"), before.get("observedGeneration"), *sorted(times)]
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+
+
+def _step(was: JsonValue, phase: JsonValue) -> str:
+    if phase != "Sealed":
+        return str(phase)
+    if was == "Suspended":
+        return "Resumed"
+    return "Waiting" if was == "Running" else "Bound"
+
+
+def _ending(status: Json) -> str:
+    """`Failed`, or what made it fail beside the workers themselves."""
+    return str(_condition("Complete", status).get("reason", "Failed"))
+
+
+def _changed(type_: str, before: Json, after: Json) -> bool:
+    one, other = _condition(type_, before), _condition(type_, after)
+    return any(one.get(f) != other.get(f) for f in ("status", "reason", "message"))
+
+
+def _condition(type_: str, status: Json) -> Json:
+    found = (json_object(c) for c in json_objects(status.get("conditions")))
+    return next((c for c in found if c.get("type") == type_), {})

@@ -1,0 +1,272 @@
+"""An API server in memory, as far as the controller uses one, and the Job controller beside it.
+
+What it refuses, and what it adds to a Job, is what a real one does (``world.stored_job``; placement
+of a Job that is on: kubernetes pkg/apis/batch/validation). ``writes`` are counted, and the one that
+``dies_after`` names is the last that a controller makes: it is done, and then the controller dies.
+A placement, which is a JSON patch, is written down as PLACE, another change as PATCH.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tests.unit import world
+from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
+from trainseal.cluster.settings import Settings
+from trainseal.controller.runs import Runs
+from trainseal.controller.world import World
+from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
+from trainseal.verifier.jobs import JobVerifier
+
+Object = dict[str, Any]
+KEY = ("research", "char-lm")
+OURS = "/apis/trainseal.dev/v1alpha1/namespaces/research"
+JOB = f"{OURS}/trainingjobs/char-lm"
+ENGINE = "/apis/batch/v1/namespaces/research/jobs/char-lm-worker"
+EVENTS = "/api/v1/namespaces/research/events"
+#: Looks after which a job must have come to rest.
+LOOKS = 64
+
+
+class DiedError(Exception):
+    """The controller was killed."""
+
+
+@dataclass
+class Cluster:
+    """Objects by path. Stands in for ``cluster.api.Kube``."""
+
+    objects: dict[str, Object] = field(default_factory=dict)
+    evidence: world.Evidence = field(default_factory=world.Evidence)
+    writes: list[str] = field(default_factory=list)
+    now: datetime = world.NOW
+    dies_after: int | None = None
+    deaths: int = 0
+    #: Answers to writes, by what is written down of them.
+    refuses: dict[str, KubeError] = field(default_factory=dict)
+
+    # As the API server ----------------------------------------------------------------------------
+
+    async def get(self, path: str) -> Object:
+        if path not in self.objects:
+            raise NotFoundError(404, "NotFound", f"{path} not found")
+        return copy.deepcopy(self.objects[path])
+
+    async def request(self, method: str, path: str, *, query: Object | None = None) -> Object:
+        assert method == "GET"
+        found = [
+            copy.deepcopy(obj)
+            for at, obj in sorted(self.objects.items())
+            if at.rpartition("/")[0] == path and _selected(obj, query or {})
+        ]
+        start, size = int((query or {}).get("continue", 0)), int((query or {}).get("limit", 500))
+        more = {"continue": str(start + size)} if start + size < len(found) else {}
+        return {"items": found[start : start + size], "metadata": more}
+
+    async def create(
+        self, path: str, obj: Object, *, dry_run: bool = False, strict: bool = False
+    ) -> Object:
+        assert strict or obj["kind"] != "SealedRun", "a misspelt field would be dropped in silence"
+        place = f"{path}/{obj['metadata']['name']}"
+        if place in self.objects:
+            raise ConflictError(409, "AlreadyExists", f"{place} exists")
+        if dry_run:
+            if error := self.refuses.get(f"TRY {place}"):
+                raise error
+            return world.stored_job(obj, "dry-run")
+        self._may_write(f"POST {place}")
+        uid = f"uid-{len(self.objects)}"
+        stored = copy.deepcopy(obj)
+        stored["metadata"] |= {"uid": uid, "creationTimestamp": "2026-11-23T12:00:00Z"}
+        self.objects[place] = world.stored_job(obj, uid) if obj["kind"] == "Job" else stored
+        return self._written(place)
+
+    async def patch(
+        self, path: str, patch: Any, content_type: str = "application/merge-patch+json"
+    ) -> Object:
+        status = path.endswith("/status")
+        place = path.removesuffix("/status")
+        found = await self.get(place)
+        self._may_write(f"{'PLACE' if isinstance(patch, list) else 'PATCH'} {path}")
+        if isinstance(patch, list):
+            assert content_type == "application/json-patch+json"
+            changed = _operated(found, patch)
+        else:
+            uid = patch.get("metadata", {}).get("uid", found["metadata"]["uid"])
+            if uid != found["metadata"]["uid"]:
+                raise ConflictError(409, "Conflict", "another uid")
+            changed = _merged(found, patch)
+        changed["status" if not status else "spec"] = found.get("status" if not status else "spec")
+        if place == ENGINE:
+            _check_update(found, changed)
+        self.objects[place] = {k: v for k, v in changed.items() if v is not None}
+        return self._written(place, path)
+
+    def _may_write(self, what: str) -> None:
+        if error := self.refuses.get(what):
+            raise error
+        self.writes.append(what)
+
+    def _written(self, place: str, path: str = "") -> Object:
+        if self.dies_after == len(self.writes):
+            self.deaths += 1
+            raise DiedError(path or place)
+        return copy.deepcopy(self.objects[place])
+
+    # As people and the cluster --------------------------------------------------------------------
+
+    def submit(self, change: Callable[[Object], object] | None = None) -> None:
+        """A signed job as the webhook lets it in; ``change`` is made before it is signed."""
+        job = world.signed_job(change)
+        ticket = Ticket("bob@example.org", "uid-bob", job_digest(job), world.NOW)
+        job["metadata"] |= {
+            "generation": 1,
+            "annotations": {TICKET_ANNOTATION: issue_ticket(world.TICKET_KEY, ticket)},
+        }
+        self.objects[JOB] = job
+
+    def edit(self, **spec: Any) -> None:
+        """An editor's change of what is not signed."""
+        job = self.objects[JOB]
+        job["spec"] |= spec
+        job["metadata"]["generation"] += 1
+
+    def engine(self, **status: Any) -> None:
+        """The Job controller's word."""
+        self.objects[ENGINE]["status"] = status
+
+    def works(self) -> bool:
+        """What the Job controller does next; False where there is nothing to do."""
+        job = self.objects.get(ENGINE)
+        if job is None or job["spec"]["suspend"] or self.status.get("phase") == "Succeeded":
+            return False
+        status = job.get("status", {})
+        if status.get("ready"):
+            done = {"type": "Complete", "status": "True"}
+            self.engine(startTime="2026-11-23T12:00:00Z", succeeded=2, conditions=[done])
+        elif not status.get("succeeded"):
+            self.engine(startTime="2026-11-23T12:00:00Z", active=2, ready=2)
+        return True
+
+    # What is there --------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Object:
+        found: Object = self.objects[JOB].get("status", {})
+        return found
+
+    @property
+    def seal(self) -> Object:
+        (found,) = [o for o in self.objects.values() if o["kind"] == "SealedRun"]
+        return found
+
+    def condition(self, type_: str) -> Object:
+        (found,) = [c for c in self.status["conditions"] if c["type"] == type_]
+        return found  # type: ignore[no-any-return]
+
+    def told(self) -> list[str]:
+        """Reasons of the job's Events, in the order in which they were made."""
+        made = [w.removeprefix("POST ") for w in self.writes if w.startswith(f"POST {EVENTS}/")]
+        return [self.objects[path]["reason"] for path in made]
+
+    # The controller -------------------------------------------------------------------------------
+
+    def runs(self) -> Runs:
+        """A controller that has just started."""
+        return Runs(
+            World(
+                kube=self,  # type: ignore[arg-type]
+                settings=Settings.model_validate({"gateImage": world.GATE_IMAGE}),
+                cluster=world.CLUSTER,
+                seal_key=world.SEAL_KEY,
+                ticket_keyring=lambda: world.keyring(world.TICKET_KEY),
+                seal_keyring=lambda: world.keyring(world.SEAL_KEY),
+                policies=lambda _: (world.policy(),),
+                broken_policies=lambda: (),
+                verifier=JobVerifier(self.evidence, lambda: world.NOW),  # type: ignore[arg-type]
+                clock=lambda: self.now,
+            )
+        )
+
+    def reconcile(self) -> float | None:
+        """One look, by a controller that has just started; dies where it is told to."""
+        return world.run(self.runs().reconcile(KEY))
+
+    def settle(self) -> float | None:
+        """Looks until there is nothing to do; whoever dies is started anew."""
+        for _ in range(LOOKS):
+            before = len(self.writes)
+            try:
+                again = self.reconcile()
+            except DiedError:
+                continue
+            if len(self.writes) == before:
+                return again
+        raise AssertionError(f"it never comes to rest: {self.writes[-6:]}")
+
+
+def _selected(obj: Object, query: Object) -> bool:
+    labels = obj["metadata"].get("labels", {})
+    for part in filter(None, query.get("labelSelector", "").split(",")):
+        name, _, value = part.partition("=")
+        if labels.get(name) != value:
+            return False
+    wanted = query.get("fieldSelector", "").removeprefix("status.phase=")
+    return not wanted or obj.get("status", {}).get("phase") == wanted
+
+
+def _merged(value: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    found = dict(value) if isinstance(value, dict) else {}
+    for key, part in patch.items():
+        if part is None:
+            found.pop(key, None)
+        else:
+            found[key] = _merged(found.get(key), part)
+    return found
+
+
+def _operated(value: Object, operations: list[Object]) -> Object:
+    """RFC 6902, as far as it is used."""
+    found = copy.deepcopy(value)
+    for operation in operations:
+        *parents, last = operation["path"].lstrip("/").split("/")
+        at: Any = found
+        for name in parents:
+            at = at[name]
+        if operation["op"] == "test":
+            assert at[last] == operation["value"]
+        elif operation["op"] == "add":
+            at[last] = copy.deepcopy(operation["value"])
+        else:
+            assert operation["op"] == "remove"
+            del at[last]
+    return found
+
+
+def _check_update(old: Object, new: Object) -> None:
+    """What the API server lets change of a Job's template, and when (1.36)."""
+    status, spec = old.get("status", {}), old["spec"]
+    before, after = spec["template"]["spec"], new["spec"]["template"]["spec"]
+    if before == after:
+        return
+    stopped = status.get("startTime") is None or any(
+        c["type"] == "Suspended" and c["status"] == "True" for c in status.get("conditions", [])
+    )
+    allowed = {"nodeSelector", "tolerations", "schedulingGates"}
+    changed = {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
+    if "affinity" in changed:
+        one, other = (dict(x.get("affinity") or {}) for x in (before, after))
+        one.pop("nodeAffinity", None)
+        other.pop("nodeAffinity", None)
+        if one == other:
+            changed.discard("affinity")
+    if not (spec["suspend"] and stopped and not status.get("active")) or changed - allowed:
+        raise KubeError(422, "Invalid", f"spec.template: {sorted(changed)}: field is immutable")

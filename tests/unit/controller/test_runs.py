@@ -1,0 +1,401 @@
+"""One job from its admission to its end, on an API server in memory."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, OURS, Cluster, DiedError
+from trainseal.cluster.api import KubeError
+from trainseal.controller.runs import LIVE_AGAIN
+from trainseal.provenance.verdicts import Outcome
+
+Object = dict[str, Any]
+
+
+def submitted() -> Cluster:
+    """A job that was just let in."""
+    found = Cluster()
+    found.submit()
+    return found
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return submitted()
+
+
+def lived(cluster: Cluster) -> Cluster:
+    """The job's whole life."""
+    cluster.settle()
+    while cluster.works():
+        cluster.settle()
+    return cluster
+
+
+# Events -------------------------------------------------------------------------------------------
+
+
+def test_events_tell_each_step_once_and_in_order(cluster: Cluster) -> None:
+    lived(cluster)
+    assert cluster.told() == ["Verified", "Sealed", "Bound", "Running", "Succeeded"]
+    sealed = next(o for o in cluster.objects.values() if o.get("reason") == "Sealed")
+    for words in ("run 1 of sha256:", "bob@example.org"):
+        assert words in sealed["message"]
+
+
+def test_a_step_that_is_taken_again_is_told_again(cluster: Cluster) -> None:
+    cluster.settle()
+    cluster.works()
+    cluster.settle()
+    for suspend in (True, False, True, False):
+        cluster.edit(suspend=suspend)
+        cluster.engine()
+        cluster.settle()
+    assert cluster.told()[4:] == ["Suspended", "Resumed", "Suspended", "Resumed"]
+
+
+def without_ticket(cluster: Cluster) -> None:
+    cluster.objects[JOB]["metadata"]["annotations"] = {}
+
+
+def of_no_form(cluster: Cluster) -> None:
+    cluster.objects[JOB]["spec"]["roles"][0]["name"] = "Not A Label"
+
+
+def unverified(cluster: Cluster) -> None:
+    cluster.evidence.outcomes[world.CODE] = Outcome.REFUTED
+
+
+def unread(cluster: Cluster) -> None:
+    cluster.evidence.outcomes[world.CODE] = Outcome.UNDETERMINED
+
+
+def of_no_template(cluster: Cluster) -> None:
+    cluster.refuses[f"TRY {ENGINE}"] = KubeError(422, "Invalid", "spec.template: no such field")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "phase"),
+    [
+        (without_ticket, "NoTicket", "Refused"),
+        (of_no_form, "InvalidJob", "Refused"),
+        (of_no_template, "InvalidTemplate", "Refused"),
+        (unverified, "NotVerified", "Refused"),
+        (unread, "NotVerified", "Pending"),
+    ],
+)
+def test_a_refusal_is_told_once_with_its_reason(
+    cluster: Cluster, change: Any, reason: str, phase: str
+) -> None:
+    change(cluster)
+    cluster.settle()
+    cluster.settle()
+    assert cluster.told() == [reason]
+    assert cluster.status["phase"] == phase
+    (event,) = [o for p, o in cluster.objects.items() if p.startswith(EVENTS)]
+    assert event["type"] == "Warning"
+    assert cluster.condition("Verified")["message"].startswith(event["message"])
+
+
+def test_a_job_that_was_refused_and_then_passes_tells_both(cluster: Cluster) -> None:
+    unverified(cluster)
+    cluster.settle()
+    cluster.evidence.outcomes.clear()
+    cluster.settle()
+    assert cluster.told() == ["NotVerified", "Verified", "Sealed", "Bound"]
+
+
+def test_a_run_that_lost_its_job_fails_under_that_name(cluster: Cluster) -> None:
+    cluster.settle()
+    del cluster.objects[ENGINE]
+    cluster.settle()
+    assert cluster.told()[3:] == ["RunLost"]
+
+
+# Killed in the middle -----------------------------------------------------------------------------
+
+UNDISTURBED = lived(submitted())
+
+
+@pytest.mark.parametrize("number", range(1, len(UNDISTURBED.writes) + 1))
+def test_killed_after_any_write_it_comes_to_the_same_end(cluster: Cluster, number: int) -> None:
+    cluster.dies_after = number
+    lived(cluster)
+    assert cluster.deaths == 1
+    assert cluster.objects == UNDISTURBED.objects
+    assert cluster.told() == UNDISTURBED.told()
+
+
+# Looked at though nothing is heard of it ----------------------------------------------------------
+
+
+def test_a_run_that_is_on_is_looked_at_each_minute_and_not_all_at_once(cluster: Cluster) -> None:
+    again = cluster.settle()
+    assert again is not None
+    assert LIVE_AGAIN <= again < LIVE_AGAIN + 15
+    assert lived(cluster).settle() is None
+
+
+def test_what_an_editor_took_away_unheard_is_made_anew(cluster: Cluster) -> None:
+    cluster.settle()
+    name = cluster.seal["metadata"]["name"]
+    path = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{name}"
+    del cluster.objects[path]
+    cluster.settle()
+    assert cluster.objects[path]["metadata"]["labels"]["trainseal.dev/job"] == "char-lm"
+
+
+def test_what_cannot_be_heard_of_any_more_is_looked_at_soon_and_told(cluster: Cluster) -> None:
+    cluster.settle()
+    name = cluster.seal["metadata"]["name"]
+    path = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{name}"
+    del cluster.objects[path]["metadata"]["labels"]["trainseal.dev/job"]
+    assert cluster.settle() == 15
+    assert cluster.told()[3:] == ["ObjectChanged"]
+    cluster.objects[path]["metadata"]["labels"]["note"] = "x"
+    cluster.objects[path]["metadata"]["labels"]["trainseal.dev/job"] = "char-lm"
+    again = cluster.settle()
+    assert again is not None
+    assert again >= LIVE_AGAIN, "what else people note on it is their business"
+
+
+# What the status is believed ----------------------------------------------------------------------
+
+
+def test_a_status_that_says_ended_is_not_believed_while_the_seal_is_open(cluster: Cluster) -> None:
+    cluster.settle()
+    cluster.works()
+    cluster.objects[JOB]["status"]["phase"] = "Succeeded"
+    cluster.settle()
+    assert cluster.status["phase"] == "Running"
+
+
+def test_a_run_that_has_ended_is_left_as_it_is(cluster: Cluster) -> None:
+    lived(cluster)
+    before = len(cluster.writes)
+    cluster.edit(suspend=True)
+    assert cluster.settle() is None
+    assert len(cluster.writes) == before
+
+
+def test_what_the_seal_says_of_the_end_stays_whatever_becomes_of_the_job(cluster: Cluster) -> None:
+    cluster.settle()
+    cluster.engine(conditions=[{"type": "Failed", "status": "True", "message": "gave up"}])
+    cluster.dies_after = len(cluster.writes) + 1
+    with pytest.raises(DiedError, match="sealedruns"):
+        cluster.reconcile()
+    cluster.engine(succeeded=2, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.settle()
+    assert (cluster.status["phase"], cluster.status["message"]) == ("Failed", "gave up")
+    assert cluster.seal["status"]["phase"] == "Failed"
+
+
+def test_when_a_run_ended_is_said_once(cluster: Cluster) -> None:
+    cluster.settle()
+    cluster.engine(succeeded=2, conditions=[{"type": "Complete", "status": "True"}])
+    cluster.dies_after = len(cluster.writes) + 1
+    with pytest.raises(DiedError, match="sealedruns"):
+        cluster.reconcile()
+    cluster.now += timedelta(minutes=1)
+    cluster.settle()
+    assert cluster.seal["status"]["completionTime"] == "2026-11-23T12:00:00Z"
+    assert cluster.status["completionTime"] == "2026-11-23T12:00:00Z"
+
+
+def test_a_deleted_job_that_a_finalizer_keeps_is_looked_at_until_its_run_is_over(
+    cluster: Cluster,
+) -> None:
+    cluster.settle()
+    cluster.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
+    again = cluster.settle()
+    assert again is not None
+    assert again >= LIVE_AGAIN
+    cluster.seal["status"]["phase"] = "Failed"
+    assert cluster.settle() is None
+
+
+# Placement and queues -----------------------------------------------------------------------------
+
+
+def pods_spec(cluster: Cluster) -> Object:
+    found: Object = cluster.objects[ENGINE]["spec"]["template"]["spec"]
+    return found
+
+
+def running(cluster: Cluster, **scheduling: Any) -> Cluster:
+    if scheduling:
+        cluster.edit(scheduling=scheduling)
+    cluster.settle()
+    cluster.works()
+    cluster.settle()
+    assert cluster.status["phase"] == "Running"
+    return cluster
+
+
+def stopped(cluster: Cluster) -> Cluster:
+    """Suspended by its user, and its pods gone."""
+    cluster.edit(suspend=True)
+    cluster.settle()
+    cluster.engine(
+        startTime="2026-11-23T12:00:00Z", conditions=[{"type": "Suspended", "status": "True"}]
+    )
+    cluster.settle()
+    return cluster
+
+
+def test_a_run_starts_where_its_scheduling_says_when_it_starts(cluster: Cluster) -> None:
+    cluster.edit(suspend=True)
+    cluster.settle()
+    cluster.edit(scheduling={"nodeSelector": {"pool": "a100"}}, suspend=False)
+    cluster.settle()
+    assert pods_spec(cluster)["nodeSelector"] == {"pool": "a100"}
+    assert not cluster.objects[ENGINE]["spec"]["suspend"]
+    assert cluster.status["scheduling"] == {"nodeSelector": {"pool": "a100"}}
+
+
+def test_a_change_while_it_is_on_counts_from_its_next_start_on_and_says_so(
+    cluster: Cluster,
+) -> None:
+    running(cluster, nodeSelector={"pool": "a100"})
+    cluster.edit(scheduling={"tolerations": [{"operator": "Exists"}]})
+    cluster.settle()
+    placed = cluster.condition("Placed")
+    assert (placed["status"], placed["reason"]) == ("False", "NextStart")
+    assert "nodeSelector, tolerations" in placed["message"]
+    assert cluster.told()[-1] == "NextStart"
+    assert pods_spec(cluster)["nodeSelector"] == {"pool": "a100"}
+
+    stopped(cluster)
+    assert cluster.condition("Placed")["status"] == "True"
+    assert "nodeSelector" not in pods_spec(cluster)
+    assert pods_spec(cluster)["tolerations"] == [{"operator": "Exists"}]
+    assert cluster.status["scheduling"] == {"tolerations": [{"operator": "Exists"}]}
+
+
+def test_a_change_that_is_taken_back_waits_for_nothing(cluster: Cluster) -> None:
+    running(cluster)
+    cluster.edit(scheduling={"nodeSelector": {"pool": "a100"}})
+    cluster.settle()
+    cluster.edit(scheduling={})
+    cluster.settle()
+    assert cluster.condition("Placed")["status"] == "True"
+
+
+def test_what_no_job_lets_change_is_said_and_the_rest_is_done(cluster: Cluster) -> None:
+    cluster.edit(suspend=True)
+    cluster.settle()
+    cluster.edit(scheduling={"priorityClassName": "urgent", "nodeSelector": {"pool": "a100"}})
+    cluster.settle()
+    placed = cluster.condition("Placed")
+    assert (placed["status"], placed["reason"]) == ("False", "NextRun")
+    assert "priorityClassName" in placed["message"]
+    assert "delete the TrainingJob and apply it again" in placed["message"]
+    assert pods_spec(cluster)["nodeSelector"] == {"pool": "a100"}
+    cluster.edit(suspend=False)
+    cluster.settle()
+    assert not cluster.objects[ENGINE]["spec"]["suspend"], "it starts all the same"
+
+
+def test_an_older_api_server_that_refuses_keeps_nothing_else_from_being_done(
+    cluster: Cluster,
+) -> None:
+    stopped(running(cluster))
+    cluster.edit(scheduling={"nodeSelector": {"pool": "a100"}}, suspend=False)
+    cluster.refuses[f"PLACE {ENGINE}"] = KubeError(422, "Invalid", "field is immutable")
+    cluster.reconcile()
+    placed = cluster.condition("Placed")
+    assert (placed["status"], placed["reason"]) == ("False", "PlacementRefused")
+    for words in ("nodeSelector", "field is immutable", "delete the TrainingJob"):
+        assert words in placed["message"]
+    assert not cluster.objects[ENGINE]["spec"]["suspend"]
+    cluster.settle()
+    assert cluster.condition("Placed")["status"] == "False"
+
+
+def test_an_api_server_that_is_away_is_no_refusal(cluster: Cluster) -> None:
+    cluster.edit(suspend=True)
+    cluster.settle()
+    cluster.edit(scheduling={"nodeSelector": {"pool": "a100"}})
+    cluster.refuses[f"PLACE {ENGINE}"] = KubeError(0, "Unreachable", "connection refused")
+    with pytest.raises(KubeError, match="connection refused"):
+        cluster.settle()
+
+
+def test_a_queue_that_is_no_label_is_told_and_keeps_no_hold_from_the_run(cluster: Cluster) -> None:
+    running(cluster)
+    cluster.edit(scheduling={"queueName": "no label"})
+    cluster.refuses[f"PATCH {ENGINE}"] = KubeError(422, "Invalid", "metadata.labels: no label")
+    cluster.settle()
+    assert cluster.condition("Placed")["reason"] == "QueueRefused"
+    cluster.refuses.clear()
+    cluster.edit(suspend=True)
+    cluster.settle()
+    assert cluster.objects[ENGINE]["spec"]["suspend"]
+
+
+def test_a_run_with_a_queue_is_left_to_the_queue_and_says_that_it_waits(cluster: Cluster) -> None:
+    cluster.edit(scheduling={"queueName": "team-a"})
+    cluster.settle()
+    job = cluster.objects[ENGINE]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert job["spec"]["suspend"]
+    assert "waiting for the queue team-a" in cluster.status["message"]
+    # The queue lets it start, and stops it again: neither is fought over.
+    for suspend in (False, True):
+        job["spec"]["suspend"] = suspend
+        cluster.settle()
+        assert cluster.objects[ENGINE]["spec"]["suspend"] is suspend
+
+
+@pytest.mark.parametrize("how", ["the user", "a hold"])
+def test_a_held_run_is_suspended_and_out_of_the_queues_reach(cluster: Cluster, how: str) -> None:
+    cluster.edit(scheduling={"queueName": "team-a"})
+    cluster.settle()
+    cluster.objects[ENGINE]["spec"]["suspend"] = False
+    if how == "the user":
+        cluster.edit(suspend=True)
+    else:
+        cluster.seal["status"]["hold"] = {
+            "id": "0" * 16,
+            "response": "Suspend",
+            "since": "2026-11-23T12:00:00Z",
+            "findings": ["0" * 16],
+            "reason": "file.changed",
+            "severity": "Critical",
+            "message": "written",
+        }
+    cluster.settle()
+    job = cluster.objects[ENGINE]
+    assert job["spec"]["suspend"]
+    assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
+    # Whoever resumes it, and puts the label back, does so in vain.
+    job["spec"]["suspend"] = False
+    job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "mine"
+    cluster.settle()
+    job = cluster.objects[ENGINE]
+    assert job["spec"]["suspend"]
+    assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
+
+
+def test_without_a_queue_a_job_that_somebody_suspended_goes_on(cluster: Cluster) -> None:
+    running(cluster)
+    cluster.objects[ENGINE]["spec"]["suspend"] = True
+    cluster.objects[ENGINE]["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "mine"
+    cluster.settle()
+    job = cluster.objects[ENGINE]
+    assert not job["spec"]["suspend"]
+    assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
+
+
+def test_no_queue_gets_a_job_whose_seal_is_not_bound_yet(cluster: Cluster) -> None:
+    cluster.edit(scheduling={"queueName": "team-a"})
+    cluster.settle()
+    first = cluster.writes.index(f"POST {ENGINE}")
+    bound = next(
+        n for n, w in enumerate(cluster.writes) if w.startswith(f"PATCH {OURS}/sealedruns")
+    )
+    assert first < bound < cluster.writes.index(f"PATCH {ENGINE}")
