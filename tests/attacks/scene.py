@@ -152,6 +152,20 @@ class Scene:
                 return Path(options["upperdir"])
         raise AssertionError("the trainer's root is no overlay")
 
+    def volume(self, name: str) -> Path:
+        """Where the node has a volume of the pod's that lies in memory."""
+        ending = f"/pods/{self.uid}/volumes/kubernetes.io~empty-dir/{name}"
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                if (folder / "comm").read_text() != "kubelet\n":
+                    continue
+                for line in (folder / "mountinfo").read_text().splitlines():
+                    if (path := line.split()[4]).endswith(ending):
+                        return Path(f"{folder}/root{path}")
+        raise AssertionError(f"no kubelet on this machine has {ending}")
+
     def nsenter(self, *words: str) -> float:
         """`nsenter` into the trainer's namespaces; when it began."""
         command = self._nsenter(*words)

@@ -118,6 +118,7 @@ class Lineage:
 #: container while its events were told, or did it where there are none.
 FOUND_BY = "found by"
 LOOKING = "looking at the container's layer; no event told of it"
+READING = "reading the signed files again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -20,7 +20,7 @@ from trainseal.agent.ledger import Person
 from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process, WatchedContainer
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions, is_helper
-from trainseal.agent.signedtrees import SignedTrees
+from trainseal.agent.signedtrees import Sealed, SignedTrees
 from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.driftreport import Finding
@@ -30,19 +30,18 @@ _SHARE = 0.1
 
 Records = Callable[[str], Sequence[AccessRecord]]
 OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
-SealedTrees = Callable[[WatchedContainer], Mapping[str, str]]
 
 
 class NodeSenses:
     """The senses of one node. ``records`` are the access records on a pod, by its UID;
-    ``sealed_trees`` the digests of a container's code mounts, by volume name.
+    ``sealed_trees`` what a container's signed mounts hold.
     """
 
     def __init__(
         self,
         records: Records,
         own_commands: OwnCommands,
-        sealed_trees: SealedTrees,
+        sealed_trees: Sealed,
         now: Callable[[], datetime],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:

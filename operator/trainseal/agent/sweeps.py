@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 TREE_SECONDS = 600.0
 #: But not faster than this, whatever its size; bytes a second.
 TREE_RATE = 8 * 1024 * 1024
+#: Nor in smaller parts than this; bytes a sweep. A usual config is read whole in each.
+TREE_PART = 64 * 1024
 #: Entries of the upper layer in one sweep.
 UPPER_ENTRIES = 250
 _LONGEST = 60.0
@@ -53,6 +55,13 @@ class Sources:
     own_commands: Callable[[WatchedContainer], Iterable[Command]] = lambda _: ()
     trees: Callable[[WatchedContainer], Sequence[SignedTree]] = lambda _: ()
     told: Callable[[WatchedContainer, Entry], bool] | None = None
+
+
+def part_of_tree(rate: int, elapsed: float) -> int:
+    """How much of a tree one sweep reads, in bytes: ``rate`` is what would read it in time, in
+    bytes a second, ``elapsed`` the seconds since the last sweep.
+    """
+    return max(int(min(rate, TREE_RATE) * min(elapsed, _LONGEST)), TREE_PART)
 
 
 class Sweeps:
@@ -182,8 +191,7 @@ class _State:
             if sweep is None:
                 sweep = TreeSweep(tree, partial(Tree, self._container.root))
                 self._trees[tree.path] = sweep
-            rate = min(sweep.bytes_a_second(TREE_SECONDS), TREE_RATE)
-            left = int(rate * min(elapsed, _LONGEST))
+            left = part_of_tree(sweep.bytes_a_second(TREE_SECONDS), elapsed)
             while left > 0:
                 part = min(left, 1024 * 1024)
                 left -= part

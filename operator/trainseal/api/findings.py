@@ -150,7 +150,7 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.TREE_CHANGED: FindingKind(
         "Critical",
         "a signed tree is not as its manifest says",
-        "Reading the whole tree again found a file that is changed, missing or not listed.",
+        "Reading a code or config mount again found a file that is changed, missing or not listed.",
         "digest found and digest signed",
         _LOOK,
         ("T1565.001", "T1554"),
