@@ -110,7 +110,13 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         pod = pods.pods.get(container.pod_uid)
         return pod.trees if pod is not None else None
 
-    senses = NodeSenses(lambda uid: records.of_pod(uid), own_commands, sealed_trees, clock)
+    senses = NodeSenses(
+        lambda uid: records.of_pod(uid),
+        own_commands,
+        sealed_trees,
+        lambda uid: uid in pods.pods,
+        clock,
+    )
     for words in senses.lacking:
         _log.warning("not seen on this node: %s", words)
     watch = NodeWatch(senses, hierarchy(options.cgroups), may_freeze=options.may_freeze)

@@ -22,6 +22,7 @@ from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.processes import Member, Processes, sessions
 from trainseal.agent.scene import Scene
 from trainseal.agent.sessions import Command, Sessions
+from trainseal.agent.sweep_gpus import GpuSweep
 from trainseal.agent.sweep_imports import ImportSweep
 from trainseal.agent.sweep_memory import MemorySweep
 from trainseal.agent.sweep_processes import ProcessSweep
@@ -65,7 +66,9 @@ def part_of_tree(rate: int, elapsed: float) -> int:
 
 
 class Sweeps:
-    """``node`` is where the node's root directory is, for reading layers."""
+    """``node`` is where the node's root directory is, for reading layers; without ``gpus`` they
+    are not looked at.
+    """
 
     def __init__(
         self,
@@ -74,9 +77,11 @@ class Sweeps:
         sources: Sources,
         now: Callable[[], datetime],
         *,
+        gpus: GpuSweep | None = None,
         node: str = "/proc/1/root",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._gpus = gpus
         self._processes = processes
         self._joins = joins
         self._sources = sources
@@ -104,12 +109,17 @@ class Sweeps:
                 _log.info("sweep of %s: %s", container.pod, error)
         for held in self._memory.run(members):
             yield None if held is None else (by_id[held[0]], held[1])
+        if self._gpus is not None:
+            for where, intruding in self._gpus.run(by_id, members):
+                yield by_id[where], intruding
 
     def close(self) -> None:
         """Twice is fine."""
         for state in self._states.values():
             state.close()
         self._states.clear()
+        if self._gpus is not None:
+            self._gpus.close()
 
     def _state(self, container: WatchedContainer) -> _State:
         state = self._states.get(container.container_id)

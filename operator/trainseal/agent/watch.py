@@ -73,7 +73,7 @@ class Senses(Protocol):
 
     @property
     def lacking(self) -> Sequence[str]:
-        """In words, what this node's kernel does not give."""
+        """In words, what this node does not let us see now."""
 
     def process(self, pid: int) -> Process | None:
         """One process, now."""
@@ -320,6 +320,8 @@ class NodeWatch:
         if self._pods is not None:
             for uid in list(self._pods.pods):
                 self.pod_changed(uid)
+                if uid in self._groups:
+                    self._tell_whether_whole(uid)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -41,6 +41,7 @@ class FindingId(StrEnum):
     PROCESS_UNRECORDED = "process.unrecorded"
     PROCESS_TRACED = "process.traced"
     PROCESS_MEMORY_OPENED = "process.memory-opened"
+    GPU_FOREIGN = "gpu.foreign"
     POD_CHANGED = "pod.changed"
     POD_FOREIGN = "pod.foreign"
     POD_IMAGE = "pod.image"
@@ -255,6 +256,16 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the process that holds it",
         _LOOK,
         ("T1055.009",),
+    ),
+    FindingId.GPU_FOREIGN: FindingKind(
+        "Warning",
+        "somebody else's process uses the pod's GPU",
+        "A process that belongs to no sealed pod runs on a GPU that the pod computes on: somebody "
+        "takes the GPU's time and memory, or works beside the training on purpose.",
+        "GPU, process and the pod that it belongs to",
+        "Stop it, and find out who started it; except by its program what belongs there, such as "
+        "the server of CUDA's multi-process service.",
+        ("T1496",),
     ),
     FindingId.POD_CHANGED: FindingKind(
         "Critical",

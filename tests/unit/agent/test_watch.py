@@ -79,7 +79,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 async def watching(looks: Looks, group: Path, told: Told) -> NodeWatch:
     found = NodeWatch(cast("Any", looks), group.parents[1])
-    pods = type("Pods", (), {"pods": {UID: type("Pod", (), {"order": None})()}})
+    pods = type("Pods", (), {"pods": {UID: type("Pod", (), {"order": None, "ends": None})()}})
     found.connect(cast("Any", pods), cast("Any", told))
     found._enter(UID, group)
     await looked(found)
@@ -103,6 +103,21 @@ async def test_who_is_none_of_the_templates_is_looked_at_once_a_pass_and_no_long
         watch._look_again(UID)
         await looked(watch)
         assert looks.asked == first + passes
+
+
+async def test_what_a_node_comes_to_lack_is_said_of_its_pods_and_taken_back_later(
+    looks: Looks, group: Path
+) -> None:
+    told = Told()
+    said: list[tuple[str, str]] = []
+    told.say = lambda _uid, _what, status, _reason, words: said.append((status, words))  # type: ignore[attr-defined]
+    watch = await watching(looks, group, told)
+    for lacking in ((), ("the driver's library is not here",), ()):
+        looks.lacking = lacking
+        watch._everything_again()
+    await looked(watch)
+    assert [status for status, _ in said[-3:]] == ["True", "False", "True"]
+    assert "library is not here" in said[-2][1]
 
 
 async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
