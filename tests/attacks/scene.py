@@ -17,6 +17,8 @@ from tests.attacks.sightings import Sighting, Sightings
 from tests.attacks.training import training
 from tests.cluster import CommandError
 from tests.e2e.lab import Lab, Object, eventually
+from tests.stage.jobs import trainer
+from tests.stage.signing import signed
 
 TORCH = "/usr/lib/python3/dist-packages/torch"
 AGENTS = "trainseal-agent"
@@ -268,6 +270,16 @@ def open_scene(
     job = training(lab, name, code, namespace, probed=probed)
     lab.admin("apply", "-f", "-", stdin=job)
     return Scene(lab, sightings, code, job, {})
+
+
+def open_ranks(lab: Lab, sightings: Sightings, name: str, namespace: str, *, ranks: int) -> Scene:
+    """Starts a run of several ranks that wait, without a GPU, as the administrator."""
+    job = lab.job(name, "wait.py", namespace)
+    job["spec"]["roles"][0]["replicas"] = ranks
+    del trainer(job)["resources"]
+    signed_job = signed(job, lab.alice)
+    lab.admin("apply", "-f", "-", stdin=signed_job)
+    return Scene(lab, sightings, lab.code, signed_job, {})
 
 
 def agent_process(node: str) -> int:

@@ -19,12 +19,12 @@ from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
 from trainseal.agent.nvml import Nvml, has_nvidia_gpus
-from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process, WatchedContainer
+from trainseal.agent.observed import FOUND_BY, Lineage, Process, WatchedContainer
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions, is_helper
 from trainseal.agent.signedtrees import Sealed, SignedTrees
 from trainseal.agent.sweep_gpus import GpuSweep
-from trainseal.agent.sweeps import Sources, Sweeps
+from trainseal.agent.sweeps import Seen, Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.driftreport import Finding
 
@@ -125,9 +125,7 @@ class NodeSenses:
         )
         return None if found is None else Person(found.user, found.record, found.by)
 
-    def sweep(
-        self, containers: Sequence[WatchedContainer]
-    ) -> Iterator[tuple[WatchedContainer, Observation]]:
+    def sweep(self, containers: Sequence[WatchedContainer]) -> Iterator[Seen]:
         """What events miss, in all containers. Takes its time; runs in a thread."""
         self._trees.keep(containers)
         began = time.thread_time()

@@ -9,21 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from trainseal.agent.files import Tree
-from trainseal.agent.layers import Entry, Layers, LayersError
-from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, at_path, overlay_of, parse
-from trainseal.agent.observed import Lineage, Observation, WatchedContainer
+from trainseal.agent.layers import Entry
+from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, parse
+from trainseal.agent.observed import Lineage, Observation, Profile, WatchedContainer
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.processes import Member, Processes, sessions
+from trainseal.agent.profiles import Gathering
 from trainseal.agent.scene import Scene
 from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.sweep_gpus import GpuSweep
 from trainseal.agent.sweep_imports import ImportSweep
+from trainseal.agent.sweep_layer import LayerProfile
 from trainseal.agent.sweep_memory import MemorySweep
 from trainseal.agent.sweep_processes import ProcessSweep
 from trainseal.agent.sweep_tree import SignedTree, TreeSweep
@@ -40,7 +41,8 @@ TREE_PART = 64 * 1024
 UPPER_ENTRIES = 250
 _LONGEST = 60.0
 
-Seen = tuple[WatchedContainer, Observation]
+#: What is seen of a container: a difference, or what its peers are compared with.
+Seen = tuple[WatchedContainer, Observation | Profile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +166,18 @@ class _State:
         self._sources = sources
         self._processes = processes
         self._last = now
-        self._layers: Layers | None = None
-        self._scene: Scene | None = None
         self._trees: dict[str, TreeSweep] = {}
         mounts = self._mounts()
-        self._root = Tree(container.root)
+        self._scene = Scene(container, node)  # whose layers cannot be read: the eyes say so
         try:
-            top = at_path(mounts, "/")
-            overlay = overlay_of(top) if top is not None else None
-            if overlay is not None:
-                with suppress(LayersError):  # the eyes say so
-                    self._layers = Layers(overlay, node)
-            self._places = ContainerPlaces(container, mounts, self._layers, self._root)
+            root, layers = self._scene.root, self._scene.layers
+            self._places = ContainerPlaces(container, mounts, layers, root)
             self._sweep = ProcessSweep(processes, container, self._places)
+            self._layer = LayerProfile(container, self._scene)
+            self._gathering = Gathering(container)
+            self._profile: Profile | None = None
             self._imports: ImportSweep | None = None
             if sources.told is not None:
-                self._scene = Scene(container, node)
                 self._imports = ImportSweep(
                     container, self._scene, partial(sources.told, container)
                 )
@@ -189,11 +187,13 @@ class _State:
 
     def run(
         self, members: Sequence[Member], now: datetime, at: float
-    ) -> Iterator[Observation | None]:
-        """One sweep. OSError once the container is gone."""
+    ) -> Iterator[Observation | Profile | None]:
+        """One sweep; at its end the profile if it changed. OSError once the container is gone."""
         elapsed, self._last = at - self._last, at
         self._places.mounted(self._mounts())
-        yield from self._sweep.run(members, now)
+        for seen in self._sweep.run(members, now):
+            yield from self._gathered(seen)
+        yield from self._layer.step(at)
         if self._imports is not None:
             yield from self._imports.step(UPPER_ENTRIES)
         for tree in self._sources.trees(self._container):
@@ -205,15 +205,24 @@ class _State:
             while left > 0:
                 part = min(left, 1024 * 1024)
                 left -= part
-                yield from sweep.step(part)
+                for found in sweep.step(part):
+                    yield from self._gathered(found)
                 yield None
+        profile = self._gathering.profile(self._layer.known, self._sweep.first)
+        if profile != self._profile:
+            self._profile = profile
+            yield profile
+
+    def _gathered(self, seen: Observation | None) -> Iterator[Observation | None]:
+        if seen is not None:
+            path = seen.path or ""
+            named = self._places.in_image(path) or self._scene.loaders.imports(path)
+            self._gathering.saw(seen, self._places.origin(path), named=named)
+        yield seen
 
     def close(self) -> None:
         """Twice is fine."""
-        self._root.close()
-        for opened in (self._layers, self._scene):
-            if opened is not None:
-                opened.close()
+        self._scene.close()
 
     def _mounts(self) -> tuple[Mount, ...]:
         data = self._processes.file(self._container.pid, "mountinfo", MAX_MOUNTINFO)
