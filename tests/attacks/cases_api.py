@@ -1,13 +1,17 @@
-"""Groups *Around the gate* and *Config*: what an editor tries with kubectl while a job runs.
+"""Groups *Around the gate* and *Config*: what an editor tries with kubectl while a job runs, and
+what root on the node does to its config.
 
 What is asked of the webhook before a job starts has its cases in tests/e2e.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import subprocess
 import time
+from collections.abc import Iterator
 
 from tests.attacks.case import Attack, Case, Finding, Refused, Told
 from tests.attacks.scene import Scene
@@ -86,6 +90,21 @@ def _on_record(scene: Scene, action: str) -> bool:
     return any(r["action"] == action and r["username"] == EDITOR for r in scene.records())
 
 
+@contextlib.contextmanager
+def _config_mapped(scene: Scene) -> Iterator[float]:
+    """Root on the node changes the file that the gate wrote, by a mapping: no write tells of it."""
+    path = scene.volume("config") / "config.json"
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as view:
+        was = view[:]
+        began = time.time()
+        view[:] = was.replace(b"0.003", b"0.300")
+        assert view[:] != was
+        try:
+            yield began
+        finally:
+            view[:] = was
+
+
 CASES = (
     Case(
         GATE, "bare GPU pod", "T1610", Refused("asks for nvidia.com/gpu"),
@@ -145,5 +164,12 @@ CASES = (
         Finding("object.deleted", by="", tells=("ConfigMap attacked-",), seconds=150),
         _kubectl("delete", "configmap", "@SEAL-config"),
         _kubectl("get", "configmap", "@SEAL-config", "-o", "yaml"), "the ConfigMap read",
+    ),
+    Case(
+        CONFIG, "mounted config changed from the node through a held mapping", "T1565.001",
+        Finding("tree.changed", "/etc/training/config.json", by="", tells=("signed", "found")),
+        _config_mapped,
+        lambda s: (s.volume("config") / "config.json").read_bytes(),
+        "root on the node reads the mounted config",
     ),
 )  # fmt: skip

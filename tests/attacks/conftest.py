@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.attacks import cases_ranks
+from tests.attacks.cases_ranks import make_ranks_namespace, open_rank_scenes
 from tests.attacks.ledger import Ledger
 from tests.attacks.scene import Scene, open_scene
 from tests.attacks.sightings import Sightings
@@ -36,11 +38,13 @@ def scenes(lab: Lab) -> Iterator[dict[str, Scene]]:
     """All trainings, begun at once."""
     code = lab.push_tree("attacked-code", CODE, lab.alice)
     _erased_namespace(lab)
+    make_ranks_namespace(lab)
     sightings = Sightings(lab.target)
     opened = {
         name: open_scene(lab, sightings, code, name, TEAM, probed="killed" not in name)
         for name in TRAININGS
     }
+    opened |= open_rank_scenes(opened["quiet"])
     try:
         for scene in opened.values():
             scene.renew()
@@ -49,8 +53,9 @@ def scenes(lab: Lab) -> Iterator[dict[str, Scene]]:
         sightings.close()
         for scene in opened.values():
             lab.delete(scene.job)
-        for kind, name in (("namespace", _ERASED), ("provenancepolicy", _ERASED)):
-            lab.admin("delete", kind, name, "--ignore-not-found", "--wait=false")
+        for name in (_ERASED, cases_ranks.NAMESPACE):
+            for kind in ("namespace", "provenancepolicy"):
+                lab.admin("delete", kind, name, "--ignore-not-found", "--wait=false")
 
 
 def _erased_namespace(lab: Lab) -> None:

@@ -17,6 +17,8 @@ from tests.attacks.sightings import Sighting, Sightings
 from tests.attacks.training import training
 from tests.cluster import CommandError
 from tests.e2e.lab import Lab, Object, eventually
+from tests.stage.jobs import trainer
+from tests.stage.signing import signed
 
 TORCH = "/usr/lib/python3/dist-packages/torch"
 AGENTS = "trainseal-agent"
@@ -152,6 +154,20 @@ class Scene:
                 return Path(options["upperdir"])
         raise AssertionError("the trainer's root is no overlay")
 
+    def volume(self, name: str) -> Path:
+        """Where the node has a volume of the pod's that lies in memory."""
+        ending = f"/pods/{self.uid}/volumes/kubernetes.io~empty-dir/{name}"
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                if (folder / "comm").read_text() != "kubelet\n":
+                    continue
+                for line in (folder / "mountinfo").read_text().splitlines():
+                    if (path := line.split()[4]).endswith(ending):
+                        return Path(f"{folder}/root{path}")
+        raise AssertionError(f"no kubelet on this machine has {ending}")
+
     def nsenter(self, *words: str) -> float:
         """`nsenter` into the trainer's namespaces; when it began."""
         command = self._nsenter(*words)
@@ -254,6 +270,16 @@ def open_scene(
     job = training(lab, name, code, namespace, probed=probed)
     lab.admin("apply", "-f", "-", stdin=job)
     return Scene(lab, sightings, code, job, {})
+
+
+def open_ranks(lab: Lab, sightings: Sightings, name: str, namespace: str, *, ranks: int) -> Scene:
+    """Starts a run of several ranks that wait, without a GPU, as the administrator."""
+    job = lab.job(name, "wait.py", namespace)
+    job["spec"]["roles"][0]["replicas"] = ranks
+    del trainer(job)["resources"]
+    signed_job = signed(job, lab.alice)
+    lab.admin("apply", "-f", "-", stdin=signed_job)
+    return Scene(lab, sightings, lab.code, signed_job, {})
 
 
 def agent_process(node: str) -> int:

@@ -19,7 +19,12 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 
 from trainseal.agent.observed import Process, WatchedContainer
-from trainseal.agent.sealedtemplates import SealedContainer, sealed_containers
+from trainseal.agent.sealedtemplates import (
+    SealedContainer,
+    SealedTrees,
+    config_digests,
+    sealed_containers,
+)
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
 from trainseal.provenance.boundseals import bound_roles, has_ended
@@ -39,8 +44,8 @@ Key = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class SealedPod:
     """A sealed pod of this node that has not ended. ``running`` are container ids by name, as the
-    kubelet says them; ``trees`` the sealed digests of its code mounts, by volume name; ``ends``
-    when the time is over that its deletion gives it.
+    kubelet says them; ``trees`` what its signed mounts hold; ``ends`` when the time is over that
+    its deletion gives it.
     """
 
     namespace: str
@@ -49,7 +54,7 @@ class SealedPod:
     seal: str
     containers: Mapping[str, SealedContainer]
     running: Mapping[str, str] = field(default_factory=dict)
-    trees: Mapping[str, str] = field(default_factory=dict)
+    trees: SealedTrees = field(default_factory=SealedTrees)
     order: Order | None = None
     ends: datetime | None = None
 
@@ -59,7 +64,7 @@ class _Described:
     namespace: str
     seal: str
     containers: Mapping[str, SealedContainer]
-    trees: Mapping[str, str]
+    trees: SealedTrees
     order: Order | None
 
 
@@ -139,11 +144,11 @@ class SealedPods:
             except (UntrustedError, CanonicalError) as error:
                 _log.error("%s", error)
         code = json_objects(spec.get("code"))
-        trees = {f"code-{c.get('name')}": str(c.get("treeDigest")) for c in code}
+        digests = {f"code-{c.get('name')}": str(c.get("treeDigest")) for c in code}
         for role in roles:
-            self._owners[role.object_uid] = _Described(
-                namespace, name, sealed_containers(role.template), trees, order
-            )
+            containers = sealed_containers(role.template)
+            trees = SealedTrees(digests, config_digests(role.template))
+            self._owners[role.object_uid] = _Described(namespace, name, containers, trees, order)
         self._uids[key] = tuple(role.object_uid for role in roles)
 
     def _match(self, keys: Iterable[Key]) -> None:

@@ -242,13 +242,15 @@ def _processes(lineage: Lineage | None) -> list[ProcessRecord] | None:
     ]
 
 
-def _cut(text: str | None, length: int) -> str | None:
+def cut(text: str, length: int) -> str:
     """No longer than ``length``, and writable as UTF-8: names of files are any bytes."""
-    if text is None:
-        return None
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _cut(text: str | None, length: int) -> str | None:
+    return None if text is None else cut(text, length)
 
 
 def _as_of(entry: _Entry) -> Finding:

@@ -27,6 +27,7 @@ from trainseal.agent.ledger import Person
 from trainseal.agent.observed import Process, WatchedContainer
 from trainseal.agent.people import AccessRecords, what_is_needed_of_a_record
 from trainseal.agent.reports import Reports, Subject
+from trainseal.agent.sealedtemplates import SealedTrees
 from trainseal.agent.senses import NodeSenses
 from trainseal.agent.sessions import Command
 from trainseal.agent.watch import NodeWatch
@@ -105,11 +106,17 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         found = pod.containers.get(container.container) if pod is not None else None
         return found.own_commands if found is not None else frozenset()
 
-    def sealed_trees(container: WatchedContainer) -> Mapping[str, str]:
+    def sealed_trees(container: WatchedContainer) -> SealedTrees | None:
         pod = pods.pods.get(container.pod_uid)
-        return pod.trees if pod is not None else {}
+        return pod.trees if pod is not None else None
 
-    senses = NodeSenses(lambda uid: records.of_pod(uid), own_commands, sealed_trees, clock)
+    senses = NodeSenses(
+        lambda uid: records.of_pod(uid),
+        own_commands,
+        sealed_trees,
+        lambda uid: uid in pods.pods,
+        clock,
+    )
     for words in senses.lacking:
         _log.warning("not seen on this node: %s", words)
     watch = NodeWatch(senses, hierarchy(options.cgroups), may_freeze=options.may_freeze)

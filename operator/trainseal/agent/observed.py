@@ -114,10 +114,25 @@ class Lineage:
     session: Process | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a container has beside what was sealed, excepted or not, as names and values; for the
+    controller, which compares the ranks of a role with each other.
+
+    ``files``: of the container's layer; None while they are not known. ``code``: seen since the
+    start. ``environment``: of the first process. What came last is last.
+    """
+
+    files: Mapping[str, str] | None
+    code: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
 #: Name in the evidence of what was found by looking, and text: whoever did it did not do it in the
 #: container while its events were told, or did it where there are none.
 FOUND_BY = "found by"
 LOOKING = "looking at the container's layer; no event told of it"
+READING = "reading the signed files again"
 
 
 @dataclass(frozen=True, slots=True)

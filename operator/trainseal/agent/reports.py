@@ -30,8 +30,9 @@ from trainseal.agent.ledger import (
     place_of,
 )
 from trainseal.agent.observed import Observation, Process
+from trainseal.agent.profiles import wire_of
 from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
-from trainseal.api.driftreport import PLURAL, Finding
+from trainseal.api.driftreport import PLURAL, ContainerProfile, Finding
 from trainseal.api.findings import FINDINGS
 from trainseal.api.model import API_VERSION, Condition, JsonObject, json_object, json_objects
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
@@ -49,6 +50,8 @@ PAUSE_SECONDS = 0.3
 LONGEST_PAUSE_SECONDS = 1.0
 #: Counts alone are written so often.
 COUNTS_SECONDS = 10.0
+#: So often what a pod's peers are compared with, where it changes all the time.
+PROFILE_SECONDS = 30.0
 #: Whether a finding is an old one of before a restart is waited for so long before it is acted on.
 KNOWN_SECONDS = 2.0
 _FIRST_RETRY, _LONGEST_RETRY = 0.2, 10.0
@@ -93,6 +96,9 @@ class _Report:
     known: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
     counted: bool = False
+    profiles: dict[str, ContainerProfile] = field(default_factory=dict)
+    unprofiled: bool = False
+    profiled: float = float("-inf")
     closed: bool = False
     undecided: list[Finding] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
@@ -177,6 +183,15 @@ class Reports:
         if report is not None and self._set(report, what, status, reason, words):
             report.news.set()
 
+    def compare_by(self, uid: str, profile: ContainerProfile) -> None:
+        """Says what a container of the pod has beside what was sealed: the controller compares it
+        with its peers. Written with what else is written, or with the counts, and not often.
+        """
+        report = self._reports.get(uid)
+        if report is not None and report.profiles.get(profile.container) != profile:
+            report.profiles[profile.container] = profile
+            report.unprofiled = True
+
     def is_known(self, uid: str) -> bool:
         """Whether what an earlier agent wrote of the pod was taken over."""
         report = self._reports.get(uid)
@@ -226,7 +241,7 @@ class Reports:
             if not report.news.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(report.news.wait(), COUNTS_SECONDS)
-                if not (report.news.is_set() or report.counted):
+                if not (report.news.is_set() or report.counted or _profile_is_due(report)):
                     continue
             began = time.monotonic()
             try:
@@ -252,6 +267,8 @@ class Reports:
             await self._make(report)
         report.news.clear()
         report.counted = False
+        if report.unprofiled:
+            report.unprofiled, report.profiled = False, time.monotonic()
         path = path_of(API_VERSION, PLURAL, report.subject.namespace, report.subject.report)
         try:
             await self._kube.patch(f"{path}/status", {"status": self._status(report)})
@@ -349,9 +366,15 @@ class Reports:
             "findings": [f.wire() for f in report.ledger.findings()],
             "conditions": [c.model_copy(update=about).wire() for c in report.conditions.values()],
         }
+        if report.profiles:
+            found["profiles"] = [*wire_of(report.profiles.values())]
         if report.ledger.dropped:
             found["dropped"] = report.ledger.dropped
         return found
+
+
+def _profile_is_due(report: _Report) -> bool:
+    return report.unprofiled and time.monotonic() - report.profiled >= PROFILE_SECONDS
 
 
 def _has(status: JsonObject, key: str) -> bool:

@@ -6,11 +6,15 @@ Pure. Roles go by the names that the operator itself gives to volumes when it re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
 
 from trainseal.agent.observed import Role, RoleMount
 from trainseal.agent.sessions import Command, own_commands
+from trainseal.api.gateplan import PlannedConfig
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.engines.podtemplate import GATE_CONTAINER
 
@@ -38,11 +42,41 @@ class SealedContainer:
     own_commands: frozenset[Command] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class SealedTrees:
+    """What the signed mounts of a pod hold.
+
+    ``code``: the sealed digest of each code mount's tree, by volume name. ``config``: the digest
+    of each config file (``sha256:…``), by name; empty where nobody can say.
+    """
+
+    code: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
 def sealed_containers(template: JsonObject) -> dict[str, SealedContainer]:
     """The template's containers by name, without the gate: it writes the code mounts."""
     spec = json_object(template.get("spec"))
     found = [*json_objects(spec.get("initContainers")), *json_objects(spec.get("containers"))]
     return {str(c.get("name")): _sealed(c) for c in found if c.get("name") != GATE_CONTAINER}
+
+
+def config_digests(template: JsonObject) -> Mapping[str, str]:
+    """The digest of each config file, by name, as the gate's sealed arguments have it.
+
+    Empty where the pod has no config, and where the arguments cannot be read. Of the gate's plan
+    nothing but this part is read: the rest may be of another version than ours.
+    """
+    for container in json_objects(json_object(template.get("spec")).get("initContainers")):
+        args = container.get("args")
+        if container.get("name") != GATE_CONTAINER or not isinstance(args, list):
+            continue
+        try:
+            plan = json.loads(str(args[args.index("--plan") + 1]))
+            return PlannedConfig.model_validate(plan["config"]).files
+        except (ValueError, IndexError, KeyError, TypeError, RecursionError, ValidationError):
+            return {}
+    return {}
 
 
 def role_of(volume: str) -> Role | None:

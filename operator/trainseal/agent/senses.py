@@ -1,6 +1,7 @@
 """What the agent of a node sees with: events of files, processes, and what events miss.
 
-Chosen once at the agent's start by what the kernel offers; what it does not is in ``lacking``.
+Chosen once at the agent's start by what the kernel offers; what it does not is in ``lacking``, with
+what a GPU's driver does not tell at the moment.
 Events are read in the event loop, sweeps run in a thread of their own and give the processor back
 again and again: a sweep takes a tenth of one core at most while it runs.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -17,11 +18,13 @@ from trainseal.agent.attribution import nearby
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process, WatchedContainer
+from trainseal.agent.nvml import Nvml, has_nvidia_gpus
+from trainseal.agent.observed import FOUND_BY, Lineage, Process, WatchedContainer
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions, is_helper
-from trainseal.agent.signedtrees import SignedTrees
-from trainseal.agent.sweeps import Sources, Sweeps
+from trainseal.agent.signedtrees import Sealed, SignedTrees
+from trainseal.agent.sweep_gpus import GpuSweep
+from trainseal.agent.sweeps import Seen, Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.driftreport import Finding
 
@@ -30,19 +33,20 @@ _SHARE = 0.1
 
 Records = Callable[[str], Sequence[AccessRecord]]
 OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
-SealedTrees = Callable[[WatchedContainer], Mapping[str, str]]
 
 
 class NodeSenses:
     """The senses of one node. ``records`` are the access records on a pod, by its UID;
-    ``sealed_trees`` the digests of a container's code mounts, by volume name.
+    ``sealed_trees`` what a container's signed mounts hold; ``is_sealed`` whether a pod's UID is
+    that of a sealed pod of this node.
     """
 
     def __init__(
         self,
         records: Records,
         own_commands: OwnCommands,
-        sealed_trees: SealedTrees,
+        sealed_trees: Sealed,
+        is_sealed: Callable[[str], bool],
         now: Callable[[], datetime],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -52,19 +56,21 @@ class NodeSenses:
         self._sessions = Sessions()
         self._records = records
         self._trees = SignedTrees(sealed_trees)
+        self._gpus = GpuSweep(self._processes, Nvml, is_sealed, present=has_nvidia_gpus())
         self._sweeps = Sweeps(
             self._processes,
             self._sessions,
             Sources(lambda c: records(c.pod_uid), own_commands, self._trees.of),
             now,
+            gpus=self._gpus,
             node=self._node,
         )
         self._pause = pause
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """In words, what this node's kernel does not let us see."""
-        return self._capabilities.lacking
+        """In words, what this node does not let us see: its kernel, or its GPUs' driver."""
+        return (*self._capabilities.lacking, *self._gpus.lacking)
 
     def process(self, pid: int) -> Process | None:
         """One process, now."""
@@ -119,9 +125,7 @@ class NodeSenses:
         )
         return None if found is None else Person(found.user, found.record, found.by)
 
-    def sweep(
-        self, containers: Sequence[WatchedContainer]
-    ) -> Iterator[tuple[WatchedContainer, Observation]]:
+    def sweep(self, containers: Sequence[WatchedContainer]) -> Iterator[Seen]:
         """What events miss, in all containers. Takes its time; runs in a thread."""
         self._trees.keep(containers)
         began = time.thread_time()

@@ -69,6 +69,8 @@ class ProcessSweep:
         self._sizes: dict[int, tuple[object, tuple[int, ...]]] = {}
         self._environments: dict[int, tuple[object, tuple[Observation, ...]]] = {}
         self._digests: dict[tuple[int, int, int, int], str] = {}
+        #: The first process's variables that name code, as it has them now.
+        self.first: dict[str, tuple[str, ...]] = {}
         self._given: dict[str, set[str]] = {}
         for name, value in self._loaders(container.pid):
             self._given.setdefault(name, set()).add(value)
@@ -253,7 +255,10 @@ class ProcessSweep:
     def _variables(self, member: Member) -> Iterator[Observation]:
         sealed = self._container.env
         first = member.pid == self._container.pid
-        for name, value in self._loaders(member.pid):
+        loaders = self._loaders(member.pid)
+        if first:
+            self.first = {n: tuple(v for m, v in loaders if m == n) for n, _ in loaders}
+        for name, value in loaders:
             if sealed.get(name) == value or (not first and value in self._given.get(name, ())):
                 continue
             if first and name in sealed and sealed[name] is None:

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from trainseal.agent.files import Tree
-from trainseal.agent.observed import Observation
+from trainseal.agent.observed import FOUND_BY, READING, Observation
 from trainseal.api.findings import FindingId
 from trainseal.provenance.manifests import TreeManifest
 
@@ -184,7 +184,7 @@ class TreeSweep:
             FindingId.TREE_CHANGED,
             f"{at} is not as the signed tree {name} has it: {words}",
             path=at,
-            evidence=evidence,
+            evidence={**evidence, FOUND_BY: READING},
             subject=at,
         )
 

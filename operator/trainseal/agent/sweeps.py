@@ -9,20 +9,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from trainseal.agent.files import Tree
-from trainseal.agent.layers import Entry, Layers, LayersError
-from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, at_path, overlay_of, parse
-from trainseal.agent.observed import Lineage, Observation, WatchedContainer
+from trainseal.agent.layers import Entry
+from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, parse
+from trainseal.agent.observed import Lineage, Observation, Profile, WatchedContainer
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.processes import Member, Processes, sessions
+from trainseal.agent.profiles import Gathering
 from trainseal.agent.scene import Scene
 from trainseal.agent.sessions import Command, Sessions
+from trainseal.agent.sweep_gpus import GpuSweep
 from trainseal.agent.sweep_imports import ImportSweep
+from trainseal.agent.sweep_layer import LayerProfile
 from trainseal.agent.sweep_memory import MemorySweep
 from trainseal.agent.sweep_processes import ProcessSweep
 from trainseal.agent.sweep_tree import SignedTree, TreeSweep
@@ -33,11 +35,14 @@ _log = logging.getLogger(__name__)
 TREE_SECONDS = 600.0
 #: But not faster than this, whatever its size; bytes a second.
 TREE_RATE = 8 * 1024 * 1024
+#: Nor in smaller parts than this; bytes a sweep. A usual config is read whole in each.
+TREE_PART = 64 * 1024
 #: Entries of the upper layer in one sweep.
 UPPER_ENTRIES = 250
 _LONGEST = 60.0
 
-Seen = tuple[WatchedContainer, Observation]
+#: What is seen of a container: a difference, or what its peers are compared with.
+Seen = tuple[WatchedContainer, Observation | Profile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,17 @@ class Sources:
     told: Callable[[WatchedContainer, Entry], bool] | None = None
 
 
+def part_of_tree(rate: int, elapsed: float) -> int:
+    """How much of a tree one sweep reads, in bytes: ``rate`` is what would read it in time, in
+    bytes a second, ``elapsed`` the seconds since the last sweep.
+    """
+    return max(int(min(rate, TREE_RATE) * min(elapsed, _LONGEST)), TREE_PART)
+
+
 class Sweeps:
-    """``node`` is where the node's root directory is, for reading layers."""
+    """``node`` is where the node's root directory is, for reading layers; without ``gpus`` they
+    are not looked at.
+    """
 
     def __init__(
         self,
@@ -65,9 +79,11 @@ class Sweeps:
         sources: Sources,
         now: Callable[[], datetime],
         *,
+        gpus: GpuSweep | None = None,
         node: str = "/proc/1/root",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._gpus = gpus
         self._processes = processes
         self._joins = joins
         self._sources = sources
@@ -95,12 +111,17 @@ class Sweeps:
                 _log.info("sweep of %s: %s", container.pod, error)
         for held in self._memory.run(members):
             yield None if held is None else (by_id[held[0]], held[1])
+        if self._gpus is not None:
+            for where, intruding in self._gpus.run(by_id, members):
+                yield by_id[where], intruding
 
     def close(self) -> None:
         """Twice is fine."""
         for state in self._states.values():
             state.close()
         self._states.clear()
+        if self._gpus is not None:
+            self._gpus.close()
 
     def _state(self, container: WatchedContainer) -> _State:
         state = self._states.get(container.container_id)
@@ -145,22 +166,18 @@ class _State:
         self._sources = sources
         self._processes = processes
         self._last = now
-        self._layers: Layers | None = None
-        self._scene: Scene | None = None
         self._trees: dict[str, TreeSweep] = {}
         mounts = self._mounts()
-        self._root = Tree(container.root)
+        self._scene = Scene(container, node)  # whose layers cannot be read: the eyes say so
         try:
-            top = at_path(mounts, "/")
-            overlay = overlay_of(top) if top is not None else None
-            if overlay is not None:
-                with suppress(LayersError):  # the eyes say so
-                    self._layers = Layers(overlay, node)
-            self._places = ContainerPlaces(container, mounts, self._layers, self._root)
+            root, layers = self._scene.root, self._scene.layers
+            self._places = ContainerPlaces(container, mounts, layers, root)
             self._sweep = ProcessSweep(processes, container, self._places)
+            self._layer = LayerProfile(container, self._scene)
+            self._gathering = Gathering(container)
+            self._profile: Profile | None = None
             self._imports: ImportSweep | None = None
             if sources.told is not None:
-                self._scene = Scene(container, node)
                 self._imports = ImportSweep(
                     container, self._scene, partial(sources.told, container)
                 )
@@ -170,11 +187,13 @@ class _State:
 
     def run(
         self, members: Sequence[Member], now: datetime, at: float
-    ) -> Iterator[Observation | None]:
-        """One sweep. OSError once the container is gone."""
+    ) -> Iterator[Observation | Profile | None]:
+        """One sweep; at its end the profile if it changed. OSError once the container is gone."""
         elapsed, self._last = at - self._last, at
         self._places.mounted(self._mounts())
-        yield from self._sweep.run(members, now)
+        for seen in self._sweep.run(members, now):
+            yield from self._gathered(seen)
+        yield from self._layer.step(at)
         if self._imports is not None:
             yield from self._imports.step(UPPER_ENTRIES)
         for tree in self._sources.trees(self._container):
@@ -182,20 +201,28 @@ class _State:
             if sweep is None:
                 sweep = TreeSweep(tree, partial(Tree, self._container.root))
                 self._trees[tree.path] = sweep
-            rate = min(sweep.bytes_a_second(TREE_SECONDS), TREE_RATE)
-            left = int(rate * min(elapsed, _LONGEST))
+            left = part_of_tree(sweep.bytes_a_second(TREE_SECONDS), elapsed)
             while left > 0:
                 part = min(left, 1024 * 1024)
                 left -= part
-                yield from sweep.step(part)
+                for found in sweep.step(part):
+                    yield from self._gathered(found)
                 yield None
+        profile = self._gathering.profile(self._layer.known, self._sweep.first)
+        if profile != self._profile:
+            self._profile = profile
+            yield profile
+
+    def _gathered(self, seen: Observation | None) -> Iterator[Observation | None]:
+        if seen is not None:
+            path = seen.path or ""
+            named = self._places.in_image(path) or self._scene.loaders.imports(path)
+            self._gathering.saw(seen, self._places.origin(path), named=named)
+        yield seen
 
     def close(self) -> None:
         """Twice is fine."""
-        self._root.close()
-        for opened in (self._layers, self._scene):
-            if opened is not None:
-                opened.close()
+        self._scene.close()
 
     def _mounts(self) -> tuple[Mount, ...]:
         data = self._processes.file(self._container.pid, "mountinfo", MAX_MOUNTINFO)

@@ -29,7 +29,8 @@ from trainseal.agent.cgroups import (
 )
 from trainseal.agent.containers import SealedPod, SealedPods, recognise
 from trainseal.agent.freezing import Freezing
-from trainseal.agent.observed import Observation, Process, WatchedContainer
+from trainseal.agent.observed import Observation, Process, Profile, WatchedContainer
+from trainseal.agent.profiles import report_of
 from trainseal.agent.reports import Reports, Subject
 from trainseal.api.driftreport import Finding
 from trainseal.api.findings import FindingId
@@ -73,7 +74,7 @@ class Senses(Protocol):
 
     @property
     def lacking(self) -> Sequence[str]:
-        """In words, what this node's kernel does not give."""
+        """In words, what this node does not let us see now."""
 
     def process(self, pid: int) -> Process | None:
         """One process, now."""
@@ -83,8 +84,8 @@ class Senses(Protocol):
 
     def sweep(
         self, containers: Sequence[WatchedContainer]
-    ) -> Iterable[tuple[WatchedContainer, Observation]]:
-        """What events miss; takes its time."""
+    ) -> Iterable[tuple[WatchedContainer, Observation | Profile]]:
+        """What events miss, and each container's profile; takes its time."""
 
 
 @dataclass(slots=True)
@@ -320,6 +321,8 @@ class NodeWatch:
         if self._pods is not None:
             for uid in list(self._pods.pods):
                 self.pod_changed(uid)
+                if uid in self._groups:
+                    self._tell_whether_whole(uid)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -332,7 +335,12 @@ class NodeWatch:
         """In its thread; what is seen is told at once and not at the end."""
         try:
             for container, seen in self._senses.sweep(containers):
-                loop.call_soon_threadsafe(self._take, container, (seen,))
+                if isinstance(seen, Profile):
+                    profile = report_of(container.container, container.started, seen)
+                    report = self._report()
+                    loop.call_soon_threadsafe(report.compare_by, container.pod_uid, profile)
+                else:
+                    loop.call_soon_threadsafe(self._take, container, (seen,))
         except OSError as error:  # processes and files come and go while they are looked at
             _log.info("sweep: %s", error)
 

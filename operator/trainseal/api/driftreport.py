@@ -16,6 +16,7 @@ from trainseal.api.model import (
     MAX_COUNT,
     Condition,
     Count,
+    Digest,
     DnsSubdomain,
     Model,
     Resource,
@@ -24,6 +25,9 @@ from trainseal.api.model import (
 )
 
 PLURAL = "driftreports"
+#: What of a profile is listed one by one.
+MAX_PROFILE_ENTRIES = 32
+MAX_PROFILES = 64
 
 FindingName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z-]*\.[a-z][a-z-]*$", max_length=64)
@@ -106,6 +110,42 @@ class DriftReportSpec(Model):
     """The pod that is watched. Absent: the run as a whole."""
 
 
+class ProfileEntry(Model):
+    """One thing that a container has and its seal does not say."""
+
+    name: Text
+    """A file, a place that code comes from, or a variable."""
+    value: Text
+    """The file's digest or what became of it, the variable's value; empty where the name is all."""
+
+
+class ProfilePart(Model):
+    """All such things of one kind."""
+
+    digest: Digest
+    """Over all of them, so that two pods can be told apart whatever is listed."""
+    count: Count
+    """How many there are."""
+    entries: list[ProfileEntry] | None = Field(default=None, max_length=MAX_PROFILE_ENTRIES)
+    """Those that came last, by name."""
+
+
+class ContainerProfile(Model):
+    """What a container has beside what was sealed, whether a policy excepts it or not."""
+
+    container: ShortText
+    """Its name."""
+    started: datetime
+    """When its first process began."""
+    files: ProfilePart | None = None
+    """Files of the image that are changed or gone, and new ones that code is loaded from by their
+    name. Absent: not known, or not yet."""
+    code: ProfilePart
+    """Code that ran and is of no signed place, and what made processes load it, since the start."""
+    environment: ProfilePart
+    """Variables of the first process that name code, as it has them now."""
+
+
 class DriftReportStatus(Model):
     """The findings so far."""
 
@@ -115,6 +155,8 @@ class DriftReportStatus(Model):
     """Findings beyond the bound: counted and logged by who reports, not listed."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """`Watching`: whether the watch is whole, and what it cannot see."""
+    profiles: list[ContainerProfile] | None = Field(default=None, max_length=MAX_PROFILES)
+    """One a container, for the controller to compare with those of the other ranks."""
 
 
 class DriftReport(Resource):

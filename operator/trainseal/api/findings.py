@@ -41,6 +41,7 @@ class FindingId(StrEnum):
     PROCESS_UNRECORDED = "process.unrecorded"
     PROCESS_TRACED = "process.traced"
     PROCESS_MEMORY_OPENED = "process.memory-opened"
+    GPU_FOREIGN = "gpu.foreign"
     POD_CHANGED = "pod.changed"
     POD_FOREIGN = "pod.foreign"
     POD_IMAGE = "pod.image"
@@ -150,7 +151,7 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.TREE_CHANGED: FindingKind(
         "Critical",
         "a signed tree is not as its manifest says",
-        "Reading the whole tree again found a file that is changed, missing or not listed.",
+        "Reading a code or config mount again found a file that is changed, missing or not listed.",
         "digest found and digest signed",
         _LOOK,
         ("T1565.001", "T1554"),
@@ -256,6 +257,16 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         _LOOK,
         ("T1055.009",),
     ),
+    FindingId.GPU_FOREIGN: FindingKind(
+        "Warning",
+        "somebody else's process uses the pod's GPU",
+        "A process that belongs to no sealed pod runs on a GPU that the pod computes on: somebody "
+        "takes the GPU's time and memory, or works beside the training on purpose.",
+        "GPU, process and the pod that it belongs to",
+        "Stop it, and find out who started it; except by its program what belongs there, such as "
+        "the server of CUDA's multi-process service.",
+        ("T1496",),
+    ),
     FindingId.POD_CHANGED: FindingKind(
         "Critical",
         "a pod is not what its seal says",
@@ -306,9 +317,12 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "Warning",
         "one rank differs from its peers",
         "A pod has environment variables that the others of its role do not have, or lacks some, "
-        "or runs the image for another platform: no exception or addition excuses that.",
+        "or runs the image for another platform; or its container has changed files, code or "
+        "variables that load code which those of most others do not have, or lacks theirs. No "
+        "exception or addition excuses that.",
         "index, pod, node and what differs",
-        "Ask who runs the platform whether it changed meanwhile; else look at that node.",
+        "Ask who runs the platform whether it changed meanwhile; else look at that node. A cache "
+        "of compiled code belongs into a scratch mount, where it is not compared.",
         ("T1480",),
     ),
     FindingId.POD_KILLED: FindingKind(

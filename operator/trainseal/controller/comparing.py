@@ -31,6 +31,7 @@ from trainseal.controller.drift import BySeal
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.podbook import PodBook, Tracked
 from trainseal.controller.podfindings import Sealed
+from trainseal.controller.rankwatch import RankWatch
 from trainseal.controller.runreferences import reference_findings
 from trainseal.controller.runstate import LiveRun, found, read_run, state_of
 from trainseal.controller.unexplainedkills import METRIC, UnexplainedKill, in_words, on_record
@@ -78,6 +79,7 @@ class Comparing:
         self._full: set[Key] = set()
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
+        self._profiles = RankWatch(world.clock, monotonic)
         self._own: OwnReports | None = None
         self._reports: BySeal | None = None
 
@@ -127,6 +129,7 @@ class Comparing:
         self._judged = {uid: judged for uid, judged in self._judged.items() if uid in uids}
         seals = set(self.book.seals())
         self._ranks = {key: ranks for key, ranks in self._ranks.items() if key in seals}
+        self._profiles.keep(seals)
 
     async def reconcile(self, key: Key) -> float | None:
         """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
@@ -232,6 +235,9 @@ class Comparing:
             seen += await asyncio.to_thread(
                 lambda: list(podfindings.findings_among(at_work, sealed))
             )
+        if full and self._reports is not None:
+            reports = self._reports.of(key)
+            seen += await asyncio.to_thread(self._profiles.look, key, at_work, reports, sealed)
         return seen
 
     def _additions(self, namespace: str, run: SealedRun) -> tuple[Additions | None, str]:

@@ -60,7 +60,7 @@ def additions_as_found(pod: JsonObject) -> Additions:
 
 def findings_on(pod: JsonObject, sealed: Sealed, additions: Additions | None) -> Iterator[Seen]:
     """What is wrong with one pod; ``additions`` None where those it was admitted under are lost."""
-    place = _place(pod)
+    place = place_of(pod)
     expected = sealed.expected.get(owner_of(pod))
     if expected is None:
         yield _seen(
@@ -118,7 +118,7 @@ def findings_among(pods: Sequence[JsonObject], sealed: Sealed) -> Iterator[Seen]
 
 
 def _duplicate(owner: str, index: str, holders: Sequence[JsonObject]) -> Seen:
-    places = [_place(p) for p in holders]
+    places = [place_of(p) for p in holders]
     words = ", ".join(f"{p['pod']} on {p['node'] or 'no node'}" for p in places)
     return Seen(
         id=FindingId.POD_DUPLICATE,
@@ -130,11 +130,12 @@ def _duplicate(owner: str, index: str, holders: Sequence[JsonObject]) -> Seen:
 
 
 def _seen(id_: FindingId, pod: JsonObject, message: str, occasion: str) -> Seen:
-    place = _place(pod)
+    place = place_of(pod)
     return Seen(id=id_, subject=place["podUID"], message=message, occasion=occasion, evidence=place)
 
 
-def _place(pod: JsonObject) -> dict[str, str]:
+def place_of(pod: JsonObject) -> dict[str, str]:
+    """Where a pod stands, as findings on it say."""
     metadata = json_object(pod.get("metadata"))
     return {
         "pod": str(metadata.get("name")),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.agent.sweeplab import PYTHON, Lab, eventually, seen, started
-from trainseal.agent.observed import Observation
+from trainseal.agent.observed import Observation, Profile
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.sweeps import Sources, Sweeps
@@ -82,11 +82,14 @@ class World:
     probes: list[Command]
     later: timedelta = timedelta()
     clock: list[float] = field(default_factory=lambda: [0.0])
+    profile: Profile | None = None
 
     def sweep(self) -> list[Observation]:
         self.clock[0] += 10
         found = self.sweeps.look([self.lab.watched])
-        return [one[1] for one in found if one is not None]
+        seen = [one[1] for one in found if one is not None]
+        self.profile = next((one for one in seen if isinstance(one, Profile)), self.profile)
+        return [one for one in seen if isinstance(one, Observation)]
 
     def until(self, finding: str) -> Observation:
         """Sweeps until there is one of that id."""
@@ -245,6 +248,28 @@ def test_a_child_that_preloads_from_scratch_is_found(world: World) -> None:
 def test_an_import_path_through_the_working_directory_is_found(world: World) -> None:
     world.lab.child(PYTHON, "-c", SLEEP, env={"PYTHONPATH": "/usr/lib:"}, cwd="/scratch")
     assert "/scratch" in world.until("env.loader").message
+
+
+def test_the_profile_has_changed_files_and_foreign_code_and_nothing_of_scratch(
+    world: World,
+) -> None:
+    world.lab.run("echo '# evil' >> /etc/passwd")
+    for path in ("/scratch/x.so", "/dev/shm/y.so"):
+        world.lab.run(f"cp {_library()} {path}")
+        world.lab.child(PYTHON, "-c", _MAP, path, "mapped")
+
+    def told() -> Profile | None:
+        world.sweep()
+        found = world.profile
+        return found if found and found.code and "/etc/passwd" in (found.files or {}) else None
+
+    profile = eventually(told)
+    assert list(profile.code) == ["/dev/shm/y.so"]
+    assert profile.files
+    assert profile.files["/etc/passwd"].startswith("sha256:")
+    # What the container was made with, and what its first process was given, is no difference.
+    assert not [path for path in profile.files if path.startswith("/scratch")]
+    assert "LD_LIBRARY_PATH" not in profile.environment
 
 
 def test_a_tracer_is_found(world: World) -> None:

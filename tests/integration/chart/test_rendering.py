@@ -299,3 +299,26 @@ def test_the_archives_volume_stays_when_the_release_goes(helm: Path) -> None:
 def test_without_the_archive_nothing_of_it_is_left(helm: Path) -> None:
     objects = render(helm, "--set", "archive.enabled=false")
     assert not [obj for obj in objects if "archive" in obj["metadata"]["name"]]
+
+
+def _agents_pod(objects: list[Object]) -> Any:
+    return one(objects, "DaemonSet", "trainseal-agent")["spec"]["template"]["spec"]
+
+
+def test_the_agent_gets_at_no_gpu_unless_it_is_asked_to(helm: Path) -> None:
+    pod = _agents_pod(render(helm, "--set", "agent.nvidia.runtimeClassName=nvidia"))
+    assert "runtimeClassName" not in pod
+    assert not [e for e in pod["containers"][0]["env"] if e["name"].startswith("NVIDIA")]
+
+
+@pytest.mark.parametrize("runtime", ["", "nvidia"])
+def test_of_the_gpus_driver_the_agent_gets_what_monitors_and_nothing_more(
+    helm: Path, runtime: str
+) -> None:
+    values = ("agent.nvidia.enabled=true", f"agent.nvidia.runtimeClassName={runtime}")
+    pod = _agents_pod(render(helm, *(part for value in values for part in ("--set", value))))
+    assert pod.get("runtimeClassName", "") == runtime
+    (container,) = pod["containers"]
+    given = {e["name"]: e["value"] for e in container["env"] if e["name"].startswith("NVIDIA")}
+    assert given == {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "utility"}
+    assert container["securityContext"]["privileged"] is False

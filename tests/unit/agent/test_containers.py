@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from trainseal.agent.containers import (
     what_is_needed_of_a_seal,
 )
 from trainseal.agent.observed import Process
-from trainseal.agent.sealedtemplates import role_of, sealed_containers
+from trainseal.agent.sealedtemplates import config_digests, role_of, sealed_containers
+from trainseal.provenance.configfiles import config_digest, config_files, file_digests
 
 Object = dict[str, Any]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -273,3 +275,44 @@ def test_when_the_time_of_a_deleted_pod_is_over_is_known(node: Node) -> None:
     node.pod(going)
     assert node.pods.pods[UID].ends == NOW + timedelta(seconds=30)
     assert node.changed == [UID, UID]
+
+
+def test_the_config_is_known_by_the_digests_that_the_gate_is_held_to(node: Node) -> None:
+    node.give("keyring", "seal", "pod")
+    files = config_files(world.job_object()["spec"]["config"]["parameters"])
+    trees = node.pods.pods[UID].trees
+    assert trees.config == file_digests(files)
+    assert node.seal["spec"]["configDigest"] == config_digest(files)
+    assert trees.code == {"code-trainer": world.TREE}
+
+
+def gated(*args: str) -> Object:
+    return {"spec": {"initContainers": [{"name": "trainseal-gate", "args": list(args)}]}}
+
+
+def plan(**parts: Object) -> str:
+    config = {"source": "/s", "target": "/t", "files": {"config.json": world.TREE}}
+    return json.dumps({"config": config} | parts)
+
+
+def test_a_plan_of_another_version_still_tells_of_the_config() -> None:
+    found = config_digests(gated("gate", "--plan", plan(laterPart={"a": 1})))
+    assert found == {"config.json": world.TREE}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {},
+        {"spec": {"initContainers": [{"name": "other", "args": ["gate", "--plan", plan()]}]}},
+        gated("gate"),
+        gated("gate", "--plan"),
+        gated("gate", "--plan", "{"),
+        gated("gate", "--plan", "[" * 100_000),
+        gated("gate", "--plan", "[]"),
+        gated("gate", "--plan", "{}"),
+        gated("gate", "--plan", plan(config={"files": {"config.json": "sha1:0"}})),
+    ],
+)
+def test_of_arguments_that_cannot_be_read_no_digest_is_taken(template: Object) -> None:
+    assert config_digests(template) == {}

@@ -12,9 +12,10 @@ import pytest
 
 from trainseal.agent import reports as module
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.agent.observed import Lineage, Observation, Process, Profile
+from trainseal.agent.profiles import report_of
 from trainseal.agent.reports import Reports, Subject
-from trainseal.api.driftreport import DriftReport, Finding
+from trainseal.api.driftreport import ContainerProfile, DriftReport, Finding
 from trainseal.api.findings import FindingId
 from trainseal.api.policy import DriftRules
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError
@@ -293,4 +294,61 @@ async def test_a_flood_is_written_seldom_and_within_bounds(world: World) -> None
     assert len(world.server.findings) <= 256
     (report,) = world.server.stored.values()
     assert report["status"]["dropped"] == 5001 - len(world.server.findings)
+    await world.reports.close()
+
+
+# What the ranks are compared by -------------------------------------------------------------------
+
+
+def profile(**files: str) -> ContainerProfile:
+    return report_of("trainer", NOW, Profile({f"/{n}": v for n, v in files.items()}, {}, {}))
+
+
+def profiles(world: World) -> list[Object]:
+    return [p for r in world.server.stored.values() for p in r["status"].get("profiles", [])]
+
+
+async def test_a_profile_is_written_once_and_again_when_it_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROFILE_SECONDS", 0.0)
+    world.begin()
+    world.reports.compare_by(POD.uid, profile())
+    await until(lambda: bool(world.server.writes and profiles(world)))
+    assert profiles(world)[0]["files"]["count"] == 0
+    writes = world.server.writes
+    for _ in range(20):
+        world.reports.compare_by(POD.uid, profile())
+        await asyncio.sleep(0.002)
+    assert world.server.writes == writes
+    world.reports.compare_by(POD.uid, profile(evil="sha256:aa"))
+    await until(lambda: profiles(world)[0]["files"]["count"] == 1)
+    await world.reports.close()
+
+
+async def test_a_profile_that_changes_all_the_time_is_written_seldom(world: World) -> None:
+    world.begin()
+    world.reports.compare_by(POD.uid, profile())
+    await until(lambda: bool(world.server.writes and profiles(world)))
+    writes = world.server.writes
+    for number in range(50):
+        world.reports.compare_by(POD.uid, profile(log=str(number)))
+        await asyncio.sleep(0.001)
+    assert world.server.writes == writes
+    world.see(edit("/a"))  # what is written anyway takes it along
+    await until(lambda: bool(world.server.findings))
+    assert profiles(world)[0]["files"]["entries"] == [{"name": "/log", "value": "49"}]
+    await world.reports.close()
+
+
+async def test_an_agent_that_is_replaced_takes_no_profile_back(world: World) -> None:
+    world.begin()
+    world.reports.compare_by(POD.uid, profile(evil="sha256:aa"))
+    await until(lambda: bool(world.server.writes and profiles(world)))
+    await world.reports.close()
+    world.reports = world.agent()
+    world.begin()
+    world.see(edit("/a"))
+    await until(lambda: bool(world.server.findings))
+    assert profiles(world)[0]["files"]["count"] == 1
     await world.reports.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from trainseal.agent.files import Tree
-from trainseal.agent.observed import Observation
+from trainseal.agent.observed import FOUND_BY, READING, Observation
 from trainseal.agent.sweep_tree import SignedTree, TreeSweep
+from trainseal.agent.sweeps import TREE_PART, TREE_RATE, part_of_tree
 from trainseal.provenance.manifests import TreeManifest
 
 FILES = {"train.py": b"print(1)\n", "lib/model.py": b"x" * 3_000_000, "lib/empty.py": b""}
@@ -84,6 +85,8 @@ def test_a_changed_file_names_both_digests(tree: Path) -> None:
     assert found.evidence == {
         "signed": f"sha256:{sha256(FILES['train.py']).hexdigest()}",
         "found": f"sha256:{sha256(b'evil').hexdigest()}",
+        # So nobody is accused for having been in the container just then.
+        FOUND_BY: READING,
     }
 
 
@@ -112,12 +115,19 @@ def test_the_budget_for_a_set_time_follows_from_the_last_pass(tree: Path) -> Non
     assert sweep.bytes_a_second(100) == sweep.bytes_of_last_pass // 100 + 1
 
 
+def test_a_sweep_reads_by_its_share_of_time_a_small_tree_whole_and_no_tree_at_once() -> None:
+    assert part_of_tree(100, 0.0) == TREE_PART
+    assert part_of_tree(100, 10.0) == TREE_PART
+    assert part_of_tree(100_000, 10.0) == 1_000_000
+    assert part_of_tree(TREE_RATE * 10, 3600.0) == TREE_RATE * 60
+
+
 def test_a_flood_of_unlisted_files_is_counted_not_listed(tree: Path) -> None:
     for number in range(150):
         (tree / f"n{number}").touch()
     found = whole(sweep_of(tree))
     assert len(found) == 101
-    assert found[-1].evidence == {"more": "50"}
+    assert found[-1].evidence["more"] == "50"
 
 
 def test_a_container_that_is_gone_is_no_difference(tree: Path) -> None:

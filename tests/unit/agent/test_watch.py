@@ -13,8 +13,9 @@ import pytest
 from trainseal.agent import watch as watch_module
 from trainseal.agent.containers import SealedPod
 from trainseal.agent.freezing import KILLED
-from trainseal.agent.observed import Observation, Process, WatchedContainer
+from trainseal.agent.observed import Observation, Process, Profile, WatchedContainer
 from trainseal.agent.watch import Eyes, NodeWatch
+from trainseal.api.driftreport import ContainerProfile
 from trainseal.api.findings import FindingId
 from trainseal.api.model import Condition
 from trainseal.provenance.freezeorders import Order
@@ -22,6 +23,7 @@ from trainseal.provenance.freezeorders import Order
 UID = "6a6956fe-0000-4000-8000-000000000000"
 PAUSE, TRAINER = "a" * 64, "b" * 64
 NOW = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
+TRAINING = WatchedContainer("research", "w-0", UID, "seal", "trainer", TRAINER, 4712, NOW, (), {})
 
 
 class Looks:
@@ -79,7 +81,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 async def watching(looks: Looks, group: Path, told: Told) -> NodeWatch:
     found = NodeWatch(cast("Any", looks), group.parents[1])
-    pods = type("Pods", (), {"pods": {UID: type("Pod", (), {"order": None})()}})
+    pods = type("Pods", (), {"pods": {UID: type("Pod", (), {"order": None, "ends": None})()}})
     found.connect(cast("Any", pods), cast("Any", told))
     found._enter(UID, group)
     await looked(found)
@@ -105,6 +107,21 @@ async def test_who_is_none_of_the_templates_is_looked_at_once_a_pass_and_no_long
         assert looks.asked == first + passes
 
 
+async def test_what_a_node_comes_to_lack_is_said_of_its_pods_and_taken_back_later(
+    looks: Looks, group: Path
+) -> None:
+    told = Told()
+    said: list[tuple[str, str]] = []
+    told.say = lambda _uid, _what, status, _reason, words: said.append((status, words))  # type: ignore[attr-defined]
+    watch = await watching(looks, group, told)
+    for lacking in ((), ("the driver's library is not here",), ()):
+        looks.lacking = lacking
+        watch._everything_again()
+    await looked(watch)
+    assert [status for status, _ in said[-3:]] == ["True", "False", "True"]
+    assert "library is not here" in said[-2][1]
+
+
 async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
     looks: Looks, group: Path
 ) -> None:
@@ -115,6 +132,23 @@ async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
     watch._look_again(UID)
     await looked(watch)
     assert looks.asked > before + 2
+
+
+async def test_the_profile_that_a_sweep_ends_with_is_for_the_report_and_no_finding(
+    looks: Looks, group: Path
+) -> None:
+    told = Told()
+    given: list[ContainerProfile] = []
+    told.compare_by = lambda _, profile: given.append(profile)  # type: ignore[attr-defined]
+    watch = await watching(looks, group, told)
+    seen = Observation(FindingId.MAP_FOREIGN, "foreign")
+    swept = [(TRAINING, seen), (TRAINING, Profile({"/a": "removed"}, {}, {}))]
+    cast("Any", looks).sweep = lambda _: iter(swept)
+    watch._watched[TRAINER] = watch_module._Watched(TRAINING, None)
+    await watch._sweep()
+    await asyncio.sleep(0)
+    assert told.seen == ["foreign"]
+    assert [(p.container, p.files and p.files.count) for p in given] == [("trainer", 1)]
 
 
 async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, group: Path) -> None:
@@ -134,10 +168,7 @@ async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, g
         def close(self) -> None:
             pass
 
-    container = WatchedContainer(
-        "research", "w-0", UID, "seal", "trainer", TRAINER, 4712, NOW, (), {}
-    )
-    watch._watched[TRAINER] = watch_module._Watched(container, PutsOff())
+    watch._watched[TRAINER] = watch_module._Watched(TRAINING, PutsOff())
     watch._close(TRAINER)
     assert told.seen == ["late"]
 

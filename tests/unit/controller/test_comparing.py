@@ -36,7 +36,7 @@ class Server:
         return {"metadata": more, "items": [{"metadata": {"name": "r"}, "spec": spec}]}
 
     def read(self, actions: frozenset[str], pod: str = "") -> int:
-        world = SimpleNamespace(kube=self)
+        world = SimpleNamespace(kube=self, clock=None)
 
         async def read() -> int:
             compared = Comparing(cast("Any", world))
