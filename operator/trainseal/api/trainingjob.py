@@ -197,7 +197,7 @@ class Validity(Model):
     """Bounds on submitting the same signed job again; signed."""
 
     not_after: AwareDatetime | None = Field(
-        default=None, description="No run starts after this time."
+        default=None, description="No run starts after this time, and no suspended one goes on."
     )
     max_runs: int | None = Field(default=None, ge=1, le=100000)
     """How often the job runs at most; runs are counted in retained seals."""

@@ -12,12 +12,12 @@ from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, jso
 from trainseal.api.sealedrun import Hold, SealedRun
 from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
-from trainseal.controller import conditions, objects, sealing
+from trainseal.controller import conditions, objects, resuming, sealing
 from trainseal.controller.driftstatus import drift_status, held_words, hold_of
 from trainseal.controller.endings import gate_message
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
-from trainseal.controller.steering import Steering
+from trainseal.controller.steering import Steering, stands_still
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
@@ -54,32 +54,10 @@ class Execution:
     async def advance(self, obj: JsonObject, job: TrainingJob, seal: JsonObject) -> Progress:
         """Takes the next steps of a sealed job."""
         sealed = SealedRun.parse(seal)
-        namespace, name = sealed.metadata.namespace, sealed.metadata.name
+        namespace = sealed.metadata.namespace
         spec = json_object(seal["spec"])
-        binding = conditions.status_of(seal).get("binding")
-        bound: tuple[BoundUid, ...] | None = None
         try:
-            identity = (job.metadata.uid, job_digest(obj))
-            if (sealed.spec.job.uid, sealed.spec.job.digest) != identity:
-                # Its name holds a part of each only.
-                raise UntrustedError(f"SealedRun {namespace}/{name} is of another job")
-            if isinstance(binding, dict):
-                bound = verify_binding(
-                    self._world.seal_keyring(),
-                    cluster=self._world.cluster,
-                    namespace=namespace,
-                    name=name,
-                    spec=spec,
-                    binding=binding,
-                )
-            else:
-                verify_seal(
-                    self._world.seal_keyring(),
-                    sealed.metadata.annotations.get(SEAL_ANNOTATION, ""),
-                    namespace=namespace,
-                    name=name,
-                    spec=spec,
-                )
+            bound = self._believe(obj, job, sealed, seal)
         except UntrustedError as error:
             return await self._untrusted(obj, sealed, str(error))
         rendered = engine.render(job, self._inputs(job, sealed))
@@ -105,6 +83,10 @@ class Execution:
         # A hold is not the user's to lift: it stands in the seal, which only we write.
         hold = hold_of(seal)
         suspend = bool(job.spec.suspend) or (hold is not None and hold.response != "Freeze")
+        obstacle = None
+        if bound is not None and not suspend:
+            obstacle = await self._obstacle(sealed, jobs)
+        suspend = suspend or obstacle is not None
         if suspend:
             for live in jobs.values():
                 await self._steering.hold(live)
@@ -121,9 +103,45 @@ class Execution:
             await self._world.event(obj, warning=True, reason="ObjectChanged", message=words)
         if differing:
             progress.again = OBJECT_CHANGED_AGAIN
+        if obstacle:
+            _say_not_resumed(progress, obstacle)
         if taken and progress.phase == "Sealed":
             progress.message = taken
         return progress
+
+    def _believe(
+        self, obj: JsonObject, job: TrainingJob, sealed: SealedRun, seal: JsonObject
+    ) -> tuple[BoundUid, ...] | None:
+        """What the seal is bound to, None before that. Raises UntrustedError."""
+        namespace, name = sealed.metadata.namespace, sealed.metadata.name
+        spec = json_object(seal["spec"])
+        if (sealed.spec.job.uid, sealed.spec.job.digest) != (job.metadata.uid, job_digest(obj)):
+            # Its name holds a part of each only.
+            raise UntrustedError(f"SealedRun {namespace}/{name} is of another job")
+        binding = conditions.status_of(seal).get("binding")
+        if isinstance(binding, dict):
+            return verify_binding(
+                self._world.seal_keyring(),
+                cluster=self._world.cluster,
+                namespace=namespace,
+                name=name,
+                spec=spec,
+                binding=binding,
+            )
+        verify_seal(
+            self._world.seal_keyring(),
+            sealed.metadata.annotations.get(SEAL_ANNOTATION, ""),
+            namespace=namespace,
+            name=name,
+            spec=spec,
+        )
+        return None
+
+    async def _obstacle(self, sealed: SealedRun, jobs: Mapping[str, JsonObject]) -> str | None:
+        """Why a run that was let in before, and stands still, may not start or go on today."""
+        if not stands_still(jobs.values()):
+            return None
+        return await resuming.obstacle(self._world, sealed, sealed.metadata.namespace)
 
     def _inputs(self, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
         settings = self._world.settings
@@ -311,6 +329,13 @@ class Execution:
         progress.wants("Running", False, "RunLost", words)
         progress.wants("Complete", False, "RunLost", words)
         return progress
+
+
+def _say_not_resumed(progress: Progress, obstacle: str) -> None:
+    if progress.phase == "Suspended":
+        progress.message = obstacle
+        progress.wants("Running", False, "NotResumed", obstacle)
+        progress.again = resuming.AGAIN
 
 
 def changed_before_binding(wanted: Json, live: Json) -> str:

@@ -1,4 +1,8 @@
-"""A suspended run goes on only if its job would be admitted today: policies may have changed."""
+"""A suspended run goes on only if its job would be admitted today: policies may have changed.
+
+Else a job could be parked: let in and suspended, and resumed when its ``notAfter`` is past, or when
+the policy does not name its signer any more. It counts whoever suspended it, a queue too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.verdicts import Outcome
 
-#: Seconds until a release that found an obstacle is tried again.
+#: Seconds until what found an obstacle is tried again.
 AGAIN = 15.0
 _VERIFY_SECONDS = 60.0
 

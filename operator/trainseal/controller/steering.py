@@ -139,6 +139,11 @@ class Steering:
         await self._kube.patch(_path(live), {**change, "metadata": metadata})
 
 
+def stands_still(jobs: Iterable[Json]) -> bool:
+    """Whether a Job is suspended that has not ended: what lets it go on starts it anew."""
+    return any(_suspended(live) and engine.outcome(live) is None for live in jobs)
+
+
 def _waiting_words(fields: Sequence[str]) -> str:
     return (
         f"spec.scheduling was changed while the run is on: {_names(fields)} counts from its next "

@@ -20,6 +20,7 @@ from trainseal.cluster.settings import Settings
 from trainseal.controller.runs import Runs
 from trainseal.controller.world import World
 from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket
 from trainseal.verifier.jobs import JobVerifier
 
@@ -44,6 +45,7 @@ class Cluster:
     objects: dict[str, Object] = field(default_factory=dict)
     evidence: world.Evidence = field(default_factory=world.Evidence)
     writes: list[str] = field(default_factory=list)
+    policy: CompiledPolicy = field(default_factory=world.policy)
     now: datetime = world.NOW
     dies_after: int | None = None
     deaths: int = 0
@@ -186,9 +188,9 @@ class Cluster:
                 seal_key=world.SEAL_KEY,
                 ticket_keyring=lambda: world.keyring(world.TICKET_KEY),
                 seal_keyring=lambda: world.keyring(world.SEAL_KEY),
-                policies=lambda _: (world.policy(),),
+                policies=lambda _: (self.policy,),
                 broken_policies=lambda: (),
-                verifier=JobVerifier(self.evidence, lambda: world.NOW),  # type: ignore[arg-type]
+                verifier=JobVerifier(self.evidence, lambda: self.now),  # type: ignore[arg-type]
                 clock=lambda: self.now,
             )
         )

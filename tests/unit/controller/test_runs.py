@@ -11,6 +11,7 @@ from tests.unit import world
 from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, OURS, Cluster, DiedError
 from trainseal.cluster.api import KubeError
 from trainseal.controller.runs import LIVE_AGAIN
+from trainseal.engines.job import LABEL_QUEUE
 from trainseal.provenance.verdicts import Outcome
 
 Object = dict[str, Any]
@@ -399,3 +400,85 @@ def test_no_queue_gets_a_job_whose_seal_is_not_bound_yet(cluster: Cluster) -> No
         n for n, w in enumerate(cluster.writes) if w.startswith(f"PATCH {OURS}/sealedruns")
     )
     assert first < bound < cluster.writes.index(f"PATCH {ENGINE}")
+
+
+# Parked -------------------------------------------------------------------------------------------
+
+
+def short_lived(job: Object) -> None:
+    job["spec"]["validity"] = {"notAfter": "2026-11-24T00:00:00Z"}
+
+
+def parked() -> Cluster:
+    """A job that is good for half a day, let in and suspended before it ever started."""
+    found = Cluster()
+    found.submit(short_lived)
+    found.edit(suspend=True)
+    found.settle()
+    return found
+
+
+def expire(cluster: Cluster) -> None:
+    cluster.now += timedelta(days=1)
+
+
+def drop_the_signer(cluster: Cluster) -> None:
+    bob = {"authorities": ["bob"]}
+    cluster.policy = world.policy(requirements={"job": bob, "image": bob, "code": bob})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(expire, "notAfter 2026-11-24T00:00:00"), (drop_the_signer, "wants a signature by bob")],
+)
+def test_a_parked_job_does_not_start_once_it_would_not_be_let_in(change: Any, words: str) -> None:
+    cluster = parked()
+    change(cluster)
+    cluster.edit(suspend=False)
+    again = cluster.settle()
+    assert cluster.objects[ENGINE]["spec"]["suspend"] is True
+    assert cluster.status["phase"] == "Suspended"
+    assert words in cluster.status["message"]
+    assert cluster.condition("Running")["reason"] == "NotResumed"
+    assert again is not None
+
+
+def test_a_parked_job_starts_while_it_would_be_let_in() -> None:
+    cluster = parked()
+    cluster.edit(suspend=False)
+    lived(cluster)
+    assert cluster.status["phase"] == "Succeeded"
+
+
+def test_a_run_that_is_on_is_not_ended_by_its_time() -> None:
+    cluster = Cluster()
+    cluster.submit(short_lived)
+    cluster.settle()
+    cluster.works()
+    expire(cluster)
+    lived(cluster)
+    assert cluster.status["phase"] == "Succeeded"
+
+
+def test_a_run_waits_where_its_evidence_cannot_be_read_and_goes_on_when_it_can() -> None:
+    cluster = parked()
+    unread(cluster)
+    cluster.edit(suspend=False)
+    cluster.settle()
+    assert "undetermined" in cluster.status["message"]
+    assert cluster.objects[ENGINE]["spec"]["suspend"] is True
+    cluster.evidence.outcomes.clear()
+    lived(cluster)
+    assert cluster.status["phase"] == "Succeeded"
+
+
+def test_a_queue_cannot_start_a_job_that_would_not_be_let_in() -> None:
+    cluster = Cluster()
+    cluster.submit(short_lived)
+    cluster.edit(scheduling={"queueName": "nightly"})
+    cluster.settle()
+    assert cluster.objects[ENGINE]["metadata"]["labels"][LABEL_QUEUE] == "nightly"
+    expire(cluster)
+    cluster.settle()
+    assert LABEL_QUEUE not in cluster.objects[ENGINE]["metadata"]["labels"]
+    assert cluster.condition("Running")["reason"] == "NotResumed"
