@@ -6,15 +6,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint format crds unit integration e2e attacks test bench demo clean tools
+.PHONY: help venv lint format crds lock ready unit integration e2e attacks test bench demo clean \
+	tools cluster-smoke
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## the virtual environment, from hash-locked requirements
 
 $(STAMP): requirements/dev.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Where python3-venv is missing, the first try leaves a python without pip.
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@# The lock is the whole answer: a pip that resolves by itself takes a newer release of what one
 	@# distribution asks an extra of (pydantic[email]), and then refuses it. `check` says it is complete.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
@@ -46,29 +48,52 @@ crds: $(STAMP) ## generate crds/ and the reference pages from the models
 	$(BIN)/python -m trainseal.api.findingspage
 	$(BIN)/python -m trainseal.cli.reference
 
+# uv, by its own lock, in a folder of its own: nothing else here needs it.
+UV := build/uv/bin/uv
+COMPILE := $(UV) pip compile --quiet --universal --no-header --generate-hashes
+
+$(UV): requirements/lock.txt
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/lock.txt
+	touch $@
+
+lock: $(UV) ## bring requirements/ in line with pyproject.toml; pins stay, unless UPGRADE=--upgrade
+	$(COMPILE) $(UPGRADE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(UPGRADE) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) $(UPGRADE) --group build -c requirements/dev.txt -o requirements/build.txt
+	$(COMPILE) $(UPGRADE) --group lock -o requirements/lock.txt
+
+ready: $(STAMP) ## say what this machine lacks for a cluster, before anything long begins
+	$(BIN)/python -m tests.cluster check
+
 tools: $(STAMP) ## build the test cluster's tools into the cache (25 to 30 minutes, once)
 	$(BIN)/python -m tests.cluster build-tools
 
 unit: $(STAMP) ## tests that talk to nothing; seconds
 	$(BIN)/pytest -q -n auto tests/unit
 
-integration: tools ## tests against a real API server and real registries
+integration: $(STAMP) ## tests against a real API server and real registries
+	$(BIN)/python -m tests.cluster build-tools integration
 	$(BIN)/pytest -q tests/integration
 
 e2e: tools ## tests on a real cluster
 	$(BIN)/pytest -q tests/e2e
 
-test: unit integration e2e ## all tests
+test: ready unit integration e2e ## all tests
 
 attacks: tools ## carry out every attack on a real cluster; writes docs/reference/detection.md
 	$(BIN)/pytest -q tests/attacks --detection docs/reference/detection.md
 
+cluster-smoke: tools ## prove on this machine what tests/cluster promises (two minutes)
+	$(BIN)/python -m tests.cluster.smoke
+
 bench: tools ## measure on a quiet machine; writes the tables of docs/reference/figures.md
 	$(BIN)/python -m bench --page docs/reference/figures.md
 
-demo: tools ## a signed job trains on a real cluster, and four attempts are refused
+demo: tools ## a signed job trains on a real cluster, and five attempts against it fail
 	$(BIN)/python -m tests.demo
 
-clean: $(STAMP) ## take the test clusters down and remove what was made in the checkout
-	-$(BIN)/python -m tests.cluster down --all
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(VENV)
+clean: ## take down the clusters that this checkout made, and remove what was made in it
+	@# Clusters are made, and taken down, by what is in the virtual environment.
+	@if test -e $(STAMP); then $(BIN)/python -m tests.cluster down --checkout; fi
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist $(VENV)

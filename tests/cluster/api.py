@@ -11,29 +11,40 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from tests.cluster import packages, pins, readiness
 from tests.cluster.cluster import DEFAULT_NAME, Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.target import Target
 from tests.cluster.toolchain import tools
 
-_FOREIGN_TOOLS = ("kubectl", "helm", "cosign", "crane")
 
+@dataclass(frozen=True)
+class Foreign:
+    """Where the user's own cluster is, and its registry, as nodes and as this machine call it."""
 
-class ForeignCluster(Target):
-    """The user's own cluster: used, never started or stopped."""
+    kubeconfig: Path
+    registry: str
+    registry_from_host: str
 
-    owned = False
-
-    def __init__(self, kubeconfig: Path, registry: str, registry_from_host: str) -> None:
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Foreign | None:
+        """What the variables name; None if they name no cluster. ClusterError if they are wrong."""
+        given = variables.get("TRAINSEAL_KUBECONFIG")
+        if not given:
+            return None
+        kubeconfig = Path(given).expanduser().absolute()
+        registry = variables.get("TRAINSEAL_REGISTRY", "")
         if not kubeconfig.is_file():
             raise ClusterError(
                 f"TRAINSEAL_KUBECONFIG names {kubeconfig}, which is no file",
                 expected="the kubeconfig of a test cluster",
+                action="name one, or unset it: a cluster is then made here",
             )
         if not registry:
             raise ClusterError(
@@ -42,10 +53,20 @@ class ForeignCluster(Target):
                 action="set it; and TRAINSEAL_REGISTRY_FROM_HOST, if this machine calls it "
                 "by another name",
             )
-        self.kubeconfig = kubeconfig
-        self.registry = registry
-        self.registry_from_host = registry_from_host or registry
-        self.tools = tools(_FOREIGN_TOOLS)
+        return cls(kubeconfig, registry, variables.get("TRAINSEAL_REGISTRY_FROM_HOST") or registry)
+
+
+class ForeignCluster(Target):
+    """The user's own cluster: used, never started or stopped."""
+
+    owned = False
+
+    def __init__(self, foreign: Foreign) -> None:
+        self.kubeconfig = foreign.kubeconfig
+        self.registry = foreign.registry
+        self.registry_from_host = foreign.registry_from_host
+        readiness.require_for_foreign()
+        self.tools = tools(pins.FOREIGN)
         # Removed with this object: whoever reads these files has the user's own rights.
         self._folder = tempfile.TemporaryDirectory(prefix="trainseal-users-")
 
@@ -62,13 +83,29 @@ class ForeignCluster(Target):
         return path
 
 
-def connect(name: str = DEFAULT_NAME) -> Cluster | ForeignCluster:
-    """The cluster to work on; `owned` says whether it is ours to break."""
-    kubeconfig = os.environ.get("TRAINSEAL_KUBECONFIG")
-    if kubeconfig:
-        return ForeignCluster(
-            Path(kubeconfig).expanduser().absolute(),
-            os.environ.get("TRAINSEAL_REGISTRY", ""),
-            os.environ.get("TRAINSEAL_REGISTRY_FROM_HOST", ""),
-        )
-    return Cluster.up(name)
+def connect(name: str = DEFAULT_NAME, *, temporary: bool = False) -> Cluster | ForeignCluster:
+    """The cluster to work on; `owned` says whether it is ours to break.
+
+    `temporary` is for one of ours that does not run yet: see `Cluster.up`.
+    """
+    if foreign := Foreign.of(os.environ):
+        return ForeignCluster(foreign)
+    return Cluster.up(name, temporary=temporary)
+
+
+def require_ready(*, install: bool = True) -> None:
+    """Whether this machine has what `connect` needs, said before anything long begins."""
+    if Foreign.of(os.environ):
+        readiness.require_for_foreign(install=install)
+    else:
+        readiness.require_for_cluster(install=install)
+
+
+def needed_tools() -> tuple[str, ...]:
+    """The tools that `connect` would build."""
+    return pins.FOREIGN if Foreign.of(os.environ) else pins.CLUSTER
+
+
+def needed_packages() -> tuple[str, ...]:
+    """The Debian packages that `connect` would install."""
+    return packages.FOREIGN if Foreign.of(os.environ) else tuple(packages.PACKAGES)

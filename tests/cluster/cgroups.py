@@ -10,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import Process, kill_all
+
+NEEDED = frozenset({"cpu", "cpuset", "memory", "pids"})
+"""The controllers without which the kubelet does not start."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,16 @@ class Cgroup:
         return [h.mount / self.name for h in hierarchies()]
 
     def create(self) -> None:
-        """Make it, with a `daemons` group for our own processes."""
+        """Make it, with a `daemons` group for our own processes.
+
+        Raises ClusterError where the controllers that pods need do not reach it.
+        """
         for hierarchy in hierarchies():
             folder = hierarchy.mount / self.name
             folder.mkdir(exist_ok=True)
             if hierarchy.version == 2:
-                _delegate(hierarchy.mount, hierarchy.controllers)
-                _delegate(folder, hierarchy.controllers)
+                delegate(hierarchy.mount, hierarchy.controllers)
+                delegate(folder, hierarchy.controllers)
             (folder / "daemons").mkdir(exist_ok=True)
             if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
                 # A v1 cpuset starts empty and accepts no process until it is filled.
@@ -127,11 +134,49 @@ class Cgroup:
                         state.write_text(word)
 
 
-def _delegate(folder: Path, controllers: frozenset[str]) -> None:
+def delegate(folder: Path, controllers: frozenset[str]) -> None:
+    """Hand the controllers of a v2 group on to the groups below it.
+
+    Of those that nobody needs, what cannot be handed on stays behind. ClusterError where one of
+    NEEDED does; what v1 carries is not among `controllers`.
+    """
+    refusals = {}
     for controller in sorted(controllers):
-        # Some may be in use by v1 or not delegable: the kubelet says which it misses.
+        try:
+            _enable(folder, controller)
+        except OSError as error:
+            refusals[controller] = error.strerror or str(error)
+    handed_on = set((folder / "cgroup.subtree_control").read_text().split())
+    if lacking := sorted((controllers & NEEDED) - handed_on):
+        raise ClusterError(
+            f"{folder}/cgroup.subtree_control holds {' '.join(sorted(handed_on)) or 'nothing'}; "
+            f"lacking: {', '.join(lacking)}",
+            expected=f"{', '.join(sorted(controllers & NEEDED))}: pods run in groups below it",
+            action="use a virtual machine; or, in a container, one with a cgroup namespace of its "
+            f"own, and move what runs in {folder}/cgroup.procs into a group below first: a group "
+            "that hands controllers on holds no processes itself",
+            detail="\n".join(f"+{name}: {refusals.get(name, 'no error')}" for name in lacking),
+        )
+
+
+def try_out(mounted: Collection[Hierarchy]) -> None:
+    """Make a group as a cluster's is made, and remove it. ClusterError says what does not work."""
+    group = Cgroup(f"trainseal-check-{os.getpid()}")
+    try:
+        group.create()
+    except OSError as error:
+        raise ClusterError(
+            f"a group cannot be made in {', '.join(str(h.mount) for h in mounted)}: {error}",
+            expected="cgroups that root may write",
+            action="use a virtual machine, or a privileged container",
+        ) from None
+    finally:
         with contextlib.suppress(OSError):
-            (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+            group.remove()
+
+
+def _enable(folder: Path, controller: str) -> None:
+    (folder / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def _rmdir(group: Path, timeout: float = 5.0) -> None:

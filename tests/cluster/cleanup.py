@@ -16,9 +16,10 @@ from pathlib import Path
 from tests.cluster.addresses import AddressPlan
 from tests.cluster.cgroups import Cgroup
 from tests.cluster.errors import ClusterError
+from tests.cluster.launch import FOLDER_VARIABLE
 from tests.cluster.network import Network, namespace_exists, processes_in, remove_namespace
 from tests.cluster.places import RunDir
-from tests.cluster.processes import Process, daemon_environment, kill_all, kubelets
+from tests.cluster.processes import Process, daemon_environment, having, kill_all, kubelets
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -29,10 +30,17 @@ _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 def remove_processes(run: RunDir) -> None:
-    """Kill what pidfiles name, with their sessions. Enough for the API-server-only mode."""
-    recorded = [p for f in run.pids.glob("*.json") if (p := Process.load(f)) is not None]
-    if left := kill_all(recorded):
-        raise ClusterError(f"these processes do not die: {', '.join(str(p.pid) for p in left)}")
+    """Kill what pidfiles name, with their sessions, and what was started and not written down.
+
+    Enough for the API-server-only mode.
+    """
+    recorded = {p for f in run.pids.glob("*.json") if (p := Process.load(f)) is not None}
+    if left := kill_all(recorded | having(FOLDER_VARIABLE, str(run.root))):
+        raise ClusterError(
+            f"these processes do not die: {', '.join(str(p.pid) for p in left)}",
+            expected="all processes of the cluster to end when they are killed",
+            action="look at /proc/PID/stack for what they wait on, then run `down` again",
+        )
 
 
 def remove_node(run: RunDir, system_name: str, plan: AddressPlan | None) -> None:

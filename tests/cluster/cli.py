@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.cluster.cluster import DEFAULT_NAME, Cluster, names, remove
+from tests.cluster import readiness
+from tests.cluster.api import needed_packages, needed_tools, require_ready
+from tests.cluster.cluster import DEFAULT_NAME, Cluster, names, names_of_this_checkout, remove
 from tests.cluster.errors import ClusterError
-from tests.cluster.pins import PROGRAMS
+from tests.cluster.packages import missing_packages
+from tests.cluster.pins import API_ONLY, INTEGRATION, PROGRAMS
 from tests.cluster.places import cache_dir
 from tests.cluster.progress import minutes, say
-from tests.cluster.toolchain import cached, tools
+from tests.cluster.toolchain import cached, tools, unbuilt
 
 _EXAMPLES = """\
 examples:
@@ -24,7 +27,9 @@ examples:
   python -m tests.cluster shell                  a shell with kubectl, helm, cosign and crane
   python -m tests.cluster load-image app.tar     push an image; prints its reference by digest
   python -m tests.cluster up --name b            a second cluster beside the first
-  python -m tests.cluster up --api-only --name api     etcd and API server alone, no root needed
+  python -m tests.cluster up --api-only --name api     etcd, API server and controllers alone; no
+                                                 root needed
+  python -m tests.cluster check                  what this machine lacks, without doing anything
   python -m tests.cluster status -o json
   python -m tests.cluster down --all
 
@@ -58,8 +63,25 @@ def _up(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> int:
+    if args.api_only:
+        readiness.require_for_api_server()
+        needed: Sequence[str] = API_ONLY
+    else:
+        require_ready(install=False)
+        needed = needed_tools()
+        if missing := missing_packages(needed_packages()):
+            say(f"Debian packages that will be installed: {', '.join(missing)}")
+    if left := unbuilt(needed):
+        time_needed = minutes(sum(program.seconds for program in left))
+        named = ", ".join(program.name for program in left)
+        say(f"Tools that will be built (about {time_needed} on 2 cores): {named}")
+    print("This machine has what is needed.")
+    return 0
+
+
 def _down(args: argparse.Namespace) -> int:
-    chosen = names() if args.all else [args.name]
+    chosen = names() if args.all else names_of_this_checkout() if args.checkout else [args.name]
     for name in chosen:
         say(f"{name}: {'removed' if remove(name) else 'nothing to remove'}")
     return 0
@@ -123,20 +145,33 @@ def _kubeconfig(args: argparse.Namespace) -> int:
 
 
 def _build_tools(args: argparse.Namespace) -> int:
-    unknown = set(args.tool) - set(PROGRAMS)
-    if unknown:
-        raise ClusterError(
-            f"no such tool: {', '.join(sorted(unknown))}", expected=f"of {', '.join(PROGRAMS)}"
-        )
-    wanted = args.tool or list(PROGRAMS)
+    wanted = _named(args.tool) if args.tool else needed_tools()
     if args.list:
         for name in wanted:
             path = cached(PROGRAMS[name])
             print(f"{name:26}{path if path.exists() else 'not built'}")
         return 0
+    if args.tool:
+        readiness.require_to_build(wanted)
+    else:
+        require_ready()
     tools(wanted)
     say(f"{len(wanted)} tools are in {cache_dir() / 'tools'}.")
     return 0
+
+
+def _named(given: Sequence[str]) -> tuple[str, ...]:
+    unknown = set(given) - {*PROGRAMS, "integration"}
+    if unknown:
+        raise ClusterError(
+            f"no such tool: {', '.join(sorted(unknown))}",
+            expected=f"of {', '.join(PROGRAMS)}; or integration, for what those tests run",
+            action="see `python -m tests.cluster build-tools --help`",
+        )
+    wanted = {name: None for name in given if name in PROGRAMS}
+    if "integration" in given:
+        wanted |= dict.fromkeys(INTEGRATION)
+    return tuple(wanted)
 
 
 def _existing(name: str) -> Cluster:
@@ -167,10 +202,18 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     up = command("up", _up, "start a cluster, or find it running; heal what a killed one left")
-    up.add_argument("--api-only", action="store_true", help="etcd and API server, no node")
+    up.add_argument(
+        "--api-only", action="store_true", help="etcd, API server and controllers, no node"
+    )
     up.add_argument("--gpus", type=int, default=8, help="GPUs the node offers (default: 8)")
+    check = command(
+        "check", _check, "say what this machine lacks; install and start nothing", named=False
+    )
+    check.add_argument("--api-only", action="store_true", help="for etcd and API server alone")
     down = command("down", _down, "end a cluster and remove everything it made")
-    down.add_argument("--all", action="store_true", help="every cluster of this machine")
+    which = down.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="every cluster of this machine")
+    which.add_argument("--checkout", action="store_true", help="every one this checkout made")
     status = command("status", _status, "what runs, and where its logs are")
     status.add_argument("-o", "--output", choices=["text", "json"], default="text")
     shell = command("shell", _shell, "a shell, or a command, with KUBECONFIG and the tools")
@@ -180,6 +223,11 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--repository", help="where in the registry (default: the image's name)")
     command("kubeconfig", _kubeconfig, "print the path of the administrator's kubeconfig")
     build = command("build-tools", _build_tools, "build the pinned tools, once", named=False)
-    build.add_argument("tool", nargs="*", help=f"of {', '.join(PROGRAMS)} (default: all)")
+    build.add_argument(
+        "tool",
+        nargs="*",
+        help=f"of {', '.join(PROGRAMS)}; or integration, for what those tests run (default: what "
+        "a cluster needs, or a cluster of yours, after a look at this machine)",
+    )
     build.add_argument("--list", action="store_true", help="say which are built, and where")
     return parser

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import cleanup, machine, pins
+from tests.cluster import cleanup, pins, readiness
 from tests.cluster.addresses import AddressPlan, choose_plan
 from tests.cluster.cgroups import Cgroup
 from tests.cluster.control_plane import ControlPlane, free_ports
@@ -16,7 +16,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
 from tests.cluster.network import Network, namespaces, subnets_in_use
 from tests.cluster.node import Node
-from tests.cluster.places import RunDir, locked, state_root
+from tests.cluster.places import CHECKOUT, RunDir, locked, state_root
 from tests.cluster.processes import Process
 from tests.cluster.progress import step
 from tests.cluster.registries import WITH_REFERRERS, WITHOUT_REFERRERS, Registries
@@ -28,6 +28,7 @@ DEFAULT_NAME = "trainseal"
 _SYSTEM_PREFIX = "trainseal."
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
 _NODE = ("kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns")
+_REGISTRIES = (WITH_REFERRERS, WITHOUT_REFERRERS)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class State:
     etcd_peer_port: int
     gpus: int
     pins: str
+    #: The checkout whose `up` made it: what `down --checkout` goes by.
+    checkout: str = ""
+    #: Whoever started it ends it. If that was killed, the next of its kind does.
+    temporary: bool = False
 
     @classmethod
     def load(cls, run: RunDir) -> State | None:
@@ -52,9 +57,11 @@ class State:
             return None
 
     def save(self, run: RunDir) -> None:
-        """`load` gives an equal value back."""
+        """`load` gives an equal value back, or what was there before if this is cut off."""
         run.root.mkdir(parents=True, exist_ok=True)
-        run.state_file.write_text(json.dumps(asdict(self), indent=2))
+        new = run.state_file.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self), indent=2))
+        new.replace(run.state_file)
 
 
 class Cluster(Target):
@@ -76,14 +83,22 @@ class Cluster(Target):
     # --- life -------------------------------------------------------------------------------
 
     @classmethod
-    def up(cls, name: str = DEFAULT_NAME, *, api_only: bool = False, gpus: int = 8) -> Cluster:
+    def up(
+        cls,
+        name: str = DEFAULT_NAME,
+        *,
+        api_only: bool = False,
+        gpus: int = 8,
+        temporary: bool = False,
+    ) -> Cluster:
         """A healthy cluster of that name: the running one, or a new one.
 
         What a killed cluster left behind is removed first. Raises ClusterError with the reason
-        if the machine lacks something or a component does not come up.
+        if the machine lacks something or a component does not come up. A new one that is
+        `temporary` says so in its state, from before anything of it runs: see `keep`.
         """
         run = RunDir.of(name)
-        (machine.require_linux if api_only else machine.require_node)()
+        (readiness.require_for_api_server if api_only else readiness.require_for_cluster)()
         built = tools(pins.API_ONLY if api_only else pins.CLUSTER)
         with run.lock():
             state = State.load(run)
@@ -92,7 +107,8 @@ class Cluster(Target):
                 if existing._usable(api_only=api_only):
                     return existing
             cls._remove(run, state)
-            cluster = cls(run, cls._decide(run, name, api_only=api_only, gpus=gpus), built)
+            state = cls._decide(run, name, api_only=api_only, gpus=gpus, temporary=temporary)
+            cluster = cls(run, state, built)
             cluster._start()
             return cluster
 
@@ -109,6 +125,12 @@ class Cluster(Target):
         """End it and remove everything it made."""
         remove(self.name)
 
+    def keep(self) -> None:
+        """Not temporary from now on: it stays until somebody asks for its end."""
+        with self.run_dir.lock():
+            self.state = replace(self.state, temporary=False)
+            self.state.save(self.run_dir)
+
     @classmethod
     def _remove(cls, run: RunDir, state: State | None) -> None:
         name = run.root.name
@@ -124,18 +146,20 @@ class Cluster(Target):
             cleanup.remove_folder(run)
 
     @staticmethod
-    def _decide(run: RunDir, name: str, *, api_only: bool, gpus: int) -> State:
+    def _decide(run: RunDir, name: str, *, api_only: bool, gpus: int, temporary: bool) -> State:
         """Choose addresses and write them down before anybody else chooses."""
+        whose = (str(CHECKOUT), temporary)
         if api_only:
             api, etcd, peer = free_ports(3)
-            state = State(name, True, None, api, etcd, peer, 0, _pins(api_only=True))
+            state = State(name, True, None, api, etcd, peer, 0, _pins(api_only=True), *whose)
             state.save(run)
             return state
         with locked(state_root() / ".addresses.lock"):
             others = (State.load(RunDir(f.parent)) for f in state_root().glob("*/state.json"))
             taken = {s.subnet for s in others if s and s.subnet is not None}
             plan = choose_plan(name, taken | subnets_in_use())
-            state = State(name, False, plan.subnet, 6443, 2379, 2380, gpus, _pins(api_only=False))
+            built_of = _pins(api_only=False)
+            state = State(name, False, plan.subnet, 6443, 2379, 2380, gpus, built_of, *whose)
             state.save(run)
         return state
 
@@ -144,6 +168,7 @@ class Cluster(Target):
         with step(f"starting {kind} {self.name}", expected=8 if self.state.api_only else 30):
             if self.plan is None:
                 self._control_plane().start()
+                self._launcher().require_alive(_CONTROL_PLANE)
                 return
             Network(system_name(self.name), self.plan).create()
             Cgroup(system_name(self.name)).create()
@@ -151,9 +176,11 @@ class Cluster(Target):
             node.start_containerd()
             self._control_plane().start()
             self._control_plane().start_scheduler()
-            for name in (WITH_REFERRERS, WITHOUT_REFERRERS):
+            for name in _REGISTRIES:
                 self._registries().start(name)
             node.start()
+            # Some of them nothing has waited for: the scheduler, kube-proxy.
+            self._launcher().require_alive((*_CONTROL_PLANE, *_NODE, *_REGISTRIES))
 
     def _usable(self, *, api_only: bool) -> bool:
         if not self.healthy():
@@ -167,7 +194,7 @@ class Cluster(Target):
         if self.state.pins != _pins(api_only=api_only):
             return False  # it runs what other pins built
         if not self.state.api_only:
-            for name in (WITH_REFERRERS, WITHOUT_REFERRERS):
+            for name in _REGISTRIES:
                 self._registries().start(name)  # a test may have stopped one
             node = self._node()
             if not node.gpus_present():
@@ -297,8 +324,15 @@ def remove(name: str) -> bool:
 
 def names() -> list[str]:
     """Every cluster of this machine, also one whose folder is lost."""
-    folders = {d.name for d in state_root().glob("*") if d.is_dir()}
+    # Hidden ones are not clusters: what is being tried out, say.
+    folders = {d.name for d in state_root().glob("[!.]*") if d.is_dir()}
     return sorted(folders | {n.removeprefix(_SYSTEM_PREFIX) for n in namespaces(_SYSTEM_PREFIX)})
+
+
+def names_of_this_checkout() -> list[str]:
+    """Every cluster that says in its state that this checkout made it."""
+    states = (State.load(RunDir(f.parent)) for f in sorted(state_root().glob("*/state.json")))
+    return [state.name for state in states if state and state.checkout == str(CHECKOUT)]
 
 
 def _pins(*, api_only: bool) -> str:

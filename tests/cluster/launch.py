@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.places import RunDir
 from tests.cluster.processes import Process, kill_all, spawn, tail
+
+FOLDER_VARIABLE = "TRAINSEAL_CLUSTER_FOLDER"
+"""In the environment of every component: the folder of its cluster."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Launcher:
             [*self.prefix, *(str(a) for a in argv)],
             log=self.log(name),
             pidfile=self.pidfile(name),
+            variables={FOLDER_VARIABLE: str(self.run.root)},
         )
 
     def stop(self, name: str) -> None:
@@ -48,6 +52,17 @@ class Launcher:
         """Whether the component's process runs."""
         process = Process.load(self.pidfile(name))
         return process is not None and process.alive
+
+    def require_alive(self, names: Iterable[str]) -> None:
+        """ClusterError, with the end of its log, for the first component that does not run."""
+        for name in names:
+            if not self.alive(name):
+                raise ClusterError(
+                    f"{name} ended after it was started",
+                    expected="every component of the cluster to run on",
+                    action=f"read {self.log(name)}",
+                    detail=tail(self.log(name)),
+                )
 
     def components(self) -> dict[str, bool]:
         """Each component that was started, and whether it still runs."""

@@ -1,64 +1,83 @@
-"""What the machine must have: looked at before anything is started, installed where it can be."""
+"""What the machine must have for a node. Each function raises ClusterError with what it lacks.
+
+They look and try, and leave nothing behind; `readiness` says which are asked when.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 
-from tests.cluster.cgroups import hierarchies
+from tests.cluster import cgroups
 from tests.cluster.errors import ClusterError
-from tests.cluster.node import CNI_PLUGINS
+from tests.cluster.places import state_root
 from tests.cluster.processes import daemon_environment, kubelets
-from tests.cluster.progress import say
+from tests.images import ImageError, debian
 
-# Debian package -> a file or command that shows that it is there.
-PACKAGES: dict[str, str] = {
-    "containerd": "containerd",
-    "runc": "runc",
-    "containernetworking-plugins": str(CNI_PLUGINS / "ptp"),
-    "nftables": "nft",
-    "conntrack": "conntrack",
-    "socat": "socat",  # kubectl port-forward
-    "iproute2": "ip",
-    "procps": "sysctl",
-    "util-linux": "nsenter",
-    "catatonit": "catatonit",
-    "buildah": "buildah",
-    "skopeo": "skopeo",
-    "mmdebstrap": "mmdebstrap",
-    "busybox-static": "/usr/share/doc/busybox-static",
+_FILES = {
+    "/proc/self/ns/net": "a kernel with network namespaces",
+    "/proc/self/cgroup": "a kernel with cgroups",
+    "/dev/kmsg": "the kernel's log device, which the kubelet reads (a container gets it by "
+    "`--device /dev/kmsg`)",
 }
 
-_POLICY = Path("/usr/sbin/policy-rc.d")
+#: What a cluster's network and kube-proxy (mode nftables) ask of the kernel, in one table.
+_RULES = """\
+table ip trainseal-check {
+  map services { type ipv4_addr . inet_proto . inet_service : verdict; }
+  chain endpoint { meta l4proto tcp dnat to 10.0.0.1:80; }
+  chain refused { reject; }
+  chain forward { type filter hook forward priority filter; ct state new jump refused; }
+  chain output {
+    type nat hook output priority -100;
+    fib daddr type local ip daddr . meta l4proto . th dport vmap @services;
+    numgen random mod 1 vmap { 0 : goto endpoint };
+  }
+  chain postrouting { type nat hook postrouting priority srcnat; masquerade fully-random; }
+}
+"""
+
+_LINKS = {
+    "veth": ("ip", "link", "add", "check0", "type", "veth", "peer", "name", "check1"),
+    "bridge": ("ip", "link", "add", "check2", "type", "bridge"),
+}
 
 
 def require_linux() -> None:
-    """What both modes need."""
+    """What every mode needs."""
     if sys.platform != "linux":
-        raise ClusterError(f"this is {sys.platform}", expected="Linux (a virtual machine will do)")
+        raise ClusterError(
+            f"this is {sys.platform}",
+            expected="Linux",
+            action="a virtual machine with Debian 12 (bookworm) will do",
+        )
 
 
-def require_node() -> None:
-    """Raise ClusterError unless this machine can run a node; installs missing packages."""
-    require_linux()
+def require_root() -> None:
+    """Network namespaces, mounts, cgroups and root filesystems are root's to make."""
     if os.geteuid() != 0:
         raise ClusterError(
             "not running as root",
             expected="root: network namespaces, mounts and cgroups are needed",
-            action="run it again with sudo, or use `up --api-only`, which needs no root, or set "
-            "TRAINSEAL_KUBECONFIG to test against a cluster of your own",
+            action="run it again with sudo, or use `up --api-only`, which needs no root",
         )
-    _require_kernel()
-    _require_no_kubelet()
-    install_packages()
 
 
-def _require_no_kubelet() -> None:
+def require_release() -> None:
+    """Debian, with package sources of its own: programs come from it, and so do the images."""
+    try:
+        debian.python_version()
+        debian.sources(debian.codename())
+    except ImageError as error:
+        raise ClusterError(error.found, expected=error.expected, action=error.action) from None
+
+
+def require_no_kubelet() -> None:
+    """All kubelets of a machine share one folder for device plugins."""
     if found := kubelets(of_others=True):
         raise ClusterError(
             f"a kubelet of somebody else's runs on this machine (pid {found[0]})",
@@ -67,105 +86,93 @@ def _require_no_kubelet() -> None:
         )
 
 
-def missing_packages() -> list[str]:
-    """Packages whose command or file is not there."""
-    path = daemon_environment()["PATH"]
-    return [
-        package
-        for package, proof in PACKAGES.items()
-        if not (Path(proof).exists() if "/" in proof else shutil.which(proof, path=path))
-    ]
-
-
-def install_packages() -> None:
-    """Install what is missing, on Debian and as root; else say what to install."""
-    missing = missing_packages()
-    if not missing:
-        return
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
+def require_kernel() -> None:
+    """Files by which the kernel and the container we may be in show what they offer."""
+    missing = [path for path in _FILES if not Path(path).exists()]
+    if missing:
         raise ClusterError(
-            f"missing: {', '.join(f'{PACKAGES[p]} ({p})' for p in missing)}",
-            expected="these programs on the PATH (in brackets: Debian's package)",
-            action="install them with the system's package manager",
+            f"{', '.join(missing)}: no such file",
+            expected="; ".join(_FILES[path] for path in missing),
+            action="use a virtual machine, or a container that is given them",
         )
-    say(f"Installing Debian packages: {' '.join(missing)}")
-    with _no_services():
-        for argv in (
-            ["apt-get", "-q", "update"],
-            ["apt-get", "-q", "-y", "--no-install-recommends", "install", *missing],
-        ):
-            env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            result = subprocess.run(
-                argv,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            if result.returncode != 0:
-                raise ClusterError(
-                    f"`{' '.join(argv)}` failed",
-                    action="install the packages by hand, then run this again",
-                    detail="\n".join(result.stdout.splitlines()[-15:]),
-                )
-    if still := missing_packages():
-        raise ClusterError(f"still missing after installation: {', '.join(still)}")
 
 
-@contextlib.contextmanager
-def _no_services() -> Iterator[None]:
-    """Keep package scripts from starting daemons: we run a containerd of our own."""
-    if _POLICY.exists():
-        yield
-        return
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    _POLICY.chmod(0o755)
-    try:
-        yield
-    finally:
-        _POLICY.unlink(missing_ok=True)
-
-
-def _require_kernel() -> None:
-    for feature, path in (
-        ("network namespaces", "/proc/self/ns/net"),
-        ("cgroups", "/proc/self/cgroup"),
-        ("the kernel's log device, which the kubelet reads", "/dev/kmsg"),
-    ):
-        if not Path(path).exists():
-            raise ClusterError(f"{path} is missing", expected=f"a kernel with {feature}")
-    if not _has_overlayfs():
-        raise ClusterError(
-            "overlay is not in /proc/filesystems and cannot be loaded",
-            expected="a kernel with overlayfs, on which containers run",
-        )
-    mounted = hierarchies()
+def require_cgroups() -> None:
+    """The controllers that the kubelet needs, which may be handed to a group of ours."""
+    mounted = cgroups.hierarchies()
     controllers = {c for h in mounted for c in h.controllers}
-    needed = {"cpu", "cpuset", "memory", "pids"}
-    if lacking := needed - controllers:
+    if lacking := cgroups.NEEDED - controllers:
         raise ClusterError(
             f"cgroup controllers found: {', '.join(sorted(controllers)) or 'none'}; "
             f"lacking: {', '.join(sorted(lacking))}",
             expected="cgroups v1 or v2 mounted under /sys/fs/cgroup",
+            action="mount them, or boot without `cgroup_disable=` on the kernel's command line",
         )
     if all(h.version == 1 for h in mounted) and "freezer" not in controllers:
         raise ClusterError(
             "neither cgroup v2 nor the v1 freezer is mounted",
             expected="one of them: pods are frozen, and processes found, by it",
+            action="mount -t cgroup -o freezer cgroup /sys/fs/cgroup/freezer",
         )
-    writable = [h.mount for h in mounted if not os.access(h.mount, os.W_OK)]
-    if writable:
-        raise ClusterError(
-            f"read-only: {', '.join(map(str, writable))}",
-            expected="cgroups that root may write (a privileged container, if it is one)",
-        )
+    cgroups.try_out(mounted)
 
 
-def _has_overlayfs() -> bool:
-    filesystems = Path("/proc/filesystems")
-    if "\toverlay\n" in filesystems.read_text():
-        return True
+def require_overlayfs() -> None:
+    """Overlays where containerd will put them: not every filesystem takes their upper layers."""
+    folder = state_root()
+    folder.mkdir(parents=True, exist_ok=True)
     if shutil.which("modprobe"):
-        subprocess.run(["modprobe", "-q", "overlay"], check=False)
-    return "\toverlay\n" in filesystems.read_text()
+        subprocess.run(["modprobe", "-q", "overlay"], check=False, env=daemon_environment())
+    with tempfile.TemporaryDirectory(prefix=".check-", dir=folder) as made:
+        layers = {name: Path(made) / name for name in ("lowerdir", "upperdir", "workdir")}
+        for layer in (*layers.values(), target := Path(made) / "merged"):
+            layer.mkdir()
+        options = ",".join(f"{name}={layer}" for name, layer in layers.items())
+        # In a mount namespace of its own, so that the mount ends with the command.
+        failed = _fails("--mount", "mount", "-t", "overlay", "overlay", "-o", options, str(target))
+    if failed:
+        raise ClusterError(
+            f"overlayfs cannot be mounted in {folder}",
+            expected="a kernel with overlayfs, and a filesystem such as ext4 or xfs below it",
+            action="set TRAINSEAL_STATE to a folder on such a filesystem (in a container, whose "
+            "own root is an overlay: a volume)",
+            detail=failed,
+        )
+
+
+def require_network() -> None:
+    """Interfaces and packet rules, tried in a network namespace that ends with each command.
+
+    Needs the programs `ip` and `nft`.
+    """
+    for kind, command in _LINKS.items():
+        if failed := _fails("--net", *command):
+            raise ClusterError(
+                f"an interface of type {kind} cannot be made in a new network namespace",
+                expected=f"root's rights over networks, and a kernel with {kind}",
+                action=f"modprobe {kind}, or use a virtual machine",
+                detail=failed,
+            )
+    if failed := _fails("--net", "nft", "-f", "-", stdin=_RULES):
+        raise ClusterError(
+            "nftables does not take the rules of a cluster's network",
+            expected="Linux 5.13 or later with nftables, NAT, fib and numgen, as kube-proxy needs",
+            action="modprobe nf_tables nft_chain_nat nft_masq nft_fib_ipv4 nft_numgen nft_reject, "
+            "or use a virtual machine",
+            detail=failed,
+        )
+
+
+def _fails(namespace: str, *command: str, stdin: str = "") -> str:
+    """What a command in a new namespace prints when it fails; empty if it does not."""
+    done = subprocess.run(
+        ["unshare", namespace, "--", *command],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=daemon_environment(),
+    )
+    if done.returncode == 0:
+        return ""
+    return (done.stderr + done.stdout).strip() or f"{command[0]} ended with {done.returncode}"

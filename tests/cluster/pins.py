@@ -91,6 +91,12 @@ PROGRAMS: dict[str, Program] = {
 API_ONLY = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 """What the API-server-only mode runs."""
 
+INTEGRATION = (*API_ONLY, "registry", "distribution", "crane", "cosign", "helm")
+"""What the integration tests run: an API server, registries, and the field's own tools."""
+
+FOREIGN = ("kubectl", "helm", "cosign", "crane")
+"""What is needed to drive a cluster of the user's."""
+
 CLUSTER = tuple(PROGRAMS)
 """What the whole cluster runs, and the tools that tests drive it with."""
 

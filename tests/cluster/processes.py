@@ -84,8 +84,14 @@ def daemon_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     return env | dict(extra or {})
 
 
-def spawn(argv: Sequence[str], *, log: Path, pidfile: Path) -> Process:
-    """Start `argv` in a session of its own, with its output appended to `log`."""
+def spawn(
+    argv: Sequence[str], *, log: Path, pidfile: Path, variables: Mapping[str, str] | None = None
+) -> Process:
+    """Start `argv` in a session of its own, with its output appended to `log`.
+
+    Whoever is killed before the pidfile is written leaves a process that `having` finds by its
+    `variables`.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     out_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # posix_spawn and not Popen: a Popen object that is dropped complains about its child,
@@ -93,7 +99,7 @@ def spawn(argv: Sequence[str], *, log: Path, pidfile: Path) -> Process:
     pid = os.posix_spawnp(
         argv[0],
         list(argv),
-        daemon_environment(),
+        daemon_environment(variables),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), out_flags, 0o644),
@@ -106,6 +112,20 @@ def spawn(argv: Sequence[str], *, log: Path, pidfile: Path) -> Process:
         raise ClusterError(f"{argv[0]} ended at once", detail=tail(log))
     process.save(pidfile)
     return process
+
+
+def having(variable: str, value: str) -> set[Process]:
+    """Every process that was started with this environment variable, as far as we may look."""
+    wanted = f"{variable}={value}".encode()
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        # Others' processes, and those that end while we look.
+        with contextlib.suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                process = Process.running(int(entry.name))
+                if process is not None:
+                    found.add(process)
+    return found
 
 
 def kill_all(processes: Iterable[Process], *, timeout: float = 15.0) -> list[Process]:

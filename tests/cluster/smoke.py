@@ -1,6 +1,6 @@
-"""Proves on this machine that the clusters are real ones: `python -m tests.cluster.smoke`.
+"""Proves on this machine that the clusters are real ones: `make cluster-smoke`.
 
-Uses two clusters of its own, `smoke-a` and `smoke-b`, and takes about two minutes.
+Uses clusters of its own, `smoke-api`, `smoke-a` and `smoke-b`, and takes about two minutes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,11 +23,15 @@ from tests.cluster.cgroups import Cgroup
 from tests.cluster.cleanup import mounts_below, node_traces
 from tests.cluster.cluster import Cluster, remove, system_name
 from tests.cluster.images import push
+from tests.cluster.launch import FOLDER_VARIABLE
 from tests.cluster.pause import binary_archive
 from tests.cluster.places import RunDir
-from tests.cluster.processes import Process
+from tests.cluster.processes import Process, having
 from tests.cluster.progress import say
 from tests.cluster.target import CommandError
+
+API_ONLY = ("--api-only",)
+API_ONLY_SECONDS = 10
 
 _BUSYBOX = Path("/bin/busybox")
 _T = TypeVar("_T")
@@ -37,6 +41,11 @@ def main() -> int:
     """Run every check; the first that fails raises."""
     begin = time.monotonic()
     try:
+        _check("`up --api-only` killed after 2 s", lambda: _kill_up("smoke-api", 2.0, API_ONLY))
+        api = _api_only()
+        _check("the API server serves, without a node", lambda: _serves(api))
+        _timed("down smoke-api", api.down)
+        _check("smoke-api left nothing", lambda: _gone("smoke-api", None))
         a = _timed("up smoke-a", lambda: Cluster.up("smoke-a"))
         image = _pushed_image(a)
         _check("pods run, by digest, from the local registry", lambda: _pods_run(a, image))
@@ -66,10 +75,27 @@ def main() -> int:
         _check("smoke-b left nothing", lambda: _gone("smoke-b", None))
         _check("smoke-a left nothing", lambda: _gone("smoke-a", None))
     finally:
-        for name in ("smoke-a", "smoke-b"):
+        for name in ("smoke-api", "smoke-a", "smoke-b"):
             remove(name)
     say(f"all is well ({time.monotonic() - begin:.0f} s)")
     return 0
+
+
+def _api_only() -> Cluster:
+    """The second of two starts: the first heals, and reads the programs from disk."""
+    Cluster.up("smoke-api", api_only=True).down()
+    begin = time.monotonic()
+    cluster = Cluster.up("smoke-api", api_only=True)
+    took = time.monotonic() - begin
+    say(f"up --api-only smoke-api: {took:.1f} s (promised: less than {API_ONLY_SECONDS} s)")
+    assert took < API_ONLY_SECONDS
+    return cluster
+
+
+def _serves(cluster: Cluster) -> None:
+    cluster.kubectl("wait", "--for=create", "--timeout=30s", "serviceaccount/default")
+    cluster.kubectl("create", "configmap", "smoke")
+    assert not cluster.kubectl("get", "nodes", "-o", "name")
 
 
 def _pushed_image(cluster: Cluster) -> str:
@@ -226,6 +252,7 @@ def _apart(a: Cluster, b: Cluster) -> None:
 
 
 def _gone(name: str, other: Cluster | None) -> None:
+    assert not having(FOLDER_VARIABLE, str(RunDir.of(name).root))
     assert not node_traces(system_name(name))
     assert not mounts_below(RunDir.of(name).root)
     assert Cluster.find(name) is None
@@ -244,10 +271,10 @@ def _kill_everything(name: str) -> None:
     assert not cluster.healthy()
 
 
-def _kill_up(name: str, seconds: float) -> None:
+def _kill_up(name: str, seconds: float, options: Sequence[str] = ()) -> None:
     """Each time further on; and each next `up` begins with what the last one left."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.cluster", "up", "--name", name],
+        [sys.executable, "-m", "tests.cluster", "up", "--name", name, *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

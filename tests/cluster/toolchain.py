@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.golang import require_go
 from tests.cluster.pins import BUILD_ENV, CLUSTER, PROGRAMS, Program
 from tests.cluster.places import cache_dir, locked
 from tests.cluster.progress import minutes, say, step
@@ -70,15 +71,19 @@ def located(names: Iterable[str]) -> Tools:
 
 def tools(names: Iterable[str] = CLUSTER) -> Tools:
     """The named programs, built now if the cache lacks them."""
-    wanted = {name: PROGRAMS[name] for name in names}
-    missing = [p for p in wanted.values() if not cached(p).exists()]
-    if missing:
+    wanted = tuple(names)
+    if missing := unbuilt(wanted):
         _build_all(missing)
     return located(wanted)
 
 
+def unbuilt(names: Iterable[str]) -> list[Program]:
+    """Those of the named programs that the cache lacks, in the order of `names`."""
+    return [PROGRAMS[name] for name in names if not cached(PROGRAMS[name]).exists()]
+
+
 def _build_all(missing: list[Program]) -> None:
-    _require_go()
+    require_go()
     total = sum(p.seconds for p in missing)
     say(
         f"Building {len(missing)} pinned tools into {cache_dir() / 'tools'}, once: "
@@ -117,12 +122,3 @@ def _build(program: Program, folder: Path) -> None:
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _require_go() -> None:
-    if shutil.which("go") is None:
-        raise ClusterError(
-            "the cluster's tools have to be built and there is no `go` on the PATH",
-            expected="Go 1.26 or newer",
-            action="install Go, then run this again",
-        )

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGHUP, _interrupt)
     show = Show()
     try:
-        world = World(show, given.name)
+        world = World(show, given.name, keep=given.keep)
     except ClusterError as error:
         say(f"error: {error.message}")
         return 1
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _end(world: World, show: Show, *, keep: bool) -> bool:
     """Takes away what the demo made, or leaves it; False where something could not be removed."""
     if keep:
+        world.keep()
         return True
     # A second Ctrl-C would leave half of it behind; what follows is bounded.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -100,7 +101,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.demo",
-        description="A signed training runs on a real cluster, and four attempts are refused.",
+        description="A signed training runs on a real cluster; five attempts against it fail, the "
+        "last while it runs.",
         epilog="TRAINSEAL_KUBECONFIG and TRAINSEAL_REGISTRY: use that cluster, in a namespace "
         f"{TEAM}, and remove from it what the demo made.",
     )

@@ -9,12 +9,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.cluster import Cluster, CommandError, Target, connect
 from tests.cluster.cluster import remove
+from tests.cluster.places import held_alone, state_root
 from tests.cluster.volumes import CLASS
 from tests.demo.actors import Actor, DemoError
 from tests.demo.show import Show
@@ -43,9 +45,18 @@ class Before:
 class World:
     """The cluster and what the demo puts into it. `open` first; `close` always."""
 
-    def __init__(self, show: Show, name: str) -> None:
+    def __init__(self, show: Show, name: str, *, keep: bool = False) -> None:
         self.show = show
         self.name = name
+        self._keep = keep
+        # Gone with this process, however it ends: two demos would take away each other's things.
+        self._alone = ExitStack()
+        if not self._alone.enter_context(held_alone(state_root() / f".{name}.demo.lock")):
+            raise DemoError(
+                f"a demo on the cluster {name} is under way",
+                expected="one at a time",
+                action="wait for its end, or give this one another --name",
+            )
         self.folder = Path(tempfile.mkdtemp(prefix="trainseal-demo-"))
         self._variables: dict[str, str] = {}
         self._target: Target | None = None
@@ -54,14 +65,15 @@ class World:
         self.no_claims = ""
         # Decided before anything is started, so that an interrupted start is cleared up too.
         self.foreign = bool(os.environ.get("TRAINSEAL_KUBECONFIG"))
-        #: Whether the demo starts the cluster, and so ends it.
-        self.ours = not self.foreign and Cluster.find(name) is None
+        found = None if self.foreign else Cluster.find(name)
+        #: Whether the demo ends the cluster: if it starts it, or a demo did that was killed.
+        self.ours = not self.foreign and (found is None or found.state.temporary)
 
     # Life ---------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """The cluster is up, and free of what an earlier demo left."""
-        self._target = connect(self.name)
+        self._target = connect(self.name, temporary=self.ours and not self._keep)
         self._require_gpus()
         self.no_claims = self._why_no_claims()
         before = Before(
@@ -89,6 +101,11 @@ class World:
         assert self._before is not None
         return not self.foreign or not self._before.release
 
+    def keep(self) -> None:
+        """Leaves it all up, also when a later demo ends that finds it."""
+        if isinstance(self._target, Cluster) and self._target.state.temporary:
+            self._target.keep()
+
     def close(self) -> None:
         """Removes all that the demo made; what was there before stays."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -98,6 +115,7 @@ class World:
             self._remove_objects()
             if not self._before.release:
                 self._remove_release(self._before)
+        self._alone.close()
 
     # People -------------------------------------------------------------------------------------
 

@@ -10,6 +10,9 @@ class ImageError(Exception):
     """
 
     def __init__(self, found: str, *, expected: str = "", action: str = "", detail: str = ""):
+        self.found = found
+        self.expected = expected
+        self.action = action
         lines = [found]
         if expected:
             lines.append(f"  expected: {expected}")

@@ -55,7 +55,7 @@ def ensure_tools(*programs: str) -> None:
     if apt is None:
         raise ImageError(
             f"not on this machine: {', '.join(packages)}",
-            expected="a Debian or Ubuntu machine, or these programs on PATH",
+            expected="Debian 12 (bookworm), or these programs on PATH",
             action="install them with the package manager of this system",
         )
     with locked(images_dir() / ".apt.lock"):

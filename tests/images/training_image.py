@@ -139,22 +139,17 @@ def _remove(paths: Iterable[Path]) -> None:
 def _remove_unused_libraries(rootfs: Path) -> None:
     """Remove the shared libraries, links included, that no kept program loads."""
     [folder] = rootfs.glob("usr/lib/*-linux-gnu")
-    programs = [
-        path
-        for name in ("usr/bin", "usr/sbin", "usr/lib/python3", "usr/lib/python3.11")
-        for path in (rootfs / name).rglob("*")
-        if is_elf(links(rootfs, _absolute(rootfs, path))[-1])
-    ]
+    kept_programs = programs(rootfs)
     listed = debian.inside(
         rootfs,
-        ["ldd", *(_absolute(rootfs, path) for path in programs)],
+        ["ldd", *(_absolute(rootfs, path) for path in kept_programs)],
         accepted=(0, 1),  # 1: among them is a static program
     )
     absent = sorted({line.strip() for line in listed.splitlines() if "not found" in line})
     if absent:
         raise ImageError("libraries are missing before any was removed", detail="\n".join(absent))
     # PyTorch's folder holds links into the folder of libraries: they are programs too.
-    names = loaded(listed) | {_absolute(rootfs, path) for path in programs}
+    names = loaded(listed) | {_absolute(rootfs, path) for path in kept_programs}
     kept = {link for name in names for link in links(rootfs, name)}
     kept.update(folder.glob("ld-linux*"), folder.glob("libnss_*"), folder.glob("libgcc_s*"))
     _remove(
@@ -163,6 +158,20 @@ def _remove_unused_libraries(rootfs: Path) -> None:
         if path not in kept and path.parent.name not in _LOADED_BY_NAME
     )
     debian.inside(rootfs, ["ldconfig"])
+
+
+def programs(rootfs: Path) -> list[Path]:
+    """ELF files, and links to such, that are run or that Python loads.
+
+    Packages' modules are in python3, the standard library is in python3.N.
+    """
+    return [
+        path
+        for pattern in ("usr/bin", "usr/sbin", "usr/lib/python3", "usr/lib/python3.*")
+        for folder in rootfs.glob(pattern)
+        for path in folder.rglob("*")
+        if is_elf(links(rootfs, _absolute(rootfs, path))[-1])
+    ]
 
 
 def loaded(listed: str) -> set[str]:

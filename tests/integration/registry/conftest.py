@@ -20,12 +20,12 @@ def tool(name: str) -> Path:
     if folder := os.environ.get("TRAINSEAL_TOOLS"):
         path = Path(folder) / name
         if not path.exists():
-            pytest.skip(f"TRAINSEAL_TOOLS is set and has no {name}")
+            pytest.fail(f"TRAINSEAL_TOOLS is set and has no {name}", pytrace=False)
         return path
     try:
         return tools([name])[name]
     except ClusterError as error:
-        pytest.skip(f"{name} cannot be had: {error}")
+        pytest.fail(f"{name} cannot be had: {error}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """A component that does not come up says why."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import cleanup
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
 from tests.cluster.places import RunDir
+from tests.cluster.processes import Process, kill_all
 
 
 @pytest.fixture
@@ -44,3 +47,50 @@ def test_the_prefix_comes_before_every_command(tmp_path: Path) -> None:
 
 def test_stopping_what_does_not_run_does_nothing(launcher: Launcher) -> None:
     launcher.stop("never-started")
+
+
+def test_a_component_that_died_unnoticed_is_named_with_its_last_lines(launcher: Launcher) -> None:
+    launcher.start("kubelet", ["sleep", "60"])
+    launcher.start("kube-proxy", ["sh", "-c", "echo no nftables here; exec sleep 60"])
+    launcher.wait("kube-proxy", "output", lambda: "nft" in launcher.log("kube-proxy").read_text())
+    try:
+        launcher.require_alive(["kubelet", "kube-proxy"])
+        proxy = Process.load(launcher.pidfile("kube-proxy"))
+        assert proxy is not None
+        assert kill_all([proxy]) == []
+        with pytest.raises(ClusterError, match="kube-proxy ended after it was started") as caught:
+            launcher.require_alive(["kubelet", "kube-proxy"])
+        assert "no nftables here" in caught.value.message
+    finally:
+        launcher.stop("kubelet")
+
+
+def test_a_component_that_was_never_started_is_not_alive(launcher: Launcher) -> None:
+    with pytest.raises(ClusterError, match="kube-scheduler"):
+        launcher.require_alive(["kube-scheduler"])
+
+
+@pytest.fixture
+def unrecorded(launcher: Launcher) -> Iterator[Process]:
+    """What a start leaves that is killed before it writes down what it started."""
+    launcher.start("etcd", ["sleep", "60"])
+    process = Process.load(launcher.pidfile("etcd"))
+    assert process is not None
+    launcher.pidfile("etcd").unlink()
+    yield process
+    kill_all([process])
+
+
+def test_a_process_that_nobody_wrote_down_is_removed_with_its_cluster(
+    launcher: Launcher, unrecorded: Process
+) -> None:
+    cleanup.remove_processes(launcher.run)
+    assert not unrecorded.alive
+
+
+def test_a_process_of_another_cluster_is_left_alone(
+    unrecorded: Process, launcher: Launcher
+) -> None:
+    cleanup.remove_processes(RunDir(launcher.run.root / "another"))
+    cleanup.remove_processes(RunDir(launcher.run.root.parent))
+    assert unrecorded.alive

@@ -132,7 +132,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("TRAINSEAL_KUBECONFIG", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("tests.demo.world.connect", lambda _: Rehearsed(folder))
+    monkeypatch.setattr("tests.demo.world.connect", lambda *_, **__: Rehearsed(folder))
     monkeypatch.setattr("tests.demo.world._scripts", lambda: folder)
     for image in ("operator", "training"):
         monkeypatch.setattr(f"tests.demo.acts.build_{image}_image", lambda: "layout")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.debian import names_release
+from tests.images import debian
+from tests.images.debian import codename, names_release, python_version
 from tests.images.errors import ImageError
 from tests.images.operator_image import ROOT, stages
-from tests.images.training_image import is_elf, links, loaded
+from tests.images.training_image import is_elf, links, loaded, programs
 
 DEB822 = """\
 Types: deb
@@ -48,6 +49,53 @@ def test_the_distributions_own_source_is_taken(text: str) -> None:
 )
 def test_anything_else_is_left_out(text: str) -> None:
     assert not names_release(text, "bookworm")
+
+
+@pytest.fixture
+def os_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a Debian 12."""
+    file = tmp_path / "os-release"
+    file.write_text(
+        'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_CODENAME=bookworm\nID=debian\n'
+    )
+    monkeypatch.setattr(debian, "_OS_RELEASE", file)
+    return file
+
+
+def test_a_debian_release_is_known_by_its_codename(os_release: Path) -> None:
+    assert (codename(), python_version()) == ("bookworm", "3.11")
+
+
+@pytest.mark.parametrize("change", [("ID=debian", "ID=ubuntu"), ("VERSION_CODENAME", "X")])
+def test_another_system_is_refused_by_its_name(os_release: Path, change: tuple[str, str]) -> None:
+    text = os_release.read_text().replace(*change).replace("Debian GNU/Linux 12", "Other 24.04")
+    os_release.write_text(text)
+    with pytest.raises(ImageError, match=r"runs Other 24\.04 .*\n  expected: Debian 12"):
+        codename()
+
+
+def test_a_system_without_a_name_is_refused_too(os_release: Path) -> None:
+    os_release.unlink()
+    with pytest.raises(ImageError, match="does not say its name"):
+        codename()
+
+
+def test_a_release_that_nobody_knows_is_refused(os_release: Path) -> None:
+    os_release.write_text(os_release.read_text().replace("bookworm", "duke"))
+    with pytest.raises(ImageError, match="Debian duke, whose Python"):
+        python_version()
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_modules_of_whatever_python_keep_their_libraries(tmp_path: Path, version: str) -> None:
+    wanted = [
+        tmp_path / f"usr/lib/python{version}/lib-dynload/_ssl.so",
+        tmp_path / "usr/lib/python3/dist-packages/numpy/core.so",
+    ]
+    for path in (*wanted, tmp_path / "usr/lib/arch/libssl.so.3"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x7fELF")
+    assert sorted(programs(tmp_path)) == sorted(wanted)
 
 
 def test_libraries_are_read_from_the_output_of_ldd() -> None:

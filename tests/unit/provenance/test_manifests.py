@@ -30,7 +30,10 @@ from trainseal.provenance.manifests import (
 )
 from trainseal.provenance.tree_paths import TreePathError, check_path, check_paths
 
-VECTORS = Path(os.environ.get("TRAINSEAL_VECTORS", "../shared/vectors")) / "model-signing"
+ROOT = Path(__file__).resolve().parents[3]
+VECTORS = (
+    Path(os.environ.get("TRAINSEAL_VECTORS", ROOT.parent / "shared" / "vectors")) / "model-signing"
+)
 
 
 def digest(content: bytes) -> str:
