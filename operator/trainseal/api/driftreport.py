@@ -26,6 +26,7 @@ PLURAL = "driftreports"
 FindingName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z-]*\.[a-z][a-z-]*$", max_length=64)
 ]
+FindingKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
 
 
 class PodIdentity(Model):
@@ -54,7 +55,7 @@ class Finding(Model):
 
     id: FindingName
     """Stable name of what was seen, such as `file.changed`."""
-    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
+    key: FindingKey
     """Which finding of that id this is: the same thing seen again has the same key."""
     severity: Severity
     """What the policy's responses go by."""
@@ -80,6 +81,8 @@ class Finding(Model):
     """Further facts, by name."""
     difference: Annotated[str, StringConstraints(max_length=8192)] | None = None
     """How the text differs from the signed one, as a unified diff."""
+    evidence_item: DnsSubdomain | None = None
+    """Name of the EvidenceItem with the file's bytes and the processes, once it is written."""
 
 
 class DriftReportSpec(Model):
@@ -102,6 +105,8 @@ class DriftReportStatus(Model):
     """In the order they were first seen."""
     dropped: int | None = Field(default=None, ge=0)
     """Findings beyond the bound: counted and logged by who reports, not listed."""
+    evidence_dropped: int | None = Field(default=None, ge=0, le=2**53 - 1)
+    """Findings of which no EvidenceItem was made, for there was no room or it was refused."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """`Watching`: whether the watch is whole, and what it cannot see."""
 
