@@ -14,6 +14,8 @@ from contextlib import suppress
 from datetime import datetime
 
 from trainseal.agent.attribution import nearby
+from trainseal.agent.evidenceitems import Taken
+from trainseal.agent.evidencetaking import EvidenceTaker
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
@@ -60,6 +62,7 @@ class NodeSenses:
             node=self._node,
         )
         self._pause = pause
+        self._taker = EvidenceTaker(self._processes, now)
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -86,6 +89,10 @@ class NodeSenses:
             records = self._records(container.pod_uid)
             self._sessions.opened_by(found.session, container.container, records, exactly=True)
         return found
+
+    def take(self, seen: Observation, container: WatchedContainer | None) -> Taken:
+        """What evidence there is of an observation. Takes its time; runs in a thread."""
+        return self._taker.take(seen, container)
 
     def opened_by(self, uid: str, container: str | None, session: Process) -> Person | None:
         """Who opened an exec session, where a record says so."""
