@@ -264,6 +264,55 @@ def hold_release(name: str = "char-lm-1-0001") -> Object:
     return _object("HoldRelease", name, spec)
 
 
+def evidence_item(name: str = "char-lm-worker-0-u-0123456789abcdef") -> Object:
+    """Of a changed file, with who changed it."""
+    spec = {
+        "sealedRun": "char-lm-1",
+        "node": "n1",
+        "pod": {"name": "char-lm-worker-0", "uid": "u"},
+        "container": "trainer",
+        "finding": {"id": "file.changed", "key": "0123456789abcdef"},
+        "takenAt": TIME,
+        "file": {
+            "path": "/workspace/train.py",
+            "state": "Kept",
+            "digest": "sha256:526a8edf78f3663f3610e36fa258009393736c2ab60847077ee86b259c4aa87f",
+            "foundDigest": DIGEST,
+            "signedDigest": DIGEST,
+            "size": 6,
+            "mode": "0644",
+            "unsteady": True,
+            "content": "H4sIAAAAAAACA8spUrBVAADQKx0yBQAAAA==",
+            "contentSize": 5,
+            "truncated": True,
+        },
+        "processes": [
+            {
+                "pid": 12,
+                "parent": 1,
+                "startedAt": TIME,
+                "executable": "/usr/bin/vi",
+                "command": ["vi", "--token=(8 characters)"],
+                "uid": 0,
+                "acting": True,
+                "environment": [{"name": "API_KEY", "value": "(8 characters)"}],
+                "environmentOmitted": 1,
+                "maps": [{"path": "/usr/bin/vi", "rights": "r-xp"}],
+                "mapsOmitted": 1,
+            },
+            {
+                "pid": 11,
+                "parent": 1,
+                "startedAt": TIME,
+                "executable": "/bin/sh",
+                "ended": True,
+            },
+        ],
+        "processesOmitted": 1,
+    }
+    return _object("EvidenceItem", name, spec)
+
+
 SAMPLES = (
     training_job,
     provenance_policy,
@@ -273,6 +322,7 @@ SAMPLES = (
     drift_report,
     access_record,
     hold_release,
+    evidence_item,
 )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 
@@ -12,7 +15,9 @@ from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
 from tests.e2e.refusals import refused_to_us
 from tests.stage.jobs import FINISH
+from tests.stage.release import NAMESPACE
 
+ARCHIVE = "/var/lib/trainseal/archive"
 OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
 
 
@@ -64,6 +69,62 @@ def test_who_edits_the_installed_optimizer_is_named_with_the_difference(
     assert found["accessRecord"].startswith(pod["metadata"]["name"])
     assert "+lr = 0  # mallory" in found["difference"]
     assert found["evidence"]["signed digest"] != found["evidence"]["digest"]
+
+
+def test_evidence_of_an_edit_is_kept_and_outlives_what_it_is_about(
+    lab: Lab, worker: tuple[Object, Object]
+) -> None:
+    _, pod = worker
+    name = pod["metadata"]["name"]
+    secret = "not-for-evidence"
+    # It stays a moment, so that its environment and maps can be read.
+    script = f"export API_TOKEN={secret}; echo 'lr = 0  # mallory' >> {OPTIMIZER}; sleep 2"
+    lab.kubectl("exec", name, "--", "sh", "-c", script)
+    eventually(
+        lambda: any(f.get("evidenceItem") for f in findings(lab, pod)), "evidence is kept", 10
+    )
+    (found,) = [f for f in findings(lab, pod) if f["path"] == OPTIMIZER]
+    live = lab.get("evidenceitem", found["evidenceItem"])
+    file = live["spec"]["file"]
+    assert (file["path"], file["state"]) == (OPTIMIZER, "Kept")
+    assert file["digest"] == found["evidence"]["digest"]
+    assert file["signedDigest"] == found["evidence"]["signed digest"]
+    kept = gzip.decompress(base64.b64decode(file["content"]))
+    assert kept.endswith(b"lr = 0  # mallory\n")
+    assert f"sha256:{hashlib.sha256(kept).hexdigest()}" == file["digest"]
+    # Who did it, its shell, and the trainer beside them; nobody's secret.
+    assert secret not in json.dumps(live)
+    commands = [" ".join(p.get("command", ())) for p in live["spec"]["processes"]]
+    assert any("mallory" in command for command in commands)
+    assert any("wait.py" in command for command in commands)
+    acting = live["spec"]["processes"][0]
+    assert any(v["name"] == "PATH" for v in acting["environment"])
+    assert any("x" in m["rights"] for m in acting["maps"])
+
+    # The team's editor may neither read nor delete it; what its namespace's end takes, stays.
+    for verb in ("get", "delete"):
+        with pytest.raises(CommandError):
+            lab.kubectl(verb, "evidenceitem", found["evidenceItem"])
+    show = (
+        *("exec", "-n", NAMESPACE, "deploy/trainseal-archive", "--"),
+        *("trainseal", "evidence", "show", ARCHIVE, found["evidenceItem"]),
+    )
+    eventually(lambda: answers(lab, *show), "the archive has it")
+    lab.admin(
+        "delete", "evidenceitem", found["evidenceItem"], "-n", TEAM,
+        "--as=system:serviceaccount:kube-system:namespace-controller",
+    )  # fmt: skip
+    assert json.loads(lab.admin(*show, "-o", "json"))["spec"] == live["spec"]
+    assert "lr = 0  # mallory" in lab.admin(*show, "--extract", "-")
+
+
+def answers(lab: Lab, *command: str) -> bool:
+    """Whether kubectl succeeds."""
+    try:
+        lab.admin(*command)
+    except CommandError:
+        return False
+    return True
 
 
 def test_a_job_that_nobody_touches_has_no_finding(lab: Lab, worker: tuple[Object, Object]) -> None:

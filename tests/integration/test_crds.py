@@ -16,6 +16,7 @@ from tests.sample_objects import (
     STATUS_FAULTS,
     access_record,
     drift_report,
+    evidence_item,
     hold_release,
     pod_template,
     provenance_policy,
@@ -496,7 +497,10 @@ def test_a_policy_can_be_changed(live: Callable[[Object], Object], api_server: A
 # --- status and columns ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sample", [s for s in SAMPLES if s not in (access_record, hold_release)])
+WITHOUT_STATUS = (access_record, hold_release, evidence_item)
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s not in WITHOUT_STATUS])
 def test_a_status_is_written_apart_from_the_spec(
     sample: Callable[[], Object], live: Callable[[Object], Object], api_server: ApiServer
 ) -> None:
@@ -559,6 +563,11 @@ COLUMNS = [
         'trainer n1 ["system:authenticated"] char-lm-1',
     ),
     (hold_release, "char-lm-1-0001 char-lm-1 0123456789abcdef carol", "seen, harmless"),
+    (
+        evidence_item,
+        "char-lm-worker-0-u-0123456789abcdef file.changed /workspace/train.py 6 char-lm-worker-0",
+        "n1 char-lm-1 sha256:526a",
+    ),
 ]
 
 

@@ -6,9 +6,10 @@ import difflib
 import re
 from dataclasses import replace
 
-from trainseal.agent.files import Tree
+from trainseal.agent.files import Content, Tree
 from trainseal.agent.observed import Observation
 from trainseal.agent.scene import Scene
+from trainseal.api.evidenceitem import MAX_KEPT
 from trainseal.api.findings import FindingId
 
 #: Texts longer than this are not compared; bytes.
@@ -34,7 +35,10 @@ _WITH_TEXT = _WITH_CONTENT - {FindingId.EXEC_FOREIGN, FindingId.BYTECODE_MISMATC
 
 
 def with_evidence(observation: Observation, scene: Scene) -> Observation:
-    """The observation with what its file says now; it may have no file any more."""
+    """The observation with what its file says now; it may have no file any more.
+
+    The file is read once: digest, difference and the bytes that are kept are of one state of it.
+    """
     path = observation.path
     if path is None or observation.finding not in _WITH_CONTENT:
         return observation
@@ -45,20 +49,29 @@ def with_evidence(observation: Observation, scene: Scene) -> Observation:
         target = scene.root.link_target(path)
         if target is not None:
             found["link to"] = target
-    found["digest"] = scene.root.digest(path) or ("gone" if status is None else "not a file")
+    content = scene.root.content(path, MAX_KEPT)
+    if content is not None:
+        found["digest"] = content.digest
+    else:
+        found["digest"] = "gone" if status is None else "not a file"
     image = scene.layers.image_tree(path) if scene.layers is not None else None
     if scene.signed(path) and image is not None:
         found["signed digest"] = image.digest(path) or "not a file"
     difference = None
     if observation.finding in _WITH_TEXT:
-        difference = text_difference(_text(image, path), _text(scene.root, path), path)
-    return replace(observation, evidence=found, difference=difference or None)
+        now = _text_of(content) if content is not None or status is not None else b""
+        difference = text_difference(_text(image, path), now, path)
+    return replace(observation, evidence=found, difference=difference or None, content=content)
 
 
 def _text(tree: Tree | None, path: str) -> bytes | None:
     if tree is None or tree.status(path) is None:
         return b""
     return tree.read(path, MAX_TEXT)
+
+
+def _text_of(content: Content | None) -> bytes | None:
+    return content.head if content and content.whole and content.size <= MAX_TEXT else None
 
 
 def text_difference(was: bytes | None, now: bytes | None, path: str) -> str | None:

@@ -51,6 +51,8 @@ _FILE_READS, _NAME_READS = 2, 32
 #: New files whose content is looked at, a second: a flood must not hide the one that counts.
 _NEW_FILES = 100
 _IN_FLOODS_WITHOUT = (FindingId.FILE_CREATED, FindingId.IMPORT_CHANGED)
+#: Bytes of files that one call hands on with what it observed; further ones are read again later.
+_BYTES = 4 * 1024 * 1024
 #: More calls than this within a second, and the queues are left alone for a while; seconds.
 _CALLS = 20
 _REST = 0.05
@@ -95,6 +97,7 @@ class Eyes:
         self._uncompared: deque[tuple[str, Lineage | None]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
         self._looked_at = (0, 0)
+        self._bytes = _BYTES
         self.must_walk = False
 
     def open(self) -> list[Observation]:
@@ -174,6 +177,7 @@ class Eyes:
         if self._wakeups is None:
             return []
         self._wakeups.begin()
+        self._bytes = _BYTES
         now = self._monotonic()
         self._calls.append(now)
         found: list[Observation] = []
@@ -337,8 +341,10 @@ class Eyes:
         found = replace(observation, lineage=lineage)
         if self._worth_a_look(observation):
             found = with_evidence(found, self._scene)
+        self._bytes -= len(found.content.head) if found.content else 0
         return replace(
             found,
+            content=found.content if self._bytes >= 0 else None,
             message=_printable(found.message),
             path=None if found.path is None else _printable(found.path),
             evidence={name: _printable(text) for name, text in found.evidence.items()},

@@ -13,6 +13,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
@@ -59,6 +60,26 @@ def _openat2(directory: int, path: str, flags: int, resolve: int) -> int:
         if number != 11:  # EAGAIN: somebody renames while the kernel resolves
             break
     raise OSError(number, os.strerror(number), path)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A regular file as it was read once from end to end.
+
+    ``digest`` is as that of ``digest_of``, ``head`` the file's beginning; ``steady`` says that
+    nobody wrote to it meanwhile.
+    """
+
+    digest: str
+    size: int
+    mode: int
+    head: bytes
+    steady: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether ``head`` is all of it."""
+        return len(self.head) == self.size
 
 
 class Tree:
@@ -161,6 +182,14 @@ class Tree:
         except OSError:
             return None
 
+    def content(self, path: str, most: int) -> Content | None:
+        """As ``content_of``; None where the file cannot be read."""
+        try:
+            with self.regular(path) as fd:
+                return content_of(fd, most)
+        except OSError:
+            return None
+
     def digest(self, path: str) -> str | None:
         """As ``digest_of``; None where the file cannot be read."""
         try:
@@ -185,11 +214,31 @@ def read_all(fd: int, most: int) -> bytes | None:
 
 def digest_of(fd: int) -> str:
     """``sha256:…`` of a regular file, or ``too large`` with its size. OSError."""
-    found = sha256()
+    return content_of(fd, 0).digest
+
+
+def content_of(fd: int, most: int) -> Content:
+    """The digest and the first ``most`` bytes of a regular file, of one reading. OSError."""
+    before = os.fstat(fd)
+    hashed = sha256()
+    head = bytearray()
     at = 0
     while part := os.pread(fd, _CHUNK, at):
         at += len(part)
+        if len(head) < most:
+            head += part[: most - len(head)]
         if at > MAX_HASHED:
-            return f"too large: more than {MAX_HASHED} bytes"
-        found.update(part)
-    return f"sha256:{found.hexdigest()}"
+            break
+        hashed.update(part)
+    after = os.fstat(fd)
+    large = at > MAX_HASHED
+    return Content(
+        digest=f"too large: more than {MAX_HASHED} bytes"
+        if large
+        else f"sha256:{hashed.hexdigest()}",
+        size=after.st_size if large else at,
+        mode=before.st_mode & 0o7777,
+        head=bytes(head),
+        steady=(before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        and (large or at == after.st_size),
+    )

@@ -41,7 +41,7 @@ class Person:
 
 
 #: Id, container and path of a finding.
-_Place = tuple[str, str | None, str]
+Place = tuple[str, str | None, str]
 
 
 @dataclass(slots=True)
@@ -51,6 +51,8 @@ class _Entry:
     count: int
     last: datetime
     session: Process | None = None
+    #: Whether evidence of its own was asked for, whatever came of it.
+    asked: bool = False
 
 
 class Ledger:
@@ -63,8 +65,10 @@ class Ledger:
         self._size = 0
         self._full = False
         self._severities: Tally[Severity] = Tally()
-        self._places: dict[_Place, str] = {}
+        self._places: dict[Place, str] = {}
         self.dropped = 0
+        #: Findings for which there was no room for evidence of their own.
+        self.evidence_dropped = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -72,7 +76,7 @@ class Ledger:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def again(self, key: str, now: datetime, place: _Place | None = None) -> bool:
+    def again(self, key: str, now: datetime, place: Place | None = None) -> bool:
         """Counts a finding up that is there; False where it is not.
 
         ``place`` is given where nobody is known to have done it (``place_of``): what a walk finds
@@ -87,6 +91,29 @@ class Ledger:
         entry.last = max(entry.last, now)
         return True
 
+    def unasked(self, key: str, place: Place | None = None) -> Finding | None:
+        """The finding, found as by ``again``, if no evidence was asked for it yet: then it now is.
+
+        Of what an earlier agent found and could not write evidence of, there may be some still.
+        """
+        entry = self._entries.get(key)
+        if entry is None and place is not None:
+            entry = self._entries.get(self._places.get(place, ""))
+        if entry is None or entry.asked:
+            return None
+        entry.asked = True
+        return entry.finding
+
+    def keep(self, key: str, item: str) -> None:
+        """The finding's evidence is written, under that name."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.finding = entry.finding.model_copy(update={"evidence_item": item})
+
+    def kept(self) -> frozenset[str]:
+        """Keys of the findings whose evidence is written."""
+        return frozenset(k for k, e in self._entries.items() if e.finding.evidence_item)
+
     def has_room(self, severity: Severity) -> bool:
         """Whether a new finding of that severity can be taken: asked before one is made."""
         return not self._full or any(
@@ -97,7 +124,7 @@ class Ledger:
         """Counts one for which there is no room."""
         self.dropped += 1
 
-    def add(self, finding: Finding, session: Process | None = None) -> bool:
+    def add(self, finding: Finding, session: Process | None = None, *, asked: bool = False) -> bool:
         """Takes a finding that is not there yet; False where it (or another for it) was dropped."""
         size = _size(finding)
         whole = True
@@ -113,7 +140,7 @@ class Ledger:
             self._severities[gone.finding.severity] -= 1
             self._places = {p: k for p, k in self._places.items() if k != victim}
         self._entries[finding.key] = _Entry(
-            finding, size, finding.count, finding.last_time, session
+            finding, size, finding.count, finding.last_time, session, asked
         )
         self._size += size
         self._severities[finding.severity] += 1
@@ -121,30 +148,38 @@ class Ledger:
             self._places.setdefault((finding.id, finding.container, finding.path), finding.key)
         return whole
 
-    def take_over(self, status: JsonObject) -> None:
-        """Puts what an earlier agent wrote before what is here; the same finding counts on."""
+    def take_over(self, status: JsonObject) -> dict[str, Finding]:
+        """Puts what an earlier agent wrote before what is here; the same finding counts on. Returns
+        those that are the same under another key, by the key that they had here.
+        """
         try:
             found = DriftReportStatus.model_validate(status)
         except ValidationError:
-            return  # nobody but an agent writes it; ours is then written over it
+            return {}  # nobody but an agent writes it; ours is then written over it
         mine, dropped = self._entries, self.dropped
         self._entries, self._size = {}, 0
         self._severities.clear()
         self._places.clear()
         self.dropped = dropped + (found.dropped or 0)
+        self.evidence_dropped += found.evidence_dropped or 0
         for finding in found.findings or ():
-            self.add(finding)
+            self.add(finding, asked=finding.evidence_item is not None)
+        same: dict[str, Finding] = {}
         for key, entry in mine.items():
             there = self._entries.get(key)
             if there is None and not entry.finding.processes and entry.finding.path is not None:
                 place = (entry.finding.id, entry.finding.container, entry.finding.path)
                 there = self._entries.get(self._places.get(place, ""))
             if there is None:
-                self.add(_as_of(entry), entry.session)
+                self.add(_as_of(entry), entry.session, asked=entry.asked)
             else:
+                if there.finding.key != key:
+                    same[key] = there.finding
+                there.asked |= entry.asked
                 there.count += entry.count
                 there.last = max(there.last, entry.last)
                 there.session = entry.session
+        return same
 
     def name_people(self, join: Callable[[Finding, Process | None], Person | None]) -> bool:
         """Asks again who is behind findings that nobody is known for; whether one was found."""
@@ -180,7 +215,7 @@ def key_of(container: str | None, seen: Observation) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def place_of(container: str | None, seen: Observation) -> _Place | None:
+def place_of(container: str | None, seen: Observation) -> Place | None:
     """Where it was seen, if nobody is known to have done it."""
     if seen.lineage is not None or seen.subject is not None or seen.path is None:
         return None

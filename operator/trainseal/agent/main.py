@@ -22,9 +22,11 @@ from trainseal.agent.containers import (
     what_is_needed_of_a_seal,
 )
 from trainseal.agent.driftpolicies import DriftPolicies, what_is_needed_of_a_policy
+from trainseal.agent.evidenceitems import Taken
+from trainseal.agent.evidencekeeping import EvidenceKeeper
 from trainseal.agent.lease import NodeLease
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import Process, WatchedContainer
+from trainseal.agent.observed import Observation, Process, WatchedContainer
 from trainseal.agent.people import AccessRecords, what_is_needed_of_a_record
 from trainseal.agent.reports import Reports, Subject
 from trainseal.agent.sealedtemplates import SealedTrees
@@ -71,6 +73,7 @@ async def serve(options: Options) -> int:
             await stop.wait()
             _log.info("stopping")
             await agent.watch.close()
+            await agent.evidence.close()
             await agent.reports.close()
             for task in tasks:
                 task.cancel()
@@ -83,6 +86,7 @@ class Agent:
 
     watch: NodeWatch
     reports: Reports
+    evidence: EvidenceKeeper
     lease: NodeLease
     informers: Mapping[str, Informer]
 
@@ -95,7 +99,8 @@ class Agent:
 
     def parts(self) -> tuple[Coroutine[None, None, None], ...]:
         """What runs as long as the agent does."""
-        return (self.watch.run(), self.lease.run(), *(i.run() for i in self.informers.values()))
+        informers = (informer.run() for informer in self.informers.values())
+        return (self.watch.run(), self.evidence.run(), self.lease.run(), *informers)
 
 
 async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> Agent:
@@ -126,6 +131,11 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     def join(subject: Subject, finding: Finding, session: Process | None) -> Person | None:
         return senses.behind(subject.uid, finding, session)
 
+    def take(uid: str, container: str | None, seen: Observation) -> Taken:
+        places = (c for c in watch.containers if (c.pod_uid, c.container) == (uid, container))
+        return senses.take(seen, next(places, None))
+
+    evidence = EvidenceKeeper(kube, options.node, take, clock)
     reports = Reports(
         kube,
         options.node,
@@ -133,7 +143,9 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         join=join,
         freeze=watch.freeze,
         clock=clock,
+        evidence=evidence,
     )
+    evidence.connect(reports)
     records = AccessRecords(options.node, reports.people_changed, lambda uid: uid in pods.pods)
     watch.connect(pods, reports)
 
@@ -191,7 +203,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
 
     identity = os.environ.get("POD_NAME") or socket.gethostname()
     lease = NodeLease(kube, options.namespace, options.node, identity, sees, clock)
-    return Agent(watch, reports, lease, informers)
+    return Agent(watch, reports, evidence, lease, informers)
 
 
 async def _cluster_uid(kube: Kube) -> str:

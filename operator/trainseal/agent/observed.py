@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from trainseal.agent.files import Content
 from trainseal.api.findings import FindingId
 
 Role = Literal["code", "config", "data", "checkpoints", "scratch"]
@@ -147,3 +148,7 @@ class Observation:
     difference: str | None = None
     #: What tells this finding from others of its id; by default path and executable.
     subject: str | None = None
+    #: The file as it was read for this; None where it was not, or not kept.
+    content: Content | None = field(default=None, repr=False, compare=False)
+    #: A link of the kernel's to the file, for one that has no path any more.
+    source: str | None = field(default=None, compare=False)

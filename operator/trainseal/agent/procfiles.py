@@ -24,6 +24,10 @@ _MAPPING = re.compile(
     rb"([0-9a-f]+-[0-9a-f]+) ([r-][w-](?:x[ps]|-s)) [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) *"
     rb"(.*)"
 )
+_FILE = re.compile(
+    rb"[0-9a-f]+-[0-9a-f]+ ([r-])([w-])([x-])([ps]) [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [0-9]+ *(.*)"
+)
+_KERNEL_PAGES = ("[vdso]", "[vsyscall]", "[uprobes]")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _DELETED = " (deleted)"
 #: Numbers in stat after the name that an exec changes: places of code, stack and strings.
@@ -186,6 +190,34 @@ def mappings(data: bytes) -> Iterator[Mapping]:
             inode=inode,
             path=_ESCAPED.sub(lambda m: chr(int(m[1], 8)), path) if "\\" in path else path,
         )
+
+
+def mapped_files(data: bytes) -> dict[str, str]:
+    """What is mapped by ``/proc/PID/maps``, with what any of its mappings allows, as ``r-xp``.
+
+    Beside files: executable memory without one, as ``(anonymous)`` or what the kernel calls it
+    (``[stack]``), but for the kernel's own pages.
+    """
+    found: dict[str, str] = {}
+    for line in data.split(b"\n"):
+        match = _FILE.fullmatch(line)
+        if match is None:
+            continue
+        path = os.fsdecode(match[5])
+        if not path.startswith("/"):
+            if match[3] != b"x" or path in _KERNEL_PAGES:
+                continue
+            path = path or "(anonymous)"
+        path = _ESCAPED.sub(lambda m: chr(int(m[1], 8)), path) if "\\" in path else path
+        rights = b"".join(match.group(1, 2, 3, 4)).decode()
+        found[path] = _either(found[path], rights) if path in found else rights
+    return found
+
+
+def _either(one: str, other: str) -> str:
+    """What either of two mappings allows; shared where one is."""
+    pairs = zip(one, other, strict=True)
+    return "".join(a if a not in "-p" else b for a, b in pairs)
 
 
 def undeleted(path: str) -> str | None:

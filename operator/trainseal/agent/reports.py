@@ -20,9 +20,11 @@ from typing import Literal
 from prometheus_client import Counter
 from pydantic import ValidationError
 
+from trainseal.agent.evidenceasking import Asked, Evidence
 from trainseal.agent.ledger import (
     Ledger,
     Person,
+    Place,
     executable_of,
     finding_of,
     key_of,
@@ -99,8 +101,13 @@ class _Report:
     profiles: dict[str, ContainerProfile] = field(default_factory=dict)
     unprofiled: bool = False
     profiled: float = float("-inf")
+    writing: bool = False
     closed: bool = False
+    #: When it was closed, monotonic.
+    ended: float = 0.0
     undecided: list[Finding] = field(default_factory=list)
+    #: Keys of findings whose evidence is on its way.
+    awaited: set[str] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
 
 
@@ -116,7 +123,10 @@ class Reports:
         join: Join,
         freeze: Freeze,
         clock: Callable[[], datetime],
+        evidence: Evidence | None = None,
     ) -> None:
+        """``evidence`` None: none is taken."""
+        self._evidence = evidence
         self._kube = kube
         self._node = node
         self._policies = policies
@@ -140,8 +150,10 @@ class Reports:
             _log.warning("%s of pod %s, which is not watched: %s", seen.finding, uid, seen.message)
             return
         now, key = self._clock(), key_of(container, seen)
-        if report.ledger.again(key, now, place_of(container, seen)):
+        place = place_of(container, seen)
+        if report.ledger.again(key, now, place):
             report.counted = True
+            self._ask(report, key, seen, place)
             return
         policies = self._policies(report.subject.namespace)
         what = Seen(seen.finding, seen.path, executable_of(seen))
@@ -174,6 +186,35 @@ class Reports:
                 report.undecided.append(finding)
                 asyncio.get_running_loop().call_later(KNOWN_SECONDS, self._decide, report)
         report.news.set()
+        if self._ask(report, key, seen) == "Refused":
+            report.ledger.evidence_dropped += 1
+
+    def _ask(
+        self, report: _Report, key: str, seen: Observation, place: Place | None = None
+    ) -> Asked:
+        finding = report.ledger.unasked(key, place) if self._evidence is not None else None
+        if self._evidence is None or finding is None:
+            return "None"
+        asked = self._evidence.ask(report.subject, finding, seen)
+        if asked == "Taken":
+            report.awaited.add(finding.key)
+        return asked
+
+    def evidence_kept(self, uid: str, key: str, name: str) -> None:
+        """The EvidenceItem of a finding is written."""
+        report = self._reports.get(uid)
+        if report is not None:
+            report.awaited.discard(key)
+            report.ledger.keep(key, name)
+            report.news.set()
+
+    def evidence_lost(self, uid: str, key: str) -> None:
+        """There will be no EvidenceItem of a finding."""
+        report = self._reports.get(uid)
+        if report is not None:
+            report.awaited.discard(key)
+            report.ledger.evidence_dropped += 1
+            report.news.set()
 
     def say(self, uid: str, what: ConditionType, status: Status, reason: str, words: str) -> None:
         """Sets a condition of the pod's report: `Watching` (whether the watch is whole, and if
@@ -216,7 +257,7 @@ class Reports:
         """The pod is over: what is left is written, and the report left alone."""
         report = self._reports.get(uid)
         if report is not None and not report.closed:
-            report.closed = True
+            report.closed, report.ended = True, time.monotonic()
             self._set(report, "Watching", "False", "PodEnded", "The pod has ended.")
             report.news.set()
 
@@ -225,7 +266,7 @@ class Reports:
         tasks = [r.task for r in self._reports.values() if r.task is not None]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(
-            r.news.is_set() or r.counted for r in self._reports.values()
+            r.news.is_set() or r.counted or r.writing for r in self._reports.values()
         ):
             for report in self._reports.values():
                 if report.counted:
@@ -237,13 +278,14 @@ class Reports:
 
     async def _keep(self, report: _Report) -> None:
         pause, ended = _FIRST_RETRY, 0.0
-        while not (report.closed and report.there and not report.news.is_set()):
+        while not _is_over(report):
             if not report.news.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(report.news.wait(), COUNTS_SECONDS)
                 if not (report.news.is_set() or report.counted or _profile_is_due(report)):
                     continue
             began = time.monotonic()
+            report.writing = True
             try:
                 await self._write(report)
                 took = time.monotonic() - began
@@ -257,10 +299,14 @@ class Reports:
                         _LOST.inc(len(report.ledger))
                         break
                 pause = min(max(pause, PAUSE_SECONDS) * 2, _LONGEST_RETRY)
+            finally:
+                report.writing = False
             if not report.closed or report.news.is_set():
                 await asyncio.sleep(pause)
         if self._reports.get(report.subject.uid) is report:
             del self._reports[report.subject.uid]
+            if self._evidence is not None:
+                self._evidence.forget(report.subject.uid)
 
     async def _write(self, report: _Report) -> None:
         if not report.there:
@@ -300,6 +346,7 @@ class Reports:
             },
             "spec": spec,
         }
+        same: dict[str, Finding] = {}
         try:
             there = await self._kube.create(collection, wanted)
         except ConflictError:
@@ -309,7 +356,8 @@ class Reports:
             elif not report.known:
                 status = json_object(there.get("status"))
                 before = len(report.ledger)
-                report.ledger.take_over(status)
+                same = report.ledger.take_over(status)
+                report.awaited = {same[k].key if k in same else k for k in report.awaited}
                 self._since(report, status)
                 report.undecided = [f for f in report.undecided if not _has(status, f.key)]
                 _log.info(
@@ -321,6 +369,10 @@ class Reports:
         report.there = True
         report.known = True
         self._decide(report)
+        if self._evidence is not None:
+            kept = report.ledger.kept()
+            report.awaited -= kept
+            self._evidence.known(subject, kept, same)
 
     def _decide(self, report: _Report) -> None:
         report.known = True
@@ -370,11 +422,20 @@ class Reports:
             found["profiles"] = [*wire_of(report.profiles.values())]
         if report.ledger.dropped:
             found["dropped"] = report.ledger.dropped
+        if report.ledger.evidence_dropped:
+            found["evidenceDropped"] = report.ledger.evidence_dropped
         return found
 
 
 def _profile_is_due(report: _Report) -> bool:
     return report.unprofiled and time.monotonic() - report.profiled >= PROFILE_SECONDS
+
+
+def _is_over(report: _Report) -> bool:
+    """Whether all is written, or what is awaited was awaited for long enough."""
+    if not (report.closed and report.there) or report.news.is_set():
+        return False
+    return not report.awaited or time.monotonic() - report.ended > _LAST_WORDS_SECONDS
 
 
 def _has(status: JsonObject, key: str) -> bool:

@@ -15,11 +15,13 @@ from contextlib import suppress
 from datetime import datetime
 
 from trainseal.agent.attribution import nearby
+from trainseal.agent.evidenceitems import Taken
+from trainseal.agent.evidencetaking import EvidenceTaker
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
 from trainseal.agent.nvml import Nvml, has_nvidia_gpus
-from trainseal.agent.observed import FOUND_BY, Lineage, Process, WatchedContainer
+from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process, WatchedContainer
 from trainseal.agent.processes import Processes
 from trainseal.agent.sessions import Command, Sessions, is_helper
 from trainseal.agent.signedtrees import Sealed, SignedTrees
@@ -66,6 +68,7 @@ class NodeSenses:
             node=self._node,
         )
         self._pause = pause
+        self._taker = EvidenceTaker(self._processes, now)
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -92,6 +95,10 @@ class NodeSenses:
             records = self._records(container.pod_uid)
             self._sessions.opened_by(found.session, container.container, records, exactly=True)
         return found
+
+    def take(self, seen: Observation, container: WatchedContainer | None) -> Taken:
+        """What evidence there is of an observation. Takes its time; runs in a thread."""
+        return self._taker.take(seen, container)
 
     def opened_by(self, uid: str, container: str | None, session: Process) -> Person | None:
         """Who opened an exec session, where a record says so."""

@@ -325,7 +325,7 @@ class ProcessSweep:
         digest = self._digest(file)
         if digest:
             evidence["digest"] = digest
-        return Observation(finding, message, path, member.lineage, evidence)
+        return Observation(finding, message, path, member.lineage, evidence, source=file)
 
     def _digest(self, file: str) -> str | None:
         """Of a file that the kernel links to; kept, for the same is said again each sweep."""

@@ -22,6 +22,7 @@ from trainseal.agent.observed import (
 )
 from trainseal.agent.runtimeleavings import left_by_runtime
 from trainseal.agent.scene import Scene
+from trainseal.api.evidenceitem import MAX_KEPT
 from trainseal.api.findings import FindingId
 
 #: Seconds from one walk to the next, at least, and times what the walk took.
@@ -139,9 +140,14 @@ class UpperWalk:
                 f"{entry.path} was put into the container's layer on the node; the container does "
                 "not see it yet"
             )
-            digest = layers.upper.digest(entry.path) if (layers := self._scene.layers) else None
-            evidence = {"digest": digest or "not a file"}
-            return [Observation(FindingId.FILE_CHANGED, words, entry.path, evidence=evidence)]
+            layers = self._scene.layers
+            content = layers.upper.content(entry.path, MAX_KEPT) if layers else None
+            evidence = {"digest": content.digest if content else "not a file"}
+            return [
+                Observation(
+                    FindingId.FILE_CHANGED, words, entry.path, evidence=evidence, content=content
+                )
+            ]
         return []
 
     def _unseen(self, entry: Entry) -> bool:

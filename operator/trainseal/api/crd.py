@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from trainseal.api import (
     accessrecord,
     driftreport,
+    evidenceitem,
     generated,
     holdrelease,
     policy,
@@ -169,6 +170,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "DriftReportSpec": [WRITTEN_ONCE],
     "AccessRecordSpec": [WRITTEN_ONCE],
     "HoldReleaseSpec": [WRITTEN_ONCE],
+    "EvidenceItemSpec": [WRITTEN_ONCE],
 }
 
 KINDS: tuple[Kind, ...] = (
@@ -286,6 +288,22 @@ KINDS: tuple[Kind, ...] = (
             Column("Node", ".spec.node", wide=True),
             Column("Groups", ".spec.groups", wide=True),
             Column("Seal", ".spec.sealedRun", wide=True),
+        ),
+    ),
+    Kind(
+        evidenceitem.EvidenceItem,
+        evidenceitem.PLURAL,
+        "evidence",
+        "Namespaced",
+        (
+            Column("Finding", ".spec.finding.id"),
+            Column("File", ".spec.file.path"),
+            Column("Size", ".spec.file.size", "integer", description="Bytes of the whole file."),
+            Column("Pod", ".spec.pod.name"),
+            Column("Taken", ".spec.takenAt", "date"),
+            Column("Node", ".spec.node", wide=True),
+            Column("Seal", ".spec.sealedRun", wide=True),
+            Column("Digest", ".spec.file.digest", wide=True),
         ),
     ),
 )

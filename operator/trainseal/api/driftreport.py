@@ -41,6 +41,7 @@ person writes, a policy's exceptions, is held to the list: there an unknown id i
 """
 
 EvidenceName = Annotated[str, StringConstraints(max_length=64)]
+FindingKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
 
 
 class PodIdentity(Model):
@@ -69,7 +70,7 @@ class Finding(Model):
 
     id: FindingName
     """Stable name of what was seen, such as `file.changed`."""
-    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
+    key: FindingKey
     """Which finding of that id this is: the same thing seen again has the same key."""
     severity: Severity
     """What the policy's responses go by."""
@@ -95,6 +96,8 @@ class Finding(Model):
     """Further facts, by name."""
     difference: Annotated[str, StringConstraints(max_length=8192)] | None = None
     """How the text differs from the signed one, as a unified diff."""
+    evidence_item: DnsSubdomain | None = None
+    """Name of the EvidenceItem with the file's bytes and the processes, once it is written."""
 
 
 class DriftReportSpec(Model):
@@ -153,6 +156,8 @@ class DriftReportStatus(Model):
     """In the order they were first seen."""
     dropped: Count | None = None
     """Findings beyond the bound: counted and logged by who reports, not listed."""
+    evidence_dropped: Count | None = None
+    """Findings of which no EvidenceItem was made, for there was no room or it was refused."""
     conditions: list[Condition] | None = Field(default=None, max_length=16)
     """`Watching`: whether the watch is whole, and what it cannot see."""
     profiles: list[ContainerProfile] | None = Field(default=None, max_length=MAX_PROFILES)

@@ -12,7 +12,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.api import GoneError, Kube, KubeError
 
 _log = logging.getLogger(__name__)
-_PAGE = 100
+PAGE = 100
 _LONGEST_PAUSE = 15.0
 
 
@@ -32,12 +32,14 @@ async def follow(
     kind: str,
     taker: Taker,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    *,
+    page: int = PAGE,
 ) -> None:
     """Lists, then watches, for ever; what fails is said and tried again from a new list."""
     pause = 0.5
     while True:
         try:
-            version = await _list(kube, path, kind, taker)
+            version = await _list(kube, path, kind, taker, page)
             pause = 0.5
             while True:
                 version = await _watch(kube, path, version, taker)
@@ -49,8 +51,8 @@ async def follow(
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-async def _list(kube: Kube, path: str, kind: str, taker: Taker) -> str:
-    query, uids = {"limit": str(_PAGE)}, set[str]()
+async def _list(kube: Kube, path: str, kind: str, taker: Taker, most: int) -> str:
+    query, uids = {"limit": str(most)}, set[str]()
     while True:
         page = await kube.request("GET", path, query=query, seconds=30)
         for item in json_objects(page.get("items")):

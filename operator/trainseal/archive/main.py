@@ -1,6 +1,6 @@
-"""``trainseal archive``: records every seal, drift report, access record and release.
+"""``trainseal archive``: records every seal, drift report, access record, release, evidence item.
 
-It reads these four kinds and writes to its volume; beside it, it publishes the log's head in a
+It reads these kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
 while it is down is recorded when it is back, but for what was made *and* deleted meanwhile. Of a
 report in which only counts go up a revision a minute is kept, and its last one.
@@ -21,9 +21,9 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from trainseal.api import accessrecord, driftreport, holdrelease, sealedrun
+from trainseal.api import accessrecord, driftreport, evidenceitem, holdrelease, sealedrun
 from trainseal.api.model import API_VERSION, JsonObject, json_object
-from trainseal.archive.follow import follow
+from trainseal.archive.follow import PAGE, follow
 from trainseal.archive.revisions import APART, Recorded, is_due, says
 from trainseal.archive.store import Store, StoreError
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, connect, path_of
@@ -41,7 +41,10 @@ _KINDS = {
     "DriftReport": driftreport.PLURAL,
     "AccessRecord": accessrecord.PLURAL,
     "HoldRelease": holdrelease.PLURAL,
+    "EvidenceItem": evidenceitem.PLURAL,
 }
+#: Objects of one page of a list: these may have a quarter of a megabyte each.
+_PAGES = {"EvidenceItem": 10}
 _PUBLISH_SECONDS = 1.0
 #: How often it is looked whether a revision that was put off is due.
 _LATE_SECONDS = 5.0
@@ -160,7 +163,8 @@ async def serve(options: Options) -> int:
 async def _work(kube: Kube, namespace: str, archive: Archive) -> None:
     async with asyncio.TaskGroup() as group:
         for kind, plural in _KINDS.items():
-            group.create_task(follow(kube, path_of(API_VERSION, plural), kind, archive))
+            path, page = path_of(API_VERSION, plural), _PAGES.get(kind, PAGE)
+            group.create_task(follow(kube, path, kind, archive, page=page))
         group.create_task(_publishing(kube, namespace, archive))
         group.create_task(_catching_up(kube, archive))
 

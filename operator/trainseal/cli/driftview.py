@@ -58,6 +58,7 @@ class RunFindings:
     seal: JsonObject
     found: tuple[Found, ...]
     dropped: int
+    evidence_dropped: int
     unread: tuple[str, ...]
 
     @property
@@ -94,7 +95,7 @@ async def look(kube: Kube, namespace: str, job: str, seal: str | None = None) ->
     known = set(believed) if isinstance(believed, list) else set()
     found: list[Found] = []
     unread: list[str] = []
-    dropped = 0
+    dropped = evidence_dropped = 0
     for item in reports:
         try:
             report = DriftReport.parse(item)
@@ -103,6 +104,7 @@ async def look(kube: Kube, namespace: str, job: str, seal: str | None = None) ->
             continue
         pod, status = report.spec.pod, report.status
         dropped += (status.dropped if status else 0) or 0
+        evidence_dropped += (status.evidence_dropped if status else 0) or 0
         found += [
             Found(
                 report=report.metadata.name,
@@ -115,7 +117,7 @@ async def look(kube: Kube, namespace: str, job: str, seal: str | None = None) ->
             for finding in (status.findings if status else None) or ()
         ]
     found.sort(key=lambda f: (f.finding.first_time, f.report, f.finding.key))
-    return RunFindings(namespace, job, run, tuple(found), dropped, tuple(unread))
+    return RunFindings(namespace, job, run, tuple(found), dropped, evidence_dropped, tuple(unread))
 
 
 def print_json(view: RunFindings) -> None:
@@ -141,6 +143,7 @@ def print_json(view: RunFindings) -> None:
             for f in view.found
         ],
         "dropped": view.dropped,
+        "evidenceDropped": view.evidence_dropped,
         "notRead": list(view.unread),
     }
     print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
@@ -186,6 +189,12 @@ def render(view: RunFindings) -> RenderableType:
     parts += [Group(*_finding(f)) for f in view.found]
     if view.dropped:
         parts.append(Text(f"{view.dropped} more findings were counted and are not listed", "red"))
+    if view.evidence_dropped:
+        words = "findings have no evidence kept: there was no room for more, or it was refused"
+        parts.append(Text(f"{view.evidence_dropped} {words}", "yellow"))
+    if any(f.finding.evidence_item for f in view.found):
+        words = "shows what was kept of a finding: the file, who acted, what they had mapped"
+        parts.append(Text(f"`trainseal evidence show NAME -n {view.namespace}` {words}", "dim"))
     parts += [Text(f"not shown: {words}", "dim") for words in view.unread]
     return Group(*parts)
 
@@ -253,6 +262,8 @@ def _facts(item: Found) -> Iterator[tuple[str, str]]:
     for name, value in sorted((found.evidence or {}).items()):
         if name != "occasion" and value:
             yield plain(name), plain(value)
+    if found.evidence_item:
+        yield "evidence", found.evidence_item
 
 
 def _difference(line: str) -> Text:

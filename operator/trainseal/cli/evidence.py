@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from trainseal.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from trainseal.api.model import JsonObject
     from trainseal.provenance.evidence import Entry, Head
 
 evidence = typer.Typer(
@@ -108,7 +110,10 @@ def list_(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="SealedRun, DriftReport, AccessRecord or HoldRelease."),
+        typer.Option(
+            metavar="KIND",
+            help="SealedRun, DriftReport, AccessRecord, HoldRelease or EvidenceItem.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Whose name starts with this text.")
@@ -146,24 +151,104 @@ def list_(
 
 @evidence.command()
 def show(
-    folder: FolderArgument,
-    digest: Annotated[
-        str, typer.Argument(metavar="DIGEST", help="From the list: sha256:… or its beginning.")
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[FOLDER] WHAT",
+            help="Name of an EvidenceItem in the cluster. With FOLDER, an archive's volume: a name "
+            "or a digest from its list, sha256:… or its beginning.",
+        ),
     ],
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NS",
+            help="Absent: the context's namespace; in an archive, any.",
+        ),
+    ] = None,
+    extract: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the bytes of the item's file there; - is standard output."
+        ),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
 ) -> None:
-    """Print one recorded object as JSON, after comparing it with its digest.
+    """Show what was kept for a finding, or any recorded object, after comparing it with its digest.
 
-    Exit codes: 0 it is as it was recorded; 1 it is not; 64 no such digest.
+    Of an EvidenceItem: the file, the processes with their environment (secrets masked) and the
+    files they had mapped. Other objects are printed as JSON. The bytes of a file are as they were:
+    extract what may be a program to a place where nobody runs it.
 
+    Exit codes: 0 it is as it was recorded; 1 it is not; 2 it could not be read; 64 no such digest.
+
+        trainseal evidence show char-lm-worker-0-x7kq2-0aa3b1c2-0123456789abcdef -n research
+        trainseal evidence show char-lm-… -n research --extract adam.py
         trainseal evidence show /mnt/archive sha256:4f2a
     """
+    from trainseal.cli import evidenceview
+
+    if len(what) > 2 or (len(what) == 1 and re.search("[/:]", what[0])):
+        raise typer.BadParameter("give a name, or a folder and a name or digest", param_hint="WHAT")
+    if len(what) == 2:
+        obj = _recorded(Path(what[0]), what[1], namespace)
+    else:
+        obj = _live(what[0], namespace, kubeconfig, context)
+    if extract is None and (output is Output.JSON or obj.get("kind") != "EvidenceItem"):
+        print(json.dumps(obj, indent=2, ensure_ascii=False))  # noqa: T201
+        return
+    item = evidenceview.read(obj)
+    if extract is None:
+        evidenceview.print_text(item)
+        return
+    data = evidenceview.bytes_of(item)
+    if str(extract) == "-":
+        sys.stdout.buffer.write(data)
+    else:
+        extract.write_bytes(data)
+    if item.spec.file is not None and item.spec.file.truncated:
+        size = item.spec.file.size
+        print(f"the first {len(data)} of {size} bytes: no more were kept", file=sys.stderr)  # noqa: T201
+
+
+def _live(
+    name: str, namespace: str | None, kubeconfig: str | None, context: str | None
+) -> JsonObject:
+    import asyncio
+
+    from trainseal.cli import evidenceview
+    from trainseal.cli.clusters import default_namespace
+    from trainseal.cluster.api import connect
+
+    place = namespace or default_namespace(kubeconfig, context)
+
+    async def work() -> JsonObject:
+        async with connect(kubeconfig, context) as kube:
+            return await evidenceview.fetch(kube, place, name)
+
+    return asyncio.run(work())
+
+
+def _recorded(folder: Path, what: str, namespace: str | None) -> JsonObject:
+    """By digest, or the EvidenceItem of that name."""
     from trainseal.archive.store import read_object
     from trainseal.provenance.evidence import BrokenChainError
 
-    known = {e.digest for e, _ in _sound(folder) if e.digest and e.digest.startswith(digest)}
+    def is_it(entry: Entry) -> bool:
+        if what.startswith("sha256:"):
+            return str(entry.digest).startswith(what)
+        mine = (entry.kind, entry.name) == ("EvidenceItem", what)
+        return mine and namespace in (None, entry.namespace)
+
+    known = {e.digest for e, _ in _sound(folder) if e.digest and is_it(e)}
     if len(known) != 1:
+        named = "the beginning of" if what.startswith("sha256:") else "the name of"
         raise Failure(
-            f"{digest} is the beginning of {len(known)} digests in {folder}",
+            f"{what} is {named} {len(known)} digests in {folder}",
             expected="exactly one",
             remedy="trainseal evidence list prints them",
         )
@@ -171,7 +256,8 @@ def show(
         body = read_object(folder, known.pop())
     except BrokenChainError as error:
         raise Failure(str(error), expected="what was recorded", code=REFUTED) from None
-    print(json.dumps(json.loads(body), indent=2, ensure_ascii=False))  # noqa: T201
+    found: JsonObject = json.loads(body)
+    return found
 
 
 def _entries(folder: Path) -> Iterator[tuple[Entry, Head]]:

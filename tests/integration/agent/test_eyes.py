@@ -158,6 +158,17 @@ def test_a_change_carries_both_digests_the_difference_and_who_did_it(watched: Wa
     assert found.lineage is not None
 
 
+def test_what_is_seen_of_a_file_comes_with_the_bytes_that_its_digest_is_of(
+    watched: Watched,
+) -> None:
+    watched.after(f"echo '# mallory' >> {ADAM}; cp /bin/true /scratch/t; /scratch/t")
+    for finding, ending in ((F.FILE_CHANGED, b"# mallory\n"), (F.EXEC_FOREIGN, b"")):
+        found = watched.one(finding)
+        assert found.content is not None
+        assert found.content.head.endswith(ending)
+        assert found.content.digest == found.evidence["digest"]
+
+
 def test_a_process_that_has_ended_is_named_from_its_execution(tmp_path: Path, image: Path) -> None:
     living: set[int] = set()
 

@@ -22,10 +22,14 @@ from tests.integration.chart.conftest import (
     Object,
     render,
 )
+from trainseal.agent.evidenceitems import Taken, TakenProcess
+from trainseal.agent.evidencekeeping import EvidenceKeeper
+from trainseal.agent.files import Content
 from trainseal.agent.lease import NodeLease
 from trainseal.agent.ledger import Person
 from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.agent.reports import Reports, Subject
+from trainseal.api.evidenceitem import name_of
 from trainseal.api.findings import FindingId
 from trainseal.cluster.api import Kube, KubeError, connect, path_of
 
@@ -40,7 +44,11 @@ EDIT = Observation(
     "it was written",
     path="/usr/lib/python3/torch/optim/sgd.py",
     lineage=Lineage((SHELL,), session=SHELL),
+    evidence={"digest": "sha256:" + "0" * 64},
+    content=Content("sha256:" + "0" * 64, 7, 0o644, b"lr = 0\n", steady=True),
 )
+KEY = "0123456789abcdef"
+EVIDENCE = path_of("trainseal.dev/v1alpha1", "evidenceitems", TEAM)
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,15 @@ class Agents:
     def delete_reports(self) -> None:
         """As the controller may."""
         self.server.kubectl(
-            "delete", "driftreports", "--all", "-n", TEAM,
+            "delete", "driftreports,evidenceitems", "--all", "-n", TEAM,
             "--as", CONTROLLER, "--as-group=system:masters",
         )  # fmt: skip
+
+    def items(self) -> list[Object]:
+        """What evidence there is."""
+        listed = self.server.kubectl("get", "evidenceitems", "-n", TEAM, "-o", "json")
+        found: list[Object] = json.loads(listed)["items"]
+        return found
 
     def report(self) -> Object:
         """The pod's report as it is stored."""
@@ -103,6 +117,21 @@ def _report(node: str) -> Object:
             "sealedRun": POD.seal,
             "node": node,
             "pod": {"name": POD.pod, "uid": POD.uid},
+        },
+    }
+
+
+def _evidence(node: str) -> Object:
+    return {
+        "apiVersion": "trainseal.dev/v1alpha1",
+        "kind": "EvidenceItem",
+        "metadata": {"name": name_of(POD.pod, POD.uid, KEY), "namespace": TEAM},
+        "spec": {
+            "sealedRun": POD.seal,
+            "node": node,
+            "pod": {"name": POD.pod, "uid": POD.uid},
+            "finding": {"id": "file.changed", "key": KEY},
+            "takenAt": NOW.isoformat(),
         },
     }
 
@@ -136,17 +165,26 @@ def agents(installed: ApiServer, tmp_path: Path) -> Iterator[Agents]:
 
 def _until_in_force(agents: Agents) -> None:
     """Admission policies reach the API server by watch, a moment after they exist."""
-    for _ in range(100):
-        try:
-            agents.server.create(_report(NODE), "--dry-run=server")
-        except CommandError as error:
-            if "written by the agent" in error.stderr or "expected" in error.stderr:
-                return
-    raise AssertionError("trainseal-reports never came into force")
+    for guarded in (_report(NODE), _evidence(NODE)):
+        for _ in range(100):
+            try:
+                agents.server.create(guarded, "--dry-run=server")
+            except CommandError as error:
+                if "written by the agent" in error.stderr or "expected" in error.stderr:
+                    break
+        else:
+            raise AssertionError(f"nobody guards {guarded['kind']}s")
 
 
 async def watch(kube: Kube, act: Callable[[Reports], None], node: str = NODE) -> None:
     """One agent's life: the watch of a pod begins, something is seen, all is written."""
+    process = TakenProcess(SHELL, acting=True, environment=[("HF_TOKEN", "hunter2")])
+    keeper = EvidenceKeeper(
+        kube,
+        node,
+        lambda _pod, _container, seen: Taken(NOW, "Kept", seen.content, [process]),
+        lambda: NOW,
+    )
     reports = Reports(
         kube,
         node,
@@ -154,11 +192,17 @@ async def watch(kube: Kube, act: Callable[[Reports], None], node: str = NODE) ->
         join=lambda *_: Person("mallory@example.org", "exec-1"),
         freeze=lambda *_: None,
         clock=lambda: NOW,
+        evidence=keeper,
     )
+    keeper.connect(reports)
+    keeping = asyncio.ensure_future(keeper.run())
     reports.begin(POD)
     reports.say(POD.uid, "Watching", "True", "Watching", "Everything is seen.")
     act(reports)
+    await keeper.close(10)
     await reports.close(10)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
 
 
 def test_an_agent_writes_what_it_found_with_the_rights_it_has(agents: Agents) -> None:
@@ -305,6 +349,129 @@ def test_the_controller_writes_its_own_reports_while_the_webhook_is_away(agents:
     report["metadata"]["name"] = POD.seal
     report["spec"] = {"reporter": "Controller", "sealedRun": POD.seal}
     agents.server.create(report, "--as", CONTROLLER, "--as-group=system:masters")
+
+
+# Evidence -----------------------------------------------------------------------------------------
+
+
+def test_an_agent_keeps_evidence_of_what_it_found_with_the_rights_it_has(agents: Agents) -> None:
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await watch(kube, lambda reports: reports.see(POD.uid, "trainer", EDIT))
+
+    asyncio.run(live())
+    (finding,) = agents.report()["status"]["findings"]
+    (item,) = agents.items()
+    assert item["metadata"]["name"] == finding["evidenceItem"]
+    assert item["spec"]["finding"] == {"id": "file.changed", "key": finding["key"]}
+    assert item["spec"]["file"]["path"] == EDIT.path
+    (process,) = item["spec"]["processes"]
+    assert process["environment"] == [{"name": "HF_TOKEN", "value": "(7 characters)"}]
+    asyncio.run(live())
+    assert agents.items() == [item]
+
+
+def test_an_agent_keeps_evidence_of_its_own_node_alone(agents: Agents) -> None:
+    async def forge() -> str:
+        async with agents.of(NODE) as kube:
+            with pytest.raises(KubeError) as refused:
+                await kube.create(EVIDENCE, _evidence(OTHER))
+            return refused.value.message
+
+    assert "found writer" in asyncio.run(forge())
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "uid", "key"),
+    [
+        (name_of(POD.pod, POD.uid, "1" * 16), POD.pod, POD.uid, KEY),
+        (name_of("another-pod", POD.uid, KEY), POD.pod, POD.uid, KEY),
+        (name_of(POD.pod, "1" * 36, KEY), POD.pod, POD.uid, KEY),
+        (name_of(POD.pod, "0aa3b1c2", KEY), POD.pod, "0aa3b1c2", KEY),
+        ("mine", POD.pod, POD.uid, KEY),
+    ],
+    ids=["another finding", "another pod", "another uid", "short uid", "any name"],
+)
+def test_an_agent_takes_no_other_name_for_evidence(
+    agents: Agents, name: str, pod: str, uid: str, key: str
+) -> None:
+    """Else it could keep the evidence of another finding from being written."""
+    forged = _evidence(NODE)
+    forged["metadata"]["name"] = name
+    forged["spec"] |= {"pod": {"name": pod, "uid": uid}}
+    forged["spec"]["finding"]["key"] = key
+
+    async def forge() -> None:
+        async with agents.of(NODE) as kube:
+            with pytest.raises(KubeError, match="expected the name POD-UID8-KEY"):
+                await kube.create(EVIDENCE, forged)
+
+    asyncio.run(forge())
+
+
+@pytest.mark.parametrize("pod", [POD.pod, "a" * 253, f"{'a' * 226}.{'b' * 20}", "x"])
+def test_evidence_bears_its_pods_name_however_long(agents: Agents, pod: str) -> None:
+    made = _evidence(NODE)
+    made["metadata"]["name"] = name_of(pod, POD.uid, KEY)
+    made["spec"]["pod"]["name"] = pod
+
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await kube.create(EVIDENCE, made)
+
+    asyncio.run(live())
+
+
+def test_evidence_is_changed_and_deleted_by_nobody(agents: Agents) -> None:
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await kube.create(EVIDENCE, _evidence(NODE))
+            place = f"{EVIDENCE}/{_evidence(NODE)['metadata']['name']}"
+            with pytest.raises(KubeError, match="forbidden"):
+                await kube.patch(place, {"spec": {"sealedRun": "another"}})
+            with pytest.raises(KubeError, match="forbidden"):
+                await kube.request("DELETE", place)
+
+    asyncio.run(live())
+    with pytest.raises(CommandError) as refused:
+        agents.server.patch(_evidence(NODE), {"spec": {"sealedRun": "another"}})
+    assert "found writer" in refused.value.stderr or "written once" in refused.value.stderr
+    with pytest.raises(CommandError) as refused:
+        agents.server.kubectl("delete", "evidenceitems", "--all", "-n", TEAM)
+    assert "seals.trainseal.dev" in refused.value.stderr
+    assert len(agents.items()) == 1
+
+
+def test_nobody_else_makes_evidence_not_even_an_administrator(agents: Agents) -> None:
+    account = f"system:serviceaccount:{AGENTS}:{AGENTS}"
+    for flags in ((), ("--as", account), ("--as", CONTROLLER, "--as-group=system:masters")):
+        with pytest.raises(CommandError) as refused:
+            agents.server.create(_evidence(NODE), *flags)
+        assert "found writer" in refused.value.stderr
+
+
+def test_evidence_at_its_bounds_is_taken(agents: Agents) -> None:
+    """The API server's own bounds of the fields are no tighter than the agent's."""
+    process: Object = {
+        "pid": 1,
+        "parent": 0,
+        "startedAt": NOW.isoformat(),
+        "executable": "x" * 1024,
+        "command": ["x" * 100] * 32,
+        "environment": [{"name": "X", "value": "(1 characters)"}] * 256,
+        "maps": [{"path": "/lib/libc.so", "rights": "r-xp"}] * 256,
+    }
+    made = _evidence(NODE)
+    made["spec"] |= {
+        "file": {"path": "/x", "state": "Kept", "content": "A" * 150 * 1024, "contentSize": 1},
+        "processes": [process, *([process | {"environment": [], "maps": []}] * 20)],
+    }
+
+    async def live() -> None:
+        async with agents.of(NODE) as kube:
+            await kube.create(EVIDENCE, made, strict=True)
+
+    asyncio.run(live())
 
 
 # The Lease ----------------------------------------------------------------------------------------

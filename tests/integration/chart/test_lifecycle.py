@@ -298,7 +298,10 @@ def test_the_cluster_roles_of_a_team_gain_jobs_but_never_evidence(
     assert may("dev", "get", "sealedruns")
     assert may("guest", "get", "sealedruns")
     assert not may("guest", "create", "trainingjobs")
-    for kind in ("sealedruns", "driftreports", "accessrecords", "provenancepolicies"):
+    written = ("sealedruns", "driftreports", "accessrecords", "evidenceitems", "provenancepolicies")
+    for kind in written:
         for verb in ("create", "update", "delete"):
             assert not may("dev", verb, kind), (verb, kind)
+    # The bytes of files are for who looks into findings.
+    assert not may("dev", "get", "evidenceitems")
     server.kubectl("delete", "rolebinding", "dev", "guest", "-n", "default")

@@ -281,7 +281,10 @@ def test_the_archive_reads_evidence_and_nothing_else(helm: Path) -> None:
     assert sorted((rule["resources"], rule["verbs"]) for rule in rules) == [
         (["configmaps"], ["create"]),
         (["configmaps"], ["get", "patch"]),
-        (["sealedruns", "driftreports", "accessrecords", "holdreleases"], ["list", "watch"]),
+        (
+            ["sealedruns", "driftreports", "accessrecords", "holdreleases", "evidenceitems"],
+            ["list", "watch"],
+        ),
     ]
 
 

@@ -62,7 +62,9 @@ def test_a_trust_root_that_cannot_be_read_is_refused() -> None:
 
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE", "DELETE"])
-@pytest.mark.parametrize("resource", ["sealedruns", "driftreports", "accessrecords"])
+@pytest.mark.parametrize(
+    "resource", ["sealedruns", "driftreports", "accessrecords", "evidenceitems"]
+)
 @pytest.mark.parametrize(
     "user",
     [world.EDITOR, "system:serviceaccount:research:trainseal-controller", "", "system:admin"],

@@ -89,3 +89,35 @@ def test_no_descriptor_stays_open(tree: Tree) -> None:
         tree.real_directory(path)
         tree.opaque(path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_one_reading_gives_the_digest_of_all_and_the_beginning(tree: Tree, tmp_path: Path) -> None:
+    data = b"x" * 3_000_000
+    (tmp_path / "root/large").write_bytes(data)
+    (tmp_path / "root/large").chmod(0o750)
+    found = tree.content("/large", 1000)
+    assert found is not None
+    assert (found.digest, found.size) == (f"sha256:{sha256(data).hexdigest()}", len(data))
+    assert (found.head, found.whole, found.steady, found.mode) == (data[:1000], False, True, 0o750)
+    small = tree.content("/usr/lib/a.py", 1000)
+    assert small is not None
+    assert (small.head, small.whole) == (b"x = 1\n", True)
+    assert tree.content("/pipe", 1000) is None
+
+
+def test_a_file_that_is_written_while_it_is_read_is_said_to_be_unsteady(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "root/usr/lib/a.py"
+    pread = os.pread
+
+    def meanwhile(fd: int, count: int, at: int) -> bytes:
+        found = pread(fd, count, at)
+        with path.open("a") as file:
+            file.write("y" if at == 0 else "")
+        return found
+
+    monkeypatch.setattr(os, "pread", meanwhile)
+    found = tree.content("/usr/lib/a.py", 1000)
+    assert found is not None
+    assert not found.steady

@@ -180,3 +180,45 @@ def test_whatever_a_file_is_called_and_however_it_differs_it_fits_the_report(
     found = finding_of("trainer", seen(path, difference=difference), NOW)
     DriftReportStatus(findings=[found])
     found.model_dump_json().encode()
+
+
+def test_evidence_is_asked_for_once_whatever_came_of_it() -> None:
+    ledger = Ledger()
+    add(ledger, seen())
+    key = key_of("trainer", seen())
+    asked = ledger.unasked(key)
+    assert asked is not None
+    assert asked.key == key
+    add(ledger, seen())
+    assert ledger.unasked(key) is None
+    assert ledger.unasked("0" * 16) is None
+
+
+def test_after_a_restart_evidence_that_was_written_is_not_asked_for_again() -> None:
+    first = Ledger()
+    for path in ("/a", "/b"):
+        add(first, seen(path))
+    kept, lost = (key_of("trainer", seen(path)) for path in ("/a", "/b"))
+    first.keep(kept, "item-1")
+    first.evidence_dropped = 1
+    second = Ledger()
+    second.take_over(written(first) | {"evidenceDropped": first.evidence_dropped})
+    assert second.kept() == {kept}
+    assert second.unasked(kept) is None
+    # What was not written before it may be taken when it is seen again.
+    assert second.unasked(lost) is not None
+    assert second.evidence_dropped == 1
+    assert [f.evidence_item for f in second.findings()] == ["item-1", None]
+
+
+def test_what_a_walk_finds_after_a_restart_is_said_to_be_the_finding_of_before() -> None:
+    first, second = Ledger(), Ledger()
+    add(first, seen())
+    walked = seen(lineage=None)
+    add(second, walked)
+    second.unasked(key_of("trainer", walked))
+    same = second.take_over(written(first))
+    assert {k: f.key for k, f in same.items()} == {
+        key_of("trainer", walked): key_of("trainer", seen())
+    }
+    assert second.unasked(key_of("trainer", seen())) is None

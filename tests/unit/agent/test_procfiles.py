@@ -142,3 +142,17 @@ def test_a_variable_that_is_there_twice_is_given_twice() -> None:
 def test_words_beyond_the_bound_are_left_out() -> None:
     assert procfiles.words(b"a\0b\0c\0", 2) == ("a", "b")
     assert procfiles.words(b"a\0\0") == ("a", "")
+
+
+def test_each_mapped_file_is_given_once_with_what_any_mapping_of_it_allows() -> None:
+    assert procfiles.mapped_files(
+        MAPS + b"7f04-7f05 rwxp 00000000 00:00 0   [stack]\nnonsense\n"
+    ) == {
+        "/usr/bin/python3.11": "rwxp",
+        "(anonymous)": "rwxp",
+        "/scratch/a b\nc.so (deleted)": "r-xp",
+        "/dev/zero (deleted)": "rw-s",
+        "/usr/lib/gconv.cache": "r--s",
+        "/memfd:x (deleted)": "--xp",
+        "[stack]": "rwxp",
+    }

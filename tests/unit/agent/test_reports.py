@@ -169,6 +169,23 @@ async def test_a_report_that_cannot_be_made_at_first_is_made_in_the_end(world: W
     await world.reports.close()
 
 
+async def test_what_is_on_its_way_when_the_agent_stops_is_not_cut_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.begin()
+    await until(lambda: world.server.writes > 0)
+    patch = world.server.patch
+
+    async def slow(path: str, body: Object) -> Object:
+        await asyncio.sleep(0.2)
+        return await patch(path, body)
+
+    monkeypatch.setattr(world.server, "patch", slow)
+    world.see(edit())
+    await world.reports.close()
+    assert len(world.server.findings) == 1
+
+
 async def test_a_restart_loses_nothing_and_repeats_nothing(world: World) -> None:
     world.begin()
     world.see(edit("/a"), edit("/b"))

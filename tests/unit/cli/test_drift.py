@@ -129,6 +129,24 @@ def test_a_finding_is_shown_with_file_process_person_and_difference(
     assert "does not count" not in answer.out
 
 
+def test_evidence_that_was_kept_is_named_with_how_to_read_it(trainseal: Run, stage: Stage) -> None:
+    stage.found(report(finding(evidenceItem="char-lm-worker-0-u-0123456789abcdef")))
+    stage.reports[0]["status"]["evidenceDropped"] = 3
+    answer = trainseal("drift", "char-lm", *ARGUMENTS)
+    for words in (
+        "evidence char-lm-worker-0-u-0123456789abcdef",
+        "`trainseal evidence show NAME -n research`",
+        "3 findings have no evidence kept",
+    ):
+        assert words in answer.out
+    found = json.loads(trainseal("drift", "char-lm", *ARGUMENTS, "-o", "json").out)
+    assert found["findings"][0]["evidenceItem"] == "char-lm-worker-0-u-0123456789abcdef"
+    assert found["evidenceDropped"] == 3
+    stage.reports.clear()
+    stage.found(report(finding()))
+    assert "evidence show" not in trainseal("drift", "char-lm", *ARGUMENTS).out
+
+
 def test_findings_stand_in_the_order_of_time_whatever_their_report(
     trainseal: Run, stage: Stage
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.sample_objects import access_record, sealed_run
+from tests.sample_objects import access_record, evidence_item, sealed_run
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_kube import FakeKube, connecting_to
 from trainseal.archive.store import Store, object_path
 from trainseal.cluster import api
+from trainseal.cluster.api import KubeError
 from trainseal.provenance.evidence import Head
 
 NOW = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
@@ -122,3 +126,143 @@ def test_what_was_recorded_is_listed_and_shown(trainseal: Run, folder: Path) -> 
     shown = trainseal("evidence", "show", str(folder), digests[1][:20])
     assert json.loads(shown.out)["spec"]["username"] == "mallory"
     assert trainseal("evidence", "show", str(folder), "sha256:").code == 64
+
+
+# Evidence items -----------------------------------------------------------------------------------
+
+ITEMS = "/apis/trainseal.dev/v1alpha1/namespaces/research/evidenceitems"
+BYTES = b"lr = 0\n"
+
+
+def item(data: bytes = BYTES, **changed: Any) -> dict[str, Any]:
+    """An item with these bytes; what is said of its file can be changed."""
+    obj = placed(evidence_item())
+    obj["spec"]["file"] = {
+        "path": "/workspace/train.py",
+        "state": "Kept",
+        "digest": f"sha256:{hashlib.sha256(data).hexdigest()}",
+        "size": len(data),
+        "mode": "0644",
+        "content": base64.b64encode(gzip.compress(data, mtime=0)).decode(),
+        "contentSize": len(data),
+    } | changed
+    return obj
+
+
+NAME = str(item()["metadata"]["name"])
+LIVE = ("evidence", "show", NAME, "-n", "research", "--kubeconfig", "unused")
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, obj: dict[str, Any]) -> FakeKube:
+    kube = FakeKube({f"{ITEMS}/{NAME}": obj})
+    monkeypatch.setattr(api, "connect", connecting_to(kube))
+    return kube
+
+
+def test_an_item_is_shown_with_its_file_and_who_acted(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, item())
+    answer = trainseal(*LIVE)
+    assert answer.code == 0
+    for words in (
+        "file.changed",
+        "/workspace/train.py",
+        "7 bytes, mode 0644",
+        "[12] vi --token=(8 characters)  ← 1, /usr/bin/vi, uid 0",
+        "API_KEY=(8 characters)",
+        "r-xp /usr/bin/vi",
+        "[11] /bin/sh  ← 1, /bin/sh, ended",
+        "1 more processes had no room",
+        "lr = 0",
+    ):
+        assert words in answer.out
+    assert json.loads(trainseal(*LIVE, "-o", "json").out) == item()
+
+
+def test_the_files_bytes_are_written_out(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    serve(monkeypatch, item(b"\x7fELF\0\xff"))
+    assert "no text" in trainseal(*LIVE).out
+    assert trainseal(*LIVE, "--extract", "out").code == 0
+    assert (tmp_path / "out").read_bytes() == b"\x7fELF\0\xff"
+
+
+def test_bytes_that_are_not_those_of_the_digest_are_refuted(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for changed in (
+        {"digest": "sha256:" + "0" * 64},
+        {"contentSize": 6},
+        {"content": base64.b64encode(b"no gzip").decode()},
+        {"content": base64.b64encode(gzip.compress(b"0" * 10_000_000)).decode()},
+    ):
+        serve(monkeypatch, item(**changed))
+        answer = trainseal(*LIVE, "--extract", "out")
+        assert (answer.code, (tmp_path / "out").exists()) == (1, False), changed
+
+
+def test_of_a_cut_file_it_is_said_how_much_there_is(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, item(truncated=True, size=1000, digest="sha256:" + "0" * 64))
+    answer = trainseal(*LIVE, "--extract", "out")
+    assert (answer.code, answer.err) == (0, "the first 7 of 1000 bytes: no more were kept\n")
+    assert "the first 7 of 1000 bytes were kept" in trainseal(*LIVE).out
+
+
+def test_a_file_that_was_gone_has_no_bytes_to_write_out(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj = item()
+    obj["spec"]["file"] = {"path": "/x", "state": "Gone"}
+    serve(monkeypatch, obj)
+    assert "it was gone when it was looked at" in trainseal(*LIVE).out
+    answer = trainseal(*LIVE, "--extract", "out")
+    assert (answer.code, "the file was Gone" in answer.err) == (64, True)
+
+
+def test_control_sequences_in_evidence_do_nothing_to_the_terminal(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj = item(b"\x1b[2J", path="/x\x1b[1m")
+    obj["spec"]["processes"][0]["command"] = ["\x1b[31m"]
+    serve(monkeypatch, obj)
+    answer = trainseal(*LIVE)
+    assert "\x1b" not in answer.out
+    assert "\\x1b[2J" in answer.out
+
+
+def test_an_item_that_is_not_there_or_not_to_be_read_is_undetermined(
+    trainseal: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube = serve(monkeypatch, item())
+    kube.failures[f"{ITEMS}/{NAME}"] = KubeError(403, "Forbidden", "cannot get")
+    answer = trainseal(*LIVE)
+    assert (answer.code, "trainseal-responder" in answer.err) == (2, True)
+    kube.failures.clear()
+    kube.objects.clear()
+    answer = trainseal(*LIVE)
+    assert (answer.code, "trainseal drift JOB" in answer.err) == (2, True)
+
+
+def test_an_item_is_shown_from_the_archive_by_its_name(
+    trainseal: Run, folder: Path, tmp_path: Path
+) -> None:
+    with Store(folder) as store:
+        store.append(item(), NOW)
+        store.append(item(), NOW, deleted=True)
+    answer = trainseal("evidence", "show", str(folder), NAME, "--extract", "out")
+    assert (answer.code, (tmp_path / "out").read_bytes()) == (0, BYTES)
+    assert "lr = 0" in trainseal("evidence", "show", str(folder), NAME).out
+    assert trainseal("evidence", "show", str(folder), NAME, "-n", "other").code == 64
+    assert trainseal("evidence", "show", str(folder), "unheard-of").code == 64
+    assert trainseal("evidence", "show", str(folder)).code == 64
+
+
+def test_what_has_no_file_cannot_be_written_out(trainseal: Run, folder: Path) -> None:
+    listed = trainseal("evidence", "list", str(folder), "--kind", "SealedRun", "-o", "json").out
+    digest = json.loads(listed)["digest"]
+    answer = trainseal("evidence", "show", str(folder), digest, "--extract", "out")
+    assert (answer.code, "it is a SealedRun" in answer.err) == (64, True)
