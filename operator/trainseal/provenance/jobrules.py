@@ -14,8 +14,9 @@ from itertools import combinations
 
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
-from trainseal.provenance.podrules import TemplateContext, check_template
+from trainseal.provenance.podrules import check_template
 from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.refusals import TemplateContext
 from trainseal.provenance.verdicts import Outcome, Verdict
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
@@ -90,6 +91,7 @@ def job_rules(
             )  # fmt: skip
     context = TemplateContext(
         writable=unsigned_mounts(job),
+        mounts=tuple(path for _, path in _mounts(job)),
         kept=kept_mounts(job),
         allowed_secrets=policy.allowed_secrets,
     )
@@ -189,12 +191,7 @@ def _validity(
 
 def _overlapping_mounts(job: TrainingJob) -> Iterator[tuple[str, str, str]]:
     """Mounts that contain one another: a writable one inside code would shadow signed files."""
-    spec = job.spec
-    paths = [(f"spec.code[{c.name}]", c.mount_path) for c in spec.code or ()]
-    paths += [("spec.config", spec.config.mount_path)] if spec.config else []
-    paths += [(f"spec.data[{d.name}]", d.mount_path) for d in spec.data or ()]
-    paths += [("spec.checkpoints", spec.checkpoints.mount_path)] if spec.checkpoints else []
-    paths += [(f"spec.scratch[{i}]", s.mount_path) for i, s in enumerate(spec.scratch or ())]
+    paths = _mounts(job)
     for (_, one), (place, other) in combinations(paths, 2):
         if one == other or one.startswith(other + "/") or other.startswith(one + "/"):
             yield place, one, other
@@ -202,6 +199,17 @@ def _overlapping_mounts(job: TrainingJob) -> Iterator[tuple[str, str, str]]:
         # A mount above such a directory hides it just as well.
         if path in _SYSTEM or f"{path}/".startswith(_SYSTEM_BELOW) or _holds_system(path):
             yield place, path, "the system's directories"
+
+
+def _mounts(job: TrainingJob) -> list[tuple[str, str]]:
+    """Every mount: where it stands in the job, and its path."""
+    spec = job.spec
+    paths = [(f"spec.code[{c.name}]", c.mount_path) for c in spec.code or ()]
+    paths += [("spec.config", spec.config.mount_path)] if spec.config else []
+    paths += [(f"spec.data[{d.name}]", d.mount_path) for d in spec.data or ()]
+    paths += [("spec.checkpoints", spec.checkpoints.mount_path)] if spec.checkpoints else []
+    paths += [(f"spec.scratch[{i}]", s.mount_path) for i, s in enumerate(spec.scratch or ())]
+    return paths
 
 
 def _holds_system(path: str) -> bool:
