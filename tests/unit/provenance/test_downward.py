@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trainseal.provenance.downward import FIELDS, Key, key_of, referred_keys, signed_value
 
-METADATA = {"labels": {"team": "research"}, "annotations": {"example.org/flavor": "small"}}
+METADATA: dict[str, Any] = {"labels": {"team": "research"}, "annotations": {"example.org/flavor": "small"}}
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -63,8 +63,8 @@ def test_the_keys_of_a_pods_variables_and_volumes_are_all_found() -> None:
     def by(kind: str, key: str) -> dict[str, Any]:
         return {"fieldRef": {"fieldPath": f"metadata.{kind}['{key}']"}}
 
-    item = {"path": "x", **by("annotations", "c")}
-    spec = {
+    item: dict[str, Any] = {"path": "x", **by("annotations", "c")}
+    spec: dict[str, Any] = {
         "initContainers": [{"env": [{"name": "A", "valueFrom": by("annotations", "a")}]}],
         "containers": [
             {"env": [{"name": "B", "valueFrom": by("labels", "b")}, {"name": "N", "value": "1"}]}

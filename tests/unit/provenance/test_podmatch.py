@@ -95,6 +95,9 @@ BENIGN: dict[str, Callable[[Object], object]] = {
     "RuntimeClass": lambda p: p["spec"].update(overhead={"cpu": "100m"}),
     "the account's pull secrets": lambda p: p["spec"].update(imagePullSecrets=[{"name": "x"}]),
     "no label of the index": lambda p: p["metadata"]["labels"].pop(INDEX),
+    "the labels of a Job that names no selector": lambda p: p["metadata"]["labels"].update(
+        {"batch.kubernetes.io/controller-uid": world.OBJECT_UID, "job-name": "char-lm-worker"}
+    ),
     "a further annotation of the Job controller": lambda p: p["metadata"]["annotations"].update(
         {"batch.kubernetes.io/job-index-failure-count": "1"}
     ),
@@ -226,6 +229,10 @@ ATTACKS: dict[str, tuple[Callable[[Object], object], str]] = {
     "another rank in its label": (rank_of_another, f"metadata.labels[{INDEX}]"),
     "another host name": (lambda p: p["spec"].update(hostname="char-lm-worker-1"), "spec.hostname"),
     "no host name": (lambda p: p["spec"].pop("hostname"), "spec.hostname"),
+    "another Job's UID": (
+        lambda p: p["metadata"]["labels"].update({"batch.kubernetes.io/controller-uid": "x"}),
+        "metadata.labels[batch.kubernetes.io/controller-uid]",
+    ),
     "another Job's name": (
         lambda p: p["metadata"]["labels"].update({"batch.kubernetes.io/job-name": "x"}),
         "metadata.labels[batch.kubernetes.io/job-name]",
@@ -572,9 +579,13 @@ UPDATES: dict[str, tuple[Callable[[Object], object], str]] = {
         lambda p: p["metadata"]["labels"].update(team="x"),
         "metadata.labels[team]",
     ),
-    "no label of its Job": (
-        lambda p: p["metadata"]["labels"].pop("batch.kubernetes.io/controller-uid"),
+    "a label of another Job": (
+        lambda p: p["metadata"]["labels"].update({"batch.kubernetes.io/controller-uid": "x"}),
         "metadata.labels[batch.kubernetes.io/controller-uid]",
+    ),
+    "no label of its role": (
+        lambda p: p["metadata"]["labels"].pop("trainseal.dev/role"),
+        "metadata.labels[trainseal.dev/role]",
     ),
     "no owner": (lambda p: p["metadata"].pop("ownerReferences"), "metadata.ownerReferences"),
     "an owner that does not control it": (owner_without_control, "metadata.ownerReferences"),
