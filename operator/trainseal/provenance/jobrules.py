@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, islice
 
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
-from trainseal.provenance.podrules import check_template
+from trainseal.provenance.podrules import check_template, template_warnings
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.refusals import TemplateContext
 from trainseal.provenance.verdicts import Outcome, Verdict
@@ -22,6 +22,7 @@ from trainseal.provenance.verdicts import Outcome, Verdict
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 MAX_NAME = 40
+_MOST_WARNINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,16 @@ def job_rules(
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def job_warnings(job: TrainingJob) -> tuple[str, ...]:
+    """What a job may have, and whoever submits it should know. At most 16."""
+    found = (
+        warning
+        for index, role in enumerate(job.spec.roles)
+        for warning in template_warnings(role.template, f"spec.roles[{index}].template")
+    )
+    return tuple(islice(found, _MOST_WARNINGS))
 
 
 def by_digest(reference: str) -> bool:

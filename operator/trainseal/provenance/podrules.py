@@ -85,6 +85,24 @@ def check_template(template: Json, context: TemplateContext, path: str) -> tuple
     return tuple(_template(template, context, path))
 
 
+def template_warnings(template: Json, path: str) -> Iterator[str]:
+    """What a template may have, and whoever wants it should know: what ends a frozen pod."""
+    spec = mapping(template.get("spec"))
+    if spec.get("activeDeadlineSeconds") is not None:
+        yield (
+            f"{path}.spec.activeDeadlineSeconds: counts on while a pod is frozen, and ends it with "
+            "what was found in it; use spec.validity or the trainer's own limit"
+        )
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(_containers(spec, kind)):
+            for probe in ("livenessProbe", "startupProbe"):
+                if mapping(container).get(probe):
+                    yield (
+                        f"{path}.spec.{kind}[{index}].{probe}: fails while the pod is frozen, and "
+                        "the kubelet kills the container with what was found in it; leave it out"
+                    )
+
+
 def pull_secret_names(spec: Json) -> tuple[str, ...]:
     """The Secrets under a pod's ``imagePullSecrets``, in order, each once, as many as may be.
 

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from trainseal.provenance.downward import FIELDS, Key, key_of, referred_keys, signed_value
 
-METADATA: dict[str, Any] = {"labels": {"team": "research"}, "annotations": {"example.org/flavor": "small"}}
+METADATA: dict[str, Any] = {
+    "labels": {"team": "research"},
+    "annotations": {"example.org/flavor": "small"},
+}
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
