@@ -45,11 +45,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What is applied, and the Job that trains in the end."""
+    """What is applied, and the label of the pods that train in the end."""
 
     objects: Sequence[Object]
     namespace: str
-    job: str
+    selector: str
 
 
 def measure(rounds: int) -> Section:
@@ -90,9 +90,10 @@ def _prepare(cluster: Cluster, folder: Path) -> dict[str, Contender]:
     job = signed(char_lm(SEALED, image, code), alice)
     _until_known(cluster, job)
     name = job["metadata"]["name"]
+    bare = f"batch.kubernetes.io/job-name={name}"
     return {
-        "bare Job": Contender(bare_job(job, name, BARE, EXAMPLE), BARE, name),
-        "TrainingJob": Contender([job], SEALED, f"{name}-{job['spec']['roles'][0]['name']}"),
+        "bare Job": Contender(bare_job(job, name, BARE, EXAMPLE), BARE, bare),
+        "TrainingJob": Contender([job], SEALED, f"trainseal.dev/job={name}"),
     }
 
 
@@ -100,7 +101,7 @@ def _measure(target: Target, contender: Contender) -> Start:
     begun = time.time()
     _apply(target, contender.objects)
     applied = time.time() - begun
-    selector = f"batch.kubernetes.io/job-name={contender.job}"
+    selector = contender.selector
     first = f"{selector},batch.kubernetes.io/job-completion-index=0"
     lines = _lines_until_step(target, contender.namespace, first)
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": contender.objects})

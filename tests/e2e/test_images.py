@@ -52,6 +52,34 @@ def test_a_tag_is_refused_where_its_digest_is_accepted(lab: Lab) -> None:
     assert lab.accepts(with_image(lab, "by-digest", lab.image))
 
 
+def index_of(lab: Lab, image: str, name: str) -> str:
+    """An index that holds this one image, unsigned."""
+    tagged = f"{lab.target.registry_from_host}/{TEAM}/pytorch:{name}"
+    found = lab.target.run(
+        [
+            *(str(lab.target.tools["crane"]), "index", "append", "--insecure"),
+            *("--manifest", lab.on_host(image), "--tag", tagged),
+        ]
+    )
+    return lab.in_cluster(found.strip())
+
+
+def test_a_signature_on_an_index_is_none_on_a_platforms_image(lab: Lab) -> None:
+    image = lab.variant_of_image("of-a-signed-index")
+    index = index_of(lab, image, "signed-index")
+    sign_image(lab.target, lab.on_host(index), lab.platform)
+    assert "no signature found" in lab.refusal(with_image(lab, "by-platform", image))
+    assert lab.accepts(with_image(lab, "by-index", index))
+
+
+def test_nor_is_one_on_a_platforms_image_one_on_its_index(lab: Lab) -> None:
+    image = lab.variant_of_image("of-an-unsigned-index")
+    sign_image(lab.target, lab.on_host(image), lab.platform)
+    index = index_of(lab, image, "unsigned-index")
+    assert "no signature found" in lab.refusal(with_image(lab, "by-index", index))
+    assert lab.accepts(with_image(lab, "by-platform", image))
+
+
 def test_an_init_containers_image_is_held_to_the_same(lab: Lab) -> None:
     unsigned = lab.variant_of_image("init")
 

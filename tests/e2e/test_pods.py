@@ -90,11 +90,14 @@ def test_a_pod_does_not_join_a_run_by_its_labels_or_its_owner(lab: Lab, running:
     labelled["metadata"]["labels"] = {k: v for k, v in labels.items() if "trainseal" in k}
     assert "bears a label of TrainSeal's" in lab.refusal(labelled)
 
-    # With the Job's own labels its controller would adopt the pod.
+    # With the labels that the Job selects by, its controller would adopt the pod.
     labelled["metadata"]["labels"] = labels
     assert "expected the Job controller" in lab.refusal(labelled)
     adopted = pod(lab, "adopted", gpus=0)
-    adopted["metadata"]["labels"] = {k: v for k, v in labels.items() if "trainseal" not in k}
+    adopted["metadata"]["labels"] = {k: v for k, v in labels.items() if "trainseal" in k}
+    assert "expected the Job controller" in lab.refusal(adopted)
+    (owner,) = sealed["metadata"]["ownerReferences"]
+    adopted["metadata"]["labels"] = {"batch.kubernetes.io/controller-uid": owner["uid"]}
     assert "expected the Job controller" in lab.refusal(adopted)
 
     owned = copy.deepcopy(labelled)
@@ -167,9 +170,41 @@ def _service_links(job: Object) -> None:
     job["spec"]["roles"][0]["template"]["spec"]["enableServiceLinks"] = True
 
 
+def _reference_into_checkpoints(job: Object) -> None:
+    trainer(job)["env"].append({"name": "SCRIPT", "value": "/checkpoints/run.sh"})
+    trainer(job)["command"] = ["bash", "$(SCRIPT)"]
+
+
+def _behind_another_program(job: Object) -> None:
+    trainer(job)["command"] = ["nsys", "profile", "python3", "/checkpoints/train.py"]
+
+
+def _piped_from_checkpoints(job: Object) -> None:
+    trainer(job)["command"] = ["sh", "-c", "cat /checkpoints/run.sh | bash"]
+
+
+def _by_a_link_of_proc(job: Object) -> None:
+    trainer(job)["command"] = ["bash", "/proc/self/root/checkpoints/run.sh"]
+
+
+def _arguments_alone(job: Object) -> None:
+    del trainer(job)["command"]
+    trainer(job)["args"] = ["-c", ". /checkpoints/run.sh"]
+
+
+def _message_over_code(job: Object) -> None:
+    trainer(job)["terminationMessagePath"] = "/workspace/wait.py"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (_reference_into_checkpoints, "/checkpoints/run.sh, in a writable mount"),
+        (_behind_another_program, "/checkpoints/train.py, in a writable mount"),
+        (_piped_from_checkpoints, "/checkpoints/run.sh, in a writable mount"),
+        (_by_a_link_of_proc, "/checkpoints/run.sh, in a writable mount"),
+        (_arguments_alone, "/checkpoints/run.sh, in a writable mount"),
+        (_message_over_code, "its default is /dev/termination-log"),
         (_script_in_checkpoints, "/checkpoints/run.sh, in a writable mount"),
         (_script_in_scratch, "/tmp/run.sh, in a writable mount"),
         (_path_into_scratch, "PYTHONPATH names /tmp/lib"),
@@ -197,6 +232,19 @@ def _writes_to_checkpoints(job: Object) -> None:
     trainer(job)["command"] += ["--output", "/checkpoints/run-1"]
 
 
+def _reference_into_code(job: Object) -> None:
+    trainer(job)["env"] += [
+        {"name": "SCRIPT", "value": "/workspace/run.sh"},
+        {"name": "OUT", "value": "/checkpoints"},
+    ]
+    trainer(job)["command"] = ["bash", "$(SCRIPT)", "--out=$(OUT)"]
+
+
+def _logs_into_checkpoints(job: Object) -> None:
+    script = "cat /checkpoints/step; python3 /workspace/wait.py 2>&1 | tee /checkpoints/log"
+    trainer(job)["command"] = ["sh", "-c", script]
+
+
 def _switch(job: Object) -> None:
     trainer(job)["env"].append({"name": "PYTHONUNBUFFERED", "value": "1"})
 
@@ -207,7 +255,14 @@ def _user(job: Object) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [_script_in_code, _writes_to_checkpoints, _switch, _user],
+    [
+        _script_in_code,
+        _writes_to_checkpoints,
+        _reference_into_code,
+        _logs_into_checkpoints,
+        _switch,
+        _user,
+    ],
     ids=lambda change: change.__name__.strip("_"),
 )
 def test_what_is_much_like_it_and_safe_is_accepted(

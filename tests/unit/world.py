@@ -262,24 +262,12 @@ def render_job(job: Object) -> Rendered:
 
 
 def stored_job(job: Object, uid: str = OBJECT_UID) -> Object:
-    """A rendered Job as the API server stores it: defaulted, with the labels of its strategy."""
+    """A rendered Job as the API server stores it: defaulted; its selector is its own."""
     stored = copy.deepcopy(job)
     stored["metadata"] |= {"uid": uid, "generation": 1, "creationTimestamp": "2026-11-23T12:00:00Z"}
-    name, spec = stored["metadata"]["name"], stored["spec"]
-    labels = {
-        "batch.kubernetes.io/controller-uid": uid,
-        "batch.kubernetes.io/job-name": name,
-        "controller-uid": uid,
-        "job-name": name,
-    }
-    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
-    spec["manualSelector"] = False
-    template = spec["template"]
-    template["metadata"] = {
-        "creationTimestamp": None,
-        **template["metadata"],
-        "labels": {**template["metadata"].get("labels", {}), **labels},
-    }
+    template = stored["spec"]["template"]
+    assert stored["spec"]["manualSelector"]
+    template["metadata"] = {"creationTimestamp": None, **template["metadata"]}
     pod = template["spec"]
     for key, value in (
         ("dnsPolicy", "ClusterFirst"),

@@ -19,7 +19,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "trainseal.excludedNamespaces" -}}
-{{ concat .Values.excludedNamespaces (list .Release.Namespace .Values.agent.namespace) | uniq | toJson }}
+{{- /* Without agents nobody makes theirs: whoever made a namespace of that name would be free of rules. */ -}}
+{{- $ours := list .Release.Namespace -}}
+{{- if .Values.agent.enabled }}{{ $ours = append $ours .Values.agent.namespace }}{{ end -}}
+{{ concat .Values.excludedNamespaces $ours | uniq | toJson }}
 {{- end }}
 
 {{- /* Where CONNECT and evictions are asked about. */ -}}
@@ -55,6 +58,11 @@ matchExpressions:
 {{ .spec }}.?ephemeralContainers.orValue([])].exists(holders, holders.exists(holder,
 [holder.?resources.?limits.orValue({}), holder.?resources.?requests.orValue({})]
 .exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }})))))
+{{- end }}
+
+{{- /* CEL: do annotations have a runtime with CDI hand a container devices? `of` has metadata. */ -}}
+{{- define "trainseal.cel.takesDevices" -}}
+{{ .of }}.?metadata.?annotations.orValue({}).exists(a, a.startsWith('cdi.k8s.io/'))
 {{- end }}
 
 {{- /* The floor leaves alone what the webhook leaves alone. */ -}}
@@ -97,13 +105,25 @@ spec:
   {{- end }}
 {{- end }}
 
-{{- /* CEL: a variable (object, oldObject) bears the label by which Job controllers select pods. */ -}}
+{{- /* CEL: a variable (object, oldObject) bears the label by which Job controllers select the pods
+of Jobs without a selector of their own. */ -}}
 {{- define "trainseal.cel.isOfAJob" -}}
 'batch.kubernetes.io/controller-uid' in {{ . }}.metadata.?labels.orValue({})
 {{- end }}
 
-{{- define "trainseal.cel.isControlled" -}}
-{{ . }}.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false))
+{{- define "trainseal.cel.jobUID" -}}
+{{ . }}.metadata.?labels['batch.kubernetes.io/controller-uid'].orValue('')
+{{- end }}
+
+{{- define "trainseal.cel.controllers" -}}
+{{ . }}.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false)).map(o, o.uid)
+{{- end }}
+
+{{- /* CEL: do labels of ours stand as they were? */ -}}
+{{- define "trainseal.cel.ourLabelsStay" -}}
+[[object, oldObject], [oldObject, object]].all(pair,
+pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('trainseal.dev/')
+|| pair[1].metadata.?labels[k].orValue('') == pair[0].metadata.labels[k]))
 {{- end }}
 
 {{- define "trainseal.podSecurityContext" -}}

@@ -7,8 +7,11 @@ The rules, in order:
 2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
    runtime acts on may change, and no ephemeral container joins; nor does a pod that was made
    otherwise become a sealed one.
-3. A pod that bears our label without a seal, or passes itself off as a Job's, is denied.
-4. Any other pod that asks for a GPU is denied unless every policy of its namespace only audits.
+3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
+   Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
+   that: they select by our labels (see docs/decisions/0003).
+4. Any other pod that asks for a GPU, or has a runtime hand it devices, is denied unless every
+   policy of its namespace only audits.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ from trainseal.verifier.policystore import BrokenPolicy
 
 LABEL_PREFIX = "trainseal.dev/"
 LABEL_SEAL = "trainseal.dev/seal"
-#: By this label the Job controller selects its pods.
+#: By this label Job controllers select the pods of Jobs that name no selector of their own.
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
+#: By annotations that begin so, a runtime with CDI gives containers devices they did not ask for.
+CDI_PREFIX = "cdi.k8s.io/"
 _MOST_DIFFERENCES = 5
 _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 
@@ -73,23 +78,39 @@ def decide(request: Request, context: PodRulesContext, *, final: bool) -> Respon
             f"pod {_name(request)} bears a label of TrainSeal's but belongs to no sealed run: "
             f"found owner {_owner(pod) or 'none'}, expected the object of a SealedRun; {_HELP}"
         )
+    return _passed_off(request, {}, context) or _gpu(request, context, {})
+
+
+def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> Response | None:
+    """A denial of a pod that somebody makes, or makes look, like a Job's.
+
+    Before that Job's seal is known it would be counted as one of its pods all the same. Job
+    controllers adopt what they like: what they take must have got its label by somebody's hand.
+    """
+    uid, owner = _labels(request.object).get(LABEL_JOB_UID), _owner(request.object)
+    gained = uid != _labels(old).get(LABEL_JOB_UID) or (owner and owner != _owner(old))
     if (
-        LABEL_JOB_UID in _labels(pod)
-        and request.username not in context.pod_creators
-        and context.policies(request.namespace)
+        uid is None
+        or not gained
+        or request.username in context.pod_creators
+        or not context.policies(request.namespace)
     ):
-        # Made before the Job's seal is known, it would be counted as one of its pods all the same.
-        return _unsealed(request, f"bears the label {LABEL_JOB_UID} of a Job's pods", context)
-    return _gpu(request, context, set())
+        return None
+    return _unsealed(request, f"bears the label {LABEL_JOB_UID} of a Job's pods", context)
 
 
-def _gpu(request: Request, context: PodRulesContext, had: set[str]) -> Response:
+def _gpu(request: Request, context: PodRulesContext, old: JsonObject) -> Response:
     spec = json_object(request.object.get("spec"))
+    had = set(_resources(json_object(old.get("spec"))))
     resources = sorted({r for r in _resources(spec) if r not in had and context.is_gpu(r)})
     if resources:
         return _unsealed(request, f"asks for {', '.join(resources)}", context)
     if spec.get("resourceClaims") and request.operation == "CREATE":
         return _unsealed(request, "claims a device", context)
+    before = _annotations(old)
+    for name, value in _annotations(request.object).items():
+        if name.startswith(CDI_PREFIX) and before.get(name) != value:
+            return _unsealed(request, f"asks for devices by the annotation {name}", context)
     return ALLOWED
 
 
@@ -140,7 +161,7 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
                 "that would make it part of one, expected pods that the Job controller creates "
                 f"for it; {_HELP}"
             )
-        return _gpu(request, context, set(_resources(json_object(old.get("spec")))))
+        return _passed_off(request, old, context) or _gpu(request, context, old)
     changed = changed_parts(old, pod, before.expected if before else None)
     if request.subresource in ("ephemeralcontainers", "resize"):
         changed = (request.subresource, *changed)
@@ -161,7 +182,7 @@ def _sealed(pod: JsonObject, request: Request, context: PodRulesContext) -> Seal
 def seal_of(
     pod: JsonObject, namespace: str, find: Callable[[str], SealedPod | None]
 ) -> SealedPod | None:
-    """The seal of the pod's owner, or of the Job that would count the pod as its own."""
+    """The seal of the pod's owner, or of the Job whose UID it bears as a label."""
     found = find(_owner(pod)) or find(str(_labels(pod).get(LABEL_JOB_UID, "")))
     return found if found is not None and found.namespace == namespace else None
 
@@ -181,6 +202,10 @@ def _sentences(found: tuple[Difference, ...]) -> str:
 
 def _labels(pod: Mapping[str, JsonValue]) -> JsonObject:
     return json_object(meta(pod).get("labels"))
+
+
+def _annotations(pod: Mapping[str, JsonValue]) -> JsonObject:
+    return json_object(meta(pod).get("annotations"))
 
 
 def _labelled(pod: Mapping[str, JsonValue]) -> bool:

@@ -184,6 +184,7 @@ def _update(request: Request, obj: JsonObject) -> Response:
 
 def _answer(request: Request, found: JobVerification) -> Response:
     warnings = [f"policy in Audit: {v.sentence()}" for v in found.audited if not _good(v)]
+    warnings += found.warnings
     audit = {"trainseal-outcome": found.outcome.value, "trainseal-job-digest": found.digest}
     if found.outcome is Outcome.VERIFIED:
         return Response(True, warnings=warnings, audit=audit)

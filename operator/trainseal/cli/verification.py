@@ -121,6 +121,7 @@ def print_json(found: Verification) -> None:
         "policies": [{"name": p.name, "digest": p.digest, "mode": p.mode} for p in result.policies],
         "verdicts": [_json(v) for v in result.verdicts],
         "audited": [_json(v) for v in result.audited],
+        "warnings": list(result.warnings),
         "notJudged": list(found.not_judged),
     }
     print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
@@ -142,6 +143,8 @@ def print_text(found: Verification) -> None:
         console.print(Text("policies in Audit mode, which deny nothing:", "dim"))
         for verdict in result.audited:
             console.print(_lines(verdict))
+    for words in result.warnings:
+        console.print(Text(f"warning: {words}", "yellow"))
     for words in found.not_judged:
         console.print(Text(f"not judged here: {words}", "dim"))
 

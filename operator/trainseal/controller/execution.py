@@ -348,10 +348,11 @@ def changed_before_binding(wanted: Json, live: Json) -> str:
     if _unplaced(sealing.template_of(live)) != _unplaced(template):
         return "spec.template"
     own, found = json_object(wanted.get("spec")), json_object(live.get("spec"))
-    # The API server adds the selector; suspension is looked after all the time.
-    skipped = {"manualSelector", "selector", "suspend", "template"}
-    if found.get("manualSelector"):
-        return "spec.manualSelector"
+    # A narrower selector would give pods up, a wider one take others in.
+    if found.get("selector") != own.get("selector"):
+        return "spec.selector"
+    # Suspension is looked after all the time.
+    skipped = {"selector", "suspend", "template"}
     for field in sorted((own.keys() | found.keys()) - skipped):
         if field not in own or not objects.holds(own[field], found.get(field)):
             return f"spec.{field}"

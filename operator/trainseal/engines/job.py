@@ -13,6 +13,9 @@ pods itself. Every pod starts with the gate and retries as a new pod (``restartP
 
 A person can bring about an eviction as often as they like, and the run only loses time by it; each
 is on record and a finding. A kill counts like any failure.
+
+A Job selects its pods by labels of ours, which admission gives to nobody else's pod: so the Job
+controller counts and adopts no other (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -191,6 +194,8 @@ def _role(
                 "backoffLimitPerIndex": FAILURES_OF_A_WORKER,
                 "maxFailedIndexes": 0,
                 "podReplacementPolicy": "Failed",
+                "manualSelector": True,
+                "selector": {"matchLabels": {LABEL_SEAL: inputs.seal_name, LABEL_ROLE: role.name}},
                 "podFailurePolicy": {"rules": list(_failure_rules(gated=has_gate(job)))},
                 "template": pod_template(job, role, inputs, files),
             },

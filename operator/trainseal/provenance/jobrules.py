@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, islice
 
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
-from trainseal.provenance.podrules import TemplateContext, check_template
+from trainseal.provenance.podrules import check_template, template_warnings
 from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.refusals import TemplateContext
 from trainseal.provenance.verdicts import Outcome, Verdict
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 MAX_NAME = 40
+_MOST_WARNINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def job_rules(
             )  # fmt: skip
     context = TemplateContext(
         writable=unsigned_mounts(job),
+        mounts=tuple(path for _, path in _mounts(job)),
         kept=kept_mounts(job),
         allowed_secrets=policy.allowed_secrets,
     )
@@ -107,6 +110,16 @@ def job_rules(
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def job_warnings(job: TrainingJob) -> tuple[str, ...]:
+    """What a job may have, and whoever submits it should know. At most 16."""
+    found = (
+        warning
+        for index, role in enumerate(job.spec.roles)
+        for warning in template_warnings(role.template, f"spec.roles[{index}].template")
+    )
+    return tuple(islice(found, _MOST_WARNINGS))
 
 
 def by_digest(reference: str) -> bool:
@@ -189,12 +202,7 @@ def _validity(
 
 def _overlapping_mounts(job: TrainingJob) -> Iterator[tuple[str, str, str]]:
     """Mounts that contain one another: a writable one inside code would shadow signed files."""
-    spec = job.spec
-    paths = [(f"spec.code[{c.name}]", c.mount_path) for c in spec.code or ()]
-    paths += [("spec.config", spec.config.mount_path)] if spec.config else []
-    paths += [(f"spec.data[{d.name}]", d.mount_path) for d in spec.data or ()]
-    paths += [("spec.checkpoints", spec.checkpoints.mount_path)] if spec.checkpoints else []
-    paths += [(f"spec.scratch[{i}]", s.mount_path) for i, s in enumerate(spec.scratch or ())]
+    paths = _mounts(job)
     for (_, one), (place, other) in combinations(paths, 2):
         if one == other or one.startswith(other + "/") or other.startswith(one + "/"):
             yield place, one, other
@@ -202,6 +210,17 @@ def _overlapping_mounts(job: TrainingJob) -> Iterator[tuple[str, str, str]]:
         # A mount above such a directory hides it just as well.
         if path in _SYSTEM or f"{path}/".startswith(_SYSTEM_BELOW) or _holds_system(path):
             yield place, path, "the system's directories"
+
+
+def _mounts(job: TrainingJob) -> list[tuple[str, str]]:
+    """Every mount: where it stands in the job, and its path."""
+    spec = job.spec
+    paths = [(f"spec.code[{c.name}]", c.mount_path) for c in spec.code or ()]
+    paths += [("spec.config", spec.config.mount_path)] if spec.config else []
+    paths += [(f"spec.data[{d.name}]", d.mount_path) for d in spec.data or ()]
+    paths += [("spec.checkpoints", spec.checkpoints.mount_path)] if spec.checkpoints else []
+    paths += [(f"spec.scratch[{i}]", s.mount_path) for i, s in enumerate(spec.scratch or ())]
+    return paths
 
 
 def _holds_system(path: str) -> bool:

@@ -3,7 +3,8 @@
 Pure. A webhook can be away, or be bypassed; what then got in shows here. The rules, in order:
 
 1. The live pod's spec, its owner and what of its metadata has a meaning equal the expected pod's.
-   Where it runs, and labels and annotations that somebody hung on it later, do not count.
+   Where it runs, and labels and annotations that somebody hung on it later, do not count; but those
+   that a variable or a volume of the pod is read from do.
 2. No debug container joined it.
 3. Each image that the kubelet reports is the sealed one, by whichever of its digests.
 4. The pods of a role have the same variables and run the image for the same platform, whatever a
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -80,9 +81,15 @@ def live_differences(
     view: Json = {
         "metadata": {
             **metadata,
-            "labels": _kept(metadata.get("labels"), expected.labels, _MEANINGFUL_LABELS),
+            "labels": _kept(
+                metadata.get("labels"),
+                expected.labels.keys() | _referred(expected, "labels"),
+                _MEANINGFUL_LABELS,
+            ),
             "annotations": _kept(
-                metadata.get("annotations"), expected.annotations, _MEANINGFUL_ANNOTATIONS
+                metadata.get("annotations"),
+                expected.annotations.keys() | _referred(expected, "annotations"),
+                _MEANINGFUL_ANNOTATIONS,
             ),
         },
         "spec": {
@@ -94,9 +101,11 @@ def live_differences(
     return compare_pod(expected, view, additions)
 
 
-def _kept(
-    found: JsonValue, wanted: Mapping[str, str], prefixes: tuple[str, ...]
-) -> dict[str, JsonValue]:
+def _referred(expected: ExpectedPod, part: str) -> frozenset[str]:
+    return frozenset(key.name for key in expected.referred if key.part == part)
+
+
+def _kept(found: JsonValue, wanted: Set[str], prefixes: tuple[str, ...]) -> dict[str, JsonValue]:
     return {
         k: v
         for k, v in strings(found).items()

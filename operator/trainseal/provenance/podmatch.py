@@ -14,7 +14,8 @@ what a platform adds is named in a policy; all else is a difference. The rules, 
 4. Containers, in order and number, are equal; environment, mounts and requests may be extended
    only as Kubernetes itself extends them, or as a policy's addition names.
 5. Volumes are equal, but for the service account's token where the template mounts it.
-6. A pod that is there stays as it is: an update changes placement and foreign metadata, no more.
+6. A pod that is there stays as it is: an update changes placement and foreign metadata, no more;
+   a label or an annotation that a variable or a volume of the pod is read from is not foreign.
 
 Laws: a pod that Kubernetes makes of a template has no difference from it; any other value of any
 field outside placement is one.
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -47,6 +49,7 @@ from trainseal.provenance.differences import (
     short,
     strings,
 )
+from trainseal.provenance.downward import Key, referred_keys
 
 #: Pod fields that say where and when, never what.
 PLACEMENT = frozenset(
@@ -97,6 +100,7 @@ class ExpectedPod:
     volumes: list[Json]
     service_account: str
     token: bool
+    referred: frozenset[Key]
 
 
 def prepare(object_name: str, object_uid: str, replicas: int, template: Json) -> ExpectedPod:
@@ -120,6 +124,7 @@ def prepare(object_name: str, object_uid: str, replicas: int, template: Json) ->
         volumes=objects(spec.get("volumes")),
         service_account=str(spec.get("serviceAccountName") or "default"),
         token=spec.get("automountServiceAccountToken") is not False,
+        referred=referred_keys(spec),
     )
 
 
@@ -146,14 +151,18 @@ def _changed(old: Json, new: Json, expected: ExpectedPod | None) -> Iterator[str
     before, after = mapping(old.get("metadata")), mapping(new.get("metadata"))
     if _owners(before) != _owners(after):
         yield "metadata.ownerReferences"
-    for what, prefixes, template in (
-        ("labels", (_OURS, _JOB_PREFIX, "controller-uid", "job-name"), "labels"),
-        ("annotations", (_OURS, _JOB_PREFIX, *RUNTIME_ANNOTATIONS), "annotations"),
-    ):
+    guarded: tuple[tuple[Literal["labels", "annotations"], tuple[str, ...]], ...] = (
+        ("labels", (_OURS, _JOB_PREFIX, "controller-uid", "job-name")),
+        ("annotations", (_OURS, _JOB_PREFIX, *RUNTIME_ANNOTATIONS)),
+    )
+    for what, prefixes in guarded:
         one, other = mapping(before.get(what)), mapping(after.get(what))
         if one == other:
             continue
-        kept: Mapping[str, str] = getattr(expected, template) if expected else {}
+        # By the pod's own spec, and so also where its seal is not known.
+        kept = {key.name for key in referred_keys(was) if key.part == what}
+        if expected is not None:
+            kept |= getattr(expected, what).keys()
         for name in sorted(one.keys() | other.keys()):
             if one.get(name) != other.get(name) and (name.startswith(prefixes) or name in kept):
                 yield f"metadata.{what}[{name}]"

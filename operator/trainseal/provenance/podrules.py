@@ -10,25 +10,27 @@ order:
    processes or the kernel.
 3. Every mount has a role, given at the job's top level; a template brings no volumes of its own.
 4. No environment from objects that anyone may edit (``envFrom``, ConfigMap keys, Secrets that the
-   policy does not list).
+   policy does not list), nor from what anyone may write on a pod: of the pod's own fields a closed
+   list, and labels and annotations of the template (``downward``).
 5. No command, import path or working directory that resolves into a writable role:
-   ``bash /lustre/run.sh`` signed once would be a standing bypass.
-6. Every image stands by digest.
+   ``bash /lustre/run.sh`` signed once would be a standing bypass. Judged as the kubelet expands it
+   (``expansion``) and as a shell reads it (``codewords``).
+6. No file mounted over signed code: the termination message goes below ``/dev``.
+7. Every image stands by digest.
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from trainseal.api.gateplan import MAX_PULL_SECRETS
-from trainseal.provenance.commandlines import code_words, finds_code, loads_code
-
-Json = Mapping[str, JsonValue]
+from trainseal.provenance.containercode import runs_unsigned
+from trainseal.provenance.differences import Json, mapping
+from trainseal.provenance.refusals import Refusal, TemplateContext
+from trainseal.provenance.surroundings import Budget
 
 POD_FIELDS = frozenset(
     {
@@ -78,37 +80,27 @@ _SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One thing a template may not hold: a PascalCase reason, its field path, and words."""
-
-    reason: str
-    path: str
-    found: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.found}; {self.remedy}"
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateContext:
-    """What a template is judged against.
-
-    ``writable`` are the mount paths whose bytes nobody signed (checkpoints, scratch, unverified
-    data); ``kept`` those of them that others may have filled before the pod starts;
-    ``allowed_secrets`` the Secrets a policy lets a template read keys of.
-    """
-
-    writable: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    allowed_secrets: frozenset[str] = frozenset()
-    require_digests: bool = True
-
-
 def check_template(template: Json, context: TemplateContext, path: str) -> tuple[Refusal, ...]:
     """Every refusal in a PodTemplateSpec; ``path`` is its place (``spec.roles[0].template``)."""
     return tuple(_template(template, context, path))
+
+
+def template_warnings(template: Json, path: str) -> Iterator[str]:
+    """What a template may have, and whoever wants it should know: what ends a frozen pod."""
+    spec = mapping(template.get("spec"))
+    if spec.get("activeDeadlineSeconds") is not None:
+        yield (
+            f"{path}.spec.activeDeadlineSeconds: counts on while a pod is frozen, and ends it with "
+            "what was found in it; use spec.validity or the trainer's own limit"
+        )
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(_containers(spec, kind)):
+            for probe in ("livenessProbe", "startupProbe"):
+                if mapping(container).get(probe):
+                    yield (
+                        f"{path}.spec.{kind}[{index}].{probe}: fails while the pod is frozen, and "
+                        "the kubelet kills the container with what was found in it; leave it out"
+                    )
 
 
 def pull_secret_names(spec: Json) -> tuple[str, ...]:
@@ -151,9 +143,11 @@ def _template(template: Json, context: TemplateContext, path: str) -> Iterator[R
     yield from _pull_secrets(spec.get("imagePullSecrets"), f"{path}.spec.imagePullSecrets")
     if not _containers(spec, "containers"):
         yield Refusal("Malformed", f"{path}.spec.containers", "none", "give at least one container")
+    metadata, budget = mapping(template.get("metadata")), Budget()
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(_containers(spec, kind)):
-            yield from _container(container, kind, context, f"{path}.spec.{kind}[{index}]")
+            place = f"{path}.spec.{kind}[{index}]"
+            yield from _container(container, kind, metadata, context, budget, place)
 
 
 def _metadata(metadata: JsonValue, path: str) -> Iterator[Refusal]:
@@ -243,7 +237,12 @@ def _security(context: JsonValue, path: str) -> Iterator[Refusal]:
 
 
 def _container(
-    container: JsonValue, kind: str, context: TemplateContext, path: str
+    container: JsonValue,
+    kind: str,
+    metadata: Json,
+    context: TemplateContext,
+    budget: Budget,
+    path: str,
 ) -> Iterator[Refusal]:
     if not isinstance(container, Mapping):
         yield Refusal("Malformed", path, "not a container", "give name and image")
@@ -266,115 +265,4 @@ def _container(
             "write repository@sha256:…, or let `trainseal sign job` resolve the tag",
         )
     yield from _security(container.get("securityContext"), f"{path}.securityContext")
-    yield from _environment(container.get("env"), context, f"{path}.env")
-    yield from _working_directory(container, context, path)
-    for place, argv in _commands(container):
-        yield from _command(argv, container, context, f"{path}.{place}")
-
-
-def _environment(env: JsonValue, context: TemplateContext, path: str) -> Iterator[Refusal]:
-    for index, entry in enumerate(env if isinstance(env, list) else ()):
-        if not isinstance(entry, Mapping):
-            yield Refusal("Malformed", f"{path}[{index}]", "not a variable", "give name and value")
-            continue
-        name = str(entry.get("name", ""))
-        source = entry.get("valueFrom")
-        if isinstance(source, Mapping):
-            yield from _value_source(source, context, f"{path}[{index}].valueFrom", name)
-        value = entry.get("value")
-        if isinstance(value, str):
-            # A cache in a directory of the pod's own holds what the pod itself put there.
-            places = (
-                context.writable if loads_code(name) else context.kept if finds_code(name) else ()
-            )
-            inside = next((p for p in re.split(r"[:;, ]", value) if _within(p, places)), None)
-            if inside is not None:
-                yield Refusal(
-                    "WritableCode",
-                    f"{path}[{index}]",
-                    f"{name} names {inside}, in a writable mount",
-                    "code comes from code mounts or the image",
-                )
-
-
-def _value_source(
-    source: Json, context: TemplateContext, path: str, name: str
-) -> Iterator[Refusal]:
-    for kind, reference in source.items():
-        if kind in ("fieldRef", "resourceFieldRef"):
-            continue
-        if kind == "secretKeyRef":
-            secret = reference.get("name") if isinstance(reference, Mapping) else None
-            if secret in context.allowed_secrets and not (loads_code(name)):
-                continue
-            yield Refusal(
-                "SecretNotListed",
-                f"{path}.{kind}",
-                f"Secret {secret!r} for variable {name}",
-                "the policy's pods.allowedSecrets must list it, for a variable that loads no code",
-            )
-        else:
-            yield Refusal(
-                "UnsignedEnvironment",
-                f"{path}.{kind}",
-                f"the value of {name} is not in what was signed",
-                "write the value itself, or put it into the config's parameters",
-            )
-
-
-def _working_directory(container: Json, context: TemplateContext, path: str) -> Iterator[Refusal]:
-    directory = container.get("workingDir")
-    if isinstance(directory, str) and _within(directory, context.writable):
-        # Python and shells look for code in the directory they start in.
-        yield Refusal(
-            "WritableCode",
-            f"{path}.workingDir",
-            f"{directory} is in a writable mount",
-            "start in a code mount or a directory of the image",
-        )
-
-
-def _commands(container: Json) -> Iterator[tuple[str, list[str]]]:
-    command, args = container.get("command"), container.get("args")
-    argv = [str(a) for part in (command, args) if isinstance(part, list) for a in part]
-    if argv:
-        yield ("command" if isinstance(command, list) and command else "args"), argv
-    for hook in ("livenessProbe", "readinessProbe", "startupProbe"):
-        yield from _exec_action(container.get(hook), hook)
-    lifecycle = container.get("lifecycle")
-    if isinstance(lifecycle, Mapping):
-        for hook in ("postStart", "preStop"):
-            yield from _exec_action(lifecycle.get(hook), f"lifecycle.{hook}")
-
-
-def _exec_action(handler: JsonValue, place: str) -> Iterator[tuple[str, list[str]]]:
-    action = handler.get("exec") if isinstance(handler, Mapping) else None
-    command = action.get("command") if isinstance(action, Mapping) else None
-    if isinstance(command, list):
-        yield f"{place}.exec.command", [str(a) for a in command]
-
-
-def _command(
-    argv: Sequence[str], container: Json, context: TemplateContext, path: str
-) -> Iterator[Refusal]:
-    directory = container.get("workingDir")
-    cwd = directory if isinstance(directory, str) else "/"
-    for word in code_words(argv):
-        if _within(posixpath.join(cwd, word), context.writable):
-            yield Refusal(
-                "WritableCode",
-                path,
-                f"runs {word}, in a writable mount",
-                "whoever can write there decides what runs; put the file into a signed code mount",
-            )
-            return
-
-
-def _within(path: str, roots: Sequence[str]) -> bool:
-    """Whether an absolute path lies at or below one of the roots, after resolving ``..``."""
-    if not path.startswith("/"):
-        return False
-    normal = posixpath.normpath(path)
-    # POSIX leaves a leading double slash alone; the kernel does not.
-    normal = "/" + normal.lstrip("/")
-    return any(normal == root or normal.startswith(root + "/") for root in roots)
+    yield from runs_unsigned(container, metadata, context, budget, path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -21,7 +21,13 @@ from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.provenance.canonical import CanonicalError, canonical_job, digest_of_bytes
 from trainseal.provenance.jobbounds import check_bounds
-from trainseal.provenance.jobrules import RunFacts, by_digest, image_references, job_rules
+from trainseal.provenance.jobrules import (
+    RunFacts,
+    by_digest,
+    image_references,
+    job_rules,
+    job_warnings,
+)
 from trainseal.provenance.judgement import Artifact, Piece, check_job, judge, read_bundle
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
@@ -47,6 +53,7 @@ class JobVerification:
     """What verifying one job gave. ``images`` and ``code`` are complete only if verified.
 
     ``stopped``: what was judged offline stands in the way already, and no registry was asked.
+    ``warnings`` stand in nobody's way: what the job has and may come to regret.
     """
 
     digest: str
@@ -55,7 +62,7 @@ class JobVerification:
     policies: tuple[CompiledPolicy, ...]
     images: tuple[SealedImage, ...] = ()
     code: tuple[SealedCode, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
     stopped: bool = False
 
     @property
@@ -125,6 +132,7 @@ class JobVerifier:
             policies=tuple(policies),
             images=tuple(r.sealed for r in images if r.sealed),
             code=tuple(r.sealed for r in code if r.sealed),
+            warnings=job_warnings(job),
             stopped=stopped,
         )
 

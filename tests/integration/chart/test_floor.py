@@ -175,6 +175,10 @@ def _by_a_label(p: Object) -> None:
     p["metadata"]["labels"] |= SEAL
 
 
+def _by_an_annotation_for_the_runtime(p: Object) -> None:
+    p["metadata"]["annotations"] = {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}
+
+
 ASKING = [value for name, value in sorted(globals().items()) if name.startswith(("_in_", "_by_"))]
 
 
@@ -184,6 +188,36 @@ def test_every_way_to_ask_for_a_gpu_is_seen(world: ApiServer, asks: Any) -> None
     assert not answer(world, asking)
     asks(asking)
     assert "is not part of a sealed run" in answer(world, asking)
+
+
+@pytest.fixture
+def living(world: ApiServer) -> Iterator[Object]:
+    """Somebody's pod, without a GPU."""
+    made = pod("living")
+    world.create(made, DEV)
+    yield made
+    world.delete(made)
+
+
+@pytest.mark.parametrize("who", [DEV, JOB_CONTROLLER, f"--as={CONTROLLER}"])
+def test_no_pod_gets_a_label_of_ours_later(world: ApiServer, living: Object, who: str) -> None:
+    world.kubectl(
+        "create", "rolebinding", "ours", "-n", TEAM, "--clusterrole=admin",
+        f"--serviceaccount={NAMESPACE}:trainseal-controller",
+    )  # fmt: skip
+    try:
+        said = patch(world, living, {"metadata": {"labels": SEAL}}, who)
+        assert "found a change of its labels trainseal.dev/* by" in said
+        assert not patch(world, living, {"metadata": {"labels": {"team": "a"}}}, who)
+    finally:
+        world.kubectl("delete", "rolebinding", "ours", "-n", TEAM)
+
+
+def test_no_pod_gets_devices_by_an_annotation_later(world: ApiServer, living: Object) -> None:
+    devices = {"metadata": {"annotations": {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}}}
+    assert "an annotation cdi.k8s.io/* set by dev@" in patch(world, living, devices, DEV)
+    note = {"metadata": {"annotations": {"example.org/note": "mine"}}}
+    assert not patch(world, living, note, DEV)
 
 
 def test_a_pod_with_a_copied_owner_and_copied_labels_is_refused(world: ApiServer) -> None:
@@ -236,6 +270,7 @@ def test_the_largest_pod_stays_within_the_cost_of_an_expression(world: ApiServer
         {"name": f"c{n}", "image": "x", "resources": {"limits": amounts, "requests": amounts}}
         for n in range(100)
     ]
+    large["metadata"]["annotations"] = {f"team.example/note-{n}": "x" for n in range(1000)}
     assert not answer(world, large)
     large["spec"]["containers"][-1] |= gpu()
     assert "asks for nvidia.com/gpu" in answer(world, large)
@@ -271,6 +306,13 @@ def test_a_job_with_a_label_of_ours_is_refused_on_itself_or_on_its_pods(world: A
     on_its_pods["spec"]["template"]["metadata"]["labels"] |= SEAL
     for forged in (on_itself, on_its_pods):
         assert "bears a label of TrainSeal's" in answer(world, forged)
+
+
+def test_a_job_whose_pods_would_get_devices_by_an_annotation_is_refused(world: ApiServer) -> None:
+    asking = job("by-annotation")
+    annotations = {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}
+    asking["spec"]["template"]["metadata"]["annotations"] = annotations
+    assert "asks for GPUs" in answer(world, asking)
 
 
 def test_a_job_without_gpus_is_nobodys_business(world: ApiServer) -> None:

@@ -78,6 +78,31 @@ def test_the_rules_and_the_configuration_exclude_the_same_namespaces(helm: Path)
     assert config(objects)["excludedNamespaces"] == expression["values"]
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_namespace_of_agents_is_left_alone_only_where_there_are_agents(
+    helm: Path, enabled: bool
+) -> None:
+    """Else whoever may make a namespace made it, and had GPUs there as they like."""
+    objects = render(helm, "--set", f"agent.enabled={str(enabled).lower()}")
+    excluded = config(objects)["excludedNamespaces"]
+    assert excluded == ["kube-system", NAMESPACE, *(["trainseal-agent"] if enabled else [])]
+    assert enabled == any(
+        o["kind"] == "Namespace" and o["metadata"]["name"] == "trainseal-agent" for o in objects
+    )
+    found = [
+        expression["values"]
+        for obj in objects
+        for webhook in obj.get("webhooks") or ()
+        for expression in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
+    ]
+    for name in ("trainseal-pods", "trainseal-jobs"):
+        spec = one(objects, "ValidatingAdmissionPolicy", name)["spec"]
+        (expression,) = spec["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+        found.append(expression["values"])
+    assert len(found) > 2
+    assert all(values == excluded for values in found)
+
+
 def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> None:
     """TrainingJobs and seals are judged in every namespace, excluded ones too."""
     objects = render(helm)

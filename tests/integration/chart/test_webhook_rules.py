@@ -179,6 +179,10 @@ def _by_a_label_of_ours(p: Object) -> None:
     p["metadata"]["labels"]["trainseal.dev/seal"] = "stolen"
 
 
+def _by_an_annotation_for_the_runtime(p: Object) -> None:
+    p["metadata"]["annotations"] = {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}
+
+
 ASKING = [value for name, value in sorted(globals().items()) if name.startswith(("_in_", "_by_"))]
 
 
@@ -266,6 +270,42 @@ def test_a_pod_that_the_job_controller_adopts_is_asked_about(
     owners = _of_a_job("orphan")["metadata"]["ownerReferences"]
     world.patch(orphan, {"metadata": {"ownerReferences": owners}})
     assert webhook.paths("orphan") == ["/validate-pod"] * 2
+    # To be given up, by the garbage collector say, is no way into a run.
+    world.patch(orphan, {"metadata": {"ownerReferences": None}})
+    assert webhook.paths("orphan") == ["/validate-pod"] * 2
+
+
+def test_a_pod_that_changes_its_job_is_asked_about(
+    world: ApiServer, webhook: RecordingWebhook
+) -> None:
+    moved = _of_a_job("moved")
+    world.create(moved)
+    assert webhook.paths("moved") == ["/validate-pod"]
+    labels = {"batch.kubernetes.io/controller-uid": "another-uid"}
+    world.patch(moved, {"metadata": {"labels": labels}})
+    assert webhook.paths("moved") == ["/validate-pod"] * 2
+    owner = moved["metadata"]["ownerReferences"][0] | {"uid": "another-uid"}
+    world.patch(moved, {"metadata": {"ownerReferences": [owner]}})
+    assert webhook.paths("moved") == ["/validate-pod"] * 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"trainseal.dev/seal": "x"}},
+        {"annotations": {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}},
+    ],
+    ids=["label", "annotation"],
+)
+def test_a_cpu_pod_that_gets_a_label_of_ours_or_devices_later_is_asked_about(
+    world: ApiServer, webhook: RecordingWebhook, change: Object
+) -> None:
+    name = f"later-{next(iter(change))}"
+    ordinary = pod(name)
+    world.create(ordinary)
+    assert webhook.paths(name) == []
+    world.patch(ordinary, {"metadata": change})
+    assert webhook.paths(name) == ["/validate-pod"]
 
 
 JOB_CONTROLLER = (
@@ -369,6 +409,7 @@ def test_the_largest_pod_stays_within_the_cost_of_a_match_condition(
         for n in range(100)
     ]
     large["metadata"]["labels"] = {f"team.example/label-{n}": "x" for n in range(100)}
+    large["metadata"]["annotations"] = {f"team.example/note-{n}": "x" for n in range(1000)}
     world.create(large, "--dry-run=server")
     assert webhook.paths("large") == []
     large["metadata"]["name"] = "large-gpu"

@@ -222,12 +222,75 @@ def test_no_pod_becomes_part_of_a_sealed_run_afterwards(
     assert not answer(context, pod, plain(), user=user).allowed
 
 
+UNKNOWN = "a Job whose seal is not known yet"
+
+
+def of_another_job(pod: Object) -> None:
+    """A pod of a Job of the editor's own, without a GPU."""
+    pod["metadata"]["labels"] = {JOB_LABEL: "own"}
+    pod["metadata"]["ownerReferences"] = [{"kind": "Job", "uid": "own", "controller": True}]
+
+
+@pytest.mark.parametrize("make", [lambda _: None, of_another_job], ids=["bare", "of a Job"])
+@pytest.mark.parametrize("owned", [False, True])
+def test_a_pod_does_not_come_to_bear_the_uid_of_a_job_whose_seal_is_not_known(
+    context: PodRulesContext, make: Callable[[Object], object], owned: bool
+) -> None:
+    old, new = plain(), plain()
+    make(old)
+    make(new)
+    new["metadata"]["labels"] = {JOB_LABEL: UNKNOWN}
+    if owned:
+        new["metadata"]["ownerReferences"] = [{"kind": "Job", "uid": UNKNOWN, "controller": True}]
+    found = answer(context, new, old, user=world.EDITOR)
+    assert not found.allowed
+    assert JOB_LABEL in found.message
+
+
+def test_nor_does_one_that_bears_it_already_come_to_belong_to_it(context: PodRulesContext) -> None:
+    old, new = plain(), plain()
+    of_another_job(old)
+    of_another_job(new)
+    old["metadata"].pop("ownerReferences")
+    assert not answer(context, new, old, user=world.EDITOR).allowed
+    # The Job controller takes its own back; it would have been refused the label.
+    assert answer(context, new, old).allowed
+
+
+@pytest.mark.parametrize("user", [world.EDITOR, "system:serviceaccount:kube-system:x"])
+def test_a_pod_of_another_job_lives_and_is_orphaned_as_anywhere(
+    context: PodRulesContext, user: str
+) -> None:
+    old, new = plain(), plain()
+    of_another_job(old)
+    of_another_job(new)
+    new["metadata"]["annotations"] = {"example.org/note": "mine"}
+    assert answer(context, new, old, user=user) == Response(True)
+    new["metadata"].pop("ownerReferences")
+    assert answer(context, new, old, user=user) == Response(True)
+    bearing = plain()
+    bearing["metadata"]["labels"] = {JOB_LABEL: UNKNOWN}
+    assert answer(context, bearing, plain(), user=user, namespace="elsewhere").allowed
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("gpus", [{}, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("user", [world.EDITOR, world.JOB_CONTROLLER, world.CONTROLLER])
+def test_the_labels_that_a_runs_jobs_select_by_are_nobodys_to_give(
+    sealed: world.World, context: PodRulesContext, operation: str, gpus: Object, user: str
+) -> None:
+    pod = plain(**gpus)
+    pod["metadata"]["labels"] = dict(sealed.live["spec"]["selector"]["matchLabels"])
+    old = plain(**gpus) if operation == "UPDATE" else None
+    assert not answer(context, pod, old, user=user).allowed
+
+
 @pytest.mark.parametrize(
     "change",
     [
         adopted,
         lambda p: p["metadata"].update(labels={JOB_LABEL: world.OBJECT_UID}),
-        lambda p: p["metadata"].update(labels={JOB_LABEL: "a Job whose seal is not known yet"}),
+        lambda p: p["metadata"].update(labels={JOB_LABEL: UNKNOWN}),
         lambda p: p["metadata"].update(labels={SEAL_LABEL: "char-lm"}),
     ],
 )
@@ -290,7 +353,19 @@ def by_class(pod: Object) -> None:
     }
 
 
-WAYS = [in_limits, in_requests, in_an_init_container, for_the_pod, by_claim, by_class]
+def by_annotation(pod: Object) -> None:
+    pod["metadata"]["annotations"] = {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}
+
+
+WAYS = [
+    in_limits,
+    in_requests,
+    in_an_init_container,
+    for_the_pod,
+    by_claim,
+    by_class,
+    by_annotation,
+]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -326,6 +401,16 @@ def test_an_update_that_asks_for_no_more_passes(context: PodRulesContext) -> Non
     """A pod from before TrainSeal must be able to end."""
     assert answer(context, plain(**GPU), plain(**GPU)).allowed
     assert not answer(context, plain(**GPU), plain()).allowed
+
+
+def test_a_pod_does_not_come_to_devices_by_an_annotation_later(context: PodRulesContext) -> None:
+    pod = plain()
+    by_annotation(pod)
+    assert "cdi.k8s.io/mine" in answer(context, pod, plain(), user=world.EDITOR).message
+    before = plain()
+    before["metadata"]["annotations"] = {"cdi.k8s.io/mine": "vendor.example/nic=1"}
+    assert not answer(context, pod, before, user=world.EDITOR).allowed
+    assert answer(context, pod, pod, user=world.EDITOR).allowed  # it was there before us
 
 
 # Looking again ----------------------------------------------------------------------------------

@@ -168,6 +168,19 @@ def test_an_auditing_policy_warns() -> None:
     assert "no signature found" in found.warnings[0]
 
 
+def test_whoever_applies_a_job_is_told_what_would_end_a_frozen_pod() -> None:
+    obj = world.job_object()
+    probe = {"exec": {"command": ["true"]}}
+    obj["spec"]["roles"][0]["template"]["spec"]["containers"][0]["livenessProbe"] = probe
+    ticketed(world.sign_job(obj, world.ALICE))
+    found = answer(obj)
+    assert found.allowed
+    (warning,) = found.warnings
+    assert "livenessProbe: fails while the pod is frozen" in warning
+    assert len(warning) <= 256  # clients cut what is longer
+    assert not answer(job()).warnings
+
+
 def test_runs_are_counted_for_the_digest() -> None:
     obj = world.job_object()
     obj["spec"]["validity"] = {"maxRuns": 1}

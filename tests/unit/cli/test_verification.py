@@ -68,6 +68,18 @@ def test_refuted_beats_undetermined(verify: Verify, evidence: world.Evidence) ->
     assert verify(world.signed_job()).code == 1
 
 
+def test_what_would_end_a_frozen_pod_is_said_beside_the_verdict(verify: Verify) -> None:
+    def limit(job: Any) -> None:
+        job["spec"]["roles"][0]["template"]["spec"]["activeDeadlineSeconds"] = 60
+
+    answer = verify(world.signed_job(limit))
+    assert answer.code == 0
+    assert "warning: spec.roles[0].template.spec.activeDeadlineSeconds" in answer.out
+    (said,) = json.loads(verify(world.signed_job(limit), "-o", "json").out)["warnings"]
+    assert said in answer.out
+    assert "warning" not in verify(world.signed_job()).out
+
+
 def test_what_programs_read_says_the_same(verify: Verify) -> None:
     answer = verify(world.signed_job(), "-o", "json")
     found = json.loads(answer.out)

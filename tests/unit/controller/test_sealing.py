@@ -164,7 +164,13 @@ CHANGES: list[tuple[Callable[[Object], object], str]] = [
     (lambda s: s.update(completionMode="NonIndexed"), "spec.completionMode"),
     (lambda s: s.update(managedBy="attacker.example/x"), "spec.managedBy"),
     (lambda s: s.update(successPolicy={"rules": [{"succeededCount": 1}]}), "spec.successPolicy"),
-    (lambda s: s.update(manualSelector=True), "spec.manualSelector"),
+    (lambda s: s.update(manualSelector=False), "spec.manualSelector"),
+    (lambda s: s["selector"]["matchLabels"].pop("trainseal.dev/role"), "spec.selector"),
+    (lambda s: s["selector"]["matchLabels"].update(team="x"), "spec.selector"),
+    (
+        lambda s: s["selector"].update(matchExpressions=[{"key": "x", "operator": "Exists"}]),
+        "spec.selector",
+    ),
     (lambda s: s.pop("podFailurePolicy"), "spec.podFailurePolicy"),
     (
         lambda s: s["podFailurePolicy"]["rules"].append({"action": "Ignore"}),

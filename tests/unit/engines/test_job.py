@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -83,6 +84,21 @@ def test_a_worker_may_fail_as_often_whatever_the_number_of_workers(replicas: int
     spec = made(job).roles[0].job["spec"]
     assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (3, 0)
     assert spec["backoffLimit"] == 2**31 - 1, "as the API server fills it in"
+
+
+def test_a_job_selects_its_roles_pods_by_labels_that_they_alone_bear() -> None:
+    job = world.job_object()
+    second = copy.deepcopy(job["spec"]["roles"][0]) | {"name": "server"}
+    job["spec"]["roles"].append(second)
+    selectors = []
+    for role in made(job).roles:
+        spec = role.job["spec"]
+        assert spec["manualSelector"] is True
+        selector = spec["selector"]["matchLabels"]
+        assert set(selector) == {"trainseal.dev/seal", "trainseal.dev/role"}
+        assert spec["template"]["metadata"]["labels"].items() >= selector.items()
+        selectors.append(selector)
+    assert selectors[0] != selectors[1]
 
 
 def test_every_object_lives_and_dies_with_the_training_job() -> None:

@@ -12,7 +12,7 @@ from tests.unit import world
 from trainseal.api.model import InvalidObjectError
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES
-from trainseal.provenance.jobrules import RunFacts, image_references, job_rules
+from trainseal.provenance.jobrules import RunFacts, image_references, job_rules, job_warnings
 from trainseal.provenance.verdicts import Outcome
 
 Object = dict[str, Any]
@@ -221,3 +221,46 @@ def test_every_image_of_every_container_is_named_once() -> None:
         world.IMAGE + "0": "roles[worker].initContainers[prepare]",
         world.IMAGE: "roles[worker].containers[trainer]",
     }
+
+
+# Warnings ---------------------------------------------------------------------------------------
+
+
+def warned(change: Callable[[Object], object] = lambda _: None) -> tuple[str, ...]:
+    job = world.job_object()
+    change(job)
+    assert broken(change) == []
+    return job_warnings(TrainingJob.parse(job))
+
+
+PROBE = {"exec": {"command": ["true"]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (template(lambda s: s.update(activeDeadlineSeconds=60)), "activeDeadlineSeconds"),
+        (template(lambda s: s["containers"][0].update(livenessProbe=PROBE)), "livenessProbe"),
+        (template(lambda s: s["containers"][0].update(startupProbe=PROBE)), "startupProbe"),
+    ],
+)
+def test_what_would_end_a_frozen_pod_is_said_and_not_refused(
+    change: Callable[[Object], object], place: str
+) -> None:
+    (found,) = warned(change)
+    assert found.startswith("spec.roles[0].template.spec.")
+    assert place in found
+    assert "frozen" in found
+
+
+def test_what_goes_well_with_freezing_is_not_warned_of() -> None:
+    assert warned() == ()
+    assert warned(template(lambda s: s["containers"][0].update(readinessProbe=PROBE))) == ()
+
+
+def test_warnings_come_to_an_end() -> None:
+    def many(spec: Object) -> None:
+        first = spec["containers"][0] | {"livenessProbe": PROBE}
+        spec["containers"] = [first | {"name": f"c{n}"} for n in range(99)]
+
+    assert len(warned(template(many))) == 16

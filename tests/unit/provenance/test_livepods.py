@@ -112,6 +112,26 @@ def test_every_difference_of_the_spec_that_admission_finds_is_found_live(what: s
     assert {p for p in found if p.startswith("spec.")} <= set(paths(pod))
 
 
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "from before the rule"])
+def test_an_annotation_that_a_variable_is_read_from_counts_and_no_other(signed: bool) -> None:
+    template = copy.deepcopy(SEALED.template)
+    path = "metadata.annotations['example.org/flavor']"
+    entry = {"name": "F", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+    template["spec"]["containers"][0]["env"].append(entry)
+    if signed:
+        template["metadata"]["annotations"] = {"example.org/flavor": "small"}
+    expected = prepare("char-lm-worker", world.OBJECT_UID, 2, template)
+    pod = running()
+    trainer(pod)["env"].insert(-1, entry)
+    if signed:
+        pod["metadata"]["annotations"]["example.org/flavor"] = "small"
+    pod["metadata"]["annotations"]["example.org/note"] = "mine"
+    assert live_differences(expected, pod, Additions()) == ()
+    pod["metadata"]["annotations"]["example.org/flavor"] = "/ckpt/evil.so"
+    (found,) = live_differences(expected, pod, Additions())
+    assert found.path == "metadata.annotations[example.org/flavor]"
+
+
 def test_a_debug_container_is_named() -> None:
     pod = running()
     pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "busybox"}]

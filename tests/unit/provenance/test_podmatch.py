@@ -95,6 +95,9 @@ BENIGN: dict[str, Callable[[Object], object]] = {
     "RuntimeClass": lambda p: p["spec"].update(overhead={"cpu": "100m"}),
     "the account's pull secrets": lambda p: p["spec"].update(imagePullSecrets=[{"name": "x"}]),
     "no label of the index": lambda p: p["metadata"]["labels"].pop(INDEX),
+    "the labels of a Job that names no selector": lambda p: p["metadata"]["labels"].update(
+        {"batch.kubernetes.io/controller-uid": world.OBJECT_UID, "job-name": "char-lm-worker"}
+    ),
     "a further annotation of the Job controller": lambda p: p["metadata"]["annotations"].update(
         {"batch.kubernetes.io/job-index-failure-count": "1"}
     ),
@@ -226,6 +229,10 @@ ATTACKS: dict[str, tuple[Callable[[Object], object], str]] = {
     "another rank in its label": (rank_of_another, f"metadata.labels[{INDEX}]"),
     "another host name": (lambda p: p["spec"].update(hostname="char-lm-worker-1"), "spec.hostname"),
     "no host name": (lambda p: p["spec"].pop("hostname"), "spec.hostname"),
+    "another Job's UID": (
+        lambda p: p["metadata"]["labels"].update({"batch.kubernetes.io/controller-uid": "x"}),
+        "metadata.labels[batch.kubernetes.io/controller-uid]",
+    ),
     "another Job's name": (
         lambda p: p["metadata"]["labels"].update({"batch.kubernetes.io/job-name": "x"}),
         "metadata.labels[batch.kubernetes.io/job-name]",
@@ -572,9 +579,13 @@ UPDATES: dict[str, tuple[Callable[[Object], object], str]] = {
         lambda p: p["metadata"]["labels"].update(team="x"),
         "metadata.labels[team]",
     ),
-    "no label of its Job": (
-        lambda p: p["metadata"]["labels"].pop("batch.kubernetes.io/controller-uid"),
+    "a label of another Job": (
+        lambda p: p["metadata"]["labels"].update({"batch.kubernetes.io/controller-uid": "x"}),
         "metadata.labels[batch.kubernetes.io/controller-uid]",
+    ),
+    "no label of its role": (
+        lambda p: p["metadata"]["labels"].pop("trainseal.dev/role"),
+        "metadata.labels[trainseal.dev/role]",
     ),
     "no owner": (lambda p: p["metadata"].pop("ownerReferences"), "metadata.ownerReferences"),
     "an owner that does not control it": (owner_without_control, "metadata.ownerReferences"),
@@ -642,3 +653,48 @@ def test_without_its_seal_a_pod_is_held_to_what_ties_it_to_its_run(sealed: world
     assert changed_parts(sealed.pod(), pod, None) == ()
     trainer(pod)["image"] = "x"
     assert changed_parts(sealed.pod(), pod, None) == ("spec.containers",)
+
+
+# Values from the pod ----------------------------------------------------------------------------
+
+FLAVOR = "example.org/flavor"
+
+
+def from_annotation(name: str) -> Object:
+    path = f"metadata.annotations['{name}']"
+    return {"name": "FLAVOR", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+
+
+def with_flavor(job: Object) -> None:
+    template = job["spec"]["roles"][0]["template"]
+    template["metadata"]["annotations"] = {FLAVOR: "small"}
+    template["spec"]["containers"][0]["env"].append(from_annotation(FLAVOR))
+
+
+@pytest.mark.parametrize("value", ["large", None])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_annotation_that_a_variable_is_read_from_stays(known: bool, value: str | None) -> None:
+    found = world.sealed_world(with_flavor)
+    expected = expected_of(found) if known else None  # the seal is not known everywhere at once
+    pod = found.pod()
+    assert paths(expected_of(found), pod) == []
+    pod["metadata"]["annotations"][FLAVOR] = value
+    assert changed_parts(found.pod(), pod, expected) == (f"metadata.annotations[{FLAVOR}]",)
+    assert paths(expected_of(found), pod) == [f"metadata.annotations[{FLAVOR}]"]
+
+
+def test_one_that_nothing_is_read_from_is_anybodys() -> None:
+    found = world.sealed_world(with_flavor)
+    pod = found.pod()
+    pod["metadata"]["annotations"]["example.org/note"] = "mine"
+    assert changed_parts(found.pod(), pod, expected_of(found)) == ()
+
+
+def test_a_key_that_the_template_does_not_have_is_guarded_where_an_older_seal_refers_to_it(
+    sealed: world.World,
+) -> None:
+    old = sealed.pod()
+    trainer(old)["env"].append(from_annotation("x"))
+    new = copy.deepcopy(old)
+    new["metadata"]["annotations"]["x"] = "/ckpt/evil.so"
+    assert changed_parts(old, new, expected_of(sealed)) == ("metadata.annotations[x]",)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from trainseal.provenance.podrules import TemplateContext, check_template
+from trainseal.provenance.podrules import check_template
+from trainseal.provenance.refusals import TemplateContext
 
 IMAGE = "registry.example/research/pytorch@sha256:" + "a" * 64
 CONTEXT = TemplateContext(writable=("/checkpoints", "/tmp"), allowed_secrets=frozenset({"wandb"}))
