@@ -18,6 +18,7 @@ from pydantic import Field, StringConstraints
 
 from trainseal.api.driftreport import FindingName, PodIdentity
 from trainseal.api.model import (
+    MAX_COUNT,
     Digest,
     DnsSubdomain,
     Model,
@@ -31,8 +32,6 @@ PLURAL = "checkpoints"
 LABEL_CLAIM = "trainseal.dev/claim"
 MAX_FILES = 256
 MAX_PATH = 512
-#: Beyond this a JSON number loses digits.
-MAX_SIZE = 2**53 - 1
 
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH)]
 Writer = Literal["Trainer", "Container", "Session", "Unwatched", "Outside"]
@@ -49,7 +48,7 @@ class CheckpointFile(Model):
 
     path: FilePath
     """Within the checkpoints mount."""
-    size: int = Field(ge=0, le=MAX_SIZE)
+    size: int = Field(ge=0, le=MAX_COUNT)
     """Bytes."""
     digest: Digest | None = None
     """SHA-256 of its content. Absent: the volume was taken off the node before it was read."""
@@ -87,7 +86,7 @@ class CheckpointSpec(Model):
     """The files that were completed together."""
     removed: list[FilePath] | None = Field(default=None, max_length=MAX_FILES)
     """Files of earlier manifests of this pod that are gone by now."""
-    unlisted: int | None = Field(default=None, ge=1)
+    unlisted: int | None = Field(default=None, ge=1, le=MAX_COUNT)
     """Completed files beyond the agent's bounds: counted and not listed."""
 
 
