@@ -150,12 +150,6 @@ def outcome(job: Mapping[str, JsonValue]) -> tuple[str, str] | None:
     return None
 
 
-def suspended(job: Mapping[str, JsonValue]) -> bool:
-    """Whether it waits: has no pods and has not ended."""
-    spec = job.get("spec")
-    return isinstance(spec, Mapping) and bool(spec.get("suspend")) and outcome(job) is None
-
-
 def _object_metadata(
     job: TrainingJob, inputs: RenderInputs, name: str, labels: Mapping[str, JsonValue]
 ) -> JsonObject:
