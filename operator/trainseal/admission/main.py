@@ -121,12 +121,12 @@ def _answers(
         excluded_namespaces=frozenset({*settings.excluded_namespaces, options.namespace}),
     )
     account = f"system:serviceaccount:{options.namespace}:trainseal-"
+    agent = f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"
     writers = {
         "sealedruns": frozenset({f"{account}controller"}),
         "accessrecords": frozenset({f"{account}webhook"}),
-        "driftreports": frozenset(
-            {f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"}
-        ),
+        "driftreports": frozenset({agent}),
+        "checkpoints": frozenset({agent}),
     }
 
     accesses = AccessRecorder(

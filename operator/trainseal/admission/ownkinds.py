@@ -37,7 +37,7 @@ def validate_policy(
 
 
 def validate_evidence(request: Request, writers: Mapping[str, frozenset[str]]) -> Response:
-    """SealedRuns, DriftReports and AccessRecords: written and deleted by our identities alone."""
+    """Seals, findings, access records, checkpoints: written and deleted by our identities alone."""
     allowed = writers.get(request.resource, frozenset())
     if request.username in allowed:
         return ALLOWED

@@ -1,6 +1,6 @@
-"""``trainseal archive``: records every seal, drift report, access record and release.
+"""``trainseal archive``: records every seal, drift report, access record, release and checkpoint.
 
-It reads these four kinds and writes to its volume; beside it, it publishes the log's head in a
+It reads these kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
 while it is down is recorded when it is back, but for what was made *and* deleted meanwhile. Of a
 report in which only counts go up a revision a minute is kept, and its last one.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from trainseal.api import accessrecord, driftreport, holdrelease, sealedrun
+from trainseal.api import accessrecord, checkpoint, driftreport, holdrelease, sealedrun
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.archive.follow import follow
 from trainseal.archive.revisions import APART, Recorded, is_due, says
@@ -41,6 +41,7 @@ _KINDS = {
     "DriftReport": driftreport.PLURAL,
     "AccessRecord": accessrecord.PLURAL,
     "HoldRelease": holdrelease.PLURAL,
+    "Checkpoint": checkpoint.PLURAL,
 }
 _PUBLISH_SECONDS = 1.0
 #: How often it is looked whether a revision that was put off is due.

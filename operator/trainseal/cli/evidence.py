@@ -108,7 +108,9 @@ def list_(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="SealedRun, DriftReport, AccessRecord or HoldRelease."),
+        typer.Option(
+            metavar="KIND", help="SealedRun, DriftReport, AccessRecord, HoldRelease or Checkpoint."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Whose name starts with this text.")
