@@ -57,8 +57,10 @@ class _Work:
     lineage: Lineage | None
     since: float
     began: float
-    #: The digest it must have, where it is suspect.
+    #: The digest that it has unless somebody changed it.
     expected: str | None = None
+    #: Nobody was seen to write it.
+    suspect: bool = False
     patience: float = 0.0
     found: str | None = None
 
@@ -167,7 +169,7 @@ class Book:
             (path, file.stamp)
             for path, file in self._pending.items()
             if (work := file.work) is not None and work.found is None
-            if (ending and work.expected is None) or self._is_due(file, work, now)
+            if (ending and not work.suspect) or self._is_due(file, work, now)
         ]
         return sorted(found, key=lambda item: item[1].changed, reverse=ending)
 
@@ -177,17 +179,17 @@ class Book:
         if file is None or file.work is None or file.stamp != stamp:
             return None
         work, before = file.work, file.digest
+        if before == digest:
+            self._settled(path, file)
+            return None
         if work.expected is not None and digest != work.expected:
-            if not file.manifest:  # the number of a file that is gone, given to another's
+            if before is None:  # the number of a file that is gone, given to another's
                 self._settled(path, file)
                 return None
             work.found = digest
-            return Replaced(path, stamp, work.expected, digest, file.manifest)
-        if file.manifest and before == digest:
-            self._settled(path, file)
-            return None
+            return Replaced(path, stamp, before, digest, file.manifest)
         self._complete(path, file, digest, now)
-        if before is not None and work.writer == "Session":
+        if before is not None and work.writer in ("Session", "Outside"):
             return Replaced(path, stamp, before, digest, file.manifest, work.lineage, sure=True)
         return None
 
@@ -244,7 +246,7 @@ class Book:
         """
         self.missed(len(self._written))
         for path, file in list(self._pending.items()):
-            if file.work is not None and file.work.expected is None:
+            if file.work is not None and not file.work.suspect:
                 self._complete(path, file, None, now)
         self._pending.clear()
         self._written.clear()
@@ -263,8 +265,8 @@ class Book:
         file.digest, file.manifest, file.ours = known.digest, known.manifest, known.ours
         if (known.size, known.changed) != (stamp.size, stamp.changed // 1000):
             return file
-        if known.digest is not None:
-            self._remember(Completed(path, stamp, known.digest, "Trainer"))
+        if known.digest is not None and known.ours:
+            self._remember(Completed(path, stamp, known.digest, known.writer))
         return None
 
     def _news(self, file: _File) -> bool:
@@ -280,14 +282,15 @@ class Book:
             work = replace(before, since=now)
         elif self._was_unwatched(stamp.changed):
             work = _Work("Unwatched", None, now, now)
-        elif file.manifest and file.digest is not None:
-            work = _Work("Outside", None, now, now, file.digest, self._patience(file))
-        elif (copy := self._copies.get(stamp.key)) is not None:
+        elif (copy := self._copies.get(stamp.key)) is not None and copy.path != path:
             work = _Work(copy.writer, copy.lineage, now, now, copy.digest)
-            if copy.stamp == stamp and not file.manifest:  # its directory has another name
+            if copy.stamp == stamp:  # its directory has another name
                 file.work = work
                 self._complete(path, file, copy.digest, now)
                 return
+        elif file.digest is not None:
+            patience = self._patience(file)
+            work = _Work("Outside", None, now, now, file.digest, suspect=True, patience=patience)
         else:
             file.work = None
             self._pending.pop(path, None)
@@ -304,7 +307,7 @@ class Book:
 
     def _is_due(self, file: _File, work: _Work, now: float) -> bool:
         quiet = QUIET
-        if work.expected is not None and file.stamp.changed >= self._started - CLOCKS_APART:
+        if work.suspect and file.stamp.changed >= self._started - CLOCKS_APART:
             quiet = SUSPECT_QUIET
         pace = 0.0
         if file.times:
@@ -354,9 +357,7 @@ class Book:
     def _gathered(self, now: float) -> bool:
         if self._unlisted and not self._ready:
             return now - self._counted >= UNLISTED_PACE
-        waiting = any(
-            f.work is not None and f.work.expected is None for f in self._pending.values()
-        )
+        waiting = any(f.work is not None and not f.work.suspect for f in self._pending.values())
         return bool(self._ready) and (
             now - self._ready_since >= LONGEST_GATHER
             or (not waiting and now - self._ready_last >= GATHER)

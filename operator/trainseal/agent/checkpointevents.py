@@ -66,17 +66,20 @@ class CheckpointWrites:
         if status.st_nlink:
             path = seen.removeprefix(f"{self._path}/") if inside else ""
             lineage = who()
-            written = Written((status.st_dev, status.st_ino), path, _writer(lineage), lineage)
+            writer = self._writer(lineage)
+            written = Written((status.st_dev, status.st_ino), path, writer, lineage)
             self._listener.wrote(self._container, written)
         return True
+
+    def _writer(self, lineage: Lineage | None) -> Writer:
+        if lineage is None:
+            return "Container"  # it is gone; the mark was on the container's own mount
+        if lineage.session is not None:
+            return "Session"
+        inside = lineage.chain[0].container_id == self._container.container_id
+        return "Trainer" if inside else "Outside"
 
     def lost(self) -> None:
         """Events were lost."""
         if self._listener is not None and self._device is not None:
             self._listener.lost(self._container)
-
-
-def _writer(lineage: Lineage | None) -> Writer:
-    if lineage is None:
-        return "Container"
-    return "Trainer" if lineage.session is None else "Session"

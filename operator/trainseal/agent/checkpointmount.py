@@ -63,7 +63,7 @@ class CheckpointMount:
                 self._top = _identity(fd)
             finally:
                 os.close(fd)
-        self._ways = _ways(pid, self._path, node)
+        self._ways = ways_to(pid, self._path, node)
 
     @contextmanager
     def open(self) -> Iterator[int]:
@@ -254,7 +254,7 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _ways(pid: int, path: str, node: str) -> tuple[str, ...]:
+def ways_to(pid: int, path: str, node: str) -> tuple[str, ...]:
     """Where the node itself has what the container has at ``path``."""
     try:
         mount = holding(_mounts(f"/proc/{pid}/mountinfo"), path)

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 from trainseal.agent.checkpointvalues import Batch, Completed, Known
 from trainseal.agent.reports import Subject
 from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
-from trainseal.api.checkpoint import LABEL_CLAIM, PLURAL, claim_label
+from trainseal.api.checkpoint import LABEL_CLAIM, PLURAL, Writer, claim_label
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cluster.api import Kube, path_of
 
@@ -151,6 +152,7 @@ def _known(file: Mapping[str, object], name: str, *, ours: bool) -> Known | None
         changed=(changed - _EPOCH) // timedelta(microseconds=1),
         manifest=name,
         ours=ours,
+        writer=next((w for w in get_args(Writer) if w == file.get("writer")), "Unwatched"),
     )
 
 

@@ -277,7 +277,10 @@ class CheckpointWatch:
     def _tell(self, pod: _Pod, replaced: Replaced) -> None:
         if self._reports is None:
             return
-        by = "by a session in the pod" if replaced.sure else "by nobody in the pod"
+        by = "by nobody in the pod"
+        if replaced.lineage is not None:
+            came_in = replaced.lineage.session is not None
+            by = "by a session in the pod" if came_in else "from outside the pod"
         self._reports.see(
             pod.place.subject.uid,
             pod.container,

@@ -46,6 +46,7 @@ class Known:
     changed: int
     manifest: str
     ours: bool = False
+    writer: Writer = "Trainer"
 
 
 @dataclass(frozen=True, slots=True)

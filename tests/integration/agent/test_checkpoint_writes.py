@@ -7,17 +7,23 @@ import hashlib
 import select
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.integration.agent.minicontainer import MiniContainer, started
-from tests.integration.agent.test_eyes import who
 from trainseal.agent.checkpointmount import CheckpointMount, GoneError, Hashing
 from trainseal.agent.checkpointvalues import Written
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import probe
-from trainseal.agent.observed import WatchedContainer
+from trainseal.agent.observed import Lineage, Process, WatchedContainer
+
+
+def who(pid: int) -> Lineage | None:
+    """As much of a process of the container as these tests need."""
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    return Lineage((Process(pid, 0, started, "/bin/sh", (), 0, "c" * 64),))
 
 
 class Told:

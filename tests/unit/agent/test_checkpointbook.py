@@ -72,7 +72,11 @@ class Mount:
         """One turn, with all hashing that is due."""
         for path, stamp in self.book.due(self.now, ending=ending):
             there = self.files.get(path)
-            if there is None or there[0] != stamp:
+            if there is None:
+                self.book.vanished(path)
+                continue
+            if there[0] != stamp:
+                self.book.seen(path, there[0], self.now)
                 continue
             self.hashed.append(path)
             found = self.book.hashed(path, stamp, there[1], self.now)
@@ -218,14 +222,15 @@ def test_what_a_session_wrote_is_told_as_its_own(mount: Mount) -> None:
     assert mount.replaced == []
 
 
-def test_a_session_that_overwrites_a_checkpoint_replaces_it(mount: Mount) -> None:
+@pytest.mark.parametrize("writer", ["Session", "Outside"])
+def test_whoever_else_overwrites_a_checkpoint_replaces_it(mount: Mount, writer: Writer) -> None:
     mount.write("step-1.pt", "one")
     mount.after(20)
-    mount.write("step-1.pt", "poisoned", "Session")
+    mount.write("step-1.pt", "poisoned", writer)
     mount.after(30)
     (found,) = mount.replaced
     assert (found.signed, found.found, found.sure) == ("one", "poisoned", True)
-    assert mount.told[-1] == ("step-1.pt", "poisoned", "Session")
+    assert mount.told[-1] == ("step-1.pt", "poisoned", writer)
 
 
 # From outside ------------------------------------------------------------------------------------
@@ -366,6 +371,28 @@ def test_one_that_was_never_read_is_held_to_nothing() -> None:
     assert (mount.hashed, mount.replaced) == ([], [])
 
 
+def test_an_earlier_runs_checkpoint_under_a_new_name_is_not_this_runs() -> None:
+    mount = Mount(earlier())
+    mount.change("step-1.pt", "one", at=500 * SECOND)
+    mount.walk()
+    mount.files["best.pt"] = mount.files.pop("step-1.pt")
+    mount.walk()
+    mount.after(100)
+    assert mount.told == []
+
+
+def test_a_new_name_takes_nothing_off_who_wrote_it() -> None:
+    """Also where the agent starts anew in between."""
+    known = Known("one", 3, STARTED // 1000 + 1, "before", ours=True, writer="Session")
+    mount = Mount({"step-1.pt": known})
+    mount.change("step-1.pt", "one", at=STARTED + 1000)
+    mount.walk()
+    mount.files["best.pt"] = mount.files.pop("step-1.pt")
+    mount.walk()
+    mount.after(100)
+    assert mount.told == [("best.pt", "one", "Session")]
+
+
 # Times without events ----------------------------------------------------------------------------
 
 
@@ -450,6 +477,23 @@ def test_who_floods_with_what_cannot_be_listed_makes_few_manifests(mount: Mount)
         mount.write("x" * 600 + str(number))
         mount.after(1)
     assert len(mount.batches) <= 2
+
+
+def test_a_checkpoint_replaced_by_renaming_every_few_seconds_is_no_finding(mount: Mount) -> None:
+    """As trainers keep their latest: written under another name, seen there, then renamed."""
+    for number in range(60):
+        mount.write("latest.pt.part", f"{number}")
+        mount.after(number % 3)
+        mount.files["latest.pt"] = mount.files.pop("latest.pt.part")
+        if number % 2:
+            mount.walk()
+        mount.after(5)
+        if mount.book.unlocated:
+            mount.walk()
+    mount.walk()
+    mount.after(700)
+    assert mount.replaced == []
+    assert mount.told[-1] == ("latest.pt", "59", "Trainer")
 
 
 WRITERS = st.sampled_from(["Trainer", "Session", "Container"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from trainseal.api.findings import FindingId
 from trainseal.cluster.api import ConflictError, KubeError
 
 POD = Subject("research", "w-0", "0aa3b1c2-1111-2222-3333-444455556666", "seal")
-SHELL = Process(4711, 1, datetime(2026, 1, 1, tzinfo=UTC), "/bin/sh", ("sh",), 0, None)
+SHELL = Process(4711, 1, datetime(2026, 1, 1, tzinfo=UTC), "/bin/sh", ("sh",), 0, "c" * 64)
 SESSION = Lineage((SHELL,), session=SHELL)
 
 
@@ -337,7 +337,7 @@ class Listens:
         raise AssertionError(container)
 
 
-Take = Callable[[Path], bool]
+Take = Callable[..., bool]
 
 
 @pytest.fixture
@@ -359,10 +359,10 @@ def taking(tmp_path: Path) -> tuple[Listens, Take]:
     with Tree("/") as root:
         writes.begin(root)
 
-    def take(path: Path) -> bool:
+    def take(path: Path, lineage: Lineage | None = TRAINER) -> bool:
         path.write_text("x")
         with path.open("rb") as file:
-            return writes.take(file.fileno(), lambda: TRAINER)
+            return writes.take(file.fileno(), lambda: lineage)
 
     return listens, take
 
@@ -374,6 +374,23 @@ def test_a_write_into_checkpoints_is_taken_with_its_name(
     assert take(tmp_path / "ckpt" / "step-1")
     (written,) = listens.written
     assert (written.path, written.writer, written.lineage) == ("step-1", "Trainer", TRAINER)
+
+
+@pytest.mark.parametrize(
+    ("lineage", "writer"),
+    [
+        (SESSION, "Session"),
+        (None, "Container"),
+        (Lineage((replace(SHELL, container_id=None),)), "Outside"),  # /proc/PID/root/checkpoints
+        (Lineage((replace(SHELL, container_id="d" * 64),)), "Outside"),
+    ],
+)
+def test_who_wrote_is_told_by_where_they_came_from(
+    taking: tuple[Listens, Take], tmp_path: Path, lineage: Lineage | None, writer: str
+) -> None:
+    listens, take = taking
+    assert take(tmp_path / "ckpt" / "step-1", lineage)
+    assert [w.writer for w in listens.written] == [writer]
 
 
 def test_a_write_elsewhere_on_the_same_device_is_left_to_be_judged(
