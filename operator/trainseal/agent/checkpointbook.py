@@ -45,7 +45,9 @@ BURST, REFILL = 60, 60.0
 #: What found no room is told of so often.
 UNLISTED_PACE = 600.0
 MOST_FILES = 20_000
-_MOST_READY = 4096
+_MOST_READY = MOST_FILES
+#: So many wait for no other.
+_ENOUGH = 8 * MAX_FILES
 #: By so much a network file system corrects a time; nanoseconds.
 _CORRECTED = 2 * 10**9
 _MOST_WINDOWS = 32
@@ -359,7 +361,8 @@ class Book:
             return now - self._counted >= UNLISTED_PACE
         waiting = any(f.work is not None and not f.work.suspect for f in self._pending.values())
         return bool(self._ready) and (
-            now - self._ready_since >= LONGEST_GATHER
+            len(self._ready) >= _ENOUGH
+            or now - self._ready_since >= LONGEST_GATHER
             or (not waiting and now - self._ready_last >= GATHER)
         )
 

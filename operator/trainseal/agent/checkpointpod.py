@@ -30,6 +30,7 @@ _MOST_EVENTS = 20_000
 _EVENTS_A_TURN = 2000
 #: Bytes read in one go, with the volume held open; what a file costs beside its bytes.
 _PART, _FILE_COST = 4 * 1024 * 1024, 16 * 1024
+_PORTION = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class PodFiles:
         self._missed = 0
         self._walk: Generator[tuple[str, Stamp] | None, None, bool] | None = None
         self._next_walk = 0.0
+        self._due: deque[tuple[str, Stamp]] = deque()
         self._hashing: Hashing | None = None
         self._seen_to_end = False
         self.book: Book | None = None
@@ -175,6 +177,7 @@ class PodFiles:
         if mount.ended and not self._seen_to_end:
             # Once more from the start: what was renamed last has no event.
             self._walk, self._next_walk, self._seen_to_end = None, now, True
+            self._due.clear()
         if self._walk is None:
             if now < self._next_walk and not sought:
                 return
@@ -194,10 +197,11 @@ class PodFiles:
     def _hash(self, book: Book, mount: CheckpointMount, now: float, found: Turn) -> bool:
         """Reads a part of a file; whether there was one."""
         if self._hashing is None:
-            due = book.due(now, ending=mount.ended)
-            if not due:
+            if not self._due:  # in portions: to sort thousands for each file would take its time
+                self._due.extend(book.due(now, ending=mount.ended)[:_PORTION])
+            if not self._due:
                 return False
-            self._hashing = Hashing(*due[0])
+            self._hashing = Hashing(*self._due.popleft())
         hashing = self._hashing
         found.spent += _FILE_COST + hashing.step(mount, _PART)
         if not hashing.done:
@@ -219,5 +223,6 @@ class PodFiles:
         while self._events:
             book.missed(isinstance(self._events.popleft(), Written))
         book.give_up(now)
+        self._due.clear()
         self._walk = self._hashing = None
         self._next_walk = now + WALK_SECONDS

@@ -141,12 +141,12 @@ def test_a_log_beside_a_checkpoint_keeps_its_manifest_from_nobody(mount: Mount) 
 
 
 def test_ten_thousand_small_files_make_few_manifests(mount: Mount) -> None:
-    count = 4000
+    count = 10_000
     for number in range(count):
         mount.write(f"shards/{number}")
     mount.after(20)
     assert len(mount.told) == count
-    assert len(mount.batches) == -(-count // MAX_FILES)
+    assert len(mount.batches) == -(-count // MAX_FILES) == 40
 
 
 def test_a_file_that_is_written_again_and_again_gets_fewer_and_fewer_manifests(

@@ -323,6 +323,15 @@ async def test_an_idle_pod_costs_nothing(lab: Lab, monkeypatch: pytest.MonkeyPat
     assert lab.api.lists == 1
 
 
+async def test_thousands_of_small_files_make_few_objects_in_a_few_turns(lab: Lab) -> None:
+    lab.opens()
+    for number in range(2000):
+        lab.write(f"shards/{number}", b"x", TRAINER)
+    await lab.after(20)
+    assert len(lab.api.files) == 2000
+    assert len(lab.api.objects) == 8
+
+
 # Events ------------------------------------------------------------------------------------------
 
 
