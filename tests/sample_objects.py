@@ -313,6 +313,36 @@ def evidence_item(name: str = "char-lm-worker-0-u-0123456789abcdef") -> Object:
     return _object("EvidenceItem", name, spec)
 
 
+def checkpoint(name: str = "char-lm-worker-0-aaaaaaaa-0123456789ab") -> Object:
+    """Two files that were completed together."""
+    spec = {
+        "sealedRun": "char-lm-1",
+        "node": "n1",
+        "pod": {"name": "char-lm-worker-0", "uid": "u"},
+        "volume": {"claim": "ckpt", "path": "runs/char-lm"},
+        "completed": "2026-11-23T12:00:00.500000Z",
+        "files": [
+            {
+                "path": "step-20/model.safetensors",
+                "size": 4096,
+                "digest": DIGEST,
+                "changed": "2026-11-23T12:00:00.250000Z",
+                "writer": "Trainer",
+            },
+            {
+                "path": "step-20/state.json",
+                "size": 12,
+                "changed": "2026-11-23T12:00:00.500000Z",
+                "writer": "Session",
+                "user": "mallory",
+            },
+        ],
+        "removed": ["step-10/model.safetensors"],
+        "unlisted": 3,
+    }
+    return _object("Checkpoint", name, spec)
+
+
 SAMPLES = (
     training_job,
     provenance_policy,
@@ -323,6 +353,7 @@ SAMPLES = (
     access_record,
     hold_release,
     evidence_item,
+    checkpoint,
 )
 
 
@@ -397,6 +428,13 @@ def status_of(kind: str) -> Object:
                 "time": TIME,
             },
             "handled": ["0123456789abcdef"],
+            "taint": {
+                "since": TIME,
+                "finding": "file.changed",
+                "severity": "Critical",
+                "message": "a signed file was changed",
+                "users": ["mallory"],
+            },
             "told": ["0123456789abcdef"],
             "reports": ["u-1"],
             "conditions": [condition],
@@ -420,6 +458,27 @@ def status_of(kind: str) -> Object:
             ],
             "dropped": 0,
             "conditions": [condition],
+        },
+        "Checkpoint": {
+            "standing": "Signed",
+            "message": "nothing more to say",
+            "attested": {
+                "cluster": "c-1",
+                "sealDigest": DIGEST,
+                "job": "char-lm",
+                "jobDigest": DIGEST,
+                "created": TIME,
+                "claimUID": "u-2",
+                "persistentVolume": "pv-1",
+            },
+            "tainted": {
+                "finding": "file.changed",
+                "since": TIME,
+                "message": "a signed file was changed",
+            },
+            "accepted": {"release": "char-lm-1-0001", "user": "carol", "reason": "seen"},
+            "refused": "somebody else must sign them off",
+            "signature": {"keyID": "key-1", "signedAt": TIME, "signature": "c2ln"},
         },
     }[kind]
 

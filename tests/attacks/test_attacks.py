@@ -13,7 +13,14 @@ import time
 
 import pytest
 
-from tests.attacks import cases_api, cases_code, cases_processes, cases_ranks, cases_watch
+from tests.attacks import (
+    cases_api,
+    cases_checkpoints,
+    cases_code,
+    cases_processes,
+    cases_ranks,
+    cases_watch,
+)
 from tests.attacks.case import Case, Finding, Missed, NotTried, Refused, Told
 from tests.attacks.ledger import Ledger
 from tests.attacks.scene import Scene
@@ -23,6 +30,7 @@ from tests.e2e.lab import EDITOR
 
 CASES = (
     *cases_code.CASES,
+    *cases_checkpoints.CASES,
     *cases_processes.CASES,
     *cases_api.CASES,
     *cases_ranks.CASES,

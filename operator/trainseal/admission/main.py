@@ -127,6 +127,7 @@ def _answers(
         "accessrecords": frozenset({f"{account}webhook"}),
         "driftreports": agent,
         "evidenceitems": agent,
+        "checkpoints": agent,
     }
 
     accesses = AccessRecorder(

@@ -27,6 +27,7 @@ from trainseal.agent.sealedtemplates import (
 )
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
+from trainseal.engines.podtemplate import sealed_checkpoints
 from trainseal.provenance.boundseals import bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.freezeorders import Order, read_order
@@ -45,7 +46,8 @@ Key = tuple[str, str]
 class SealedPod:
     """A sealed pod of this node that has not ended. ``running`` are container ids by name, as the
     kubelet says them; ``trees`` what its signed mounts hold; ``ends`` when the time is over that
-    its deletion gives it.
+    its deletion gives it; ``checkpoints`` claim and directory of its checkpoints, as
+    ``sealed_checkpoints`` gives them.
     """
 
     namespace: str
@@ -57,6 +59,7 @@ class SealedPod:
     trees: SealedTrees = field(default_factory=SealedTrees)
     order: Order | None = None
     ends: datetime | None = None
+    checkpoints: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class _Described:
     containers: Mapping[str, SealedContainer]
     trees: SealedTrees
     order: Order | None
+    checkpoints: tuple[str, str] | None
 
 
 class SealedPods:
@@ -148,7 +152,10 @@ class SealedPods:
         for role in roles:
             containers = sealed_containers(role.template)
             trees = SealedTrees(digests, config_digests(role.template))
-            self._owners[role.object_uid] = _Described(namespace, name, containers, trees, order)
+            kept = sealed_checkpoints(role.template)
+            self._owners[role.object_uid] = _Described(
+                namespace, name, containers, trees, order, kept
+            )
         self._uids[key] = tuple(role.object_uid for role in roles)
 
     def _match(self, keys: Iterable[Key]) -> None:
@@ -163,14 +170,16 @@ class SealedPods:
             described = self._owners.get(_owner(metadata))
             if described is not None and described.namespace == key[0]:
                 seal, containers, trees = described.seal, described.containers, described.trees
-                order = described.order
+                order, checkpoints = described.order, described.checkpoints
             elif before is not None:  # its run has ended, it has not: it is watched to its end
                 seal, containers, trees = before.seal, before.containers, before.trees
-                order = before.order
+                order, checkpoints = before.order, before.checkpoints
             else:
                 continue
             ends, running = _ends(metadata), _running(status)
-            found = SealedPod(*key, uid, seal, containers, running, trees, order, ends)
+            found = SealedPod(
+                *(*key, uid, seal, containers, running, trees, order, ends, checkpoints)
+            )
             if found != before:
                 self._pods[uid] = found
                 _PODS.set(len(self._pods))

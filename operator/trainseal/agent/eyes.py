@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from trainseal.agent.checkpointevents import CheckpointWrites, WriteListener
 from trainseal.agent.evidence import with_evidence
 from trainseal.agent.fanotify import (
     ATTRIB,
@@ -80,13 +81,18 @@ class Eyes:
         *,
         node: str = "/proc/1/root",
         monotonic: Callable[[], float] = time.monotonic,
+        writes: WriteListener | None = None,
     ) -> None:
-        """``node`` is where the node's root directory is. OSError where the container is gone."""
+        """``node`` is where the node's root directory is. OSError where the container is gone.
+
+        ``writes`` is told of checkpoints.
+        """
         self._container = container
         self._capabilities = capabilities
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
         self._scene = Scene(container, node)
+        self._checkpoints = CheckpointWrites(container, writes)
         self._files: Group | None = None
         self._names: NameMarks | None = None
         self._wakeups: Wakeups | None = None
@@ -102,6 +108,7 @@ class Eyes:
 
     def open(self) -> list[Observation]:
         """Sets the marks, then walks what was written before them. OSError: no mark at all."""
+        self._checkpoints.begin(self._scene.root)
         found = [*self._mark_files(), *self._mark_names()]
         queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
         self._wakeups = Wakeups(queues)
@@ -235,6 +242,10 @@ class Eyes:
         if event.mask & OPEN_EXEC:
             self._who(event.pid, known)
         with suppress(OSError):
+            if event.mask & CLOSE_WRITE:
+                taken = self._checkpoints.take(event.fd, lambda: self._who(event.pid, known))
+                if taken and not event.mask & OPEN_EXEC:
+                    return
             where = self._scene.locate(event.fd)
             if where.own and not event.mask & OPEN_EXEC and unjudged(where.path, self._container):
                 return
@@ -370,6 +381,7 @@ class Eyes:
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True
+        self._checkpoints.lost()
         words = "events of the container's files were lost; all was compared again"
         found = [Observation(FindingId.WATCH_OVERFLOW, words, subject="files")]
         if self._names is not None:  # directories made meanwhile have no marks

@@ -16,6 +16,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from trainseal.agent.cgroups import hierarchy
+from trainseal.agent.checkpointobjects import Volume
+from trainseal.agent.checkpoints import CheckpointWatch, Place
 from trainseal.agent.containers import (
     SealedPods,
     what_is_needed_of_a_pod,
@@ -30,9 +32,9 @@ from trainseal.agent.observed import Observation, Process, WatchedContainer
 from trainseal.agent.people import AccessRecords, what_is_needed_of_a_record
 from trainseal.agent.reports import Reports, Subject
 from trainseal.agent.sealedtemplates import SealedTrees
-from trainseal.agent.senses import NodeSenses
+from trainseal.agent.senses import NodeSenses, node_root
 from trainseal.agent.sessions import Command
-from trainseal.agent.watch import NodeWatch
+from trainseal.agent.watch import NodeWatch, subject_of
 from trainseal.api.accessrecord import LABEL_NODE, node_label
 from trainseal.api.accessrecord import PLURAL as RECORDS
 from trainseal.api.driftreport import Finding
@@ -87,6 +89,7 @@ class Agent:
     watch: NodeWatch
     reports: Reports
     evidence: EvidenceKeeper
+    checkpoints: CheckpointWatch
     lease: NodeLease
     informers: Mapping[str, Informer]
 
@@ -100,7 +103,8 @@ class Agent:
     def parts(self) -> tuple[Coroutine[None, None, None], ...]:
         """What runs as long as the agent does."""
         informers = (informer.run() for informer in self.informers.values())
-        return (self.watch.run(), self.evidence.run(), self.lease.run(), *informers)
+        parts = (self.watch.run(), self.evidence.run(), self.checkpoints.run(), self.lease.run())
+        return (*parts, *informers)
 
 
 async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> Agent:
@@ -115,16 +119,35 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         pod = pods.pods.get(container.pod_uid)
         return pod.trees if pod is not None else None
 
+    def place_of(container: WatchedContainer) -> Place | None:
+        pod = pods.pods.get(container.pod_uid)
+        if pod is None or pod.checkpoints is None:
+            return None
+        return Place(subject_of(pod), Volume(*pod.checkpoints))
+
+    checkpoints = CheckpointWatch(
+        kube,
+        options.node,
+        node_root=node_root(),
+        place_of=place_of,
+        lives=lambda uid: uid in pods.pods,
+        session_of=lambda uid, container, session: senses.opened_by(uid, container, session),
+        told=lambda: senses.sees_writes,
+        clock=clock,
+    )
     senses = NodeSenses(
         lambda uid: records.of_pod(uid),
         own_commands,
         sealed_trees,
         lambda uid: uid in pods.pods,
         clock,
+        writes=checkpoints,
     )
     for words in senses.lacking:
         _log.warning("not seen on this node: %s", words)
-    watch = NodeWatch(senses, hierarchy(options.cgroups), may_freeze=options.may_freeze)
+    watch = NodeWatch(
+        senses, hierarchy(options.cgroups), may_freeze=options.may_freeze, follower=checkpoints
+    )
     policies = DriftPolicies()
     pods = SealedPods(await _cluster_uid(kube), watch.pod_changed)
 
@@ -148,6 +171,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     evidence.connect(reports)
     records = AccessRecords(options.node, reports.people_changed, lambda uid: uid in pods.pods)
     watch.connect(pods, reports)
+    checkpoints.connect(reports)
 
     def on_keyring(event: Event, _: tuple[str, str], obj: JsonObject) -> None:
         if event == "DELETED":
@@ -203,7 +227,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
 
     identity = os.environ.get("POD_NAME") or socket.gethostname()
     lease = NodeLease(kube, options.namespace, options.node, identity, sees, clock)
-    return Agent(watch, reports, evidence, lease, informers)
+    return Agent(watch, reports, evidence, checkpoints, lease, informers)
 
 
 async def _cluster_uid(kube: Kube) -> str:

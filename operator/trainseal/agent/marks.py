@@ -59,7 +59,9 @@ def file_marks(container: WatchedContainer, mounts: Sequence[Mount]) -> tuple[Fi
         mount = at_path(mounts, path)
         if mount is not None:
             kind = MARK_FILESYSTEM if _own_memory(mount) else MARK_MOUNT
-            mask = OPEN_EXEC if role.writable else WRITES | OPEN_EXEC
+            mask = WRITES | OPEN_EXEC
+            if role.writable:  # what is completed in checkpoints gets a manifest
+                mask = CLOSE_WRITE | OPEN_EXEC if role.role == "checkpoints" else OPEN_EXEC
             found.append(FileMark(path, kind, mask))
     found += [
         FileMark(mount.path, MARK_MOUNT, OPEN_EXEC)

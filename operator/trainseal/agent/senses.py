@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from trainseal.agent.attribution import nearby
+from trainseal.agent.checkpointevents import WriteListener
 from trainseal.agent.evidenceitems import Taken
 from trainseal.agent.evidencetaking import EvidenceTaker
 from trainseal.agent.eyes import Eyes
@@ -40,7 +41,7 @@ OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
 class NodeSenses:
     """The senses of one node. ``records`` are the access records on a pod, by its UID;
     ``sealed_trees`` what a container's signed mounts hold; ``is_sealed`` whether a pod's UID is
-    that of a sealed pod of this node.
+    that of a sealed pod of this node; ``writes`` is told of checkpoints.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class NodeSenses:
         is_sealed: Callable[[str], bool],
         now: Callable[[], datetime],
         pause: Callable[[float], None] = time.sleep,
+        writes: WriteListener | None = None,
     ) -> None:
+        self._writes = writes
         self._capabilities: Capabilities = probe()
         self._node = node_root()
         self._processes = Processes()
@@ -71,6 +74,11 @@ class NodeSenses:
         self._taker = EvidenceTaker(self._processes, now)
 
     @property
+    def sees_writes(self) -> bool:
+        """Whether events tell of writes at all on this node."""
+        return self._capabilities.files
+
+    @property
     def lacking(self) -> tuple[str, ...]:
         """In words, what this node does not let us see: its kernel, or its GPUs' driver."""
         return (*self._capabilities.lacking, *self._gpus.lacking)
@@ -86,6 +94,7 @@ class NodeSenses:
             self._capabilities,
             lambda pid: self._acting(pid, container),
             node=self._node,
+            writes=self._writes,
         )
 
     def _acting(self, pid: int, container: WatchedContainer) -> Lineage | None:

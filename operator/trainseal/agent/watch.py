@@ -88,6 +88,16 @@ class Senses(Protocol):
         """What events miss, and each container's profile; takes its time."""
 
 
+class Follower(Protocol):
+    """Who wants to know which containers are watched."""
+
+    def opened(self, container: WatchedContainer) -> None:
+        """From now on its events are read."""
+
+    def closed(self, container: WatchedContainer) -> None:
+        """It has ended; its last events were read."""
+
+
 @dataclass(slots=True)
 class _Watched:
     container: WatchedContainer
@@ -104,9 +114,11 @@ class NodeWatch:
         *,
         proc: Path = Path("/proc"),
         may_freeze: bool = True,
+        follower: Follower | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._clock = clock
+        self._follower = follower
         self._senses = senses
         self._top = cgroups
         self._proc = proc
@@ -228,6 +240,8 @@ class NodeWatch:
             *(container.namespace, container.pod, container.container, container.pid, age * 1000),
         )
         self._take(container, seen)
+        if self._follower is not None:
+            self._follower.opened(container)
         if eyes is not None:
             for number in eyes.filenos():
                 loop.add_reader(number, self._read, container.container_id)
@@ -273,6 +287,8 @@ class NodeWatch:
             for number in watched.eyes.filenos():
                 asyncio.get_running_loop().remove_reader(number)
             watched.eyes.close()
+        if self._follower is not None:
+            self._follower.closed(watched.container)
         _log.info("no longer watching %s/%s", watched.container.namespace, watched.container.pod)
 
     def _forget(self, uid: str) -> None:

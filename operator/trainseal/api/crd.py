@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from trainseal.api import (
     accessrecord,
+    checkpoint,
     driftreport,
     evidenceitem,
     generated,
@@ -169,8 +170,9 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "SealedRunSpec": [WRITTEN_ONCE],
     "DriftReportSpec": [WRITTEN_ONCE],
     "AccessRecordSpec": [WRITTEN_ONCE],
-    "HoldReleaseSpec": [WRITTEN_ONCE],
+    "HoldReleaseSpec": [WRITTEN_ONCE, exactly_one("hold", "checkpoints")],
     "EvidenceItemSpec": [WRITTEN_ONCE],
+    "CheckpointSpec": [WRITTEN_ONCE],
 }
 
 KINDS: tuple[Kind, ...] = (
@@ -270,6 +272,23 @@ KINDS: tuple[Kind, ...] = (
             Column("User", ".spec.user"),
             AGE,
             Column("Reason", ".spec.reason", wide=True),
+            Column("Checkpoints", ".spec.checkpoints", wide=True),
+        ),
+    ),
+    Kind(
+        checkpoint.Checkpoint,
+        checkpoint.PLURAL,
+        "ckpt",
+        "Namespaced",
+        (
+            Column("Seal", ".spec.sealedRun"),
+            Column("Standing", ".status.standing", description="Is it signed?"),
+            Column("Tainted", ".status.tainted.finding", description="By which finding."),
+            Column("Accepted", ".status.accepted.user", description="Who signed it off."),
+            Column("Completed", ".spec.completed", "date"),
+            Column("Pod", ".spec.pod.name", wide=True),
+            Column("Node", ".spec.node", wide=True),
+            Column("Files", ".spec.files[*].path", wide=True),
         ),
     ),
     Kind(

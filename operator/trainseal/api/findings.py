@@ -56,6 +56,7 @@ class FindingId(StrEnum):
     OBJECT_CHANGED = "object.changed"
     OBJECT_DELETED = "object.deleted"
     VOLUME_REPLACED = "volume.replaced"
+    CHECKPOINT_REPLACED = "checkpoint.replaced"
     SEAL_BROKEN = "seal.broken"
     WATCH_OVERFLOW = "watch.overflow"
     WATCH_BLIND = "watch.blind"
@@ -389,6 +390,17 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the claim, its UID and when it was made",
         "Find out who made it; compare its checkpoints with those of a backup.",
         ("T1565.001",),
+    ),
+    FindingId.CHECKPOINT_REPLACED: FindingKind(
+        "Warning",
+        "a checkpoint is not what the trainer wrote",
+        "A file that has a manifest, of this run or of an earlier one on its volume, has other "
+        "content now, and no sealed run's trainer wrote it: it was changed from outside the pods, "
+        "or by somebody who came into one.",
+        "digest of the manifest, digest found, and the manifest's name",
+        "Do not go on from it: take an earlier checkpoint, or a backup; find out who can write to "
+        "the volume.",
+        ("AML.T0018", "T1565.001"),
     ),
     FindingId.SEAL_BROKEN: FindingKind(
         "Critical",

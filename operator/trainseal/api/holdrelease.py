@@ -1,8 +1,9 @@
-"""HoldRelease: a person lifts the hold that a finding put on a run; created, never changed.
+"""HoldRelease: a person answers for what a finding held; created, never changed.
 
-Who may create one may lift holds: that is the whole permission, and RBAC gives it (the chart's
-role `trainseal-responder`). It names the hold it lifts, so that it lifts what its author saw and
-nothing that came later. It has no owner reference: evidence outlives the job.
+It lifts the hold that a finding put on a run, or signs off checkpoints that the run wrote after
+one. Who may create one may do both: that is the whole permission, and RBAC gives it (the chart's
+role `trainseal-responder`). It names the hold, or the checkpoints, so that it lifts what its author
+saw and nothing that came later. It has no owner reference: evidence outlives the job.
 """
 
 from __future__ import annotations
@@ -13,18 +14,26 @@ from trainseal.api.model import DnsSubdomain, Model, Resource, ShortText, Text
 from trainseal.api.sealedrun import Mark
 
 PLURAL = "holdreleases"
+#: Checkpoints that one release signs off, at most.
+MAX_CHECKPOINTS = 1024
 
 
 class HoldReleaseSpec(Model):
-    """Whose hold is lifted, by whom and why."""
+    """What is lifted, by whom and why: exactly one of `hold` and `checkpoints`."""
 
     sealed_run: DnsSubdomain
-    """Name of the seal whose run is held."""
-    hold: Mark = Field(description="The hold's `id`, from the seal's `status.hold`.")
+    """Name of the seal whose run it is about."""
+    hold: Mark | None = Field(
+        default=None, description="The hold's `id`, from the seal's `status.hold`."
+    )
+    checkpoints: list[DnsSubdomain] | None = Field(
+        default=None, min_length=1, max_length=MAX_CHECKPOINTS
+    )
+    """Names of the run's tainted Checkpoints that a job may go on from."""
     user: ShortText
     """Who lifts it: the user who creates this object. The API server compares the two."""
     reason: Text = Field(min_length=1)
-    """Why the run may go on, for who reads it later."""
+    """Why it may go on, for who reads it later."""
 
 
 class HoldRelease(Resource):

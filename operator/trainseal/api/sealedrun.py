@@ -224,6 +224,21 @@ class Lifted(Model):
     """When the run was let go."""
 
 
+class RunTaint(Model):
+    """The first finding after which the run's checkpoints need a person's word."""
+
+    since: datetime
+    """Checkpoints that are not known to be older than this are tainted."""
+    finding: FindingName
+    """Id of the finding."""
+    severity: Severity
+    """Its severity."""
+    message: Text
+    """It, in words."""
+    users: list[ShortText] | None = Field(default=None, max_length=64)
+    """Whom findings on the run name: they sign nothing of it off."""
+
+
 class SealedRunStatus(Model):
     """The binding, what was found while it ran, and how the run ended."""
 
@@ -245,6 +260,8 @@ class SealedRunStatus(Model):
     """Absent: no hold was lifted."""
     handled: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)
     """Marks of the findings that a person let the run go on after."""
+    taint: RunTaint | None = None
+    """Absent: nothing was found that taints checkpoints. It stays, whatever a person lets go on."""
     told: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)
     """Marks of the findings that events and alerts have told of."""
     reports: list[Uid] | None = Field(default=None, max_length=MAX_MARKS)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 from kubernetes.aio import config
+from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.cli.failures import UNDETERMINED, Failure
 from trainseal.cluster.api import GoneError, Kube, KubeError, path_of
 
 JOBS = "trainingjobs"
 SEALS = "sealedruns"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+#: By it the seals of a job are found: they outlive it.
+LABEL_JOB = "trainseal.dev/job"
+_PAGE = 500
 #: Seconds between two looks at an API server that does not answer.
 _PAUSE = 1.0
 
@@ -36,6 +41,44 @@ def default_namespace(kubeconfig: str | None, context: str | None) -> str:
 def job_path(namespace: str, name: str) -> str:
     """The URL path of a TrainingJob."""
     return path_of(API_VERSION, JOBS, namespace, name)
+
+
+async def listed(
+    kube: Kube, path: str, query: dict[str, str] | None = None
+) -> AsyncIterator[JsonObject]:
+    """A collection's objects, a page at a time. Raises KubeError."""
+    token: JsonValue = ""
+    while token is not None:
+        more = {"continue": str(token)} if token else {}
+        page = await kube.request("GET", path, query={**(query or {}), "limit": str(_PAGE), **more})
+        for item in json_objects(page.get("items")):
+            yield item
+        token = json_object(page.get("metadata")).get("continue") or None
+
+
+async def runs_of(
+    kube: Kube, namespace: str, job: str, seal: str | None = None
+) -> list[JsonObject]:
+    """The seals of a job, or the named one of them; the oldest first. Raises KubeError."""
+    path = path_of(API_VERSION, SEALS, namespace)
+    found = [
+        item
+        async for item in listed(kube, path, {"labelSelector": f"{LABEL_JOB}={job}"})
+        if seal is None or json_object(item.get("metadata")).get("name") == seal
+    ]
+    return sorted(found, key=lambda r: str(json_object(r.get("spec")).get("sealedAt")))
+
+
+def no_run(namespace: str, job: str, seal: str | None) -> Failure:
+    """What to say where there is none."""
+    wanted = f"run {seal} of {job}" if seal else f"run of {job}"
+    return Failure(
+        f"no {wanted} in namespace {namespace}",
+        expected="a job that was sealed",
+        remedy=f"`kubectl get sealedruns -n {namespace}` lists the runs; "
+        f"`trainseal status {job}` says what a job waits for",
+        code=UNDETERMINED,
+    )
 
 
 async def follow(

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import JsonValue
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from trainseal.api.driftreport import PLURAL, DriftReport, Finding
 from trainseal.api.findings import FINDINGS, FindingId, FindingKind
-from trainseal.api.model import (
-    API_VERSION,
-    InvalidObjectError,
-    JsonObject,
-    json_object,
-    json_objects,
-)
-from trainseal.cli.clusters import SEALS
+from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
+from trainseal.cli.clusters import listed, no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import Kube, KubeError, path_of
 
-LABEL_JOB = "trainseal.dev/job"
-_PAGE = 500
 _COLORS = {"Critical": "red", "Warning": "yellow", "Info": "cyan"}
 
 
@@ -77,11 +68,14 @@ class RunFindings:
 async def look(kube: Kube, namespace: str, job: str, seal: str | None = None) -> RunFindings:
     """The findings on a job's last run, or on the named one. Raises Failure."""
     try:
-        run = await _run(kube, namespace, job, seal)
+        runs = await runs_of(kube, namespace, job, seal)
+        if not runs:
+            raise no_run(namespace, job, seal)
+        run = runs[-1]
         name = str(json_object(run.get("metadata")).get("name"))
         reports = [
             item
-            async for item in _all(kube, path_of(API_VERSION, PLURAL, namespace), {})
+            async for item in listed(kube, path_of(API_VERSION, PLURAL, namespace))
             if json_object(item.get("spec")).get("sealedRun") == name
         ]
     except KubeError as error:
@@ -269,33 +263,3 @@ def _facts(item: Found) -> Iterator[tuple[str, str]]:
 def _difference(line: str) -> Text:
     color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
     return Text(f"      {line}", color)
-
-
-async def _run(kube: Kube, namespace: str, job: str, seal: str | None) -> JsonObject:
-    """The job's last run. A seal outlives its job."""
-    path = path_of(API_VERSION, SEALS, namespace)
-    runs = [
-        item
-        async for item in _all(kube, path, {"labelSelector": f"{LABEL_JOB}={job}"})
-        if seal is None or json_object(item.get("metadata")).get("name") == seal
-    ]
-    if not runs:
-        wanted = f"run {seal} of {job}" if seal else f"run of {job}"
-        raise Failure(
-            f"no {wanted} in namespace {namespace}",
-            expected="a job that was sealed",
-            remedy=f"`kubectl get sealedruns -n {namespace}` lists the runs; "
-            f"`trainseal status {job}` says what a job waits for",
-            code=UNDETERMINED,
-        )
-    return max(runs, key=lambda r: str(json_object(r.get("spec")).get("sealedAt")))
-
-
-async def _all(kube: Kube, path: str, query: dict[str, str]) -> AsyncIterator[JsonObject]:
-    token: JsonValue = ""
-    while token is not None:
-        more = {"continue": str(token)} if token else {}
-        page = await kube.request("GET", path, query={**query, "limit": str(_PAGE), **more})
-        for item in json_objects(page.get("items")):
-            yield item
-        token = json_object(page.get("metadata")).get("continue") or None

@@ -67,7 +67,7 @@ async def _hold(kube: Kube, path: str) -> JsonObject:
 
 
 async def _ask(kube: Kube, namespace: str, seal: str, hold: str, reason: str) -> None:
-    user = await _who_am_i(kube)
+    user = await who_am_i(kube)
     mark = hashlib.sha256(f"{user}/{reason}".encode()).hexdigest()[:8]
     body: JsonObject = {
         "apiVersion": API_VERSION,
@@ -80,17 +80,23 @@ async def _ask(kube: Kube, namespace: str, seal: str, hold: str, reason: str) ->
     except ConflictError:
         return  # asked before, in the same words
     except KubeError as error:
-        if error.status != 403:
-            raise
-        raise Failure(
-            plain(error.message),
-            expected=f"the right to create HoldReleases in namespace {namespace}",
-            remedy="ask somebody who has it: the chart's role trainseal-responder gives it",
-            code=REFUTED,
-        ) from None
+        raise not_allowed(error, namespace) from None
 
 
-async def _who_am_i(kube: Kube) -> str:
+def not_allowed(error: KubeError, namespace: str) -> Exception:
+    """What to say where a HoldRelease could not be made."""
+    if error.status != 403:
+        return error
+    return Failure(
+        plain(error.message),
+        expected=f"the right to create HoldReleases in namespace {namespace}",
+        remedy="ask somebody who has it: the chart's role trainseal-responder gives it",
+        code=REFUTED,
+    )
+
+
+async def who_am_i(kube: Kube) -> str:
+    """The user's name, as the API server sees them. Raises KubeError."""
     review = await kube.request(
         "POST",
         path_of("authentication.k8s.io/v1", "selfsubjectreviews"),

@@ -17,7 +17,7 @@ from trainseal.api.model import json_object, json_objects
 
 Json = Mapping[str, JsonValue]
 #: Reasons of the condition Verified that are no verdict on an artifact, and told by their own name.
-_OWN_REASONS = frozenset({"InvalidJob", "InvalidTemplate", "NoTicket"})
+_OWN_REASONS = frozenset({"InvalidJob", "InvalidTemplate", "NoTicket", "TaintedCheckpoint"})
 #: Of the condition Placed: passes by itself.
 _PASSING = "PodsEnd"
 

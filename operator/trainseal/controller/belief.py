@@ -72,13 +72,17 @@ def judge(
         return Judgement("Dropped", "found an agent's report without its pod or its node")
     if report.metadata.uid and report.metadata.uid in known:
         return Judgement("Believed")
+    return of_agent(spec.node, spec.pod.name, bound, pod)
+
+
+def of_agent(node: str, name: str, bound: Collection[str], pod: PodFact | None) -> Judgement:
+    """What the agent of ``node`` says of the pod of that name; ``pod`` and ``bound`` as above."""
     if pod is None:
-        return Judgement("Unproved", f"pod {spec.pod.name} was gone before it could be looked at")
+        return Judgement("Unproved", f"pod {name} was gone before it could be looked at")
     if not pod.owners & set(bound):
-        return Judgement("Dropped", f"pod {spec.pod.name} is not one of this run's")
-    if pod.node != spec.node:
+        return Judgement("Dropped", f"pod {name} is not one of this run's")
+    if pod.node != node:
         return Judgement(
-            "Dropped",
-            f"it comes from node {spec.node}; pod {spec.pod.name} runs on {pod.node or 'no node'}",
+            "Dropped", f"it comes from node {node}; pod {name} runs on {pod.node or 'no node'}"
         )
     return Judgement("Believed")

@@ -26,8 +26,8 @@ from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import KubeError, path_of
 from trainseal.cluster.informer import Event, Informer
 from trainseal.controller import disturbances, podfindings
+from trainseal.controller.byseal import BySeal
 from trainseal.controller.disturbances import Record, RunState, timestamp
-from trainseal.controller.drift import BySeal
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.podbook import PodBook, Tracked
 from trainseal.controller.podfindings import Sealed

@@ -9,26 +9,27 @@ anything repeats nothing. The TrainingJob's own status is written by ``runs``, f
 3. *Answer* (``holds``): hold the run, let a person lift the hold. Who keeps the engine suspended
    by it is ``execution``.
 4. *Tell*, each finding once: an event on the job and, by policy, an alert.
+5. *Checkpoints* (``taints``, ``checkpoints``): sign their manifests, taint what came after.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trainseal.api.driftreport import DriftReport, Finding
+from trainseal.api.driftreport import DriftReport, Finding, PodIdentity
 from trainseal.api.findings import FindingId
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import MAX_MARKS, Hold, Lifted, SealedRun, SealedRunStatus
 from trainseal.cluster.api import KubeError, NotFoundError, path_of
-from trainseal.cluster.informer import Event
-from trainseal.controller import conditions, holds, resuming
+from trainseal.controller import conditions, holds, resuming, taints
 from trainseal.controller.alerts import Alerts, alert
 from trainseal.controller.belief import PodFact, judge
+from trainseal.controller.byseal import BySeal
+from trainseal.controller.checkpoints import Checkpoints, RunFacts
 from trainseal.controller.findingmetrics import METRICS
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.sealedpods import SealedPods
@@ -49,43 +50,20 @@ _OVER = frozenset({"Succeeded", "Failed", "Deleted"})
 _UNTOLD_AGAIN = 30.0
 
 
-class BySeal:
-    """Objects of one kind, by the seal that their ``spec.sealedRun`` names."""
-
-    def __init__(self, changed: Callable[[Key], None]) -> None:
-        self._changed = changed
-        self._objects: dict[Key, dict[str, JsonObject]] = defaultdict(dict)
-
-    def listen(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
-        """The informer's listener."""
-        seal = (key[0], str(json_object(obj.get("spec")).get("sealedRun")))
-        if event == "DELETED":
-            self._objects[seal].pop(key[1], None)
-            if not self._objects[seal]:
-                del self._objects[seal]
-        else:
-            self._objects[seal][key[1]] = obj
-        self._changed(seal)
-
-    def seals(self) -> list[Key]:
-        """All seals that something is about."""
-        return list(self._objects)
-
-    def of(self, seal: Key) -> list[JsonObject]:
-        """Those of a seal, by name."""
-        return [obj for _, obj in sorted(self._objects.get(seal, {}).items())]
-
-
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is watched. ``alerts`` is None where nobody is to be told."""
+    """What is watched. ``alerts`` is None where nobody is to be told; ``accepted`` is told of a
+    namespace in which checkpoints were signed off.
+    """
 
     reports: BySeal
     releases: BySeal
+    checkpoints: BySeal
     pods: SealedPods
     own: OwnReports
     alerts: Alerts | None
     delivered: set[str]
+    accepted: Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -98,6 +76,7 @@ class _Run:
     status: SealedRunStatus
     now: datetime
     policies: tuple[CompiledDrift, ...]
+    bound: list[str] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     change: JsonObject = field(default_factory=dict)
@@ -113,6 +92,7 @@ class Drift:
     def __init__(self, world: World, sources: Sources) -> None:
         self._world = world
         self._sources = sources
+        self._checkpoints = Checkpoints(world)
 
     async def reconcile(self, key: Key) -> float | None:
         """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
@@ -122,6 +102,7 @@ class Drift:
             seal = await self._world.kube.get(path)
         except NotFoundError:
             METRICS.forget(key)
+            self._world.volumes.judged(key)
             if reports:
                 _log.warning("%d DriftReports on %s/%s, which is no seal", len(reports), *key)
             return None
@@ -135,6 +116,7 @@ class Drift:
             policies=tuple(p.drift for p in self._world.policies(key[0])),
         )
         if not await self._believe(run, reports):
+            self._world.volumes.judged(key)  # what its checkpoints' own status says stands
             return None
         METRICS.count(key, run.sightings)
         self._add_up(run)
@@ -144,6 +126,7 @@ class Drift:
         await self._write(run)
         told = SealedRunStatus.model_validate({"told": run.change.get("told")}).told or ()
         self._sources.delivered.difference_update(alert_id(key, mark) for mark in told)
+        await self._sign(run)
         return run.again
 
     async def _write(self, run: _Run) -> None:
@@ -158,10 +141,9 @@ class Drift:
         """Fills in the sightings; False where the seal itself is not ours."""
         namespace, name = run.key
         binding = json_object(run.seal.get("status")).get("binding")
-        bound: list[str] = []
         if isinstance(binding, dict):
             try:
-                bound = [
+                run.bound = [
                     o.uid
                     for o in verify_binding(
                         self._world.seal_keyring(),
@@ -180,8 +162,8 @@ class Drift:
         for report in _parsed(reports):
             if not report.status or not report.status.findings:
                 continue
-            pod = await self._pod(namespace, report)
-            judgement = judge(report, name, bound, pod, run.known)
+            pod = await self._pod(namespace, report.spec.pod) if report.spec.pod else None
+            judgement = judge(report, name, run.bound, pod, run.known)
             if judgement.standing == "Dropped":
                 astray.append(_astray(report, judgement.why))
                 continue
@@ -202,23 +184,24 @@ class Drift:
             run.change["reports"] = [*run.known]
         return True
 
-    async def _pod(self, namespace: str, report: DriftReport) -> PodFact | None:
-        if report.spec.pod is None:
-            return None
-        found = self._sources.pods.find(report.spec.pod.uid)
+    async def _pod(self, namespace: str, pod: PodIdentity) -> PodFact | None:
+        found = self._sources.pods.find(pod.uid)
         if found is not None and found.node:
             return found
         # The report may have been faster than our watch of pods.
-        path = path_of("v1", "pods", namespace, report.spec.pod.name)
+        path = path_of("v1", "pods", namespace, pod.name)
         try:
             fact = PodFact.of(await self._world.kube.get(path), LABEL_SEAL)
         except NotFoundError:
             return found
-        return fact if fact.uid == report.spec.pod.uid else found
+        return fact if fact.uid == pod.uid else found
 
     # 2 ------------------------------------------------------------------------------------------
 
     def _add_up(self, run: _Run) -> None:
+        taint = taints.run_taint(run.status.taint, run.sightings, run.now)
+        if taint is not None:
+            run.change["taint"] = taint.wire()
         total = summary(run.sightings, run.status.drift)
         if total is None:
             return
@@ -350,6 +333,20 @@ class Drift:
             )
         )
         return False
+
+    # 5 ------------------------------------------------------------------------------------------
+
+    async def _sign(self, run: _Run) -> None:
+        objects = self._sources.checkpoints.of(run.key)
+        if not objects:
+            return
+        taint = SealedRunStatus.model_validate({"taint": run.change.get("taint")}).taint
+        releases = tuple(self._releases(run.key))
+        facts = RunFacts(run.key, run.seal, run.sealed, run.bound, taint, releases, self._pod)
+        outcome = await self._checkpoints.reconcile(facts, objects)
+        await self._sources.own.record(*run.key, outcome.astray)
+        if outcome.accepted:
+            self._sources.accepted(run.key[0])
 
 
 def alert_id(key: Key, mark: str) -> str:

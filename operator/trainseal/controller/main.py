@@ -163,7 +163,13 @@ async def _work(
         )
         queue = WorkQueue(Runs(world).reconcile)
         comparing = Comparing(world)
-        watching = Watching(world, home, comparing.book)
+
+        def accepted(namespace: str) -> None:
+            for key in tuple(known):
+                if key[0] == namespace:
+                    queue.add(key)
+
+        watching = Watching(world, home, comparing.book, accepted)
 
         def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
             (known.discard if gone else known.add)((namespace, name))

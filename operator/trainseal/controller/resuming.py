@@ -1,4 +1,5 @@
-"""A suspended run goes on only if its job would be admitted today: policies may have changed.
+"""A suspended run goes on only if its job would be admitted today: policies may have changed, and
+its checkpoints may be tainted by now.
 
 Else a job could be parked: let in and suspended, and resumed when its ``notAfter`` is past, or when
 the policy does not name its signer any more. It counts whoever suspended it, a queue too.
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 from trainseal.api.model import API_VERSION, json_object
 from trainseal.api.sealedrun import SealedRun
+from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
+from trainseal.controller import resumption
 from trainseal.controller.world import World
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
@@ -39,6 +42,7 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | Non
         broken=world.broken_policies(),
     )
     if verification.outcome is Outcome.VERIFIED:
-        return None
+        bar = await resumption.bar(world, namespace, TrainingJob.parse(job))
+        return None if bar is None else bar.words
     words = "; ".join(v.sentence() for v in verification.denials)
     return f"verified again, the job is {verification.outcome.value}: {words}"

@@ -29,12 +29,13 @@ from trainseal.api.model import (
 from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
-from trainseal.controller import conditions, objects, sealing
+from trainseal.controller import conditions, objects, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
+from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
@@ -144,6 +145,9 @@ class Runs:
         )
         if verification.outcome is not Outcome.VERIFIED:
             return self._not_verified(verification)
+        bar = await resumption.bar(world, job.metadata.namespace, job)
+        if bar is not None:
+            return self._barred(bar)
         inputs = self._inputs(job, verification.digest, verification.code)
         rendered = engine.render(job, inputs)
         templates: dict[str, JsonObject] = {}
@@ -222,6 +226,14 @@ class Runs:
         }
         if verification.digest:
             progress.fields["jobDigest"] = verification.digest
+        return progress
+
+    def _barred(self, bar: Bar) -> Progress:
+        """The job would go on from tainted checkpoints: no run is counted for it."""
+        if bar.waiting:
+            return Progress("Pending", bar.words, again=resumption.WAITING_AGAIN)
+        progress = self._refused(resumption.REASON, bar.words)
+        progress.again = resumption.BARRED_AGAIN
         return progress
 
     @staticmethod

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from trainseal.api import driftreport, holdrelease
+from trainseal.api import checkpoint, driftreport, holdrelease
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import path_of
 from trainseal.cluster.informer import Event, Informer
 from trainseal.controller.alerts import Alerts
-from trainseal.controller.drift import BySeal, Drift, Sources, seal_of_alert
+from trainseal.controller.byseal import BySeal
+from trainseal.controller.checkpoints import shape as checkpoint_shape
+from trainseal.controller.drift import Drift, Sources, seal_of_alert
 from trainseal.controller.ownreport import OwnReports
 from trainseal.controller.podbook import PodBook
 from trainseal.controller.sealedpods import SealedPods, shape
@@ -24,14 +27,22 @@ Key = tuple[str, str]
 
 
 class Watching:
-    """Reports, releases, pods and Leases; ``namespace`` is ours.
+    """Reports, releases, checkpoints, pods and Leases; ``namespace`` is ours.
 
-    ``book``, where there is one, is kept of the same pods. ``listed`` is set once pods, reports and
-    releases were all listed.
+    ``book``, where there is one, is kept of the same pods. ``listed`` is set once all were listed.
+    ``accepted`` is told of a namespace in which a person signed checkpoints off.
     """
 
-    def __init__(self, world: World, namespace: str, book: PodBook | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        namespace: str,
+        book: PodBook | None = None,
+        accepted: Callable[[str], None] = lambda _: None,
+    ) -> None:
         settings, kube = world.settings, world.kube
+        self._volumes = world.volumes
+        self._volumes.expect()
         self._pods = SealedPods()
         self._book = book
         self.own = OwnReports(kube, world.clock)
@@ -44,9 +55,19 @@ class Watching:
             else None
         )
         reports, releases = BySeal(self.changed), BySeal(self.changed)
+        self._checkpoints = BySeal(self.changed)
         drift = Drift(
             world,
-            Sources(reports, releases, self._pods, self.own, self._alerts, self._delivered),
+            Sources(
+                reports=reports,
+                releases=releases,
+                checkpoints=self._checkpoints,
+                pods=self._pods,
+                own=self.own,
+                alerts=self._alerts,
+                delivered=self._delivered,
+                accepted=accepted,
+            ),
         )
         self._queue = WorkQueue(drift.reconcile)
         self.reports = reports
@@ -60,6 +81,12 @@ class Watching:
             ),
             Informer(kube, path_of(API_VERSION, driftreport.PLURAL), listener=reports.listen),
             Informer(kube, path_of(API_VERSION, holdrelease.PLURAL), listener=releases.listen),
+            Informer(
+                kube,
+                path_of(API_VERSION, checkpoint.PLURAL),
+                listener=self._on_checkpoint,
+                shape=checkpoint_shape,
+            ),
         )
         self._silence = (
             Silence(kube, namespace, self._pods, self.own, time.monotonic)
@@ -84,6 +111,7 @@ class Watching:
             for informer in self._informers:
                 await informer.synced.wait()
             self.listed.set()
+            self._volumes.listed()
             group.create_task(self._queue.run())
             if self._alerts is not None:
                 group.create_task(self._alerts.run())
@@ -94,6 +122,10 @@ class Watching:
         self._pods.listen(event, key, obj)
         if self._book is not None:
             self._book.listen(event, key, obj)
+
+    def _on_checkpoint(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
+        self._volumes.listen(event, key, obj)
+        self._checkpoints.listen(event, key, obj)
 
     def _was_told(self, alert: str) -> None:
         self._delivered.add(alert)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
 from trainseal.cluster.settings import Settings
+from trainseal.controller.taintedvolumes import TaintedVolumes
 from trainseal.provenance.keyrings import Keyring, rfc3339
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.policies import CompiledPolicy
@@ -26,7 +27,8 @@ _log = logging.getLogger(__name__)
 class World:
     """Everything around a reconciliation; ``policies`` gives those of a namespace as of now.
 
-    ``registry_ca`` is PEM text of the registries' authorities, for gates.
+    ``registry_ca`` is PEM text of the registries' authorities, for gates. ``volumes`` is fed by the
+    watch of Checkpoints.
     """
 
     kube: Kube
@@ -40,6 +42,7 @@ class World:
     verifier: JobVerifier
     clock: Callable[[], datetime]
     registry_ca: str = ""
+    volumes: TaintedVolumes = field(default_factory=TaintedVolumes)
 
     async def event(
         self,

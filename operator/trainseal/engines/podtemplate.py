@@ -269,6 +269,21 @@ def _pull_secrets_volume(secrets: Sequence[str]) -> JsonObject:
     }
 
 
+def sealed_checkpoints(template: JsonObject) -> tuple[str, str] | None:
+    """Claim and directory of a rendered template's checkpoints; None where it mounts none.
+
+    Empty: a directory that goes with the pod; the volume's top.
+    """
+    spec = json_object(template.get("spec"))
+    volumes = {v.get("name"): v for v in json_objects(spec.get("volumes"))}
+    for container in json_objects(spec.get("containers")):
+        for mount in json_objects(container.get("volumeMounts")):
+            if mount.get("name") == "checkpoints" and "checkpoints" in volumes:
+                claim = json_object(volumes["checkpoints"].get("persistentVolumeClaim"))
+                return str(claim.get("claimName") or ""), str(mount.get("subPath") or "")
+    return None
+
+
 def gate_plan(
     inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str] = ()
 ) -> GatePlan:

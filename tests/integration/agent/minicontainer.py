@@ -72,6 +72,7 @@ unshare --mount --pid --fork --propagation private sh -c '
   mount -t proc proc proc && pivot_root . old && umount -l old && echo inner ready &&
   exec sleep 1000000' &
 wait
+exec sleep 1000000
 """
 
 
@@ -113,6 +114,15 @@ class MiniContainer:
     def run(self, script: str) -> None:
         """A shell script in it, as ``kubectl exec`` would; fails as the script does."""
         self._enter("sh", "-ec", f"cd /; {script}")
+
+    def end(self) -> None:
+        """Its first process is killed, and with it all others; what is mounted outside stays."""
+        os.kill(self.pid, signal.SIGKILL)
+        root = Path(f"/proc/{self.pid}/root/checkpoints")
+        end = time.monotonic() + 10
+        while root.exists():
+            assert time.monotonic() < end, "it does not end"
+            time.sleep(0.01)
 
     def _enter(self, *command: str) -> None:
         subprocess.run(

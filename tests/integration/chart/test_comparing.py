@@ -21,8 +21,8 @@ from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.cluster.informer import Informer
 from trainseal.cluster.settings import Settings
+from trainseal.controller.byseal import BySeal
 from trainseal.controller.comparing import Comparing
-from trainseal.controller.drift import BySeal
 from trainseal.controller.ownreport import OwnReports
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import LABEL_SEAL

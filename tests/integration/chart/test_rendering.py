@@ -274,7 +274,7 @@ def test_someone_who_manages_the_kinds_otherwise_gets_none(helm: Path) -> None:
 
 def test_every_kind_stays_when_the_release_goes(helm: Path) -> None:
     crds = [obj for obj in render(helm) if obj["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 7
+    assert len(crds) == 8
     for crd in crds:
         assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
@@ -307,7 +307,10 @@ def test_the_archive_reads_evidence_and_nothing_else(helm: Path) -> None:
         (["configmaps"], ["create"]),
         (["configmaps"], ["get", "patch"]),
         (
-            ["sealedruns", "driftreports", "accessrecords", "holdreleases", "evidenceitems"],
+            [
+                *("sealedruns", "driftreports", "accessrecords"),
+                *("holdreleases", "evidenceitems", "checkpoints"),
+            ],
             ["list", "watch"],
         ),
     ]

@@ -1,0 +1,41 @@
+"""Asks whether a job may start: whether what it would go on from is tainted. Reads claims alone."""
+
+from __future__ import annotations
+
+from trainseal.api.model import JsonObject
+from trainseal.api.trainingjob import TrainingJob
+from trainseal.cluster.api import Kube, NotFoundError, path_of
+from trainseal.controller.taintedvolumes import Bar, mounted, place_of
+from trainseal.controller.world import World
+
+REASON = "TaintedCheckpoint"
+#: Seconds until it is looked again at what will be told in a moment; at what a person must do.
+WAITING_AGAIN = 1.0
+BARRED_AGAIN = 30.0
+
+
+async def bar(world: World, namespace: str, job: TrainingJob) -> Bar | None:
+    """What keeps the job from starting now; None where nothing does.
+
+    Where no policy of the namespace enforces, nothing does either. Raises KubeError where a claim
+    cannot be read.
+    """
+    if not world.volumes.matter():
+        return None
+    if not any(policy.mode == "Enforce" for policy in world.policies(namespace)):
+        return None
+    claims: dict[str, JsonObject | None] = {}
+    places = []
+    for claim, path in mounted(job):
+        if claim not in claims:
+            claims[claim] = await read_claim(world.kube, namespace, claim)
+        places.append(place_of(namespace, claim, path, claims[claim]))
+    return world.volumes.bar(places)
+
+
+async def read_claim(kube: Kube, namespace: str, name: str) -> JsonObject | None:
+    """The claim, None where there is none. Raises KubeError."""
+    try:
+        return await kube.get(path_of("v1", "persistentvolumeclaims", namespace, name))
+    except NotFoundError:
+        return None

@@ -1,0 +1,143 @@
+"""Which checkpoints of a run need a person's word before a job goes on from them. Pure.
+
+1. A proved finding of severity `Warning` or above taints its run, whatever the policies answer:
+   what was computed after it is not known to be what was signed for. Findings that say nothing of
+   what was computed (a worker was killed, a node cannot see everything) taint nothing.
+2. What a sweep finds was done before it was found, by as much as the sweep may take.
+3. A checkpoint of a tainted run is tainted unless all clocks say that it is older: the agent's, by
+   which it was completed, and the API server's, by which its manifest was stored.
+4. A checkpoint that somebody but the trainer wrote is tainted in any run.
+5. A person signs checkpoints off by name, so that nothing that came later is. Who wrote them, and
+   whom a finding on the run names, does not. Until then a taint stays, whatever hold was lifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from trainseal.api.checkpoint import Acceptance, CheckpointFile, CheckpointSpec, Taint, Writer
+from trainseal.api.driftreport import Finding
+from trainseal.api.findings import FindingId
+from trainseal.api.holdrelease import HoldRelease
+from trainseal.api.sealedrun import RunTaint
+from trainseal.controller.sightings import Sighting
+
+MAX_USERS = 64
+#: Of these, none tells that something else ran than was sealed.
+TAINT_NOTHING = frozenset(
+    {
+        FindingId.POD_KILLED.value,
+        FindingId.POD_UNRECORDED.value,
+        FindingId.POD_DELETED.value,
+        FindingId.WATCH_BLIND.value,
+        FindingId.WATCH_MISREPORTED.value,
+    }
+)
+#: How long before it was found a thing may have been done, where no event tells of it.
+FOUND_LATE: Mapping[str, timedelta] = {
+    FindingId.TREE_CHANGED.value: timedelta(minutes=10),
+    FindingId.WATCH_SILENT.value: timedelta(seconds=30),
+    **{
+        found.value: timedelta(seconds=15)
+        for found in (
+            FindingId.EXEC_MEMORY,
+            FindingId.EXEC_DELETED,
+            FindingId.MAP_FOREIGN,
+            FindingId.MAP_MEMORY,
+            FindingId.MAP_DELETED,
+            FindingId.MAP_WRITABLE,
+            FindingId.ENV_LOADER,
+            FindingId.PROCESS_UNRECORDED,
+            FindingId.PROCESS_TRACED,
+            FindingId.PROCESS_MEMORY_OPENED,
+        )
+    },
+}
+_BY: Mapping[Writer, str] = {
+    "Session": "written by a process that came into the pod, not by the trainer",
+    "Outside": "changed by nobody in the pod after it had a manifest",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Whether tainted files were signed off; ``refused`` says why a release does not do it."""
+
+    accepted: Acceptance | None = None
+    refused: str | None = None
+
+
+def run_taint(
+    before: RunTaint | None, sightings: Sequence[Sighting], now: datetime
+) -> RunTaint | None:
+    """The run's taint as it is to be now: it begins ever earlier and never goes."""
+    taint = before
+    users = dict.fromkeys((before.users or ()) if before else ())
+    for sighting in sightings:
+        if not _taints(sighting):
+            continue
+        found = sighting.finding
+        if found.user and len(users) < MAX_USERS:
+            users[found.user] = None
+        since = _since(found, now)
+        if taint is None or since < taint.since:
+            taint = RunTaint(
+                since=since, finding=found.id, severity=found.severity, message=sighting.words()
+            )
+    if taint is None:
+        return None
+    return taint.model_copy(update={"users": list(users) or None})
+
+
+def taint_of(spec: CheckpointSpec, created: datetime | None, run: RunTaint | None) -> Taint | None:
+    """The taint of one checkpoint; ``created`` is when the API server stored its manifest."""
+    if run is not None:
+        at = max(spec.completed, created or spec.completed)
+        if at >= run.since:
+            return Taint(finding=run.finding, since=run.since, message=run.message)
+    for file in spec.files:
+        if (words := _BY.get(file.writer)) is not None:
+            message = f"{file.path}: {words}"
+            return Taint(finding=FindingId.CHECKPOINT_REPLACED.value, message=message[:1024])
+    return None
+
+
+def ruling(
+    name: str,
+    files: Iterable[CheckpointFile],
+    run: RunTaint | None,
+    releases: Iterable[HoldRelease],
+) -> Ruling:
+    """What the releases on a run say of its checkpoint ``name``."""
+    named = {*((run.users or ()) if run else ()), *(f.user for f in files if f.user)}
+    asking = [r for r in releases if name in (r.spec.checkpoints or ())]
+    for release in sorted(asking, key=lambda r: r.metadata.name):
+        if release.spec.user not in named:
+            return Ruling(
+                Acceptance(
+                    release=release.metadata.name,
+                    user=release.spec.user,
+                    reason=release.spec.reason,
+                )
+            )
+    if asking:
+        return Ruling(
+            refused=f"{asking[0].spec.user} wrote them, or is named by a finding on the run; "
+            "somebody else must sign them off"
+        )
+    return Ruling()
+
+
+def _taints(sighting: Sighting) -> bool:
+    found = sighting.finding
+    return sighting.proved and found.severity != "Info" and found.id not in TAINT_NOTHING
+
+
+def _since(found: Finding, now: datetime) -> datetime:
+    """Whole seconds, as the API server writes when an object was made. An agent's clock that is
+    ahead of ours does not make it later.
+    """
+    earliest = min(found.first_time, now) - FOUND_LATE.get(found.id, timedelta())
+    return earliest.replace(microsecond=0)
