@@ -22,8 +22,9 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from trainseal.agent.cgroups import containers_in
+from trainseal.agent.conditions import Status
 from trainseal.agent.freezer import FreezeError, Freezer
-from trainseal.agent.reports import Reports, Status
+from trainseal.agent.reports import Reports
 from trainseal.provenance.freezeorders import Order
 
 _log = logging.getLogger(__name__)

@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from prometheus_client import Counter
-from pydantic import ValidationError
 
+from trainseal.agent.conditions import Conditions, ConditionType, Status
 from trainseal.agent.evidenceasking import Asked, Evidence
 from trainseal.agent.ledger import (
     Ledger,
@@ -60,7 +59,6 @@ _FIRST_RETRY, _LONGEST_RETRY = 0.2, 10.0
 #: Of pods that are gone: so long it is tried to write the rest.
 _LAST_WORDS_SECONDS = 120.0
 _UNREPAIRABLE = frozenset({400, 413, 422})
-_LONGEST_MESSAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +76,6 @@ class Subject:
         return f"{self.pod[:244].rstrip('-.')}-{self.uid[:8]}"
 
 
-Status = Literal["True", "False", "Unknown"]
-ConditionType = Literal["Watching", "Frozen"]
-
 #: Who is behind a finding on a pod: who opened the exec session whose first process is given, or,
 #: where no process is known, who can have done it.
 Join = Callable[[Subject, Finding, Process | None], Person | None]
@@ -92,7 +87,7 @@ Freeze = Callable[[Subject, Finding], None]
 class _Report:
     subject: Subject
     ledger: Ledger = field(default_factory=Ledger)
-    conditions: dict[str, Condition] = field(default_factory=dict)
+    conditions: Conditions = field(default_factory=Conditions)
     generation: int | None = None
     there: bool = False
     known: bool = False
@@ -358,7 +353,7 @@ class Reports:
                 before = len(report.ledger)
                 same = report.ledger.take_over(status)
                 report.awaited = {same[k].key if k in same else k for k in report.awaited}
-                self._since(report, status)
+                report.conditions.take_over(status)
                 report.undecided = [f for f in report.undecided if not _has(status, f.key)]
                 _log.info(
                     "DriftReport %s: %d findings taken over, %d new",
@@ -383,40 +378,12 @@ class Reports:
     def _set(
         self, report: _Report, what: ConditionType, status: Status, reason: str, words: str
     ) -> bool:
-        before = report.conditions.get(what)
-        unchanged = before is not None and before.status == status
-        found = Condition(
-            type=what,
-            status=status,
-            reason=reason,
-            message=words[:_LONGEST_MESSAGE],
-            last_transition_time=before.last_transition_time
-            if before is not None and unchanged
-            else self._clock().replace(microsecond=0),
-        )
-        report.conditions[what] = found
-        return found != before
-
-    def _since(self, report: _Report, status: JsonObject) -> None:
-        """Conditions that hold since before a restart keep their time."""
-        for item in json_objects(status.get("conditions")):
-            with contextlib.suppress(ValidationError):
-                there = Condition.model_validate(item)
-                ours = report.conditions.get(there.type)
-                if ours is None:
-                    report.conditions[there.type] = there
-                elif ours.status == there.status:
-                    time = there.last_transition_time
-                    report.conditions[there.type] = ours.model_copy(
-                        update={"last_transition_time": time}
-                    )
+        return report.conditions.set(what, status, reason, words, self._clock())
 
     def _status(self, report: _Report) -> JsonObject:
-        # A condition may be known before the report is there; which report it is about is then.
-        about = {"observed_generation": report.generation}
         found: JsonObject = {
             "findings": [f.wire() for f in report.ledger.findings()],
-            "conditions": [c.model_copy(update=about).wire() for c in report.conditions.values()],
+            "conditions": report.conditions.wire(report.generation),
         }
         if report.profiles:
             found["profiles"] = [*wire_of(report.profiles.values())]

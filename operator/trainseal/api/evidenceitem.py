@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from trainseal.api.driftreport import FindingKey, FindingName, PodIdentity
-from trainseal.api.model import Digest, DnsSubdomain, Model, Resource, ShortText, Text
+from trainseal.api.model import Count, Digest, DnsSubdomain, Model, Resource, ShortText, Text
 
 PLURAL = "evidenceitems"
 
@@ -28,8 +28,6 @@ MAX_MAPS = 256
 MAX_KEPT = 512 * 1024
 #: Characters of base64.
 MAX_CONTENT = 192 * 1024
-#: What every reader of JSON can count to.
-_MOST = 2**53 - 1
 
 
 class FindingReference(Model):
@@ -55,7 +53,7 @@ class FileEvidence(Model):
     """The digest in the finding, where it is another: the file changed between the two looks."""
     signed_digest: Digest | None = None
     """Of the file as the image or the signed tree has it."""
-    size: int | None = Field(default=None, ge=0, le=_MOST)
+    size: Count | None = None
     """Bytes of the whole file."""
     mode: Annotated[str, StringConstraints(pattern=r"^[0-7]{4}$", max_length=4)] | None = None
     """Its permissions, in octal."""
@@ -111,11 +109,11 @@ class ProcessEvidence(Model):
     """It was gone before its environment and maps could be read."""
     environment: list[Variable] | None = Field(default=None, max_length=MAX_VARIABLES)
     """Read of the processes that acted. As it was at the start of the program."""
-    environment_omitted: int | None = Field(default=None, ge=0, le=_MOST)
+    environment_omitted: Count | None = None
     """Variables beyond the bounds."""
     maps: list[MappedFile] | None = Field(default=None, max_length=MAX_MAPS)
     """Each mapped file once; those that code runs from first."""
-    maps_omitted: int | None = Field(default=None, ge=0, le=_MOST)
+    maps_omitted: Count | None = None
     """Mapped files beyond the bounds."""
 
 
@@ -138,7 +136,7 @@ class EvidenceItemSpec(Model):
     """Absent: the finding is about no file."""
     processes: list[ProcessEvidence] | None = Field(default=None, max_length=MAX_PROCESSES)
     """Who acted, from the process that did it upwards; then all others of the container."""
-    processes_omitted: int | None = Field(default=None, ge=0, le=_MOST)
+    processes_omitted: Count | None = None
     """Processes beyond the bounds."""
 
 
