@@ -16,7 +16,7 @@ which manifests to make. Times without a unit are monotonic seconds. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainseal.agent.checkpointvalues import (
@@ -45,6 +45,8 @@ BURST, REFILL = 60, 60.0
 #: What found no room is told of so often.
 UNLISTED_PACE = 600.0
 MOST_FILES = 20_000
+#: Bytes of the files of one object, at most; a character may take so many in JSON.
+MOST_BYTES, _ESCAPED = 200 * 1024, 6
 _MOST_READY = MOST_FILES
 #: So many wait for no other.
 _ENOUGH = 8 * MAX_FILES
@@ -236,8 +238,10 @@ class Book:
             return
         while (self._ready or self._unlisted) and (ending or self._tokens >= 1):
             self._tokens -= 1
-            files, self._ready = self._ready[:MAX_FILES], self._ready[MAX_FILES:]
-            removed, self._removed = self._removed[:MAX_FILES], self._removed[MAX_FILES:]
+            most = _fitting([_most_bytes(f) for f in self._ready[:MAX_FILES]], MOST_BYTES)
+            files, self._ready = self._ready[:most], self._ready[most:]
+            most = _fitting([_ESCAPED * len(p) for p in self._removed[:MAX_FILES]], MOST_BYTES // 4)
+            removed, self._removed = self._removed[:most], self._removed[most:]
             unlisted, self._unlisted = self._unlisted, 0
             self._counted = now if unlisted else self._counted
             yield Batch(tuple(files), tuple(removed), unlisted)
@@ -379,6 +383,22 @@ def _still(file: _File, was: Stamp) -> bool:
     return not file.manifest or (
         now.size == was.size and abs(now.changed - was.changed) <= _CORRECTED
     )
+
+
+def _most_bytes(file: Completed) -> int:
+    """Of its entry in an object, as JSON: with a session, a user's name too."""
+    name = _ESCAPED * 256 if file.writer == "Session" else 0
+    return 400 + name + _ESCAPED * len(file.path)
+
+
+def _fitting(sizes: Sequence[int], most: int) -> int:
+    """How many of them, from the first, fit into so many bytes; one does in any case."""
+    total = 0
+    for number, size in enumerate(sizes):
+        total += size
+        if total > most and number:
+            return number
+    return len(sizes)
 
 
 def listable(path: str) -> bool:

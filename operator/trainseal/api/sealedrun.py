@@ -235,7 +235,7 @@ class RunTaint(Model):
     """Its severity."""
     message: Text
     """It, in words."""
-    users: list[ShortText] | None = Field(default=None, max_length=64)
+    users: list[ShortText] | None = Field(default=None, max_length=32)
     """Whom findings on the run name: they sign nothing of it off."""
 
 

@@ -24,7 +24,7 @@ from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.sealedrun import RunTaint
 from trainseal.controller.sightings import Sighting
 
-MAX_USERS = 64
+MAX_USERS = 32
 #: Of these, none tells that something else ran than was sealed.
 TAINT_NOTHING = frozenset(
     {

@@ -286,7 +286,7 @@ def test_a_job_that_was_sealed_before_the_finding_does_not_start_after_it(played
 
             async def barred() -> bool:
                 job = await s.kube.get(later)
-                return bool(condition(job, "Running")["reason"] == "TaintedCheckpoint")
+                return bool(condition(job, "Running")["reason"] == "NotResumed")
 
             await until(barred)
             engine: Any = await s.kube.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from trainseal.agent.checkpointbook import Book
 from trainseal.agent.checkpointobjects import Volume, known_files, object_of
-from trainseal.agent.checkpointvalues import Batch, Completed, Stamp
+from trainseal.agent.checkpointvalues import Batch, Completed, Stamp, Written
 from trainseal.agent.reports import Subject
-from trainseal.api.checkpoint import Checkpoint
+from trainseal.api.checkpoint import Checkpoint, Writer
 
 POD = Subject("research", "char-lm-worker-0-abcde", "0aa3b1c2-1111-2222-3333-444455556666", "seal")
 OTHER = Subject("research", "char-lm-worker-1-fghij", "1bb3b1c2-1111-2222-3333-444455556666", "s")
@@ -35,6 +36,24 @@ def test_an_object_is_of_its_kinds_form() -> None:
     checkpoint = Checkpoint.parse(obj)
     assert checkpoint.spec.wire() == obj["spec"]
     assert checkpoint.metadata.name.startswith("char-lm-worker-0-abcde-0aa3b1c2-")
+
+
+@pytest.mark.parametrize("writer", ["Trainer", "Session"])
+@pytest.mark.parametrize("name", ["&" * 500, "\U0001f600" * 500, "step"])
+def test_no_object_is_larger_than_it_may_be(name: str, writer: Writer) -> None:
+    book = Book({}, 0)
+    for number in range(600):
+        stamp = Stamp(1, number, 2**40, CHANGED)
+        book.wrote(Written(stamp.key, "", writer))
+        book.seen(f"{name}-{number}", stamp, 0.0)
+        book.hashed(f"{name}-{number}", stamp, f"sha256:{number:064x}", 0.0)
+    batches = list(book.batches(100.0, ending=True))
+    assert sum(len(b.files) for b in batches) == 600
+    for batch in batches:
+        made = object_of(POD, "node-1", SHARED, batch, lambda _: "u" * 256, NOW)
+        # As Go writes it, which escapes what HTML means something by.
+        text = json.dumps(made, ensure_ascii=False).replace("&", "\\u0026")
+        assert len(text.encode()) <= 256 * 1024
 
 
 def test_the_same_files_make_the_same_name_and_others_another() -> None:
