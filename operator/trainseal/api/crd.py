@@ -22,6 +22,8 @@ from trainseal.api import (
     holdrelease,
     policy,
     sealedrun,
+    stackdump,
+    stackrequest,
     trainingjob,
     trustroot,
 )
@@ -171,6 +173,8 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "AccessRecordSpec": [WRITTEN_ONCE],
     "HoldReleaseSpec": [WRITTEN_ONCE],
     "EvidenceItemSpec": [WRITTEN_ONCE],
+    "StackRequestSpec": [WRITTEN_ONCE],
+    "StackDumpSpec": [WRITTEN_ONCE],
 }
 
 KINDS: tuple[Kind, ...] = (
@@ -304,6 +308,31 @@ KINDS: tuple[Kind, ...] = (
             Column("Node", ".spec.node", wide=True),
             Column("Seal", ".spec.sealedRun", wide=True),
             Column("Digest", ".spec.file.digest", wide=True),
+        ),
+    ),
+    Kind(
+        stackrequest.StackRequest,
+        stackrequest.PLURAL,
+        "stackreq",
+        "Namespaced",
+        (
+            Column("Seal", ".spec.sealedRun"),
+            Column("User", ".spec.user"),
+            AGE,
+        ),
+    ),
+    Kind(
+        stackdump.StackDump,
+        stackdump.PLURAL,
+        "stacks",
+        "Namespaced",
+        (
+            Column("Pod", ".spec.pod.name"),
+            Column("Node", ".spec.node"),
+            Column("Seal", ".spec.sealedRun"),
+            Column("Taken", ".status.takenAt", "date"),
+            Column("Request", ".status.request", wide=True),
+            Column("Message", ".status.message", wide=True),
         ),
     ),
 )
