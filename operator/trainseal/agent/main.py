@@ -32,11 +32,14 @@ from trainseal.agent.reports import Reports, Subject
 from trainseal.agent.sealedtemplates import SealedTrees
 from trainseal.agent.senses import NodeSenses
 from trainseal.agent.sessions import Command
+from trainseal.agent.stackdumps import StackDumps
+from trainseal.agent.stacktaking import StackTaker
 from trainseal.agent.watch import NodeWatch
 from trainseal.api.accessrecord import LABEL_NODE, node_label
 from trainseal.api.accessrecord import PLURAL as RECORDS
 from trainseal.api.driftreport import Finding
 from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.api.stackrequest import PLURAL as STACK_REQUESTS
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Event, Informer
@@ -87,6 +90,7 @@ class Agent:
     watch: NodeWatch
     reports: Reports
     evidence: EvidenceKeeper
+    stacks: StackDumps
     lease: NodeLease
     informers: Mapping[str, Informer]
 
@@ -100,7 +104,8 @@ class Agent:
     def parts(self) -> tuple[Coroutine[None, None, None], ...]:
         """What runs as long as the agent does."""
         informers = (informer.run() for informer in self.informers.values())
-        return (self.watch.run(), self.evidence.run(), self.lease.run(), *informers)
+        own = (self.watch.run(), self.evidence.run(), self.stacks.run(), self.lease.run())
+        return (*own, *informers)
 
 
 async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> Agent:
@@ -148,6 +153,14 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     evidence.connect(reports)
     records = AccessRecords(options.node, reports.people_changed, lambda uid: uid in pods.pods)
     watch.connect(pods, reports)
+    stacks = StackDumps(
+        kube,
+        options.node,
+        pods=lambda: pods.pods.values(),
+        containers=lambda uid: [c for c in watch.containers if c.pod_uid == uid],
+        take=StackTaker(senses.processes).take,
+        clock=clock,
+    )
 
     def on_keyring(event: Event, _: tuple[str, str], obj: JsonObject) -> None:
         if event == "DELETED":
@@ -191,6 +204,12 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
             shape=what_is_needed_of_a_record,
             keep=False,
         ),
+        "stack requests": Informer(
+            kube,
+            path_of(API_VERSION, STACK_REQUESTS),
+            listener=stacks.on_request,
+            keep=False,
+        ),
     }
 
     def sees() -> dict[str, JsonValue]:
@@ -203,7 +222,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
 
     identity = os.environ.get("POD_NAME") or socket.gethostname()
     lease = NodeLease(kube, options.namespace, options.node, identity, sees, clock)
-    return Agent(watch, reports, evidence, lease, informers)
+    return Agent(watch, reports, evidence, stacks, lease, informers)
 
 
 async def _cluster_uid(kube: Kube) -> str:
