@@ -1,4 +1,4 @@
-"""``trainseal archive``: records every seal, drift report, access record, release, evidence item.
+"""``trainseal archive``: records seals, drift reports, access records, releases and what else is kept.
 
 It reads these kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
@@ -21,7 +21,14 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from trainseal.api import accessrecord, driftreport, evidenceitem, holdrelease, sealedrun
+from trainseal.api import (
+    accessrecord,
+    driftreport,
+    evidenceitem,
+    holdrelease,
+    sealedrun,
+    stackrequest,
+)
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.archive.follow import PAGE, follow
 from trainseal.archive.revisions import APART, Recorded, is_due, says
@@ -42,6 +49,7 @@ _KINDS = {
     "AccessRecord": accessrecord.PLURAL,
     "HoldRelease": holdrelease.PLURAL,
     "EvidenceItem": evidenceitem.PLURAL,
+    "StackRequest": stackrequest.PLURAL,
 }
 #: Objects of one page of a list: these may have a quarter of a megabyte each.
 _PAGES = {"EvidenceItem": 10}

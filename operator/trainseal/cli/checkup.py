@@ -30,7 +30,7 @@ FAILS_OPEN = frozenset({"evictions.access.trainseal.dev"})
 CONFIG_MAP = "trainseal-config"
 KINDS = frozenset(
     {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",
-     "accessrecords", "evidenceitems", "holdreleases"}
+     "accessrecords", "evidenceitems", "holdreleases", "stackrequests", "stackdumps"}
 )  # fmt: skip
 #: The Job controller's identity where the controller manager uses one account a controller.
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"

@@ -112,7 +112,7 @@ def list_(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="SealedRun, DriftReport, AccessRecord, HoldRelease or EvidenceItem.",
+            help="SealedRun, DriftReport, AccessRecord, HoldRelease, EvidenceItem or StackRequest.",
         ),
     ] = None,
     name: Annotated[
