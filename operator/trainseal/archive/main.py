@@ -1,4 +1,4 @@
-"""``trainseal archive``: records seals, drift reports, access records, releases and what else is kept.
+"""``trainseal archive``: records seals, findings, access records and whatever else is to be kept.
 
 It reads these kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
