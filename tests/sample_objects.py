@@ -343,6 +343,17 @@ def checkpoint(name: str = "char-lm-worker-0-aaaaaaaa-0123456789ab") -> Object:
     return _object("Checkpoint", name, spec)
 
 
+def stack_request(name: str = "char-lm-1-202611231200") -> Object:
+    """The stacks of one run are asked for."""
+    return _object("StackRequest", name, {"sealedRun": "char-lm-1", "user": "carol"})
+
+
+def stack_dump(name: str = "char-lm-worker-0-x-0aa3b1c2") -> Object:
+    """The stacks of one pod."""
+    pod = {"name": "char-lm-worker-0-x", "uid": "0aa3b1c2-1111-2222-3333-444455556666"}
+    return _object("StackDump", name, {"sealedRun": "char-lm-1", "node": "node-1", "pod": pod})
+
+
 SAMPLES = (
     training_job,
     provenance_policy,
@@ -354,6 +365,8 @@ SAMPLES = (
     hold_release,
     evidence_item,
     checkpoint,
+    stack_request,
+    stack_dump,
 )
 
 
@@ -480,6 +493,36 @@ def status_of(kind: str) -> Object:
             "refused": "somebody else must sign them off",
             "signature": {"keyID": "key-1", "signedAt": TIME, "signature": "c2ln"},
         },
+        "StackDump": {
+            "request": "char-lm-1-202611231200",
+            "takenAt": TIME,
+            "processes": [
+                {
+                    "pid": 12,
+                    "parent": 1,
+                    "container": "trainer",
+                    "executable": "/usr/bin/python3.11",
+                    "threads": [
+                        {
+                            "name": "MainThread",
+                            "main": True,
+                            "frames": [{"name": "step", "file": "/workspace/train.py", "line": 7}],
+                            "framesOmitted": 1,
+                        }
+                    ],
+                    "threadsOmitted": 1,
+                },
+                {
+                    "pid": 13,
+                    "parent": 12,
+                    "container": "trainer",
+                    "executable": "/usr/bin/python3.11",
+                    "problem": "no Python stacks: it ended",
+                },
+            ],
+            "processesOmitted": 1,
+            "message": "no Python stacks: none",
+        },
     }[kind]
 
 
@@ -518,4 +561,8 @@ STATUS_FAULTS: list[tuple[str, str, object]] = [
     ("DriftReport", "findings.0.count", 0),
     ("DriftReport", "findings.0.evidence", {"n" * 65: "x"}),
     ("DriftReport", "dropped", 2**53),
+    ("StackDump", "request", "Not A Name"),
+    ("StackDump", "processes.0.pid", -1),
+    ("StackDump", "processes.0.threads.0.frames.0.line", 0),
+    ("StackDump", "processesOmitted", 2**31),
 ]

@@ -23,6 +23,7 @@ from tests.sample_objects import (
     public_root,
     put,
     sealed_run,
+    stack_request,
     status_of,
     training_job,
     trust_root,
@@ -497,7 +498,7 @@ def test_a_policy_can_be_changed(live: Callable[[Object], Object], api_server: A
 # --- status and columns ---------------------------------------------------------------------
 
 
-WITHOUT_STATUS = (access_record, hold_release, evidence_item)
+WITHOUT_STATUS = (access_record, hold_release, evidence_item, stack_request)
 
 
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s not in WITHOUT_STATUS])

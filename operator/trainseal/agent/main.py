@@ -34,11 +34,14 @@ from trainseal.agent.reports import Reports, Subject
 from trainseal.agent.sealedtemplates import SealedTrees
 from trainseal.agent.senses import NodeSenses, node_root
 from trainseal.agent.sessions import Command
+from trainseal.agent.stackdumps import StackDumps
+from trainseal.agent.stacktaking import StackTaker
 from trainseal.agent.watch import NodeWatch, subject_of
 from trainseal.api.accessrecord import LABEL_NODE, node_label
 from trainseal.api.accessrecord import PLURAL as RECORDS
 from trainseal.api.driftreport import Finding
 from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.api.stackrequest import PLURAL as STACK_REQUESTS
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Event, Informer
@@ -90,6 +93,7 @@ class Agent:
     reports: Reports
     evidence: EvidenceKeeper
     checkpoints: CheckpointWatch
+    stacks: StackDumps
     lease: NodeLease
     informers: Mapping[str, Informer]
 
@@ -103,8 +107,8 @@ class Agent:
     def parts(self) -> tuple[Coroutine[None, None, None], ...]:
         """What runs as long as the agent does."""
         informers = (informer.run() for informer in self.informers.values())
-        parts = (self.watch.run(), self.evidence.run(), self.checkpoints.run(), self.lease.run())
-        return (*parts, *informers)
+        own = (self.watch.run(), self.evidence.run(), self.checkpoints.run(), self.stacks.run())
+        return (*own, self.lease.run(), *informers)
 
 
 async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> Agent:
@@ -172,6 +176,14 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     records = AccessRecords(options.node, reports.people_changed, lambda uid: uid in pods.pods)
     watch.connect(pods, reports)
     checkpoints.connect(reports)
+    stacks = StackDumps(
+        kube,
+        options.node,
+        pods=lambda: pods.pods.values(),
+        containers=lambda uid: [c for c in watch.containers if c.pod_uid == uid],
+        take=StackTaker(senses.processes).take,
+        clock=clock,
+    )
 
     def on_keyring(event: Event, _: tuple[str, str], obj: JsonObject) -> None:
         if event == "DELETED":
@@ -215,6 +227,12 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
             shape=what_is_needed_of_a_record,
             keep=False,
         ),
+        "stack requests": Informer(
+            kube,
+            path_of(API_VERSION, STACK_REQUESTS),
+            listener=stacks.on_request,
+            keep=False,
+        ),
     }
 
     def sees() -> dict[str, JsonValue]:
@@ -227,7 +245,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
 
     identity = os.environ.get("POD_NAME") or socket.gethostname()
     lease = NodeLease(kube, options.namespace, options.node, identity, sees, clock)
-    return Agent(watch, reports, evidence, checkpoints, lease, informers)
+    return Agent(watch, reports, evidence, checkpoints, stacks, lease, informers)
 
 
 async def _cluster_uid(kube: Kube) -> str:

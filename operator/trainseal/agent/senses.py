@@ -83,6 +83,11 @@ class NodeSenses:
         """In words, what this node does not let us see: its kernel, or its GPUs' driver."""
         return (*self._capabilities.lacking, *self._gpus.lacking)
 
+    @property
+    def processes(self) -> Processes:
+        """The node's processes; may be asked from any thread."""
+        return self._processes
+
     def process(self, pid: int) -> Process | None:
         """One process, now."""
         return self._processes.read(pid)

@@ -23,6 +23,8 @@ from trainseal.api import (
     holdrelease,
     policy,
     sealedrun,
+    stackdump,
+    stackrequest,
     trainingjob,
     trustroot,
 )
@@ -173,6 +175,8 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "HoldReleaseSpec": [WRITTEN_ONCE, exactly_one("hold", "checkpoints")],
     "EvidenceItemSpec": [WRITTEN_ONCE],
     "CheckpointSpec": [WRITTEN_ONCE],
+    "StackRequestSpec": [WRITTEN_ONCE],
+    "StackDumpSpec": [WRITTEN_ONCE],
 }
 
 KINDS: tuple[Kind, ...] = (
@@ -323,6 +327,31 @@ KINDS: tuple[Kind, ...] = (
             Column("Node", ".spec.node", wide=True),
             Column("Seal", ".spec.sealedRun", wide=True),
             Column("Digest", ".spec.file.digest", wide=True),
+        ),
+    ),
+    Kind(
+        stackrequest.StackRequest,
+        stackrequest.PLURAL,
+        "stackreq",
+        "Namespaced",
+        (
+            Column("Seal", ".spec.sealedRun"),
+            Column("User", ".spec.user"),
+            AGE,
+        ),
+    ),
+    Kind(
+        stackdump.StackDump,
+        stackdump.PLURAL,
+        "stacks",
+        "Namespaced",
+        (
+            Column("Pod", ".spec.pod.name"),
+            Column("Node", ".spec.node"),
+            Column("Seal", ".spec.sealedRun"),
+            Column("Taken", ".status.takenAt", "date"),
+            Column("Request", ".status.request", wide=True),
+            Column("Message", ".status.message", wide=True),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""``trainseal archive``: records every seal, drift report, access record and the like.
+"""``trainseal archive``: records seals, findings, access records and whatever else is to be kept.
 
 It reads these kinds and writes to its volume; beside it, it publishes the log's head in a
 ConfigMap, so that a log cut short on the volume does not go unseen. One replica: what changes
@@ -28,6 +28,7 @@ from trainseal.api import (
     evidenceitem,
     holdrelease,
     sealedrun,
+    stackrequest,
 )
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.archive.follow import PAGE, follow
@@ -50,6 +51,7 @@ _KINDS = {
     "HoldRelease": holdrelease.PLURAL,
     "EvidenceItem": evidenceitem.PLURAL,
     "Checkpoint": checkpoint.PLURAL,
+    "StackRequest": stackrequest.PLURAL,
 }
 #: Objects of one page of a list: these may have a quarter of a megabyte each.
 _PAGES = {"EvidenceItem": 10}

@@ -112,7 +112,8 @@ def list_(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="SealedRun, DriftReport, AccessRecord, HoldRelease, EvidenceItem or Checkpoint.",
+            help="SealedRun, DriftReport, AccessRecord, HoldRelease, EvidenceItem, Checkpoint or "
+            "StackRequest.",
         ),
     ] = None,
     name: Annotated[

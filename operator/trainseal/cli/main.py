@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli import checkpoints, doctor, drift, evidence, sign, status, submit, verify
+from trainseal.cli import checkpoints, debug, doctor, drift, evidence, sign, status, submit, verify
 from trainseal.cli.failures import run
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command(rich_help_panel=RUNNING)(submit.submit)
 app.command(rich_help_panel=RUNNING)(status.status)
 app.command(rich_help_panel=RUNNING)(drift.drift)
 app.command(rich_help_panel=RUNNING)(drift.thaw)
+app.command(rich_help_panel=RUNNING)(debug.debug)
 app.command(rich_help_panel=sign.SIGNING)(sign.canonical)
 app.command(rich_help_panel=sign.SIGNING)(sign.digest)
 app.add_typer(evidence.evidence, rich_help_panel=RUNNING)

@@ -41,6 +41,7 @@ from trainseal.controller.floor import Floor
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.runs import Runs
+from trainseal.controller.stackexpiry import StackExpiry
 from trainseal.controller.watching import Watching
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
@@ -193,6 +194,7 @@ async def _work(
         group.create_task(watching.run())
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
         group.create_task(AdmissionWatch(kube, home, clock).run())
+        group.create_task(StackExpiry(kube, clock).run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
 
 

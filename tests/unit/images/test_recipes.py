@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,17 @@ def test_the_containerfile_ends_in_one_small_stage_over_the_runtime() -> None:
 def test_a_containerfile_that_ends_otherwise_is_an_error(text: str) -> None:
     with pytest.raises(ImageError, match="does not end in one stage"):
         stages(text)
+
+
+def test_of_the_dependencies_programs_py_spy_alone_stays_in_the_image(tmp_path: Path) -> None:
+    (line,) = [
+        line
+        for line in (ROOT / "Containerfile").read_text().splitlines()
+        if "find /opt/trainseal/bin" in line
+    ]
+    for name in ("pip", "kopf", "py-spy", "trainseal"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "python").symlink_to("/usr/bin/python3")
+    command = line.strip(" &\\").replace("/opt/trainseal/bin", str(tmp_path))
+    subprocess.run(["sh", "-ec", command], check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["py-spy", "python"]
