@@ -440,7 +440,11 @@ def test_a_held_run_is_let_go_by_who_may_and_by_nobody_else(stage: Go) -> None:
             with pytest.raises(CommandError, match=r"expected oncall@example\.org, who creates it"):
                 s.release(hold["id"], "boss@example.org", RESPONDER)
             assert await s.suspended()
-            assert (await s.status())["phase"] == "Suspended"
+
+            async def says_so() -> bool:
+                return (await s.status()).get("phase") == "Suspended"
+
+            await until(says_so)
             assert condition(await s.job(), "Held")["reason"] == "FileChanged"
 
             # Nor does one whose evidence does not hold any more.

@@ -256,10 +256,16 @@ def test_a_pod_that_is_passed_off_as_a_jobs_is_asked_about_but_not_a_jobs_own(
     assert webhook.paths("real-worker") == []
 
 
+def _kept(obj: Object) -> Object:
+    """Stays there: the garbage collector takes away whose owner does not exist."""
+    obj["metadata"]["finalizers"] = ["tests.trainseal.dev/kept"]
+    return obj
+
+
 def test_a_pod_that_the_job_controller_adopts_is_asked_about(
     world: ApiServer, webhook: RecordingWebhook
 ) -> None:
-    orphan = pod("orphan")
+    orphan = _kept(pod("orphan"))
     world.create(orphan)
     labels = {"batch.kubernetes.io/controller-uid": "a-uid"}
     world.patch(orphan, {"metadata": {"labels": labels}})
@@ -278,7 +284,7 @@ def test_a_pod_that_the_job_controller_adopts_is_asked_about(
 def test_a_pod_that_changes_its_job_is_asked_about(
     world: ApiServer, webhook: RecordingWebhook
 ) -> None:
-    moved = _of_a_job("moved")
+    moved = _kept(_of_a_job("moved"))
     world.create(moved)
     assert webhook.paths("moved") == ["/validate-pod"]
     labels = {"batch.kubernetes.io/controller-uid": "another-uid"}
