@@ -174,7 +174,13 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "HoldReleaseSpec": [WRITTEN_ONCE],
     "EvidenceItemSpec": [WRITTEN_ONCE],
     "StackRequestSpec": [WRITTEN_ONCE],
-    "StackDumpSpec": [WRITTEN_ONCE],
+    "StackDumpSpec": [
+        Rule(
+            "self == oldSelf",
+            "cannot be changed: it is what the dump is of",
+            reason="FieldValueForbidden",
+        )
+    ],
 }
 
 KINDS: tuple[Kind, ...] = (
