@@ -176,7 +176,13 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "EvidenceItemSpec": [WRITTEN_ONCE],
     "CheckpointSpec": [WRITTEN_ONCE],
     "StackRequestSpec": [WRITTEN_ONCE],
-    "StackDumpSpec": [WRITTEN_ONCE],
+    "StackDumpSpec": [
+        Rule(
+            "self == oldSelf",
+            "cannot be changed: it is what the dump is of",
+            reason="FieldValueForbidden",
+        )
+    ],
 }
 
 KINDS: tuple[Kind, ...] = (
