@@ -84,7 +84,8 @@ def thaw(
 ) -> None:
     """Lift the hold that a finding put on a run.
 
-    A frozen run goes on where it stood; a suspended one is verified again and starts anew. Look at
+    A frozen or quarantined run goes on where it stood; a suspended one is verified again and starts
+    anew. Look at
     `trainseal drift` first: what is let go is what stands there now, and a finding that comes
     later holds the run again. It takes the right to create HoldReleases (`trainseal-responder`),
     and whom a finding names cannot lift its hold.

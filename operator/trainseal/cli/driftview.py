@@ -27,6 +27,12 @@ from trainseal.cluster.api import Kube, KubeError, path_of
 
 LABEL_JOB = "trainseal.dev/job"
 _PAGE = 500
+_RESPONSES = {
+    "Freeze": "frozen",
+    "Suspend": "held",
+    "Quarantine": "quarantined",
+    "Terminate": "terminated",
+}
 _COLORS = {"Critical": "red", "Warning": "yellow", "Info": "cyan"}
 
 
@@ -202,8 +208,7 @@ def render(view: RunFindings) -> RenderableType:
 def _hold(view: RunFindings) -> Iterator[Text]:
     hold, lifted = json_object(view.status.get("hold")), json_object(view.status.get("lifted"))
     if hold:
-        words = {"Freeze": "frozen", "Suspend": "held", "Terminate": "terminated"}
-        response = words.get(str(hold.get("response")), "held")
+        response = _RESPONSES.get(str(hold.get("response")), "held")
         yield Text(
             f"  {response} since {hold.get('since')}: {plain(str(hold.get('message')))}", "red"
         )
