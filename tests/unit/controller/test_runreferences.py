@@ -116,12 +116,13 @@ def test_what_we_make_of_the_policy_of_a_quarantined_run_is_no_finding() -> None
 
 def test_what_somebody_else_makes_of_it_is_one() -> None:
     server = Server()
-    for policy, status in ((ISOLATED, {}), (ORDINARY, {"hold": QUARANTINE, **SINCE})):
+    settled: Object = {"hold": QUARANTINE, **SINCE}
+    for policy, status in ((ISOLATED, {}), (ORDINARY, settled)):
         run = stands(server, policy, **status)
         assert found(server, run) == [FindingId.OBJECT_CHANGED], status
     open_ = copy.deepcopy(ISOLATED)
     open_["spec"]["egress"] = [{}]
-    for status in ({}, {"hold": QUARANTINE}, {"hold": QUARANTINE, **SINCE}, SINCE):
+    for status in ({}, {"hold": QUARANTINE}, settled, SINCE):
         run = stands(server, open_, **status)
         assert found(server, run) == [FindingId.OBJECT_CHANGED], status
 
