@@ -147,7 +147,7 @@ def provenance_policy(name: str = "research") -> Object:
                 }
             ],
             "responses": {"critical": "Freeze", "warning": "Alert", "info": "Record"},
-            "freeze": {"maxDurationSeconds": 300, "then": "Suspend"},
+            "freeze": {"maxDurationSeconds": 300, "then": "Quarantine"},
         },
     }
     return _object("ProvenancePolicy", name, spec, None)
@@ -432,6 +432,7 @@ def status_of(kind: str) -> Object:
                 "severity": "Critical",
                 "message": "a signed file was changed",
             },
+            "isolatedSince": TIME,
             "freeze": {"state": "Thawed", "since": TIME, "order": "e30=.c2ln"},
             "lifted": {
                 "hold": "0123456789abcdef",

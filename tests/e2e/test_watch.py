@@ -14,6 +14,7 @@ import pytest
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
 from tests.e2e.refusals import refused_to_us
+from tests.e2e.reports import answered_by, condition, report
 from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
 
@@ -27,22 +28,8 @@ def worker(lab: Lab, apply: Callable[[Object], Object]) -> tuple[Object, Object]
     job = apply(lab.signed_job("watched"))
     lab.wait_for_phase(job, "Running")
     (pod,) = lab.pods(job)
-    eventually(lambda: watching(lab, pod) == "True", "the pod is watched")
+    eventually(lambda: condition(lab, pod, "Watching") == "True", "the pod is watched")
     return job, pod
-
-
-def report(lab: Lab, pod: Object) -> Object:
-    """The pod's DriftReport; empty while there is none."""
-    name = f"{pod['metadata']['name']}-{pod['metadata']['uid'][:8]}"
-    found = lab.admin("get", "driftreports", "-n", TEAM, "-o", "json")
-    reports: list[Object] = json.loads(found)["items"]
-    return next((r for r in reports if r["metadata"]["name"] == name), {})
-
-
-def watching(lab: Lab, pod: Object) -> str:
-    """What the report's condition says."""
-    conditions = report(lab, pod).get("status", {}).get("conditions", [])
-    return next((str(c["status"]) for c in conditions if c["type"] == "Watching"), "")
 
 
 def findings(lab: Lab, pod: Object) -> list[Object]:
@@ -135,7 +122,9 @@ def test_a_job_that_nobody_touches_has_no_finding(lab: Lab, worker: tuple[Object
     with contextlib.suppress(CommandError):  # it may end before the session does
         lab.kubectl("exec", name, "--", *FINISH)
     lab.wait_for_phase(job, "Succeeded")
-    eventually(lambda: watching(lab, pod) == "False", "the watch has ended with the pod")
+    eventually(
+        lambda: condition(lab, pod, "Watching") == "False", "the watch has ended with the pod"
+    )
     assert findings(lab, pod) == []
 
 
@@ -166,17 +155,8 @@ def test_an_agent_that_is_replaced_loses_no_finding_and_repeats_none(
 @pytest.fixture
 def freezing(lab: Lab) -> Iterator[None]:
     """The team's policy answers critical findings with a freeze."""
-    drift: Object = {"spec": {"drift": {"responses": {"critical": "Freeze"}}}}
-    lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", json.dumps(drift))
-    yield
-    drift = {"spec": {"drift": None}}
-    lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", json.dumps(drift))
-
-
-def frozen(lab: Lab, pod: Object) -> str:
-    """What the report's condition says."""
-    conditions = report(lab, pod).get("status", {}).get("conditions", [])
-    return next((str(c["status"]) for c in conditions if c["type"] == "Frozen"), "")
+    with answered_by(lab, "Freeze"):
+        yield
 
 
 @pytest.mark.usefixtures("freezing")
@@ -186,7 +166,7 @@ def test_a_pod_is_frozen_at_once_and_can_still_be_deleted(
     job, pod = worker
     name = pod["metadata"]["name"]
     lab.kubectl("exec", name, "--", "sh", "-c", f"echo '#' >> {OPTIMIZER}")
-    eventually(lambda: frozen(lab, pod) == "True", "the pod is frozen", seconds=10)
+    eventually(lambda: condition(lab, pod, "Frozen") == "True", "the pod is frozen", seconds=10)
     # Nobody gets in: to the runtime its container is paused.
     with pytest.raises(CommandError):
         lab.kubectl("exec", name, "--", "true")

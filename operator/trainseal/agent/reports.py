@@ -37,7 +37,13 @@ from trainseal.api.driftreport import PLURAL, ContainerProfile, Finding
 from trainseal.api.findings import FINDINGS
 from trainseal.api.model import API_VERSION, Condition, JsonObject, json_object, json_objects
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
-from trainseal.provenance.drift import CompiledDrift, Seen, excepted_by, response_to
+from trainseal.provenance.drift import (
+    FREEZING,
+    CompiledDrift,
+    Seen,
+    excepted_by,
+    response_to,
+)
 
 _log = logging.getLogger(__name__)
 _FOUND = Counter("trainseal_agent_findings_total", "New findings.", ["id", "severity"])
@@ -79,7 +85,7 @@ class Subject:
 #: Who is behind a finding on a pod: who opened the exec session whose first process is given, or,
 #: where no process is known, who can have done it.
 Join = Callable[[Subject, Finding, Process | None], Person | None]
-#: Told of a pod with a finding that its policies answer with a freeze.
+#: Told of a pod with a finding that its policies answer with a freeze, or with a quarantine.
 Freeze = Callable[[Subject, Finding], None]
 
 
@@ -174,7 +180,7 @@ class Reports:
             *(report.subject.namespace, report.subject.pod, container or "", finding.id),
             *(finding.message, finding.path or ""),
         )
-        if response_to(severity, policies) == "Freeze":
+        if response_to(severity, policies) in FREEZING:
             if report.known:
                 self._freeze(report.subject, finding)
             else:

@@ -169,7 +169,7 @@ class DriftException(Model):
     """Of the process that did it. Absent: any."""
 
 
-Response = Literal["Record", "Alert", "Freeze", "Suspend", "Terminate"]
+Response = Literal["Record", "Alert", "Freeze", "Suspend", "Quarantine", "Terminate"]
 
 
 class DriftResponses(Model):
@@ -188,7 +188,7 @@ class FreezeRules(Model):
 
     max_duration_seconds: int | None = Field(default=None, ge=10, le=86400)
     """Seconds after which `then` applies. Absent: 300."""
-    then: Literal["Suspend", "Terminate"] | None = None
+    then: Literal["Suspend", "Quarantine", "Terminate"] | None = None
     """What follows. Absent: `Suspend`."""
 
 

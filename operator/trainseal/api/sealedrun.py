@@ -180,8 +180,9 @@ class Hold(Model):
 
     id: Mark
     """What a HoldRelease names: it changes with the findings that the hold stands for."""
-    response: Literal["Freeze", "Suspend", "Terminate"]
-    """What the policy asks for. `Terminate` is final."""
+    response: Literal["Freeze", "Suspend", "Quarantine", "Terminate"]
+    """What the policy asks for. `Quarantine` comes too late for a run that is suspended: its pods
+    are gone. `Terminate` is final."""
     since: datetime
     """When the run was first held."""
     findings: list[Mark] = Field(min_length=1, max_length=MAX_MARKS)
@@ -204,7 +205,7 @@ class FreezeOrder(Model):
     since: datetime
     """When it was ordered."""
     until: datetime | None = None
-    """When the policy's next response follows."""
+    """When the policy's next response follows. Absent: never by itself."""
     order: Annotated[str, StringConstraints(max_length=2048)]
     """State, times and seal, signed by the operator: agents obey this and nothing else."""
 
@@ -256,6 +257,8 @@ class SealedRunStatus(Model):
     """Absent: the run is not held."""
     freeze: FreezeOrder | None = None
     """Absent: it never was frozen."""
+    isolated_since: datetime | None = None
+    """When its NetworkPolicy became one that allows nothing. Absent: it is the ordinary one."""
     lifted: Lifted | None = None
     """Absent: no hold was lifted."""
     handled: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)

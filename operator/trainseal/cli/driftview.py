@@ -18,6 +18,12 @@ from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import Kube, KubeError, path_of
 
+_RESPONSES = {
+    "Freeze": "frozen",
+    "Suspend": "held",
+    "Quarantine": "quarantined",
+    "Terminate": "terminated",
+}
 _COLORS = {"Critical": "red", "Warning": "yellow", "Info": "cyan"}
 
 
@@ -196,8 +202,7 @@ def render(view: RunFindings) -> RenderableType:
 def _hold(view: RunFindings) -> Iterator[Text]:
     hold, lifted = json_object(view.status.get("hold")), json_object(view.status.get("lifted"))
     if hold:
-        words = {"Freeze": "frozen", "Suspend": "held", "Terminate": "terminated"}
-        response = words.get(str(hold.get("response")), "held")
+        response = _RESPONSES.get(str(hold.get("response")), "held")
         yield Text(
             f"  {response} since {hold.get('since')}: {plain(str(hold.get('message')))}", "red"
         )

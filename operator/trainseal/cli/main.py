@@ -29,7 +29,7 @@ PROCESSES = "Processes in the cluster"
 
 app.command(rich_help_panel=RUNNING)(submit.submit)
 app.command(rich_help_panel=RUNNING)(status.status)
-app.command(rich_help_panel=RUNNING)(drift.drift)
+app.add_typer(drift.drift, rich_help_panel=RUNNING)
 app.command(rich_help_panel=RUNNING)(drift.thaw)
 app.command(rich_help_panel=RUNNING)(debug.debug)
 app.command(rich_help_panel=sign.SIGNING)(sign.canonical)

@@ -7,7 +7,7 @@ anything repeats nothing. The TrainingJob's own status is written by ``runs``, f
 1. *Believe* (``belief``). A report from elsewhere is dropped, and that is a finding of our own.
 2. *Add up* (``sightings``): counts and times, the condition ``Drifted``.
 3. *Answer* (``holds``): hold the run, let a person lift the hold. Who keeps the engine suspended
-   by it is ``execution``.
+   by it, or the run off the network, is ``execution``.
 4. *Tell*, each finding once: an event on the job and, by policy, an alert.
 5. *Checkpoints* (``taints``, ``checkpoints``): sign their manifests, taint what came after.
 """
@@ -36,7 +36,7 @@ from trainseal.controller.sealedpods import SealedPods
 from trainseal.controller.sightings import Sighting, in_short, reason_of, summary, worst
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import LABEL_SEAL
-from trainseal.provenance.drift import CompiledDrift, response_to
+from trainseal.provenance.drift import FREEZING, CompiledDrift, response_to
 from trainseal.provenance.freezeorders import Order, sign_order
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.seals import verify_binding
@@ -231,7 +231,7 @@ class Drift:
         lift = holds.lift_of(hold, run.key[1], self._releases(run.key), run.sightings)
         waiting = lift.refusal if lift else None
         if lift and not lift.refusal:
-            if hold.response != "Freeze":
+            if hold.response not in FREEZING:
                 # What froze goes on as it was; what was suspended starts anew, so it is verified.
                 waiting = await resuming.obstacle(self._world, run.sealed, run.key[0])
             if not waiting:
@@ -245,6 +245,8 @@ class Drift:
             until = holds.frozen_until(hold.since, run.policies)
             self._order(run, Order("Frozen", hold.since, until))
             run.wants_again(max(0.1, (until - run.now).total_seconds()))
+        elif hold.response == "Quarantine":
+            self._order(run, Order("Frozen", hold.since))
 
     def _releases(self, key: Key) -> Iterator[HoldRelease]:
         for obj in self._sources.releases.of(key):
@@ -270,7 +272,7 @@ class Drift:
 
     def _order(self, run: _Run, order: Order) -> None:
         before = run.status.freeze
-        if before and (before.state, before.since) == (order.state, order.since):
+        if before and Order(before.state, before.since, before.until) == order:
             return
         namespace, name = run.key
         change: JsonObject = {

@@ -64,7 +64,7 @@ def drift_status(seal: Json) -> DriftStatus:
 
 def held_words(hold: Hold) -> str:
     """Why the run does not go on, and what to do."""
-    words = {"Freeze": "frozen", "Suspend": "held", "Terminate": "terminated"}[hold.response]
+    words = _WORDS[hold.response]
     text = f"{words} after a finding: {hold.message}; `trainseal drift` shows it"
     if hold.response != "Terminate":
         text += ", `trainseal thaw` lifts the hold"
@@ -73,6 +73,12 @@ def held_words(hold: Hold) -> str:
     return text
 
 
+_WORDS = {
+    "Freeze": "frozen",
+    "Suspend": "held",
+    "Quarantine": "quarantined",
+    "Terminate": "terminated",
+}
 _UNREADABLE = Hold.model_validate(
     {
         "id": "0" * 16,

@@ -12,16 +12,17 @@ from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, jso
 from trainseal.api.sealedrun import Hold, SealedRun
 from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
-from trainseal.controller import conditions, objects, resuming, sealing
+from trainseal.controller import conditions, isolation, objects, resuming, sealing
 from trainseal.controller.driftstatus import drift_status, held_words, hold_of
 from trainseal.controller.endings import gate_message
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
-from trainseal.controller.steering import Steering, stands_still
+from trainseal.controller.steering import Steering, is_suspended, stands_still
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.podmatch import PLACEMENT
 from trainseal.provenance.seals import (
@@ -60,10 +61,15 @@ class Execution:
             bound = self._believe(obj, job, sealed, seal)
         except UntrustedError as error:
             return await self._untrusted(obj, sealed, str(error))
+        # A hold is not the user's to lift: it stands in the seal, which only we write.
+        hold = hold_of(seal)
         rendered = engine.render(job, self._inputs(job, sealed))
         taken = ""
         try:
-            differing = await objects.ensure_surroundings(self._kube, rendered, job.metadata.uid)
+            rendered, differing = await isolation.bring_about(
+                self._world, obj, sealed, hold, rendered
+            )
+            differing += await objects.ensure_surroundings(self._kube, rendered, job.metadata.uid)
         except ForeignObjectError as error:
             if bound is None:
                 raise
@@ -80,21 +86,24 @@ class Execution:
             return await self._lost(obj, sealed, str(error))
         if bound is None:
             await self._bind(sealed, spec, jobs)
-        # A hold is not the user's to lift: it stands in the seal, which only we write.
-        hold = hold_of(seal)
-        suspend = bool(job.spec.suspend) or (hold is not None and hold.response != "Freeze")
+        # A quarantined run keeps its pods, also from its user; one that has none gets none.
+        kept = hold is not None and hold.response == "Quarantine"
+        suspend = not kept and (bool(job.spec.suspend) or _suspends(hold))
         obstacle = None
-        if bound is not None and not suspend:
+        if bound is not None and not kept and not suspend:
             obstacle = await self._obstacle(sealed, jobs)
         suspend = suspend or obstacle is not None
-        if suspend:
-            for live in jobs.values():
+        for live in jobs.values():
+            if suspend or (kept and is_suspended(live)):
                 await self._steering.hold(live)
         steered = await (
-            self._steering.place(job, jobs) if suspend or taken
+            self._steering.place(job, jobs) if suspend or kept or taken
             else self._steering.let_go(job, jobs)
         )  # fmt: skip
-        progress = await self._observe(job, sealed, jobs, suspend=suspend, hold=hold)
+        stopped = suspend or (kept and all(map(is_suspended, jobs.values())))
+        progress = await self._observe(job, sealed, jobs, suspend=stopped, hold=hold)
+        if kept and job.spec.suspend and not stopped:
+            progress.message += ". spec.suspend counts once the hold is lifted"
         steered.tell(progress)
         drift = drift_status(seal)
         progress.fields.update(drift.fields)
@@ -286,8 +295,7 @@ class Execution:
 
     async def keep_held(self, owner: str, seal: Json) -> None:
         """Keeps a held or terminated run's Jobs suspended, whoever resumes them."""
-        hold = hold_of(seal)
-        if hold is not None and hold.response != "Freeze":
+        if _suspends(hold_of(seal)):
             await self.stop(owner, seal)
 
     async def stop(self, owner: str, seal: Json) -> None:
@@ -329,6 +337,11 @@ class Execution:
         progress.wants("Running", False, "RunLost", words)
         progress.wants("Complete", False, "RunLost", words)
         return progress
+
+
+def _suspends(hold: Hold | None) -> bool:
+    """Whether it takes the run's pods away."""
+    return hold is not None and hold.response not in FREEZING
 
 
 def _say_not_resumed(progress: Progress, obstacle: str) -> None:

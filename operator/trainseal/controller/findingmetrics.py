@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from trainseal.api.findings import FINDINGS
+from trainseal.controller.holds import HOLDING
 from trainseal.controller.sightings import Sighting
 
 _KNOWN = tuple((i.value, kind.severity) for i, kind in FINDINGS.items())
@@ -57,7 +58,7 @@ class FindingMetrics(Collector):
             "trainseal_held_runs", "Runs that a finding holds.", labels=["response"]
         )
         held_now = Counter(self._held.values())
-        for response in ("Freeze", "Suspend", "Terminate"):
+        for response in HOLDING:
             held.add_metric([response], held_now[response])
         yield held
 

@@ -5,7 +5,9 @@
 2. A hold gathers findings and grows stronger; it never weakens by itself, whatever becomes of
    policies or reports.
 3. A freeze lasts as long as the strictest policy allows; then that policy's next response follows.
-4. A hold is lifted by a HoldRelease that names it as it is. Its id changes with its findings, so
+4. A quarantine has no end by itself. It is for pods that are there: a run that is suspended has
+   lost them, and stays suspended.
+5. A hold is lifted by a HoldRelease that names it as it is. Its id changes with its findings, so
    a release lifts what its author saw. `Terminate` is final; and whom a finding names does not
    lift its hold.
 """
@@ -24,10 +26,11 @@ from trainseal.api.sealedrun import MAX_MARKS, Hold
 from trainseal.controller.sightings import Sighting, worst
 from trainseal.provenance.drift import STRENGTH, CompiledDrift, response_to
 
-Holding = Literal["Freeze", "Suspend", "Terminate"]
+Holding = Literal["Freeze", "Suspend", "Quarantine", "Terminate"]
 #: About an agent and not about the run: whoever has one agent's token could stop any run by it.
 _HOLDS_NOTHING = frozenset({FindingId.WATCH_MISREPORTED.value})
-_HOLDING: tuple[Holding, ...] = ("Freeze", "Suspend", "Terminate")
+#: From the weakest to the strongest.
+HOLDING: tuple[Holding, ...] = ("Freeze", "Suspend", "Quarantine", "Terminate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ def next_hold(
     marks = list(dict.fromkeys([*held, *(s.mark for s in calling)]))[:MAX_MARKS]
     since = hold.since if hold else now
     response = max(responses, key=STRENGTH.index)
+    if response == "Quarantine" and hold is not None and hold.response == "Suspend":
+        response = "Suspend"
     if response == "Freeze" and now >= frozen_until(since, policies):
         response = max((p.then for p in policies), key=STRENGTH.index, default="Suspend")
     if calling:
@@ -113,4 +118,4 @@ def lift_of(
 
 
 def _holding(response: str) -> Holding | None:
-    return next((h for h in _HOLDING if h == response), None)
+    return next((h for h in HOLDING if h == response), None)

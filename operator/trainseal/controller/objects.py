@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object
-from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
+from trainseal.cluster.api import JSON_PATCH, ConflictError, Kube, NotFoundError, path_of
 from trainseal.engines.job import Rendered
 from trainseal.engines.podtemplate import LABEL_JOB
 
@@ -74,10 +74,27 @@ async def ensure(kube: Kube, obj: JsonObject, owner: str) -> tuple[JsonObject, b
     return found, made
 
 
+async def replace_spec(kube: Kube, obj: JsonObject, owner: str) -> None:
+    """The object made, or its whole spec replaced where it says something else.
+
+    Raises ForeignObjectError where one of that name is not the owner's.
+    """
+    found, _ = await ensure(kube, obj, owner)
+    if found.get("spec") == obj["spec"]:
+        return
+    metadata = json_object(obj["metadata"])
+    path = f"{collection(str(obj['kind']), str(metadata['namespace']))}/{metadata['name']}"
+    patch: list[JsonValue] = [
+        {"op": "test", "path": "/metadata/uid", "value": uid_of(found)},
+        {"op": "add", "path": "/spec", "value": obj["spec"]},
+    ]
+    await kube.patch(path, patch, JSON_PATCH)
+
+
 async def ensure_surroundings(kube: Kube, rendered: Rendered, owner: str) -> list[str]:
-    """ConfigMap, Service and NetworkPolicy; returns words for what differs from what was sealed."""
+    """NetworkPolicy, ConfigMap and Service; returns words for what differs from what was sealed."""
     differing = []
-    for obj in (rendered.config_map, rendered.service, rendered.network_policy):
+    for obj in (rendered.network_policy, rendered.config_map, rendered.service):
         if obj is None:
             continue
         found, _ = await ensure(kube, obj, owner)
@@ -99,6 +116,9 @@ def _is_watched(wanted: JsonObject, found: JsonObject) -> bool:
 
 def _holds(wanted: Mapping[str, JsonValue], found: Mapping[str, JsonValue]) -> bool:
     """Whether an object still says what we wrote; fields that the server added do not count."""
+    if wanted.get("kind") == "NetworkPolicy":
+        # The server adds nothing to ours, and one more rule opens it.
+        return wanted.get("spec") == found.get("spec")
     return all(holds(wanted.get(f), found.get(f)) for f in ("data", "spec", "immutable"))
 
 

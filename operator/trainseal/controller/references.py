@@ -3,7 +3,8 @@
 The rules, in order:
 
 1. ConfigMap, Service and NetworkPolicy say what was rendered and nothing beyond it, bear the labels
-   by which the run is found, and belong to the TrainingJob.
+   by which the run is found, and belong to the TrainingJob. In quarantine the NetworkPolicy says
+   what we made of it (``isolation``).
 2. None of them is younger than the run's Jobs, before which they were made: a younger one was made
    anew. The API server's clock wrote both times.
 3. A Job says what was sealed: only whether it is suspended may change, and where its pods go.

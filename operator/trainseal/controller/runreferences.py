@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 
-from trainseal.api.model import InvalidObjectError, JsonObject, json_object, json_objects
-from trainseal.api.sealedrun import SealedRun
+from trainseal.api.model import (
+    API_VERSION,
+    InvalidObjectError,
+    JsonObject,
+    json_object,
+    json_objects,
+)
+from trainseal.api.sealedrun import PLURAL, SealedRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import path_of
-from trainseal.controller import objects, references
+from trainseal.controller import isolation, objects, references
 from trainseal.controller.disturbances import timestamp
 from trainseal.controller.ownreport import Seen
 from trainseal.controller.runstate import LiveRun, found, read_run
@@ -55,6 +61,8 @@ async def _findings(world: World, run: LiveRun, additions: Additions | None) -> 
         name = str(json_object(wanted["metadata"])["name"])
         path = f"{objects.collection(str(wanted['kind']), run.key[0])}/{name}"
         live = await found(world.kube, path)
+        if wanted["kind"] == "NetworkPolicy" and live is not None:
+            wanted = await _ours(world, run, wanted, live)
         for item in references.surroundings(wanted, live, job.metadata.uid, since):
             yield item
     for item in _jobs(run, rendered, additions):
@@ -66,6 +74,16 @@ async def _findings(world: World, run: LiveRun, additions: Additions | None) -> 
         replaced = references.replaced_claim(live, first_worker) if live else None
         if replaced is not None:
             yield replaced
+
+
+async def _ours(world: World, run: LiveRun, ordinary: JsonObject, live: JsonObject) -> JsonObject:
+    """What the NetworkPolicy is to be compared with: we change it by quarantine and its end."""
+    forms = isolation.ours(ordinary, run.seal)
+    if all(form["spec"] != live.get("spec") for form in forms):
+        # If it was we, since the seal was read, the seal says so now.
+        again = await found(world.kube, path_of(API_VERSION, PLURAL, *run.key))
+        forms = (*forms, *isolation.ours(ordinary, again or run.seal))
+    return next((form for form in forms if form["spec"] == live.get("spec")), forms[-1])
 
 
 def _jobs(run: LiveRun, rendered: engine.Rendered, additions: Additions | None) -> Iterator[Seen]:

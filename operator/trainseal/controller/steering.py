@@ -58,7 +58,7 @@ class Steering:
         if engine.outcome(live) is not None:
             return
         change: JsonObject = {}
-        if not _suspended(live):
+        if not is_suspended(live):
             change["spec"] = {"suspend": True}
         if LABEL_QUEUE in _labels(live):
             change["metadata"] = {"labels": {LABEL_QUEUE: None}}
@@ -78,7 +78,7 @@ class Steering:
                 if refused and queue:
                     words = f"the queue {queue} was refused: {refused}"
                     steered = Steered(steered.scheduling, "QueueRefused", words)
-            if queue is None and _suspended(live):
+            if queue is None and is_suspended(live):
                 await self._merge(live, {"spec": {"suspend": False}})
         return steered
 
@@ -102,7 +102,7 @@ class Steering:
                 continue
             if not _idle(live):
                 waiting += plan.movable
-                ending = ending and _suspended(live)
+                ending = ending and is_suspended(live)
                 continue
             refused = await self._place(live, plan, spec)
             if refused:
@@ -141,7 +141,7 @@ class Steering:
 
 def stands_still(jobs: Iterable[Json]) -> bool:
     """Whether a Job is suspended that has not ended: what lets it go on starts it anew."""
-    return any(_suspended(live) and engine.outcome(live) is None for live in jobs)
+    return any(is_suspended(live) and engine.outcome(live) is None for live in jobs)
 
 
 def _waiting_words(fields: Sequence[str]) -> str:
@@ -179,7 +179,8 @@ def _labels(live: Json) -> JsonObject:
     return json_object(json_object(live.get("metadata")).get("labels"))
 
 
-def _suspended(live: Json) -> bool:
+def is_suspended(live: Json) -> bool:
+    """Whether the Job is."""
     return bool(json_object(live.get("spec")).get("suspend"))
 
 
@@ -195,4 +196,4 @@ def _idle(live: Json) -> bool:
         c.get("type") == "Suspended" and c.get("status") == "True"
         for c in json_objects(status.get("conditions"))
     )
-    return _suspended(live) and stopped and not status.get("active")
+    return is_suspended(live) and stopped and not status.get("active")

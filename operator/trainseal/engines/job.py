@@ -112,6 +112,16 @@ def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:
     )
 
 
+def isolated(network_policy: JsonObject) -> JsonObject:
+    """The run's NetworkPolicy in quarantine: for the same pods, nothing in and nothing out."""
+    spec = network_policy["spec"]
+    assert isinstance(spec, dict)  # noqa: S101 - rendered by us
+    return {
+        **network_policy,
+        "spec": {"podSelector": spec["podSelector"], "policyTypes": ["Ingress", "Egress"]},
+    }
+
+
 def observe(role: str, replicas: int, job: Mapping[str, JsonValue]) -> RoleStatus:
     """Pod counts as the Job's status reports them.
 

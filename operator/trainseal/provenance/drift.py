@@ -15,7 +15,16 @@ from trainseal.api.findings import FindingId, Severity
 from trainseal.api.policy import DriftException, DriftRules, Response
 
 #: From the weakest to the strongest.
-STRENGTH: tuple[Response, ...] = ("Record", "Alert", "Freeze", "Suspend", "Terminate")
+STRENGTH: tuple[Response, ...] = (
+    "Record",
+    "Alert",
+    "Freeze",
+    "Suspend",
+    "Quarantine",
+    "Terminate",
+)
+#: These stop the pods where they stand and leave the engine as it is.
+FREEZING: frozenset[str] = frozenset({"Freeze", "Quarantine"})
 _DEFAULT: Mapping[Severity, Response] = {"Critical": "Alert", "Warning": "Alert", "Info": "Record"}
 _FREEZE_SECONDS = 300
 
@@ -58,7 +67,7 @@ class CompiledDrift:
     exceptions: tuple[CompiledException, ...] = ()
     responses: tuple[tuple[Severity, Response], ...] = tuple(_DEFAULT.items())
     freeze_seconds: int = _FREEZE_SECONDS
-    then: Literal["Suspend", "Terminate"] = "Suspend"
+    then: Literal["Suspend", "Quarantine", "Terminate"] = "Suspend"
 
 
 def compile_drift(rules: DriftRules | None) -> CompiledDrift:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.integration.chart.conftest import Object
-from tests.integration.chart.test_drift import TEAM, Stage, stage, team, until
+from tests.integration.chart.test_drift import TEAM, Stage, has, stage, team, until
 from tests.unit import world
 from trainseal.api import accessrecord, driftreport
 from trainseal.api.model import API_VERSION
@@ -334,6 +334,46 @@ def test_edited_and_deleted_objects_of_the_run_are_found(stage: Go) -> None:
         assert len(changed) == 2
 
     stage(play)
+
+
+def test_a_quarantines_own_network_policy_is_no_finding_and_what_is_made_of_it_is(
+    stage: Go,
+) -> None:
+    async def play(s: Stage) -> None:
+        async with s.controlled():
+            await s.runs()
+            seal = (await s.status())["sealedRun"]
+            async with compared(s) as comparing:
+
+                async def changed(words: str) -> list[str]:
+                    """Waits for a change that is found; what changed, in order."""
+                    found: list[str] = []
+
+                    async def there() -> bool:
+                        found[:] = [
+                            str(f["message"])
+                            for f in await findings(s)
+                            if f["id"] == "object.changed"
+                        ]
+                        return words in " ".join(found)
+
+                    await until(there)
+                    return found
+
+                await s.report(await s.pod(f"{s.name}-0"))
+                await has(s, lambda seal: seal["status"]["isolatedSince"])
+                # The Jobs are compared after the policy: whoever finds this has read that.
+                engine = path_of("batch/v1", "jobs", TEAM, f"{s.name}-worker")
+                await s.kube.patch(engine, {"spec": {"activeDeadlineSeconds": 100000}})
+                comparing.job_changed(TEAM, s.name)
+                assert len(await changed("spec.activeDeadlineSeconds")) == 1
+                rules: Any = {"spec": {"egress": [{}]}}
+                policy = path_of("networking.k8s.io/v1", "networkpolicies", TEAM, seal)
+                await s.kube.patch(policy, rules)
+                comparing.job_changed(TEAM, s.name)
+                assert len(await changed("spec.egress")) == 2
+
+    stage(play, "Quarantine")
 
 
 def test_a_seal_whose_binding_is_forged_is_found(stage: Go) -> None:

@@ -567,6 +567,56 @@ def test_a_frozen_run_is_ordered_to_stand_still_then_thawed_or_suspended(stage: 
     stage(play, "Freeze", freeze={"maxDurationSeconds": 60, "then": "Suspend"})
 
 
+def test_a_quarantined_run_stands_still_and_alone_until_a_person_lets_it_go(stage: Go) -> None:
+    async def play(s: Stage) -> None:
+        async def rules() -> Any:
+            name = (await s.seal())["metadata"]["name"]
+            path = path_of("networking.k8s.io/v1", "networkpolicies", TEAM, name)
+            found: Any = await s.kube.get(path)
+            return found["spec"]
+
+        async with s.controlled():
+            await s.runs()
+            ordinary = await rules()
+            await s.report(await s.pod(f"{s.name}-0"))
+            hold = await has(s, lambda seal: seal["status"]["hold"])
+            await has(s, lambda seal: seal["status"]["isolatedSince"])
+            freeze = (await s.seal())["status"]["freeze"]
+            assert freeze["state"] == "Frozen"
+            assert "until" not in freeze
+            assert await rules() == {
+                "podSelector": ordinary["podSelector"],
+                "policyTypes": ["Ingress", "Egress"],
+            }
+            assert len(await s.events("Isolated")) == 1
+        # Nothing ends it: no time, no new controller, no user.
+        s.clock.now += timedelta(days=3)
+        s.server.kubectl(
+            "patch", "tj", s.name, "-n", TEAM, "--type=merge", "-p", '{"spec":{"suspend":true}}',
+            EDITOR,
+        )  # fmt: skip
+        async with s.controlled():
+
+            async def told() -> bool:
+                return "spec.suspend counts once" in str((await s.status()).get("message"))
+
+            await until(told)
+            assert not await s.suspended()
+            assert (await s.seal())["status"]["hold"]["response"] == "Quarantine"
+            s.server.kubectl(
+                "patch", "tj", s.name, "-n", TEAM, "--type=merge", "-p",
+                '{"spec":{"suspend":false}}', EDITOR,
+            )  # fmt: skip
+            s.release(hold["id"], "oncall@example.org", RESPONDER)
+            await has(s, lambda seal: "isolatedSince" not in seal["status"])
+            assert (await s.seal())["status"]["freeze"]["state"] == "Thawed"
+            assert await rules() == ordinary
+            assert not await s.suspended()
+            assert await s.events("ObjectChanged") == []
+
+    stage(play, "Quarantine")
+
+
 def test_an_alert_waits_for_its_alertmanager_and_goes_out_once(stage: Go) -> None:
     taken: list[Any] = []
     answers = [503, 503]

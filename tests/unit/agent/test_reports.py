@@ -250,8 +250,11 @@ async def test_who_opened_the_session_is_named_once_the_record_arrives(world: Wo
     await world.reports.close()
 
 
-async def test_a_policy_that_says_freeze_freezes_for_what_is_new_alone(world: World) -> None:
-    world.policies = (policy(responses={"critical": "Freeze"}),)
+@pytest.mark.parametrize("response", ["Freeze", "Quarantine"])
+async def test_a_policy_that_says_so_freezes_for_what_is_new_alone(
+    world: World, response: str
+) -> None:
+    world.policies = (policy(responses={"critical": response}),)
     world.begin()
     await until(lambda: world.server.writes > 0)
     world.see(edit("/a"), edit("/a"))

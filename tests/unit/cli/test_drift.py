@@ -277,6 +277,13 @@ def test_a_release_names_the_hold_as_it_stands_and_who_asks(
     }
 
 
+def test_a_quarantined_run_is_called_so_and_can_be_let_go(trainseal: Run, stage: Stage) -> None:
+    stage.hold(response="Quarantine")
+    answer = trainseal("drift", "char-lm", *ARGUMENTS)
+    assert "quarantined since 2026-11-23T12:00:06Z" in answer.out
+    assert "`trainseal thaw char-lm` lets it go on" in answer.out
+
+
 def test_who_may_not_is_told_whom_to_ask(trainseal: Run, stage: Stage) -> None:
     stage.hold()
     stage.kube.refusal = KubeError(403, "Forbidden", "cannot create holdreleases")

@@ -111,6 +111,43 @@ def test_a_freeze_ends_in_the_next_response_after_its_time() -> None:
     assert after.response == "Terminate"
 
 
+def test_a_quarantine_has_no_end_and_is_only_ended_by_a_release_or_a_termination() -> None:
+    policies = [answering("Quarantine", freeze_seconds=60, then="Terminate")]
+    hold = next_hold(None, [seen()], (), policies, NOW)
+    assert hold is not None
+    assert hold.response == "Quarantine"
+    assert next_hold(hold, [seen()], (), policies, NOW + timedelta(days=365)) == hold
+    weaker = next_hold(hold, [seen(), seen("trainer-1-cccc")], (), SUSPEND, NOW)
+    assert weaker is not None
+    assert weaker.response == "Quarantine", "its pods are not taken away by a weaker response"
+    end = next_hold(hold, [seen("trainer-1-cccc")], (), [answering("Terminate")], NOW)
+    assert end is not None
+    assert end.response == "Terminate"
+    lifted = lift_of(hold, SEAL, [release(hold.id)], [seen()])
+    assert lifted is not None
+    assert not lifted.refusal
+
+
+def test_a_freeze_may_end_in_a_quarantine() -> None:
+    policies = [answering("Freeze", freeze_seconds=60, then="Quarantine"), answering("Freeze")]
+    hold = next_hold(None, [seen()], (), policies, NOW)
+    after = next_hold(hold, [seen()], (), policies, NOW + timedelta(seconds=60))
+    assert after is not None
+    assert after.response == "Quarantine"
+
+
+def test_a_run_that_lost_its_pods_to_a_suspension_is_not_quarantined() -> None:
+    hold = next_hold(None, [seen()], (), SUSPEND, NOW)
+    later = [seen(), seen("trainer-1-cccc")]
+    then = next_hold(hold, later, (), [answering("Quarantine")], NOW)
+    assert then is not None
+    assert then.response == "Suspend"
+    assert len(then.findings) == 2
+    at_once = next_hold(None, later, (), [answering("Quarantine"), *SUSPEND], NOW)
+    assert at_once is not None
+    assert at_once.response == "Quarantine", "its pods are there still"
+
+
 @given(
     first=st.sampled_from(STRENGTH),
     second=st.sampled_from(STRENGTH),

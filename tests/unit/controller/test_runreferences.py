@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from trainseal.cluster.settings import Settings
 from trainseal.controller.runreferences import reference_findings
 from trainseal.controller.runstate import LiveRun, read_run
 from trainseal.controller.world import World
+from trainseal.engines.job import isolated
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import bound_roles
 
@@ -72,6 +74,65 @@ def test_an_object_that_is_gone_is_found() -> None:
     server = Server()
     del server.objects[SERVICE]
     assert found(server, live(server)) == [FindingId.OBJECT_DELETED]
+
+
+POLICY = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{NAME}"
+SEAL = f"/apis/trainseal.dev/v1alpha1/namespaces/research/sealedruns/{NAME}"
+QUARANTINE = {
+    "id": "0" * 16,
+    "response": "Quarantine",
+    "since": "2026-11-23T12:00:00Z",
+    "findings": ["0" * 16],
+    "reason": "file.changed",
+    "severity": "Critical",
+    "message": "written",
+}
+SINCE = {"isolatedSince": "2026-11-23T12:00:01Z"}
+ORDINARY, ISOLATED = RENDERED.network_policy, isolated(RENDERED.network_policy)
+
+
+def stands(server: Server, policy: Object, **status: Any) -> LiveRun:
+    """The seal says this, and the run's policy that."""
+    server.objects[POLICY] = stored(policy)
+    seal = copy.deepcopy(SEALED.seal)
+    seal["status"] |= status
+    server.objects[SEAL] = seal
+    return dataclasses.replace(live(server), seal=seal)
+
+
+def test_what_we_make_of_the_policy_of_a_quarantined_run_is_no_finding() -> None:
+    server = Server()
+    for policy, status in (
+        (ORDINARY, {}),
+        # The hold is there, and the policy is about to be changed, or was.
+        (ORDINARY, {"hold": QUARANTINE}),
+        (ISOLATED, {"hold": QUARANTINE}),
+        (ISOLATED, {"hold": QUARANTINE, **SINCE}),
+        (ISOLATED, SINCE),
+        (ORDINARY, SINCE),
+    ):
+        assert found(server, stands(server, policy, **status)) == [], status
+
+
+def test_what_somebody_else_makes_of_it_is_one() -> None:
+    server = Server()
+    settled: Object = {"hold": QUARANTINE, **SINCE}
+    for policy, status in ((ISOLATED, {}), (ORDINARY, settled)):
+        run = stands(server, policy, **status)
+        assert found(server, run) == [FindingId.OBJECT_CHANGED], status
+    open_ = copy.deepcopy(ISOLATED)
+    open_["spec"]["egress"] = [{}]
+    for status in ({}, {"hold": QUARANTINE}, settled, SINCE):
+        run = stands(server, open_, **status)
+        assert found(server, run) == [FindingId.OBJECT_CHANGED], status
+
+
+def test_a_policy_that_we_changed_since_the_seal_was_read_is_no_finding() -> None:
+    server = Server()
+    run = stands(server, ISOLATED)
+    server.objects[SEAL]["status"] = {**run.seal["status"], "hold": QUARANTINE, **SINCE}
+    run = dataclasses.replace(run, seal=SEALED.seal)
+    assert found(server, run) == []
 
 
 def test_a_job_that_is_gone_beneath_its_run_is_found() -> None:

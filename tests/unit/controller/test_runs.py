@@ -382,6 +382,150 @@ def test_a_held_run_is_suspended_and_out_of_the_queues_reach(cluster: Cluster, h
     assert "kueue.x-k8s.io/queue-name" not in job["metadata"]["labels"]
 
 
+# Quarantine ---------------------------------------------------------------------------------------
+
+
+def held(cluster: Cluster, response: str | None) -> None:
+    """What `drift` writes into the seal; None: a person lifted the hold."""
+    cluster.seal["status"]["hold"] = response and {
+        "id": "0" * 16,
+        "response": response,
+        "since": "2026-11-23T12:00:00Z",
+        "findings": ["0" * 16],
+        "reason": "file.changed",
+        "severity": "Critical",
+        "message": "written",
+    }
+
+
+def rules(cluster: Cluster) -> Any:
+    """The spec of the run's NetworkPolicy."""
+    (found,) = [o for o in cluster.objects.values() if o["kind"] == "NetworkPolicy"]
+    return found["spec"]
+
+
+def test_a_quarantined_run_is_cut_off_and_keeps_its_pods_until_a_person_lifts_it(
+    cluster: Cluster,
+) -> None:
+    running(cluster)
+    ordinary = rules(cluster)
+    held(cluster, "Quarantine")
+    cluster.settle()
+    assert rules(cluster) == {
+        "podSelector": ordinary["podSelector"],
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    assert not cluster.objects[ENGINE]["spec"]["suspend"]
+    assert cluster.seal["status"]["isolatedSince"]
+    assert cluster.status["phase"] == "Running"
+    assert "quarantined after a finding: written" in cluster.status["message"]
+    assert "`trainseal thaw` lifts the hold" in cluster.status["message"]
+
+    held(cluster, None)
+    cluster.settle()
+    assert rules(cluster) == ordinary
+    assert not cluster.seal["status"].get("isolatedSince")
+    assert not cluster.objects[ENGINE]["spec"]["suspend"]
+    assert cluster.told()[4:] == ["Isolated", "IsolationEnded"]
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_quarantine_ends_up_the_same_whenever_the_controller_dies(
+    cluster: Cluster, number: int
+) -> None:
+    running(cluster)
+    ordinary, before = rules(cluster), len(cluster.writes)
+    cluster.dies_after = before + number
+    for _ in range(2):
+        held(cluster, "Quarantine")
+        cluster.settle()
+        assert "ingress" not in rules(cluster)
+        held(cluster, None)
+        cluster.settle()
+        assert rules(cluster) == ordinary
+    assert cluster.deaths == 1
+    assert "ObjectChanged" not in cluster.told()
+
+
+def test_a_user_who_suspends_a_quarantined_run_takes_no_pods_away_and_is_told(
+    cluster: Cluster,
+) -> None:
+    running(cluster)
+    held(cluster, "Quarantine")
+    cluster.edit(suspend=True)
+    cluster.settle()
+    assert not cluster.objects[ENGINE]["spec"]["suspend"]
+    assert "spec.suspend counts once the hold is lifted" in cluster.status["message"]
+    held(cluster, None)
+    cluster.settle()
+    assert cluster.objects[ENGINE]["spec"]["suspend"]
+    assert cluster.status["phase"] == "Suspended"
+
+
+def test_a_run_that_its_user_had_suspended_is_not_started_by_a_quarantine(
+    cluster: Cluster,
+) -> None:
+    running(cluster)
+    cluster.edit(suspend=True)
+    cluster.settle()
+    held(cluster, "Quarantine")
+    cluster.edit(suspend=False)
+    cluster.settle()
+    assert cluster.objects[ENGINE]["spec"]["suspend"]
+    assert cluster.status["phase"] == "Suspended"
+
+
+def test_what_somebody_makes_of_the_policy_of_a_quarantined_run_is_told_and_left(
+    cluster: Cluster,
+) -> None:
+    running(cluster)
+    held(cluster, "Quarantine")
+    cluster.settle()
+    rules(cluster)["ingress"] = [{}]
+    assert cluster.settle() == 15
+    assert cluster.told()[4:] == ["Isolated", "ObjectChanged"]
+    assert rules(cluster)["ingress"] == [{}]
+    # One that is taken away is made anew, and as cut off as before.
+    (path,) = [p for p, o in cluster.objects.items() if o["kind"] == "NetworkPolicy"]
+    del cluster.objects[path]
+    cluster.settle()
+    assert "ingress" not in rules(cluster)
+
+
+def test_a_policy_that_was_opened_before_does_not_stay_open_in_quarantine(
+    cluster: Cluster,
+) -> None:
+    running(cluster)
+    rules(cluster)["ingress"] = [{}]
+    held(cluster, "Quarantine")
+    cluster.settle()
+    assert "ingress" not in rules(cluster)
+
+
+def test_a_run_that_is_terminated_out_of_quarantine_stays_cut_off(cluster: Cluster) -> None:
+    running(cluster)
+    held(cluster, "Quarantine")
+    cluster.settle()
+    held(cluster, "Terminate")
+    cluster.settle()
+    assert cluster.status["phase"] == "Failed"
+    assert cluster.objects[ENGINE]["spec"]["suspend"]
+    assert "ingress" not in rules(cluster)
+
+
+def test_a_policy_that_may_not_be_changed_is_told_and_hides_no_end(cluster: Cluster) -> None:
+    running(cluster)
+    (path,) = [p for p, o in cluster.objects.items() if o["kind"] == "NetworkPolicy"]
+    cluster.refuses[f"PLACE {path}"] = KubeError(403, "Forbidden", "it may not")
+    held(cluster, "Quarantine")
+    assert cluster.settle() == 15
+    assert not cluster.seal["status"].get("isolatedSince")
+    assert "ObjectChanged" in cluster.told()
+    cluster.engine(conditions=[{"type": "Failed", "status": "True", "message": "gave up"}])
+    cluster.settle()
+    assert cluster.status["phase"] == "Failed"
+
+
 def test_without_a_queue_a_job_that_somebody_suspended_goes_on(cluster: Cluster) -> None:
     running(cluster)
     cluster.objects[ENGINE]["spec"]["suspend"] = True

@@ -58,4 +58,5 @@ def test_metrics_know_every_finding_and_count_no_run_twice() -> None:
     values = {s.labels["id"]: s.value for s in findings.samples}
     assert values["file.changed"] == 2
     assert set(values) == {i.value for i in FindingId}
-    assert {s.labels["response"]: s.value for s in held.samples}["Suspend"] == 1
+    values = {s.labels["response"]: s.value for s in held.samples}
+    assert values == {"Freeze": 0, "Suspend": 1, "Quarantine": 0, "Terminate": 0}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from trainseal.engines.job import LABEL_QUEUE, observe, outcome
+from trainseal.engines.job import LABEL_QUEUE, isolated, observe, outcome
 from trainseal.engines.podtemplate import GATE_REFUTED, GATE_UNDETERMINED
 from trainseal.gate.outcomes import RefusedError, UndeterminedError
 from trainseal.provenance.configfiles import config_files
@@ -131,6 +131,16 @@ def test_only_the_runs_own_pods_reach_its_rendezvous() -> None:
     assert found.service["spec"]["selector"] == selector
     labels = found.roles[0].job["spec"]["template"]["metadata"]["labels"]
     assert labels.items() >= selector.items()
+
+
+def test_in_quarantine_the_same_pods_are_reached_by_nobody_and_reach_nobody() -> None:
+    ordinary = made().network_policy
+    found = isolated(ordinary)
+    assert found["spec"] == {
+        "podSelector": ordinary["spec"]["podSelector"],
+        "policyTypes": ["Ingress", "Egress"],
+    }, "types without rules allow nothing"
+    assert found["metadata"] == ordinary["metadata"]
 
 
 def test_a_job_is_made_outside_any_queue_and_its_pods_stay_so() -> None:

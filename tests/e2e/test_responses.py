@@ -1,0 +1,188 @@
+"""What a policy may answer a finding with, each for real: a worker's PyTorch is edited."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object, changed, eventually
+from tests.e2e.reports import answered_by, condition
+from tests.stage.jobs import FINISH
+from tests.stage.signing import signed
+
+OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
+Start = Callable[..., tuple[Object, list[Object]]]
+
+
+@pytest.fixture
+def response(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The parameter, which the team's policy says of critical findings."""
+    with answered_by(lab, request.param):
+        yield request.param
+
+
+@pytest.fixture
+def start(lab: Lab, response: str, apply: Callable[[Object], Object]) -> Start:
+    """Runs a job of so many workers until all of them are watched."""
+
+    def do(workers: int = 1) -> tuple[Object, list[Object]]:
+        job = changed(
+            lab.job(f"answered-{response.lower()}"),
+            lambda j: j["spec"]["roles"][0].update(replicas=workers),
+        )
+        apply(signed(job, lab.alice))
+        lab.wait_for_phase(job, "Running")
+        eventually(lambda: len(lab.pods(job)) == workers, "all workers are there")
+        pods = lab.pods(job)
+        for pod in pods:
+            eventually(_is(lab, pod, "Watching", "True"), "the pod is watched")
+        return job, pods
+
+    return do
+
+
+def _is(lab: Lab, pod: Object, type_: str, status: str) -> Callable[[], bool]:
+    return lambda: condition(lab, pod, type_) == status
+
+
+def edit(lab: Lab, pod: Object) -> None:
+    """The attack."""
+    # A frozen session does not end well.
+    with contextlib.suppress(CommandError):
+        script = f"echo '#' >> {OPTIMIZER}"
+        lab.kubectl("exec", pod["metadata"]["name"], "--", "sh", "-c", script)
+
+
+def finish(lab: Lab, pod: Object) -> None:
+    """Tells a worker to end well."""
+    with contextlib.suppress(CommandError):  # it may end before the session does
+        lab.kubectl("exec", pod["metadata"]["name"], "--", *FINISH)
+
+
+def seal(lab: Lab, job: Object) -> Object:
+    """The status of the run's seal."""
+    found: Object = lab.get("sealedrun", str(lab.status(job)["sealedRun"])).get("status", {})
+    return found
+
+
+def held(lab: Lab, job: Object) -> str:
+    """The response that holds the run, or nothing."""
+    return str(seal(lab, job).get("hold", {}).get("response", ""))
+
+
+def release(lab: Lab, job: Object) -> None:
+    """Lifts the hold, as somebody whom no finding names."""
+    whoami = json.loads(lab.admin("auth", "whoami", "-o", "json"))
+    user = whoami["status"]["userInfo"]["username"]
+    assert user != EDITOR
+    asked = set()
+
+    def lifted() -> bool:
+        hold = seal(lab, job).get("hold", {}).get("id", "")
+        # One edit makes several findings: a hold that grew meanwhile is another.
+        if hold and hold not in asked:
+            asked.add(hold)
+            spec = {"sealedRun": name, "hold": hold, "user": user, "reason": "seen, harmless"}
+            made = {
+                "apiVersion": "trainseal.dev/v1alpha1",
+                "kind": "HoldRelease",
+                "metadata": {"generateName": f"{job['metadata']['name']}-", "namespace": TEAM},
+                "spec": spec,
+            }
+            lab.admin("create", "-f", "-", stdin=made)
+        return not hold
+
+    name = str(lab.status(job)["sealedRun"])
+    eventually(lifted, "the hold is lifted")
+
+
+@pytest.mark.parametrize("response", ["Record", "Alert"], indirect=True)
+def test_what_is_only_told_holds_nothing(lab: Lab, start: Start) -> None:
+    job, (pod,) = start()
+    edit(lab, pod)
+    eventually(lambda: "critical" in lab.status(job).get("drifted", ""), "the job says so")
+    eventually(lambda: "FileChanged" in lab.told(job), "an event tells it")
+    assert held(lab, job) == ""
+    finish(lab, pod)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+@pytest.mark.parametrize("response", ["Freeze"], indirect=True)
+def test_a_frozen_run_is_thawed_and_goes_on(lab: Lab, start: Start) -> None:
+    job, (pod,) = start()
+    edit(lab, pod)
+    eventually(_is(lab, pod, "Frozen", "True"), "the pod is frozen", seconds=10)
+    eventually(lambda: held(lab, job) == "Freeze", "the run is held")
+    release(lab, job)
+    eventually(_is(lab, pod, "Frozen", "False"), "the pod is thawed", seconds=20)
+    finish(lab, pod)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+@pytest.mark.parametrize("response", ["Suspend"], indirect=True)
+def test_a_suspended_run_loses_its_pods_and_starts_anew_once_it_is_released(
+    lab: Lab, start: Start
+) -> None:
+    job, (pod,) = start()
+    edit(lab, pod)
+    eventually(lambda: held(lab, job) == "Suspend", "the run is held")
+    lab.wait_for_phase(job, "Suspended")
+    eventually(lambda: not lab.pods(job), "its pods are gone")
+    release(lab, job)
+    lab.wait_for_phase(job, "Running")
+    (anew,) = lab.pods(job)
+    assert anew["metadata"]["uid"] != pod["metadata"]["uid"]
+    finish(lab, anew)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+@pytest.mark.parametrize("response", ["Terminate"], indirect=True)
+def test_a_terminated_run_has_failed_and_its_pods_are_gone(lab: Lab, start: Start) -> None:
+    job, (pod,) = start()
+    edit(lab, pod)
+    status = lab.wait_for_phase(job, "Failed")
+    assert "terminated after a finding" in status["message"]
+    eventually(lambda: not lab.pods(job), "its pods are gone")
+
+
+@pytest.mark.parametrize("response", ["Quarantine"], indirect=True)
+def test_a_quarantined_run_stands_still_and_alone_until_it_is_released(
+    lab: Lab, start: Start
+) -> None:
+    job, pods = start(workers=2)
+    name = str(lab.status(job)["sealedRun"])
+    ordinary = lab.get("networkpolicy", name)["spec"]
+    edit(lab, pods[0])
+    # Also the worker on which nothing was found.
+    for pod in pods:
+        eventually(_is(lab, pod, "Frozen", "True"), "both workers are frozen", seconds=20)
+    eventually(lambda: "isolatedSince" in seal(lab, job), "the run is isolated")
+    assert lab.get("networkpolicy", name)["spec"] == {
+        "podSelector": ordinary["podSelector"],
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    assert held(lab, job) == "Quarantine"
+    assert "until" not in seal(lab, job)["freeze"]
+    # Neither its user nor whoever would look inside takes anything away.
+    lab.kubectl("patch", "tj", job["metadata"]["name"], "--type=merge", "-p",
+                '{"spec":{"suspend":true}}')  # fmt: skip
+    eventually(lambda: "spec.suspend counts once" in lab.status(job)["message"], "the user is told")
+    with pytest.raises(CommandError):
+        lab.kubectl("exec", pods[1]["metadata"]["name"], "--", "true")
+    assert {p["metadata"]["uid"] for p in lab.pods(job)} == {p["metadata"]["uid"] for p in pods}
+    lab.kubectl("patch", "tj", job["metadata"]["name"], "--type=merge", "-p",
+                '{"spec":{"suspend":false}}')  # fmt: skip
+
+    release(lab, job)
+    for pod in pods:
+        eventually(_is(lab, pod, "Frozen", "False"), "both workers are thawed", seconds=20)
+    eventually(lambda: "isolatedSince" not in seal(lab, job), "the ordinary policy is back")
+    assert lab.get("networkpolicy", name)["spec"] == ordinary
+    assert "ObjectChanged" not in lab.told(job)
+    for pod in pods:
+        finish(lab, pod)
+    lab.wait_for_phase(job, "Succeeded")
