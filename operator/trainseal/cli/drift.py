@@ -63,6 +63,7 @@ def show(
 
         trainseal drift char-lm
         trainseal drift char-lm -n research -o json | jq '.findings[].user'
+        trainseal drift show char-lm --seal char-lm-4f2a9c01-7a0c1f2e
         trainseal drift --kinds
     """
     import asyncio

@@ -475,6 +475,21 @@ def test_a_run_that_its_user_had_suspended_is_not_started_by_a_quarantine(
     assert cluster.status["phase"] == "Suspended"
 
 
+def test_a_run_that_its_queue_had_stopped_is_not_started_by_the_queue_in_quarantine(
+    cluster: Cluster,
+) -> None:
+    cluster.edit(scheduling={"queueName": "team-a"})
+    cluster.settle()
+    assert cluster.objects[ENGINE]["spec"]["suspend"]
+    held(cluster, "Quarantine")
+    cluster.settle()
+    assert LABEL_QUEUE not in cluster.objects[ENGINE]["metadata"]["labels"]
+    assert cluster.status["phase"] == "Suspended"
+    held(cluster, None)
+    cluster.settle()
+    assert cluster.objects[ENGINE]["metadata"]["labels"][LABEL_QUEUE] == "team-a"
+
+
 def test_what_somebody_makes_of_the_policy_of_a_quarantined_run_is_told_and_left(
     cluster: Cluster,
 ) -> None:
