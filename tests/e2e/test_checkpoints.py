@@ -13,7 +13,8 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import TEAM, Lab, Object, eventually
-from tests.e2e.test_watch import OPTIMIZER, watching
+from tests.e2e.reports import condition
+from tests.e2e.test_watch import OPTIMIZER
 from tests.stage.jobs import EXAMPLE
 from tests.stage.signing import signed
 
@@ -117,7 +118,7 @@ def runs(lab: Lab, job: Object) -> str:
     """Waits until it trains and is watched; its pod's name."""
     lab.wait_for_phase(job, "Running")
     pods = [p for p in lab.pods(job) if "deletionTimestamp" not in p["metadata"]]
-    eventually(lambda: watching(lab, pods[0]) == "True", "the pod is watched")
+    eventually(lambda: condition(lab, pods[0], "Watching") == "True", "the pod is watched")
     return str(pods[0]["metadata"]["name"])
 
 

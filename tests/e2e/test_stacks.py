@@ -10,8 +10,9 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.e2e.reports import condition
 from tests.e2e.test_training import trainseal
-from tests.e2e.test_watch import OPTIMIZER, freezing, frozen, watching
+from tests.e2e.test_watch import OPTIMIZER, freezing
 from tests.stage.signing import signed
 
 __all__ = ["freezing"]
@@ -52,7 +53,7 @@ def ranks(
     job = apply(signed(job, lab.alice))
     lab.wait_for_phase(job, "Running")
     eventually(
-        lambda: [watching(lab, pod) for pod in lab.pods(job)] == ["True"] * 2,
+        lambda: [condition(lab, pod, "Watching") for pod in lab.pods(job)] == ["True"] * 2,
         "both are watched",
     )
     return job
@@ -100,12 +101,13 @@ def test_ranks_that_are_frozen_are_read_as_any(lab: Lab, ranks: Object) -> None:
     first, second = lab.pods(ranks)
     lab.kubectl("exec", first["metadata"]["name"], "--", "sh", "-c", f"echo '#' >> {OPTIMIZER}")
     eventually(
-        lambda: [frozen(lab, pod) for pod in (first, second)] == ["True"] * 2, "both are frozen"
+        lambda: [condition(lab, pod, "Frozen") for pod in (first, second)] == ["True"] * 2,
+        "both are frozen",
     )
     # In this minute the answer is that of before; the run is suspended after five.
     eventually(lambda: taken(stacks(lab, ranks)) > before, "another minute's answer", seconds=100)
     assert where(stacks(lab, ranks)) == STANDING
-    assert [frozen(lab, pod) for pod in (first, second)] == ["True"] * 2
+    assert [condition(lab, pod, "Frozen") for pod in (first, second)] == ["True"] * 2
 
 
 def taken(found: Any) -> str:
