@@ -172,6 +172,9 @@ def parse(words: list[str]) -> None:
     """Reads them as the command line would, without doing it; fails on what it does not know."""
     command: object = typer.main.get_command(app)
     while isinstance(command, TyperGroup):
+        # A group may have a command that can be left out.
+        context = command.make_context("trainseal", words)
+        words = [*context._protected_args, *context.args]
         command, words = command.commands[words[0]], words[1:]
     assert isinstance(command, TyperCommand)
     command.make_context("trainseal", words)
