@@ -91,6 +91,26 @@ def test_a_file_that_changes_while_it_is_read_gets_no_digest(
     assert (found.changed, found.digest) == (True, None)
 
 
+def test_a_file_that_changes_behind_what_was_read_gets_no_digest(
+    mount: CheckpointMount, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning, when its end is being read."""
+    stamp = mount.look("step-1/model")
+    assert stamp is not None
+    read = os.pread
+
+    def reading(fd: int, count: int, at: int) -> bytes:
+        part = read(fd, count, at)
+        if not part:
+            with (folder / "step-1" / "model").open("r+b") as file:
+                file.write(b"p")
+        return part
+
+    monkeypatch.setattr("trainseal.agent.checkpointmount.os.pread", reading)
+    found = hashed(mount, "step-1/model", stamp)
+    assert (found.changed, found.digest) == (True, None)
+
+
 def test_another_file_under_its_name_is_never_read_for_it(
     mount: CheckpointMount, folder: Path
 ) -> None:
