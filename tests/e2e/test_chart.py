@@ -345,9 +345,9 @@ def test_an_uninstall_leaves_nothing_behind_but_evidence_keys_and_what_runs(
     assert "sealedruns" in release.kubectl("get", "crd", "-o", "name")
     release.kubectl("get", "secret", "trainseal-seal-key", "-n", NAMESPACE)
     release.kubectl("wait", "pod", "--all", "-n", NAMESPACE, "--for=delete", "--timeout=90s")
-    (pod,) = release.pods_of(run)
-    assert pod["status"]["phase"] == "Running"
-    assert "deletionTimestamp" not in pod["metadata"]
+    (worker,) = release.pods_of(run)
+    assert worker["status"]["phase"] == "Running"
+    assert "deletionTimestamp" not in worker["metadata"]
 
 
 def test_a_reinstall_keeps_the_seal_key_and_answers_again(release: Release) -> None:
