@@ -127,7 +127,9 @@ def test_a_sealed_pod_stays_what_it_is(lab: Lab, running: Object) -> None:
         ("label", "pod", name, "trainseal.dev/seal-"),
         ("set", "image", f"pod/{name}", "trainer=busybox"),
     ):
-        with pytest.raises(CommandError, match=r"sealed by|is not what SealedRun|change of its labels"):
+        with pytest.raises(
+            CommandError, match=r"sealed by|is not what SealedRun|change of its labels"
+        ):
             lab.kubectl(*change)
     lab.kubectl("annotate", "pod", name, "example.org/note=harmless")
 
