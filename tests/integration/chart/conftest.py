@@ -24,6 +24,8 @@ CHART = Path(__file__).parents[3] / "charts" / "trainseal"
 NAMESPACE = "trainseal-system"
 IMAGE = "registry.example/trainseal@sha256:" + "0" * 64
 CONTROLLER = f"system:serviceaccount:{NAMESPACE}:trainseal-controller"
+#: Clusters of these tests are named so, and no others: leftovers are taken away by it.
+_NAME = "helm"
 WEBHOOK = f"system:serviceaccount:{NAMESPACE}:trainseal-webhook"
 
 
@@ -105,10 +107,10 @@ def helm() -> Path:
 @pytest.fixture(scope="session")
 def server() -> Iterator[ApiServer]:
     """An API server of its own: Helm must find no CRDs but those it made."""
-    for folder in state_root().glob("chart-*"):  # of test runs that were killed
-        if not Path("/proc", folder.name.removeprefix("chart-")).exists():
+    for folder in state_root().glob(f"{_NAME}-*"):  # of test runs that were killed
+        if not Path("/proc", folder.name.removeprefix(f"{_NAME}-")).exists():
             remove(folder.name)
-    cluster = Cluster.up(f"chart-{os.getpid()}", api_only=True)
+    cluster = Cluster.up(f"{_NAME}-{os.getpid()}", api_only=True)
     try:
         server = ApiServer(cluster)
         server.kubectl("wait", "--for=create", "--timeout=30s", "namespace/default")

@@ -261,6 +261,18 @@ def test_an_item_is_shown_from_the_archive_by_its_name(
     assert trainseal("evidence", "show", str(folder)).code == 64
 
 
+def test_an_item_that_was_recorded_again_as_it_went_is_shown_as_it_was_last(
+    trainseal: Run, folder: Path
+) -> None:
+    gone = item()
+    gone["metadata"]["labels"] = {"as": "it-went"}
+    with Store(folder) as store:
+        store.append(item(), NOW)
+        store.append(gone, NOW, deleted=True)
+    shown = trainseal("evidence", "show", str(folder), NAME, "-o", "json")
+    assert (shown.code, json.loads(shown.out)["metadata"]["labels"]) == (0, {"as": "it-went"})
+
+
 def test_what_has_no_file_cannot_be_written_out(trainseal: Run, folder: Path) -> None:
     listed = trainseal("evidence", "list", str(folder), "--kind", "SealedRun", "-o", "json").out
     digest = json.loads(listed)["digest"]
