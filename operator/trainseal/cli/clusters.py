@@ -44,16 +44,27 @@ def job_path(namespace: str, name: str) -> str:
 
 
 async def listed(
-    kube: Kube, path: str, query: dict[str, str] | None = None
+    kube: Kube,
+    path: str,
+    query: dict[str, str] | None = None,
+    *,
+    most: int = _PAGE,
+    versions: list[str] | None = None,
 ) -> AsyncIterator[JsonObject]:
-    """A collection's objects, a page at a time. Raises KubeError."""
+    """A collection's objects, a page of at most ``most`` at a time. Raises KubeError.
+
+    Each page's resource version is added to ``versions``.
+    """
     token: JsonValue = ""
     while token is not None:
         more = {"continue": str(token)} if token else {}
-        page = await kube.request("GET", path, query={**(query or {}), "limit": str(_PAGE), **more})
+        page = await kube.request("GET", path, query={**(query or {}), "limit": str(most), **more})
         for item in json_objects(page.get("items")):
             yield item
-        token = json_object(page.get("metadata")).get("continue") or None
+        metadata = json_object(page.get("metadata"))
+        token = metadata.get("continue") or None
+        if versions is not None:
+            versions.append(str(metadata.get("resourceVersion", "")))
 
 
 async def runs_of(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from pydantic import JsonValue
 
 from trainseal.api import stackdump, stackrequest
 from trainseal.api.model import (
@@ -21,7 +19,7 @@ from trainseal.api.model import (
 )
 from trainseal.api.stackdump import StackDump, StackDumpStatus
 from trainseal.api.stackrequest import StackRequest
-from trainseal.cli.clusters import job_path
+from trainseal.cli.clusters import job_path, listed
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.stackgroups import Rank, ranges
 from trainseal.cli.statusview import no_job
@@ -152,7 +150,7 @@ async def _run(kube: Kube, namespace: str, job: str) -> Run:
         )
     roles = [str(r.get("name")) for r in json_objects(json_object(found["spec"]).get("roles"))]
     path, query = path_of("v1", "pods", namespace), {"labelSelector": f"{LABEL_SEAL}={seal}"}
-    pods = [_pod(item, roles) async for item in _pages(kube, path, query)]
+    pods = [_pod(item, roles) async for item in listed(kube, path, query, most=_PAGE)]
     run = Run(namespace, job, seal, tuple(sorted(pods, key=lambda p: (p.rank, p.name))))
     if not any(p.runs for p in run.pods):
         phases = sorted({p.phase for p in run.pods})
@@ -254,7 +252,7 @@ async def _dumps(kube: Kube, run: Run) -> AsyncGenerator[StackDump, None]:
         began = time.monotonic()
         try:
             version: list[str] = []
-            async for item in _pages(kube, path, query, version):
+            async for item in listed(kube, path, query, most=_PAGE, versions=version):
                 if (dump := _parsed(item)) is not None:
                     yield dump
             events = kube.watch(path, version[-1], query)
@@ -285,19 +283,3 @@ def _answers(dump: StackDump, run: Run, request: StackRequest) -> bool:
         and dump.status.request.rpartition("-")[0] == run.seal
         and dump.status.request >= request.metadata.name
     )
-
-
-async def _pages(
-    kube: Kube, path: str, query: dict[str, str], version: list[str] | None = None
-) -> AsyncIterator[JsonObject]:
-    """All of a collection; its resource version is added to ``version``."""
-    token: JsonValue = ""
-    while token is not None:
-        more = {"continue": str(token)} if token else {}
-        page = await kube.request("GET", path, query={**query, "limit": str(_PAGE), **more})
-        for item in json_objects(page.get("items")):
-            yield item
-        metadata = json_object(page.get("metadata"))
-        token = metadata.get("continue") or None
-        if version is not None:
-            version.append(str(metadata.get("resourceVersion", "")))
