@@ -1,11 +1,13 @@
 """One cluster and one installation for all tests of this folder: see world.py.
 
-test_chart.py takes TrainSeal away and so has a cluster of its own.
+test_chart.py takes TrainSeal away and so has a cluster of its own. Both wait most of the time, so
+`make e2e` lets two processes run side by side, one for each cluster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,18 @@ import pytest
 from tests.e2e.lab import Lab
 from tests.e2e.world import apply, cluster, cluster_name, lab, look, private, target
 
+HERE = Path(__file__).parent
+
 __all__ = ["apply", "cluster", "cluster_name", "lab", "private", "target"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests share a cluster, and so must run in one process (`--dist loadgroup`)."""
+    for item in items:
+        if item.path.parent == HERE:
+            own = item.path.name == "test_chart.py"
+            item.add_marker(pytest.mark.xdist_group("chart" if own else "lab"))
 
 
 @pytest.hookimpl(hookwrapper=True)
