@@ -14,7 +14,6 @@ from datetime import datetime
 from functools import partial
 
 from trainseal.agent.files import Tree
-from trainseal.agent.layers import Entry
 from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, parse
 from trainseal.agent.observed import Lineage, Observation, Profile, WatchedContainer
 from trainseal.agent.origins import ContainerPlaces
@@ -23,7 +22,6 @@ from trainseal.agent.profiles import Gathering
 from trainseal.agent.scene import Scene
 from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.sweep_gpus import GpuSweep
-from trainseal.agent.sweep_imports import ImportSweep
 from trainseal.agent.sweep_layer import LayerProfile
 from trainseal.agent.sweep_memory import MemorySweep
 from trainseal.agent.sweep_processes import ProcessSweep
@@ -37,8 +35,6 @@ TREE_SECONDS = 600.0
 TREE_RATE = 8 * 1024 * 1024
 #: Nor in smaller parts than this; bytes a sweep. A usual config is read whole in each.
 TREE_PART = 64 * 1024
-#: Entries of the upper layer in one sweep.
-UPPER_ENTRIES = 250
 _LONGEST = 60.0
 
 #: What is seen of a container: a difference, or what its peers are compared with.
@@ -49,15 +45,12 @@ Seen = tuple[WatchedContainer, Observation | Profile]
 class Sources:
     """What sweeps ask others for, each by container.
 
-    The records on its pod; the sealed commands of its probes and hooks; its signed trees; whether
-    the events have told of an entry of its upper layer as it is: without ``told`` the upper layer
-    is not swept, for what events saw would be said twice.
+    The records on its pod; the sealed commands of its probes and hooks; its signed trees.
     """
 
     records: Callable[[WatchedContainer], Iterable[AccessRecord]]
     own_commands: Callable[[WatchedContainer], Iterable[Command]] = lambda _: ()
     trees: Callable[[WatchedContainer], Sequence[SignedTree]] = lambda _: ()
-    told: Callable[[WatchedContainer, Entry], bool] | None = None
 
 
 def part_of_tree(rate: int, elapsed: float) -> int:
@@ -176,11 +169,6 @@ class _State:
             self._layer = LayerProfile(container, self._scene)
             self._gathering = Gathering(container)
             self._profile: Profile | None = None
-            self._imports: ImportSweep | None = None
-            if sources.told is not None:
-                self._imports = ImportSweep(
-                    container, self._scene, partial(sources.told, container)
-                )
         except BaseException:
             self.close()
             raise
@@ -194,8 +182,6 @@ class _State:
         for seen in self._sweep.run(members, now):
             yield from self._gathered(seen)
         yield from self._layer.step(at)
-        if self._imports is not None:
-            yield from self._imports.step(UPPER_ENTRIES)
         for tree in self._sources.trees(self._container):
             sweep = self._trees.get(tree.path)
             if sweep is None:

@@ -131,7 +131,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         sweeps = Sweeps(
             processes,
             Sessions(),
-            Sources(lambda _: records, lambda _: probes, told=lambda _, __: False),
+            Sources(lambda _: records, lambda _: probes),
             lambda: datetime.now(UTC) + made[0].later,
             node=lab.node,
             monotonic=lambda: clock[0],
@@ -393,18 +393,6 @@ def test_a_process_that_executes_something_else_is_read_again(world: World) -> N
     assert after
     assert after.command == ("sleep", "1011")
     assert after.started == before.process.started
-
-
-def test_a_file_put_straight_into_the_upper_directory_is_found(world: World) -> None:
-    sites = "usr/lib/python3/dist-packages"
-    target = world.lab.upper / sites
-    target.mkdir(parents=True)
-    (target / "evil.pth").write_text("import os")
-    (world.lab.upper / "opt/notes.txt").parent.mkdir(exist_ok=True)
-    (world.lab.upper / "opt/notes.txt").write_text("not loaded by anything")
-    found = world.until("import.changed")
-    assert found.path == f"/{sites}/evil.pth"
-    assert [o.finding for o in world.sweep()] == []
 
 
 def _library() -> str:
