@@ -17,12 +17,11 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainseal.agent.checkpointvalues import Stamp
-from trainseal.agent.files import Tree, open_beneath
+from trainseal.agent.files import Tree, entries_of, open_beneath
 from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, holding, parse
 
 if TYPE_CHECKING:
@@ -134,22 +133,15 @@ class CheckpointMount:
         return whole
 
     def _entries(self, directory: str) -> list[tuple[str, os.stat_result]]:
-        found = []
         with self.open() as top:
             try:
                 fd = open_beneath(top, directory, _DIRECTORY)
             except OSError:
                 return []  # gone, or replaced by something else
             try:
-                with os.scandir(fd) as entries:
-                    for name in [e.name for e in islice(entries, _MOST_NAMES)]:
-                        try:
-                            found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
-                        except OSError:
-                            continue
+                return entries_of(fd, _MOST_NAMES)
             finally:
                 os.close(fd)
-        return found
 
 
 @dataclass(slots=True)

@@ -12,9 +12,10 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Self
 
 #: Files larger than this are not hashed for a finding's evidence; bytes.
@@ -44,6 +45,19 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
     """
     relative = path.strip("/") or "."
     return _openat2(directory, relative, flags, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
+
+
+def entries_of(directory: int, most: int) -> list[tuple[str, os.stat_result]]:
+    """Names in an open directory with their status, links not followed; at most ``most`` are read.
+
+    What goes away meanwhile is left out. OSError where the directory cannot be read.
+    """
+    found = []
+    with os.scandir(directory) as entries:
+        for name in [entry.name for entry in islice(entries, most)]:
+            with suppress(OSError):
+                found.append((name, os.stat(name, dir_fd=directory, follow_symlinks=False)))
+    return found
 
 
 def _openat2(directory: int, path: str, flags: int, resolve: int) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-from trainseal.agent.files import Tree
+from trainseal.agent.files import Tree, entries_of
 from trainseal.agent.observed import FOUND_BY, READING, Observation
 from trainseal.api.findings import FindingId
 from trainseal.provenance.manifests import TreeManifest
@@ -150,21 +150,15 @@ class TreeSweep:
                     yield path, status
 
     def _entries(self, directory: str) -> list[tuple[str, os.stat_result]]:
-        found = []
         with self._root() as root:
             try:
                 fd = root.open(self._at(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             except (FileNotFoundError, NotADirectoryError):
                 return []
             try:
-                for name in sorted(os.listdir(fd)):  # noqa: PTH208 of a descriptor
-                    try:
-                        found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
-                    except OSError:
-                        continue
+                return sorted(entries_of(fd, _MOST_NAMES), key=lambda entry: entry[0])
             finally:
                 os.close(fd)
-        return found
 
     def _status(self, path: str) -> os.stat_result | None:
         with self._root() as root:

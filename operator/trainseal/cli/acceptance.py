@@ -7,15 +7,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from trainseal.api.holdrelease import MAX_CHECKPOINTS, PLURAL
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.holdrelease import MAX_CHECKPOINTS
+from trainseal.api.model import JsonObject
 from trainseal.cli.checkpointview import Item, RunCheckpoints, look
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
+from trainseal.cli.releases import PAUSE, ask
 from trainseal.cli.terminaltext import plain
-from trainseal.cli.thawing import not_allowed, who_am_i
-from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
-
-_PAUSE = 0.5
+from trainseal.cluster.api import Kube
 
 
 async def accept(
@@ -26,14 +24,14 @@ async def accept(
     if not asked:
         print(f"{namespace}/{job}: no checkpoint is tainted that nobody signed off")  # noqa: T201
         return
-    user = await who_am_i(kube)
     for run, names in asked.items():
         print(f"{len(names)} of run {run}: {', '.join(names[:3])}{' …' if names[3:] else ''}")  # noqa: T201
         for start in range(0, len(names), MAX_CHECKPOINTS):
             part = names[start : start + MAX_CHECKPOINTS]
-            await _ask(kube, namespace, _release(namespace, run, part, user, reason))
+            release: JsonObject = {"sealedRun": run, "checkpoints": list(part)}
+            await ask(kube, namespace, f"{run}-checkpoints-{_mark(part)}", release, reason)
     wanted = {name for names in asked.values() for name in names}
-    for _ in range(max(1, round(wait / _PAUSE))):
+    for _ in range(max(1, round(wait / PAUSE))):
         items = [i for i in (await look(kube, namespace, job, seal)).items if i.name in wanted]
         left = [item for item in items if item.barring]
         if not left:
@@ -41,7 +39,7 @@ async def accept(
             return
         if refused := next((i.status.refused for i in left if i.status.refused), None):
             raise Failure(f"they were not signed off: {plain(refused)}", code=REFUTED)
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(PAUSE)
     raise Failure(
         f"the release was made, and they are not signed off after {wait:.0f} s",
         remedy="look whether TrainSeal's controller runs: `trainseal doctor`",
@@ -57,25 +55,5 @@ def _barring(found: RunCheckpoints) -> dict[str, list[str]]:
     return by_run
 
 
-def _release(namespace: str, run: str, names: Sequence[str], user: str, reason: str) -> JsonObject:
-    mark = hashlib.sha256(f"{user}/{reason}/{'/'.join(sorted(names))}".encode()).hexdigest()[:16]
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "HoldRelease",
-        "metadata": {"name": f"{run}-checkpoints-{mark}", "namespace": namespace},
-        "spec": {
-            "sealedRun": run,
-            "checkpoints": list(names),
-            "user": user,
-            "reason": reason[:1024],
-        },
-    }
-
-
-async def _ask(kube: Kube, namespace: str, release: JsonObject) -> None:
-    try:
-        await kube.create(path_of(API_VERSION, PLURAL, namespace), release, strict=True)
-    except ConflictError:
-        return  # asked before, in the same words
-    except KubeError as error:
-        raise not_allowed(error, namespace) from None
+def _mark(names: Sequence[str]) -> str:
+    return hashlib.sha256("/".join(sorted(names)).encode()).hexdigest()[:16]

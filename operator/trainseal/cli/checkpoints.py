@@ -6,26 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from trainseal.cli.drift import JobArgument, PlaceOption
+from trainseal.cli.groups import default_command
 from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
 
 LIST = "list"
 
 
-class _ListsByDefault(TyperGroup):
-    """``trainseal checkpoints JOB`` is ``trainseal checkpoints list JOB``."""
-
-    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def] # typer's own is not exported
-        if args and args[0] not in (*self.commands, "--help"):
-            args = [LIST, *args]
-        return super().parse_args(ctx, args)
-
-
 checkpoints = typer.Typer(
     name="checkpoints",
-    cls=_ListsByDefault,
+    cls=default_command(LIST),
     help="Show the checkpoints that runs wrote, compare a folder with them, sign tainted ones off.",
     no_args_is_help=True,
 )

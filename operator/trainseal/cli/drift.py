@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from trainseal.cli.groups import default_command
 from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the TrainingJob.")]
@@ -21,19 +21,9 @@ PlaceOption = Annotated[
 ]
 
 
-class _ShowByDefault(TyperGroup):
-    """``drift JOB`` is ``drift show JOB``."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Typer's, with the command that was left out."""
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
-
-
 drift = typer.Typer(
     name="drift",
-    cls=_ShowByDefault,
+    cls=default_command("show"),
     help="Show what the watch found on a job's run (`trainseal drift JOB`), and learn from it.",
 )
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
-from trainseal.api.holdrelease import PLURAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cli.clusters import SEALS, job_path
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
+from trainseal.cli.releases import PAUSE, ask
 from trainseal.cli.statusview import no_job
 from trainseal.cli.terminaltext import plain
-from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
-
-_PAUSE = 0.5
+from trainseal.cluster.api import Kube, NotFoundError, path_of
 
 
 async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -> None:
@@ -35,9 +32,10 @@ async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -
             remedy="delete the TrainingJob and apply it again",
             code=REFUTED,
         )
-    await _ask(kube, namespace, str(name), str(hold["id"]), reason)
+    release: JsonObject = {"sealedRun": str(name), "hold": str(hold["id"])}
+    await ask(kube, namespace, f"{name}-{hold['id']}", release, reason)
     # An earlier release may have been refused: that is not this one's answer yet.
-    asked, before, attempts = hold["id"], hold.get("waiting"), max(1, round(wait / _PAUSE))
+    asked, before, attempts = hold["id"], hold.get("waiting"), max(1, round(wait / PAUSE))
     for _ in range(attempts):
         hold = await _hold(kube, path)
         if not hold:
@@ -52,7 +50,7 @@ async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -
         waiting = hold.get("waiting")
         if waiting and waiting != before:
             raise Failure(f"the hold was not lifted: {plain(str(waiting))}", code=REFUTED)
-        await asyncio.sleep(_PAUSE)
+        await asyncio.sleep(PAUSE)
     if before:
         raise Failure(f"the hold was not lifted: {plain(str(before))}", code=REFUTED)
     raise Failure(
@@ -64,43 +62,3 @@ async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -
 
 async def _hold(kube: Kube, path: str) -> JsonObject:
     return json_object(json_object((await kube.get(path)).get("status")).get("hold"))
-
-
-async def _ask(kube: Kube, namespace: str, seal: str, hold: str, reason: str) -> None:
-    user = await who_am_i(kube)
-    mark = hashlib.sha256(f"{user}/{reason}".encode()).hexdigest()[:8]
-    body: JsonObject = {
-        "apiVersion": API_VERSION,
-        "kind": "HoldRelease",
-        "metadata": {"name": f"{seal}-{hold}-{mark}", "namespace": namespace},
-        "spec": {"sealedRun": seal, "hold": hold, "user": user, "reason": reason[:1024]},
-    }
-    try:
-        await kube.create(path_of(API_VERSION, PLURAL, namespace), body, strict=True)
-    except ConflictError:
-        return  # asked before, in the same words
-    except KubeError as error:
-        raise not_allowed(error, namespace) from None
-
-
-def not_allowed(error: KubeError, namespace: str) -> Exception:
-    """What to say where a HoldRelease could not be made."""
-    if error.status != 403:
-        return error
-    return Failure(
-        plain(error.message),
-        expected=f"the right to create HoldReleases in namespace {namespace}",
-        remedy="ask somebody who has it: the chart's role trainseal-responder gives it",
-        code=REFUTED,
-    )
-
-
-async def who_am_i(kube: Kube) -> str:
-    """The user's name, as the API server sees them. Raises KubeError."""
-    review = await kube.request(
-        "POST",
-        path_of("authentication.k8s.io/v1", "selfsubjectreviews"),
-        body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
-    )
-    user = json_object(json_object(review.get("status")).get("userInfo"))
-    return str(user.get("username", ""))

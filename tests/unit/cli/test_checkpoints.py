@@ -91,7 +91,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
     found = Stage(tmp_path / "ckpt")
     monkeypatch.setattr(api, "connect", connecting_to(found.kube))
     monkeypatch.setattr("trainseal.cli.checkpointverification.connect", connecting_to(found.kube))
-    monkeypatch.setattr("trainseal.cli.acceptance._PAUSE", 0.1)
+    monkeypatch.setattr("trainseal.cli.acceptance.PAUSE", 0.1)
     return found
 
 

@@ -97,7 +97,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     found = Stage()
     monkeypatch.setattr(api, "connect", connecting_to(found.kube))
-    monkeypatch.setattr("trainseal.cli.thawing._PAUSE", 0.1)
+    monkeypatch.setattr("trainseal.cli.thawing.PAUSE", 0.1)
     return found
 
 
