@@ -16,6 +16,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from trainseal.agent.masking import shown_command
 from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.api.driftreport import DriftReportStatus, Finding, ProcessRecord
 from trainseal.api.findings import FINDINGS, SEVERITIES, Severity
@@ -270,7 +271,7 @@ def _processes(lineage: Lineage | None) -> list[ProcessRecord] | None:
         ProcessRecord(
             pid=p.pid,
             executable=_cut(p.executable, _TEXT) or "",
-            command=[_cut(word, _TEXT) or "" for word in p.command[:_WORDS]],
+            command=[_cut(word, _TEXT) or "" for word in shown_command(p.command[:_WORDS])],
             uid=max(p.uid, 0),
         )
         for p in lineage.chain[:_PROCESSES]

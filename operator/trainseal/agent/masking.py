@@ -1,7 +1,7 @@
-"""What of a process's environment and command line goes into evidence, and what is masked. Pure.
+"""What of a process's environment and command line is told, and what is masked. Pure.
 
-Trainers get their secrets in variables and on command lines; evidence is read by more people than
-those. The rules, in order:
+Trainers get their secrets in variables and on command lines; findings and evidence are read by more
+people than those. The rules, in order:
 
 1. A variable's value is shown only where its name decides which code is loaded (``loads_code``), or
    is one of a short list of harmless ones. A name that sounds like a secret's is none of the first.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from trainseal.agent.observed import Process
 from trainseal.provenance.commandlines import loads_code
 
 #: Variables whose values tell how a process was started, and no secret.
@@ -101,6 +102,11 @@ def shown_command(words: Sequence[str]) -> list[str]:
         else:
             found.append(shown_text(word))
     return found
+
+
+def named_by(process: Process, most: int = 200) -> str:
+    """How a message names a process: its command line, at most so many characters of it."""
+    return " ".join(shown_command(process.command[:most]))[:most] or process.executable
 
 
 def shown_text(text: str) -> str:

@@ -22,6 +22,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.findings import FindingId
@@ -298,7 +299,7 @@ def _entered(session: Process, lineage: Lineage, opened: Opened) -> Observation:
         evidence["may also be"] = ", ".join(opened.others)
     return Observation(
         FindingId.PROCESS_ENTERED,
-        f"{opened.user} opened a session by exec: {_shown(session)}",
+        f"{opened.user} opened a session by exec: {named_by(session)}",
         lineage=lineage,
         evidence=evidence,
         subject=opened.record,
@@ -312,18 +313,14 @@ def _unrecorded(session: Process, lineage: Lineage, grouped: bool) -> Observatio
         else "it entered the container's namespaces from elsewhere on the node, as nsenter does"
     )
     above = lineage.chain[lineage.chain.index(session) + 1 :] if session in lineage.chain else ()
-    evidence = {"entered": how, "command": _shown(session)}
+    evidence = {"entered": how, "command": named_by(session)}
     if above:
-        evidence["parents"] = " < ".join(f"{p.pid} {_shown(p)[:120]}" for p in above)[:1024]
+        evidence["parents"] = " < ".join(f"{p.pid} {named_by(p, 120)}" for p in above)[:1024]
     return Observation(
         FindingId.PROCESS_UNRECORDED,
-        f"{_shown(session)} entered the pod and no access record explains it: {how}",
+        f"{named_by(session)} entered the pod and no access record explains it: {how}",
         lineage=lineage,
         evidence=evidence,
         # Whatever it executes on: it is one session.
         subject=f"process {session.pid}",
     )
-
-
-def _shown(process: Process) -> str:
-    return " ".join(process.command)[:200] or process.executable

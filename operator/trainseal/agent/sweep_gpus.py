@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from trainseal.agent.gpus import Gpu, Intruder, Reader, UnseenError, intruders
+from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Observation, WatchedContainer
 from trainseal.agent.processes import Member, Processes, Seat
 from trainseal.api.findings import FindingId
@@ -120,7 +121,7 @@ class GpuSweep:
         if lineage is None:
             return None
         process = lineage.chain[0]
-        command = " ".join(process.command)[:200] or process.executable
+        command = named_by(process)
         home = f"pod {seat.pod}, which is not sealed" if seat.pod else "no pod"
         gpu = f"{intruder.gpu.name} {intruder.gpu.uuid}"
         return Observation(

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Observation
 from trainseal.agent.processes import Member, Processes
 from trainseal.agent.procfiles import ProcFileError, parse_status
@@ -115,8 +116,8 @@ class MemorySweep:
         if lineage is None:
             return []
         process = lineage.chain[0]
-        name = " ".join(process.command)[:200] or process.executable
-        theirs = " ".join(victim.process.command)[:200] or victim.process.executable
+        name = named_by(process)
+        theirs = named_by(victim.process)
         seen = Observation(
             FindingId.PROCESS_MEMORY_OPENED,
             f"process {holder} ({name}) holds the memory of process {victim.pid} ({theirs}) open "

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from trainseal.agent.files import digest_of
 from trainseal.agent.loadervariables import parts
+from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
 from trainseal.agent.origins import FOREIGN, Places, why
 from trainseal.agent.processes import Member, Processes
@@ -387,8 +388,8 @@ def _joining(member: Member, now: datetime) -> bool:
 
 
 def _program(member: Member) -> str:
-    return f"process {member.pid} ({_command(member.process)[:200]})"
+    return f"process {member.pid} ({named_by(member.process)})"
 
 
 def _command(process: Process) -> str:
-    return " ".join(process.command)[:1024] or process.executable
+    return named_by(process, 1024)

@@ -61,7 +61,7 @@ class ProcessRecord(Model):
     executable: Text
     """`/proc/PID/exe`, as the container sees it."""
     command: list[Text] | None = Field(default=None, max_length=16)
-    """The command line's first words, each cut to 1024 characters."""
+    """The command line's first words, secrets masked, each cut to 1024 characters."""
     uid: int | None = Field(default=None, ge=0, le=2**32 - 1, description="Effective user id.")
 
 

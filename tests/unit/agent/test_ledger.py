@@ -182,6 +182,14 @@ def test_whatever_a_file_is_called_and_however_it_differs_it_fits_the_report(
     found.model_dump_json().encode()
 
 
+def test_a_command_line_stands_there_without_its_secrets() -> None:
+    words = ("python3", "fetch.py", "--token", "s3cr3t-of-alice")
+    itself = Lineage((Process(4711, 1, NOW, "/usr/bin/python3", words, 1000, None),))
+    found = finding_of("trainer", seen(lineage=itself), NOW)
+    assert found.processes
+    assert found.processes[0].command == ["python3", "fetch.py", "--token", "(15 characters)"]
+
+
 def test_evidence_is_asked_for_once_whatever_came_of_it() -> None:
     ledger = Ledger()
     add(ledger, seen())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainseal.agent.masking import HARMLESS, shown_command, shown_text, shown_variable
+from trainseal.agent.masking import HARMLESS, named_by, shown_command, shown_text, shown_variable
+from trainseal.agent.observed import Process
 from trainseal.provenance.commandlines import loads_code
 
 #: No mask and no name holds this character, so what of a secret is left shows.
@@ -126,3 +128,18 @@ def test_what_has_the_form_of_a_token_is_masked_wherever_it_stands(token: str) -
 )
 def test_what_training_jobs_are_started_with_is_shown_as_it_is(command: list[str]) -> None:
     assert shown_command(command) == command
+
+
+@given(st.lists(st.text(max_size=40), max_size=20), st.integers(1, 300))
+def test_a_message_names_a_process_within_its_bounds(words: list[str], most: int) -> None:
+    process = Process(7, 1, datetime(2026, 11, 1, tzinfo=UTC), "/bin/x", tuple(words), 0, None)
+    assert len(named_by(process, most)) <= max(most, len("/bin/x"))
+
+
+def test_a_message_names_a_process_without_the_secrets_on_its_command_line() -> None:
+    words = ("curl", "-H", "Authorization: Bearer abcdef0123456789", "https://u:pw@example.org/x")
+    process = Process(7, 1, datetime(2026, 11, 1, tzinfo=UTC), "/usr/bin/curl", words, 0, None)
+    told = named_by(process)
+    assert "abcdef0123456789" not in told
+    assert "pw@" not in told
+    assert told.startswith("curl -H Authorization: ")
