@@ -77,7 +77,7 @@ integration: $(STAMP) ## tests against a real API server and real registries
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 e2e: tools ## tests on a real cluster
-	$(BIN)/pytest -q -n $(if $(TRAINSEAL_KUBECONFIG),0,2) --dist loadgroup tests/e2e
+	$(BIN)/pytest -q -n $(if $(TRAINSEAL_KUBECONFIG),0,2) tests/e2e
 
 test: ready unit integration e2e ## all tests
 
