@@ -41,7 +41,8 @@ OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
 class NodeSenses:
     """The senses of one node. ``records`` are the access records on a pod, by its UID;
     ``sealed_trees`` what a container's signed mounts hold; ``is_sealed`` whether a pod's UID is
-    that of a sealed pod of this node; ``writes`` is told of checkpoints.
+    that of a sealed pod of this node; ``writes`` is told of checkpoints; ``current`` says whether
+    the access records are, and not behind since the API server was away.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class NodeSenses:
         now: Callable[[], datetime],
         pause: Callable[[float], None] = time.sleep,
         writes: WriteListener | None = None,
+        current: Callable[[], bool] = lambda: True,
     ) -> None:
         self._writes = writes
         self._capabilities: Capabilities = probe()
@@ -65,7 +67,7 @@ class NodeSenses:
         self._sweeps = Sweeps(
             self._processes,
             self._sessions,
-            Sources(lambda c: records(c.pod_uid), own_commands, self._trees.of),
+            Sources(lambda c: records(c.pod_uid), own_commands, self._trees.of, current=current),
             now,
             gpus=self._gpus,
             node=self._node,

@@ -51,13 +51,15 @@ class Sources:
 
     The records on its pod; the sealed commands of its probes and hooks; its signed trees; whether
     the events have told of an entry of its upper layer as it is: without ``told`` the upper layer
-    is not swept, for what events saw would be said twice.
+    is not swept, for what events saw would be said twice. ``current``: whether the node's records
+    are what the API server has.
     """
 
     records: Callable[[WatchedContainer], Iterable[AccessRecord]]
     own_commands: Callable[[WatchedContainer], Iterable[Command]] = lambda _: ()
     trees: Callable[[WatchedContainer], Sequence[SignedTree]] = lambda _: ()
     told: Callable[[WatchedContainer, Entry], bool] | None = None
+    current: Callable[[], bool] = lambda: True
 
 
 def part_of_tree(rate: int, elapsed: float) -> int:
@@ -136,11 +138,12 @@ class Sweeps:
         found = sessions(members)
         if not found:
             return
+        current = self._sources.current()  # before the records: they are not behind what it says
         records = list(self._sources.records(container))
         own = list(self._sources.own_commands(container))
         for session in found:
             lineage = Lineage((session, *self._processes.parents(session.pid)), session)
-            seen = self._joins.judge(lineage, container, records, own, self._now())
+            seen = self._joins.judge(lineage, container, records, own, self._now(), current=current)
             if seen is None:
                 continue
             login = self._processes.login(session.pid)
