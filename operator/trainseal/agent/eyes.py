@@ -33,6 +33,8 @@ from trainseal.agent.judge import Facts, judge, unjudged
 from trainseal.agent.marks import file_marks, name_roots
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
+    FOUND_BY,
+    LOOKING,
     Act,
     FileEvent,
     Lineage,
@@ -100,7 +102,8 @@ class Eyes:
         self._changed: set[str] = set()
         self._pace: dict[tuple[str, int], tuple[float, float]] = {}
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
-        self._uncompared: deque[tuple[str, Lineage | None]] = deque()
+        #: Path, who wrote it, and whether nobody was seen to: a walk found it.
+        self._uncompared: deque[tuple[str, Lineage | None, bool]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
         self._looked_at = (0, 0)
         self._bytes = _BYTES
@@ -108,6 +111,7 @@ class Eyes:
 
     def open(self) -> list[Observation]:
         """Sets the marks, then walks what was written before them. OSError: no mark at all."""
+        self._walk.expect_events()
         self._checkpoints.begin(self._scene.root)
         found = [*self._mark_files(), *self._mark_names()]
         queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
@@ -328,14 +332,14 @@ class Eyes:
             self._pace[key] = (now + pace, pace)
         return found
 
-    def _judge(self, event: FileEvent, touch: Touch) -> list[Observation]:
+    def _judge(self, event: FileEvent, touch: Touch, *, walked: bool = False) -> list[Observation]:
         if touch.own:
             facts = self._scene.facts(event, from_beside=touch.beside)
         else:
             facts = Facts(hidden=True)
         self._walk.remember(event.path)
         if facts.bytecode is not None and facts.bytecode.matches is None:
-            self._uncompared.append((event.path, touch.lineage))
+            self._uncompared.append((event.path, touch.lineage, walked))
         if event.path in self._changed and set(facts.attributes) == {"time"}:
             return []  # told already with what was written
         observation = judge(event, self._container, facts)
@@ -346,7 +350,7 @@ class Eyes:
         return [self._finished(observation, touch.lineage)]
 
     def _judge_walked(self, event: FileEvent) -> list[Observation]:
-        return self._judge(event, Touch(event.path, 0, directory=event.directory))
+        return self._judge(event, Touch(event.path, 0, directory=event.directory), walked=True)
 
     def _finished(self, observation: Observation, lineage: Lineage | None) -> Observation:
         found = replace(observation, lineage=lineage)
@@ -373,11 +377,15 @@ class Eyes:
     def _compare_bytecode(self) -> Iterator[Observation]:
         until = self._monotonic() + _COMPILING
         while self._uncompared and self._monotonic() < until:
-            path, lineage = self._uncompared.popleft()
+            path, lineage, walked = self._uncompared.popleft()
             facts = Facts(bytecode=self._scene.compiled(path), from_beside=True)
             observation = judge(FileEvent(Act.CREATED, path, 0), self._container, facts)
-            if observation is not None:
-                yield self._finished(observation, lineage)
+            if observation is None:
+                continue
+            found = self._finished(observation, lineage)
+            yield (
+                replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
+            )
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True

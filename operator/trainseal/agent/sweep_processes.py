@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from trainseal.agent.files import digest_of
@@ -134,7 +134,9 @@ class ProcessSweep:
             finding = FindingId.EXEC_FOREIGN
             message = f"{path} runs and is not of the image: {reason}"
         evidence = {"command": _command(member.process)}
-        yield self._observation(finding, message, path, member, file, evidence)
+        seen = self._observation(finding, message, path, member, file, evidence)
+        # As its event is told of: that it still runs is no second finding.
+        yield replace(seen, subject=path) if finding is FindingId.EXEC_FOREIGN else seen
 
     def _mapped(self, member: Member, link: str) -> Iterator[Observation]:
         try:

@@ -306,6 +306,54 @@ def test_what_was_written_before_the_marks_is_found_by_the_walk(
             }
 
 
+class Slow(Eyes):
+    """Something is done while it sets its marks."""
+
+    def meanwhile(self) -> None:
+        """To be set."""
+
+    def _mark_names(self) -> Iterator[Observation]:
+        yield from super()._mark_names()
+        self.meanwhile()
+
+
+@contextlib.contextmanager
+def slowly(container: MiniContainer, script: str, capabilities: Capabilities) -> Iterator[Watched]:
+    eyes = Slow(container.watched(), capabilities, who, node=container.node)
+    eyes.meanwhile = lambda: container.run(script)  # type: ignore[method-assign]
+    try:
+        yield Watched(container, eyes)
+    finally:
+        eyes.close()
+
+
+def test_what_is_done_while_the_marks_are_set_is_told_once_and_of_whom(
+    tmp_path: Path, image: Path
+) -> None:
+    pth = "/usr/lib/python3/dist-packages/a.pth"
+    script = f"echo x >> {ADAM}; echo x > {pth}; rm /opt/notes.txt"
+    with started(tmp_path, image) as container, slowly(container, script, probe()) as found:
+        assert found.at_start == []
+        found.read_for(5)
+        seen = [(o.finding, o.path) for o in found.observations]
+        assert sorted(seen) == [
+            (F.FILE_CHANGED, ADAM),
+            (F.FILE_REMOVED, "/opt/notes.txt"),
+            (F.IMPORT_CHANGED, pth),
+        ]
+        assert found.one(F.FILE_CHANGED).lineage is not None
+        assert found.one(F.IMPORT_CHANGED).lineage is not None
+
+
+def test_what_is_done_meanwhile_is_found_by_the_next_walk_where_no_event_tells(
+    tmp_path: Path, image: Path
+) -> None:
+    script = f"echo x >> {ADAM}"
+    with started(tmp_path, image) as container, slowly(container, script, NOTHING) as found:
+        found.read_for(10, lambda: bool(found.observations))
+        assert {(o.finding, o.path) for o in found.observations} == {(F.FILE_CHANGED, ADAM)}
+
+
 def test_what_a_runtime_leaves_is_silent(tmp_path: Path, image: Path) -> None:
     hook = (
         "ln -s /proc/mounts etc/mtab; printf glibc-ld.so.cache1.1 > etc/ld.so.cache; "
