@@ -38,6 +38,8 @@ _TRACE_OF: Mapping[str, tuple[FindingId, ...]] = {
     FindingId.IMPORT_CHANGED: (FindingId.FILE_RENAMED,),
     FindingId.FILE_ATTRIBUTES: (FindingId.FILE_CHANGED, FindingId.FILE_RENAMED),
 }
+#: Of these the processes are whom it was done to, not who did it.
+_DONE_TO = frozenset({FindingId.PROCESS_STOPPED.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ class Ledger:
         found = False
         for entry in self._entries.values():
             finding = entry.finding
-            if finding.user is not None or (entry.session is None and finding.processes):
+            if finding.user is not None or (entry.session is None and shows_who(finding)):
                 continue
             person = join(finding, entry.session)
             if person is not None:
@@ -242,6 +244,11 @@ def _told_as(id_: str, evidence: Mapping[str, str]) -> tuple[str, ...]:
     if id_ == FindingId.FILE_ATTRIBUTES and evidence.keys() - {FOUND_BY, _NAMED_BY} != {"time"}:
         return (str(id_),)
     return (str(id_), *(other.value for other in _TRACE_OF.get(id_, ())))
+
+
+def shows_who(finding: Finding) -> bool:
+    """Whether the processes of a finding are who did it; else it is asked who was there."""
+    return bool(finding.processes) and finding.id not in _DONE_TO
 
 
 def executable_of(seen: Observation) -> str | None:

@@ -29,6 +29,7 @@ from trainseal.agent.ledger import (
     key_of,
     named,
     places_of,
+    shows_who,
 )
 from trainseal.agent.observed import Observation, Process
 from trainseal.agent.profiles import wire_of
@@ -170,7 +171,7 @@ class Reports:
             _DROPPED.inc()
             return
         finding = finding_of(container, seen, now)
-        if session is not None or not finding.processes:
+        if session is not None or not shows_who(finding):
             person = self._join(report.subject, finding, session)
             finding = finding if person is None else named(finding, person)
         if not report.ledger.add(finding, session):

@@ -30,6 +30,7 @@ from trainseal.agent.sweep_gpus import GpuSweep
 from trainseal.agent.sweeps import Seen, Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.driftreport import Finding
+from trainseal.api.findings import FindingId
 
 _AT_ONCE = 0.005
 _SHARE = 0.1
@@ -145,6 +146,7 @@ class NodeSenses:
             finding.first_time,
             inside,
             told=FOUND_BY not in (finding.evidence or {}),
+            signal=finding.id == FindingId.PROCESS_STOPPED,
         )
         return None if found is None else Person(found.user, found.record, found.by)
 

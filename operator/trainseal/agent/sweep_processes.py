@@ -29,6 +29,7 @@ from trainseal.agent.procfiles import (
     undeleted,
     variables,
 )
+from trainseal.agent.sweep_stopped import StoppedProcesses
 from trainseal.api.findings import FindingId
 from trainseal.provenance.commandlines import loads_code
 
@@ -65,6 +66,7 @@ class ProcessSweep:
         self._container = container
         self._places = places
         self._number = 0
+        self._stopped = StoppedProcesses()
         self._files: dict[tuple[int, int, str, bool], _Verdict] = {}
         self._sizes: dict[int, tuple[object, tuple[int, ...]]] = {}
         self._environments: dict[int, tuple[object, tuple[Observation, ...]]] = {}
@@ -81,11 +83,13 @@ class ProcessSweep:
         if len(self._files) > _MOST_JUDGED:
             self._files.clear()
         seen = set()
+        members = list(members)
         for member in members:
             seen.add(member.pid)
             if not _joining(member, now):
                 yield from self._process(member)
             yield None
+        yield from self._stopped.look(members, now)
         self._environments = {k: v for k, v in self._environments.items() if k in seen}
         self._sizes = {k: v for k, v in self._sizes.items() if k in seen}
 

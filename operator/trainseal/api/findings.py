@@ -40,6 +40,7 @@ class FindingId(StrEnum):
     PROCESS_ENTERED = "process.entered"
     PROCESS_UNRECORDED = "process.unrecorded"
     PROCESS_TRACED = "process.traced"
+    PROCESS_STOPPED = "process.stopped"
     PROCESS_MEMORY_OPENED = "process.memory-opened"
     GPU_FOREIGN = "gpu.foreign"
     POD_CHANGED = "pod.changed"
@@ -249,6 +250,16 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the tracer",
         _LOOK,
         ("T1055.008",),
+    ),
+    FindingId.PROCESS_STOPPED: FindingKind(
+        "Warning",
+        "a process of the trainer is stopped",
+        "A signal stopped it (SIGSTOP), and it stood still in two sweeps: the training waits for "
+        "it. Who was in the pod just then is named, by time alone; a signal may also come from the "
+        "node, or from the trainer itself.",
+        "the process, and since when it stands still at the latest",
+        "`kill -CONT` lets it go on; `trainseal drift JOB` shows who was in the pod.",
+        ("T1489",),
     ),
     FindingId.PROCESS_MEMORY_OPENED: FindingKind(
         "Critical",

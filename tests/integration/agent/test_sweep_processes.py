@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.agent.sweeplab import PYTHON, Lab, eventually, seen, started
+from trainseal.agent.freezer import Freezer
 from trainseal.agent.observed import Observation, Profile
 from trainseal.agent.processes import Processes
+from trainseal.agent.procfiles import parse_stat
 from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
@@ -284,6 +288,39 @@ def test_a_tracer_is_found(world: World) -> None:
     assert found.lineage.chain[0].pid == tracer.pid
 
 
+def test_a_stopped_process_of_the_trainer_is_found_in_the_second_sweep(world: World) -> None:
+    world.lab.python(SLEEP)
+    pid = world.member(SLEEP)
+    with _stopped(pid):
+        assert seen(world.sweep()) == []
+        (found,) = world.sweep()
+        assert found.finding == "process.stopped"
+        assert found.evidence["stopped"].startswith(f"{pid}: ")
+    assert seen(world.sweep()) == []
+
+
+def test_a_job_stopped_in_the_session_that_began_it_is_silent(world: World) -> None:
+    world.record("sh", "-c", "sleep 1012 & wait")
+    world.lab.enter("sh", "-c", "sleep 1012 & wait")
+    with _stopped(world.member("1012")):
+        for _ in range(3):
+            assert {o.finding.value for o in world.sweep()} <= {"process.entered"}
+
+
+def test_a_container_that_the_agent_froze_has_no_stopped_process(world: World) -> None:
+    world.lab.python(SLEEP)
+    pid = world.member(SLEEP)
+    Freezer().freeze(world.lab.group)
+    try:
+        for _ in range(3):
+            assert seen(world.sweep()) == []
+    finally:
+        Freezer().thaw(world.lab.group)
+    eventually(lambda: _state(pid) == "S")
+    for _ in range(3):
+        assert seen(world.sweep()) == []
+
+
 def test_memory_opened_for_writing_from_the_node_is_found(world: World) -> None:
     world.lab.python(SLEEP)
     holder = world.lab.aside(PYTHON, "-c", _OPEN_MEM, f"/proc/{world.member(SLEEP)}/mem")
@@ -406,6 +443,21 @@ def test_a_file_put_straight_into_the_upper_directory_is_found(world: World) -> 
     found = world.until("import.changed")
     assert found.path == f"/{sites}/evil.pth"
     assert [o.finding for o in world.sweep()] == []
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: _state(pid) == "T")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: _state(pid) != "T")
+
+
+def _state(pid: int) -> str:
+    return parse_stat(Path(f"/proc/{pid}/stat").read_bytes()).state
 
 
 def _library() -> str:

@@ -205,6 +205,16 @@ def test_who_is_named_for_another_reason_than_the_process_is_named_with_that_rea
     assert (found.user, (found.evidence or {})["named by"]) == ("mallory@example.org", "time")
 
 
+def test_who_stopped_a_process_is_not_the_process_and_is_asked_for() -> None:
+    ledger = Ledger()
+    trainer = Lineage((Process(1, 0, NOW, "/usr/bin/python3", (), 0, None),))
+    add(ledger, seen(finding=FindingId.PROCESS_STOPPED, lineage=trainer))
+    assert ledger.name_people(lambda *_: Person("mallory@example.org", "exec-1", "time"))
+    (found,) = ledger.findings()
+    assert found.user == "mallory@example.org"
+    assert found.processes, "it is still said whom it was done to"
+
+
 def test_what_the_trainer_did_itself_is_put_to_nobodys_account() -> None:
     ledger = Ledger()
     itself = Lineage((Process(1, 0, NOW, "/usr/bin/python3", (), 0, None),))
