@@ -50,8 +50,7 @@ _BAD = f"open('{TORCH}/serialization.py', 'a').write('# mallory')"
 
 def _flood(script: str) -> Attack:
     def do(scene: Scene) -> float:
-        scene.says(f"cat > /tmp/flood.py <<'EOF'\n{script}\nEOF")
-        said = scene.says("python3 /tmp/flood.py", 600)
+        said = scene.says(f"python3 - <<'EOF'\n{script}\nEOF", 600)
         return next(float(w.split()[1]) for w in said.splitlines() if w.startswith("at"))
 
     return do

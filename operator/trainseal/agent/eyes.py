@@ -41,7 +41,9 @@ from trainseal.agent.observed import (
     Observation,
     WatchedContainer,
 )
+from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.scene import Scene
+from trainseal.agent.scripts import StartedScripts
 from trainseal.agent.touches import Touch
 from trainseal.agent.upperwalk import UpperWalk
 from trainseal.agent.wakeups import Wakeups
@@ -94,6 +96,12 @@ class Eyes:
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
         self._scene = Scene(container, node)
+        scene = self._scene
+        self._scripts = StartedScripts(
+            ContainerPlaces(container, scene.mounts, scene.layers, scene.root),
+            self._witnesses.of,
+            _directory,
+        )
         self._checkpoints = CheckpointWrites(container, writes)
         self._files: Group | None = None
         self._names: NameMarks | None = None
@@ -217,6 +225,8 @@ class Eyes:
                 found += self._judged(key, touch, now)
         if lost:
             found += self._after_loss()
+        for script, by in self._scripts.look(now):
+            found.append(self._finished(script, by))
         found += self._walk.step(now, quiet=quiet, blind=self._names is None)
         found += self._compare_bytecode()
         self._schedule()
@@ -251,6 +261,8 @@ class Eyes:
                 if taken and not event.mask & OPEN_EXEC:
                     return
             where = self._scene.locate(event.fd)
+            if event.mask & OPEN_EXEC:
+                self._scripts.executed(event.pid, where.path, self._monotonic())
             if where.own and not event.mask & OPEN_EXEC and unjudged(where.path, self._container):
                 return
             touch = self._touch(where.path, event.pid, batch, known)
@@ -412,7 +424,15 @@ class Eyes:
         times += [due for due, _ in self._settling.values()]
         if self._uncompared:
             times.append(now + _PACE)
+        if self._scripts:
+            times.append(now)
         self._wakeups.wake_in(max(min(times) - now, _REST), rest=False)
+
+
+def _directory(pid: int) -> str | None:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 text only
+    return None
 
 
 def _beside(old: str, new: str) -> bool:

@@ -161,8 +161,9 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.EXEC_FOREIGN: FindingKind(
         "Critical",
         "a program ran that is not of the image",
-        "The executable was written after the container started, or lies in a writable mount.",
-        "digest of the executable and the command line",
+        "The executable, or the program's text that an interpreter runs, was written after the "
+        "container started, or lies in a writable mount.",
+        "digest of the file and the command line; of a text the interpreter",
         _LOOK,
         ("T1105", "T1204"),
     ),

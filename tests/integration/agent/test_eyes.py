@@ -20,6 +20,7 @@ from tests.integration.agent.minicontainer import ADAM, TORCH, MiniContainer, st
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
+from trainseal.agent.processes import Processes
 from trainseal.api.findings import FindingId as F
 
 PYC = f"{TORCH}/optim/__pycache__/adam.cpython-311.pyc"
@@ -198,6 +199,42 @@ def test_a_process_that_has_ended_is_named_from_its_execution(tmp_path: Path, im
                 file.write("go\n")
             watched.read_for(10, lambda: bool(watched.observations))
         assert watched.one(F.FILE_CHANGED).lineage is not None
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("sh /scratch/x.sh", {(F.EXEC_FOREIGN, "/scratch/x.sh")}),
+        ("cd /checkpoints; sh -e ./y.sh", {(F.EXEC_FOREIGN, "/checkpoints/y.sh")}),
+        ("sh -c 'cat /scratch/x.sh; sleep 0.1' /scratch/x.sh", set()),
+        ("cat /scratch/x.sh | sh -s /scratch/x.sh", set()),
+        ("sh < /scratch/x.sh", set()),
+    ],
+)
+def test_a_program_that_an_interpreter_reads_is_seen_when_it_starts(
+    tmp_path: Path, image: Path, script: str, found: set[tuple[F, str]]
+) -> None:
+    with started(tmp_path, image) as container:
+        processes = Processes()
+
+        def acting(pid: int) -> Lineage | None:
+            process = processes.read(pid)
+            return None if process is None else Lineage((process,))
+
+        eyes = Eyes(container.watched(), probe(), acting, node=container.node)
+        try:
+            watched = Watched(container, eyes)
+            container.run("for f in /scratch/x.sh /checkpoints/y.sh; do echo sleep 0.1 > $f; done")
+            watched.seen()
+            watched.observations.clear()
+            running = subprocess.Popen(container.entering("sh", "-c", script))
+            watched.read_for(20, lambda: running.poll() is not None)
+            assert running.wait() == 0
+            assert watched.seen() == found
+            if found:
+                assert watched.one(F.EXEC_FOREIGN).evidence["digest"].startswith("sha256:")
+        finally:
+            eyes.close()
 
 
 def test_an_editors_intermediate_file_is_not_told(tmp_path: Path, image: Path) -> None:

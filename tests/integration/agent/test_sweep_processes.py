@@ -174,6 +174,37 @@ def test_a_dropped_program_is_found(world: World, place: str) -> None:
     assert (found.path, found.subject) == (place, place), "or its event's would be another finding"
 
 
+@pytest.mark.parametrize("place", ["/scratch/evil.py", "/opt/evil.py"])
+def test_a_program_that_an_interpreter_reads_is_found(world: World, place: str) -> None:
+    world.lab.run(f"echo '{SLEEP}' > {place}")
+    world.lab.child(PYTHON, "-u", place, "1013")
+    found = world.until("exec.foreign")
+    assert (found.path, found.subject) == (place, place)
+    assert (found.evidence["script"], found.evidence["interpreter"]) == (place, PYTHON)
+
+
+def test_a_program_of_a_relative_name_is_found_where_its_process_is(world: World) -> None:
+    world.lab.run(f"echo '{SLEEP}' > /scratch/evil.py; ln -s /scratch/evil.py /opt/link.py")
+    world.lab.child(PYTHON, "evil.py", "1014", cwd="/scratch")
+    assert world.until("exec.foreign").path == "/scratch/evil.py"
+    world.lab.child(PYTHON, "link.py", "1015", cwd="/opt")
+    pid = world.member("1015")
+    assert pid in {o.lineage.chain[0].pid for o in world.sweep() if o.lineage}
+
+
+def test_programs_of_the_image_are_silent_wherever_their_process_works(world: World) -> None:
+    world.lab.run(f"echo '{SLEEP}' > /scratch/data.py")
+    spawn = "from multiprocessing.spawn import spawn_main, os; os.read(0, 1) or __import__"
+    world.lab.child(PYTHON, "-c", f"{spawn}('time').sleep(1000)  # /scratch/data.py", "1016")
+    world.lab.child(PYTHON, "-c", SLEEP, "/scratch/data.py", cwd="/scratch")
+    world.lab.child("sh", "-c", "sleep 1017; exit", "/scratch/data.py", cwd="/scratch")
+    world.lab.child(PYTHON, "-m", "timeit", "-n1", "-r1", SLEEP, cwd="/scratch")
+    for word in ("1016", "/scratch/data.py", SLEEP):
+        world.member(word)
+    for _ in range(2):
+        assert seen(world.sweep()) == []
+
+
 def test_a_program_whose_file_is_deleted_is_found(world: World) -> None:
     world.lab.run("cp $(command -v sleep) /scratch/tool")
     world.lab.child("/scratch/tool", "1003")
