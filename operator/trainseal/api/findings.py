@@ -165,7 +165,7 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "container started, or lies in a writable mount.",
         "digest of the file and the command line; of a text the interpreter",
         _LOOK,
-        ("T1105", "T1204"),
+        ("T1105", "T1204", "T1059.006"),
     ),
     FindingId.EXEC_MEMORY: FindingKind(
         "Critical",
