@@ -17,3 +17,4 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", help="use this cluster of ours, and leave it up")
     parser.addoption("--detection", help="write the table of detections into this file")
+    parser.addoption("--seed", type=int, help="of the attacks at random: does again what a run did")

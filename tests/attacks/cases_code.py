@@ -294,11 +294,24 @@ CASES = (
     ),
     Case(
         GROUP, "Python program run from scratch", "T1059.006",
-        Missed(
-            "what an interpreter reads is no program that the kernel runs; who came in, and the "
-            "command, are on record"
-        ),
+        Finding("exec.foreign", "/tmp/evil.py", tells=("interpreter",)),
         lambda s: s.sh("echo 'evil = 1' > /tmp/evil.py; python3 /tmp/evil.py"),
+        lambda s: s.sh(
+            "cd /tmp; echo 'x = 1' > data.py; python3 -m timeit -n1 -r1 pass /tmp/data.py;"
+            f"python3 -c 'pass' /tmp/data.py; python3 {STDLIB}/this.py /tmp/data.py;"
+            "sh -c 'cat data.py' /tmp/data.py"
+        ),
+        "texts, modules and programs of the image run in scratch",
+    ),
+    Case(
+        GROUP, "Python program from scratch, read by a text", "T1059.006",
+        Missed(
+            "what a running interpreter reads is no program that its command line names; who came "
+            "in, and the command, are on record"
+        ),
+        lambda s: s.sh(
+            "echo 'evil = 1' > /tmp/read.py; python3 -c 'exec(open(\"/tmp/read.py\").read())'"
+        ),
     ),
     Case(
         GROUP, "shared volume changed from another node, then changed back", "T1565.001",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 from tests.attacks.case import Case, Finding, Missed, NotTried
 from tests.attacks.scene import Scene
@@ -70,6 +72,16 @@ def _killed_from_the_node(scene: Scene) -> float:
     began = time.time()
     os.kill(scene.first_process(), signal.SIGKILL)
     return began
+
+
+@contextlib.contextmanager
+def _stopped(scene: Scene) -> Iterator[float]:
+    """The data loader stands still meanwhile."""
+    began = scene.sh(f"kill -STOP {_CHILD}")
+    try:
+        yield began
+    finally:
+        scene.sh(f"kill -CONT {_CHILD}")
 
 
 def _deleted_by_editor(scene: Scene) -> float:
@@ -191,10 +203,14 @@ CASES = (
     ),
     Case(
         GROUP, "SIGSTOP to a process of the trainer by exec", "T1489",
-        Missed(
-            "a process that stands still is no difference from the seal; who came in, and the "
-            "command, are on record"
-        ),
+        Finding("process.stopped"),
+        _stopped,
+        lambda s: s.sh("sleep 90 & kill -STOP $!; sleep 30; kill -KILL $!"),
+        "a job stopped in the session that began it",
+    ),
+    Case(
+        GROUP, "SIGSTOP for a moment", "T1489",
+        Missed("it goes on between two sweeps; who came in, and the command, are on record"),
         lambda s: s.sh(f"kill -STOP {_CHILD}; sleep 1; kill -CONT {_CHILD}"),
     ),
     Case(

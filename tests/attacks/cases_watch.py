@@ -15,7 +15,7 @@ import pytest
 from tests.attacks.case import Attack, Case, Finding, NotTried, Told
 from tests.attacks.scene import AGENTS, TORCH, Scene, agent_process, open_scene, signal_agent
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, eventually
+from tests.e2e.lab import EDITOR, Object, eventually
 from tests.stage.release import NAMESPACE
 
 GROUP = "The watch itself"
@@ -50,8 +50,7 @@ _BAD = f"open('{TORCH}/serialization.py', 'a').write('# mallory')"
 
 def _flood(script: str) -> Attack:
     def do(scene: Scene) -> float:
-        scene.says(f"cat > /tmp/flood.py <<'EOF'\n{script}\nEOF")
-        said = scene.says("python3 /tmp/flood.py", 600)
+        said = scene.says(f"python3 - <<'EOF'\n{script}\nEOF", 600)
         return next(float(w.split()[1]) for w in said.splitlines() if w.startswith("at"))
 
     return do
@@ -160,8 +159,8 @@ def _api_server(scene: Scene) -> int:
     raise AssertionError("no API server of this cluster on this machine")
 
 
-def _agent_replaced(scene: Scene) -> None:
-    """An administrator restarts it, as an upgrade does."""
+def replace_agents(scene: Scene) -> None:
+    """An administrator restarts them, as an upgrade does."""
     scene.lab.admin("rollout", "restart", "daemonset/trainseal-agent", "-n", AGENTS)
     scene.lab.admin(
         "rollout", "status", "daemonset/trainseal-agent", "-n", AGENTS, "--timeout=180s"
@@ -199,15 +198,23 @@ def _erased(scene: Scene) -> float:
     assert erased.lab.get("driftreport", report, erased.namespace)
     erased.lab.admin("delete", "namespace", erased.namespace, "--timeout=180s", seconds=200)
 
-    def kept(name: str) -> str:
-        lines = _archive(erased, "list", ARCHIVE, "--name", name, "-o", "json").splitlines()
-        digests = [json.loads(line).get("digest") for line in lines]
-        return "\n".join(_archive(erased, "show", ARCHIVE, d) for d in digests if d)
+    def kept(name: str, kind: str, *words: str) -> bool:
+        text = json.dumps(archived(erased, name, kind))
+        return all(word in text for word in words)
 
-    eventually(lambda: path in kept(report) and EDITOR in kept(report), "the finding is kept")
-    eventually(lambda: '"binding"' in kept(erased.seal), "the seal is kept")
+    eventually(lambda: kept(report, "DriftReport", path, EDITOR), "the finding is kept")
+    eventually(lambda: kept(erased.seal, "SealedRun", '"binding"'), "the seal is kept")
     assert _archive(erased, "verify", ARCHIVE).startswith("whole: ")
     return began
+
+
+def archived(scene: Scene, name: str, kind: str) -> Object:
+    """The last version of an object that the archive has; empty where it has none."""
+    lines = _archive(scene, "list", ARCHIVE, "--name", name, "--kind", kind, "-o", "json")
+    entries = [entry for line in lines.splitlines() if (entry := json.loads(line)).get("digest")]
+    mine = [entry for entry in entries if entry["name"] == name]
+    found: Object = json.loads(_archive(scene, "show", ARCHIVE, mine[-1]["digest"])) if mine else {}
+    return found
 
 
 def _archive(scene: Scene, *words: str) -> str:
@@ -239,7 +246,7 @@ CASES = (
         GROUP, "the agent killed again and again, 12 edits meanwhile", "T1562",
         Told("a finding for each edit, once"),
         _agent_killed_again_and_again,
-        _agent_replaced, "the agent restarted",
+        replace_agents, "the agent restarted",
     ),
     Case(
         GROUP, "agent and controller deleted, 4 edits meanwhile", "T1562",

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from tests.cluster import Target
 from tests.e2e.lab import Object
 
+#: Seconds until an API server that is away is asked again.
+_AGAIN = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -29,14 +32,14 @@ class Sightings:
         self._seen: dict[tuple[str, str, str], float] = {}
         self._latest: dict[tuple[str, str], Object] = {}
         self._changed = threading.Condition(threading.RLock())
-        self._closed = False
+        self._closed = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the watch."""
-        self._closed = True
+        self._closed.set()
         if self._process is not None:
             self._process.kill()
         self._thread.join(10)
@@ -75,7 +78,7 @@ class Sightings:
 
     def _follow(self) -> None:
         words = ["get", "driftreports", "-A", "-w", "--output-watch-events", "-o", "json"]
-        while not self._closed:
+        while not self._closed.is_set():
             with subprocess.Popen(
                 [str(self._target.tools.kubectl), *words],
                 env=self._target.environment(),
@@ -87,6 +90,7 @@ class Sightings:
                 assert process.stdout is not None
                 for line in process.stdout:  # an event a line
                     self._take(json.loads(line)["object"], time.time())
+            self._closed.wait(_AGAIN)
 
     def _take(self, report: Object, at: float) -> None:
         metadata = report["metadata"]

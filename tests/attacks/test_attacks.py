@@ -27,6 +27,7 @@ from tests.attacks.scene import Scene
 from tests.attacks.sightings import Sighting
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR
+from trainseal.agent.observed import FOUND_BY
 
 CASES = (
     *cases_code.CASES,
@@ -104,7 +105,7 @@ def test_an_attack_is_seen(case: Case, scenes: dict[str, Scene], ledger: Ledger)
     if case.on == "killed":
         scene.renew()
     try:
-        ledger.after[case.key] = _carry_out(case, scene)
+        ledger.after[case.key] = _carry_out(case, scene, ledger)
     except BaseException:
         ledger.instead[case.key] = "see the run's log"
         raise
@@ -129,13 +130,33 @@ def test_every_attack_is_one_finding_in_the_end(scenes: dict[str, Scene], ledger
     assert not several, json.dumps(several, indent=1)
 
 
+def test_no_walk_tells_again_what_an_event_told_of(
+    scenes: dict[str, Scene], ledger: Ledger
+) -> None:
+    """The agents that came later have looked at everything anew."""
+    again = {}
+    for case in _TRIED:
+        if not isinstance(case.expected, Finding) or ledger.after.get(case.key) is None:
+            continue
+        if case.expected.path and case.key not in ledger.looked:
+            place = scenes[case.on]
+            found = [s.finding for s in place.sightings.of_run(place.seal)]
+            if walked := [
+                f
+                for f in found
+                if f.get("path") == case.expected.path and FOUND_BY in f.get("evidence", {})
+            ]:
+                again[case.key] = walked
+    assert not again, json.dumps(again, indent=1)
+
+
 def test_no_rank_of_a_quiet_run_differs(scenes: dict[str, Scene], ledger: Ledger) -> None:
     """Their twin was done before the attack on the other run, which took minutes to be found."""
     if any(case.on == "ranks" and case.key in ledger.after for case in _TRIED):
         _no_alarm(scenes, ledger)
 
 
-def _carry_out(case: Case, scene: Scene) -> float | None:
+def _carry_out(case: Case, scene: Scene, ledger: Ledger) -> float | None:
     """Seconds until the finding was in the API, where one must come of it."""
     assert case.attack is not None
     if isinstance(case.expected, Refused):
@@ -150,7 +171,9 @@ def _carry_out(case: Case, scene: Scene) -> float | None:
             began = stack.enter_context(began)
         assert isinstance(began, float)
         if isinstance(case.expected, Finding):
-            return _found(case.expected, scene, before) - began
+            seen = _found(case.expected, scene, before)
+            ledger.found(case, seen.finding)
+            return seen.at - began
     if isinstance(case.expected, Missed):
         _still_missed(case, scene, before)
         return None
@@ -158,8 +181,8 @@ def _carry_out(case: Case, scene: Scene) -> float | None:
     return None
 
 
-def _found(expected: Finding, scene: Scene, before: dict[str, int]) -> float:
-    """When it was; fails with what there is instead. The same thing again counts up."""
+def _found(expected: Finding, scene: Scene, before: dict[str, int]) -> Sighting:
+    """It, and when; fails with what there is instead. The same thing again counts up."""
 
     def matching() -> list[Sighting]:
         return [
@@ -184,7 +207,7 @@ def _found(expected: Finding, scene: Scene, before: dict[str, int]) -> float:
     assert fits, json.dumps(one.finding, indent=1)
     if expected.by:
         assert one.finding["accessRecord"], one.finding
-    return now if one.finding["key"] in before else one.at
+    return Sighting(now if one.finding["key"] in before else one.at, one.finding)
 
 
 def _still_missed(case: Case, scene: Scene, before: dict[str, int]) -> None:

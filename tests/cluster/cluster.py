@@ -260,6 +260,18 @@ class Cluster(Target):
         """Start it again with all it had; returns when it answers."""
         self._registries().start(WITHOUT_REFERRERS if plain else WITH_REFERRERS)
 
+    def api_server(self) -> Process:
+        """Its process, for tests that stop or kill it. ClusterError where there is none."""
+        self._launcher().require_alive(["kube-apiserver"])
+        found = Process.load(self._launcher().pidfile("kube-apiserver"))
+        assert found is not None
+        return found
+
+    def start_api_server(self) -> None:
+        """Start it again, with all it had, where it does not run; returns when it serves."""
+        if not self._launcher().alive("kube-apiserver"):
+            self._control_plane().start_api_server()
+
     def trust_registry(self, address: str) -> None:
         """Let the node pull by plain HTTP from another registry, one that a test runs."""
         self._node().trust_registry(address)

@@ -56,10 +56,17 @@ class ControlPlane:
         self._start_apiserver(authority)
         admin = self.launcher.run.kubeconfig
         authority.kubeconfig(admin, self.server, ADMIN, ["system:masters"])
-        client = self.client()
-        # No wait for etcd of its own: the API server waits for it, and fails if it ends.
-        self.launcher.wait("kube-apiserver", "/readyz to answer 200", client.ready)
+        self._wait_until_it_serves()
         self._start_controller_manager(authority)
+
+    def start_api_server(self) -> None:
+        """Start it again, with all it had; returns when it serves."""
+        self._start_apiserver(self.authority)
+        self._wait_until_it_serves()
+
+    def _wait_until_it_serves(self) -> None:
+        # No wait for etcd of its own: the API server waits for it, and fails if it ends.
+        self.launcher.wait("kube-apiserver", "/readyz to answer 200", self.client().ready)
 
     def client(self) -> ApiClient:
         """A client with the administrator's certificate."""

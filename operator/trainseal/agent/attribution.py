@@ -23,6 +23,7 @@ _ENTRIES = frozenset({"Exec", "EphemeralContainer"})
 By = Literal[
     "the command of the only access that names the file; its process was gone",
     "time: the only person inside, or let in within a minute before; the process was gone",
+    "time: the only person inside, or let in within a minute before; no signal tells its sender",
 ]
 
 
@@ -43,11 +44,13 @@ def nearby(
     inside: AbstractSet[str] = frozenset(),
     *,
     told: bool = True,
+    signal: bool = False,
 ) -> Near | None:
     """The only person who can be meant; None where there is none, or more than one.
 
     ``inside`` names the records whose sessions are open, since whenever. Without ``told`` no event
-    told of it: it may have been done on the node, and time alone accuses nobody.
+    told of it: it may have been done on the node, and time alone accuses nobody. ``signal``: it
+    was one, which nobody sees sent; that too may come from the node, and the finding says so.
     """
     fitting = sorted(
         (
@@ -66,6 +69,11 @@ def nearby(
         return Near(naming[-1].spec.username, naming[-1].metadata.name, by)
     if told and _one(fitting):
         by = "time: the only person inside, or let in within a minute before; the process was gone"
+        if signal:
+            by = (
+                "time: the only person inside, or let in within a minute before; no signal tells "
+                "its sender"
+            )
         return Near(fitting[-1].spec.username, fitting[-1].metadata.name, by)
     return None
 

@@ -25,7 +25,7 @@ from trainseal.agent.checkpointobjects import Volume, object_of, read_known
 from trainseal.agent.checkpointpod import PodFiles, Turn, Unwatched
 from trainseal.agent.checkpointvalues import Completed, Replaced, Written
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import Observation, Process, WatchedContainer
+from trainseal.agent.observed import FOUND_BY, HASHING, Observation, Process, WatchedContainer
 from trainseal.agent.reports import Subject
 from trainseal.api.checkpoint import PLURAL
 from trainseal.api.findings import FindingId
@@ -277,8 +277,15 @@ class CheckpointWatch:
     def _tell(self, pod: _Pod, replaced: Replaced) -> None:
         if self._reports is None:
             return
-        by = "by nobody in the pod"
-        if replaced.lineage is not None:
+        evidence = {
+            "signed digest": replaced.signed,
+            "digest": replaced.found,
+            "manifest": replaced.manifest,
+        }
+        if replaced.lineage is None:
+            by = "by nobody in the pod"
+            evidence[FOUND_BY] = HASHING  # whoever had a session just now did not do it there
+        else:
             came_in = replaced.lineage.session is not None
             by = "by a session in the pod" if came_in else "from outside the pod"
         self._reports.see(
@@ -289,11 +296,7 @@ class CheckpointWatch:
                 f"{replaced.path} has a manifest, and was given other content {by}",
                 path=f"{pod.path}/{replaced.path}",
                 lineage=replaced.lineage,
-                evidence={
-                    "signed digest": replaced.signed,
-                    "digest": replaced.found,
-                    "manifest": replaced.manifest,
-                },
+                evidence=evidence,
                 subject=f"{replaced.path} {replaced.found}",
             ),
         )

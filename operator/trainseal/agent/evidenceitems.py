@@ -64,6 +64,7 @@ _WITH_PROCESSES = frozenset(
         FindingId.ENV_LOADER,
         FindingId.PROCESS_UNRECORDED,
         FindingId.PROCESS_TRACED,
+        FindingId.PROCESS_STOPPED,
         FindingId.PROCESS_MEMORY_OPENED,
     }
 )

@@ -33,13 +33,17 @@ from trainseal.agent.judge import Facts, judge, unjudged
 from trainseal.agent.marks import file_marks, name_roots
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
+    FOUND_BY,
+    LOOKING,
     Act,
     FileEvent,
     Lineage,
     Observation,
     WatchedContainer,
 )
+from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.scene import Scene
+from trainseal.agent.scripts import StartedScripts
 from trainseal.agent.touches import Touch
 from trainseal.agent.upperwalk import UpperWalk
 from trainseal.agent.wakeups import Wakeups
@@ -92,6 +96,12 @@ class Eyes:
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
         self._scene = Scene(container, node)
+        scene = self._scene
+        self._scripts = StartedScripts(
+            ContainerPlaces(container, scene.mounts, scene.layers, scene.root),
+            self._witnesses.of,
+            _directory,
+        )
         self._checkpoints = CheckpointWrites(container, writes)
         self._files: Group | None = None
         self._names: NameMarks | None = None
@@ -100,7 +110,8 @@ class Eyes:
         self._changed: set[str] = set()
         self._pace: dict[tuple[str, int], tuple[float, float]] = {}
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
-        self._uncompared: deque[tuple[str, Lineage | None]] = deque()
+        #: Path, who wrote it, and whether nobody was seen to: a walk found it.
+        self._uncompared: deque[tuple[str, Lineage | None, bool]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
         self._looked_at = (0, 0)
         self._bytes = _BYTES
@@ -108,6 +119,7 @@ class Eyes:
 
     def open(self) -> list[Observation]:
         """Sets the marks, then walks what was written before them. OSError: no mark at all."""
+        self._walk.expect_events()
         self._checkpoints.begin(self._scene.root)
         found = [*self._mark_files(), *self._mark_names()]
         queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
@@ -213,6 +225,8 @@ class Eyes:
                 found += self._judged(key, touch, now)
         if lost:
             found += self._after_loss()
+        for script, by in self._scripts.look(now):
+            found.append(self._finished(script, by))
         found += self._walk.step(now, quiet=quiet, blind=self._names is None)
         found += self._compare_bytecode()
         self._schedule()
@@ -247,6 +261,8 @@ class Eyes:
                 if taken and not event.mask & OPEN_EXEC:
                     return
             where = self._scene.locate(event.fd)
+            if event.mask & OPEN_EXEC:
+                self._scripts.executed(event.pid, where.path, self._monotonic())
             if where.own and not event.mask & OPEN_EXEC and unjudged(where.path, self._container):
                 return
             touch = self._touch(where.path, event.pid, batch, known)
@@ -328,14 +344,14 @@ class Eyes:
             self._pace[key] = (now + pace, pace)
         return found
 
-    def _judge(self, event: FileEvent, touch: Touch) -> list[Observation]:
+    def _judge(self, event: FileEvent, touch: Touch, *, walked: bool = False) -> list[Observation]:
         if touch.own:
             facts = self._scene.facts(event, from_beside=touch.beside)
         else:
             facts = Facts(hidden=True)
         self._walk.remember(event.path)
         if facts.bytecode is not None and facts.bytecode.matches is None:
-            self._uncompared.append((event.path, touch.lineage))
+            self._uncompared.append((event.path, touch.lineage, walked))
         if event.path in self._changed and set(facts.attributes) == {"time"}:
             return []  # told already with what was written
         observation = judge(event, self._container, facts)
@@ -346,7 +362,7 @@ class Eyes:
         return [self._finished(observation, touch.lineage)]
 
     def _judge_walked(self, event: FileEvent) -> list[Observation]:
-        return self._judge(event, Touch(event.path, 0, directory=event.directory))
+        return self._judge(event, Touch(event.path, 0, directory=event.directory), walked=True)
 
     def _finished(self, observation: Observation, lineage: Lineage | None) -> Observation:
         found = replace(observation, lineage=lineage)
@@ -373,11 +389,15 @@ class Eyes:
     def _compare_bytecode(self) -> Iterator[Observation]:
         until = self._monotonic() + _COMPILING
         while self._uncompared and self._monotonic() < until:
-            path, lineage = self._uncompared.popleft()
+            path, lineage, walked = self._uncompared.popleft()
             facts = Facts(bytecode=self._scene.compiled(path), from_beside=True)
             observation = judge(FileEvent(Act.CREATED, path, 0), self._container, facts)
-            if observation is not None:
-                yield self._finished(observation, lineage)
+            if observation is None:
+                continue
+            found = self._finished(observation, lineage)
+            yield (
+                replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
+            )
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True
@@ -404,7 +424,15 @@ class Eyes:
         times += [due for due, _ in self._settling.values()]
         if self._uncompared:
             times.append(now + _PACE)
+        if self._scripts:
+            times.append(now)
         self._wakeups.wake_in(max(min(times) - now, _REST), rest=False)
+
+
+def _directory(pid: int) -> str | None:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 text only
+    return None
 
 
 def _beside(old: str, new: str) -> bool:

@@ -101,7 +101,11 @@ def _executed(event: FileEvent, container: WatchedContainer, facts: Facts) -> Ob
     else:
         return None
     return Observation(
-        FindingId.EXEC_FOREIGN, f"a program ran {where}: {event.path}", path=event.path
+        FindingId.EXEC_FOREIGN,
+        f"a program ran {where}: {event.path}",
+        path=event.path,
+        # Who runs it is its caller still, or the program already: a sweep sees the latter.
+        subject=event.path,
     )
 
 

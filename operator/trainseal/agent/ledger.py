@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from trainseal.agent.masking import shown_command
-from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process
 from trainseal.api.driftreport import DriftReportStatus, Finding, ProcessRecord
-from trainseal.api.findings import FINDINGS, SEVERITIES, Severity
+from trainseal.api.findings import FINDINGS, SEVERITIES, FindingId, Severity
 from trainseal.api.model import JsonObject
 
 MOST_FINDINGS = 256
@@ -30,6 +30,17 @@ _DIFFERENCE = 8192
 _EVIDENCE = 16
 _PROCESSES = 8
 _WORDS = 16
+_NAMED_BY = "named by"
+#: A file that was moved or linked to a name is found there as a changed or a new one; one that was
+#: written, and is as it was again, by its time alone.
+_TRACE_OF: Mapping[str, tuple[FindingId, ...]] = {
+    FindingId.FILE_CHANGED: (FindingId.FILE_RENAMED,),
+    FindingId.FILE_CREATED: (FindingId.FILE_RENAMED,),
+    FindingId.IMPORT_CHANGED: (FindingId.FILE_RENAMED,),
+    FindingId.FILE_ATTRIBUTES: (FindingId.FILE_CHANGED, FindingId.FILE_RENAMED),
+}
+#: Of these the processes are whom it was done to, not who did it.
+_DONE_TO = frozenset({FindingId.PROCESS_STOPPED.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +88,33 @@ class Ledger:
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def again(self, key: str, now: datetime, place: Place | None = None) -> bool:
+    def again(self, key: str, now: datetime, places: Sequence[Place] = ()) -> bool:
         """Counts a finding up that is there; False where it is not.
 
-        ``place`` is given where nobody is known to have done it (``place_of``): what a walk finds
-        is the trace of an act that was seen as it happened, by whomever.
+        ``places`` are given where nobody is known to have done it (``places_of``): what a walk
+        finds is the trace of an act that was seen as it happened, by whomever.
         """
-        entry = self._entries.get(key)
-        if entry is None and place is not None:
-            entry = self._entries.get(self._places.get(place, ""))
+        entry = self._entry(key, places)
         if entry is None:
             return False
         entry.count += 1
         entry.last = max(entry.last, now)
         return True
 
-    def unasked(self, key: str, place: Place | None = None) -> Finding | None:
+    def unasked(self, key: str, places: Sequence[Place] = ()) -> Finding | None:
         """The finding, found as by ``again``, if no evidence was asked for it yet: then it now is.
 
         Of what an earlier agent found and could not write evidence of, there may be some still.
         """
-        entry = self._entries.get(key)
-        if entry is None and place is not None:
-            entry = self._entries.get(self._places.get(place, ""))
+        entry = self._entry(key, places)
         if entry is None or entry.asked:
             return None
         entry.asked = True
         return entry.finding
+
+    def _entry(self, key: str, places: Sequence[Place]) -> _Entry | None:
+        keys = (key, *(self._places.get(place, "") for place in places))
+        return next((entry for k in keys if (entry := self._entries.get(k)) is not None), None)
 
     def keep(self, key: str, item: str) -> None:
         """The finding's evidence is written, under that name."""
@@ -167,10 +178,8 @@ class Ledger:
             self.add(finding, asked=finding.evidence_item is not None)
         same: dict[str, Finding] = {}
         for key, entry in mine.items():
-            there = self._entries.get(key)
-            if there is None and not entry.finding.processes and entry.finding.path is not None:
-                place = (entry.finding.id, entry.finding.container, entry.finding.path)
-                there = self._entries.get(self._places.get(place, ""))
+            found_by_nobody = () if entry.finding.processes else _places(entry.finding)
+            there = self._entry(key, found_by_nobody)
             if there is None:
                 self.add(_as_of(entry), entry.session, asked=entry.asked)
             else:
@@ -187,7 +196,7 @@ class Ledger:
         found = False
         for entry in self._entries.values():
             finding = entry.finding
-            if finding.user is not None or (entry.session is None and finding.processes):
+            if finding.user is not None or (entry.session is None and shows_who(finding)):
                 continue
             person = join(finding, entry.session)
             if person is not None:
@@ -216,11 +225,31 @@ def key_of(container: str | None, seen: Observation) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def place_of(container: str | None, seen: Observation) -> Place | None:
-    """Where it was seen, if nobody is known to have done it."""
+def places_of(container: str | None, seen: Observation) -> tuple[Place, ...]:
+    """Where the act is told of already if it is, where nobody is known to have done it."""
     if seen.lineage is not None or seen.subject is not None or seen.path is None:
-        return None
-    return (seen.finding.value, container, _cut(seen.path, _TEXT) or "")
+        return ()
+    path = _cut(seen.path, _TEXT) or ""
+    return tuple((id_, container, path) for id_ in _told_as(seen.finding, seen.evidence))
+
+
+def _places(finding: Finding) -> tuple[Place, ...]:
+    if finding.path is None:
+        return ()
+    ids = _told_as(finding.id, finding.evidence or {})
+    return tuple((id_, finding.container, finding.path) for id_ in ids)
+
+
+def _told_as(id_: str, evidence: Mapping[str, str]) -> tuple[str, ...]:
+    """Ids by which an event may have told of what a walk finds the trace of; its own first."""
+    if id_ == FindingId.FILE_ATTRIBUTES and evidence.keys() - {FOUND_BY, _NAMED_BY} != {"time"}:
+        return (str(id_),)
+    return (str(id_), *(other.value for other in _TRACE_OF.get(id_, ())))
+
+
+def shows_who(finding: Finding) -> bool:
+    """Whether the processes of a finding are who did it; else it is asked who was there."""
+    return bool(finding.processes) and finding.id not in _DONE_TO
 
 
 def executable_of(seen: Observation) -> str | None:
@@ -232,7 +261,7 @@ def named(finding: Finding, person: Person) -> Finding:
     """The finding with the person behind it."""
     evidence = dict(list((finding.evidence or {}).items())[: _EVIDENCE - 1])
     if person.by is not None:
-        evidence["named by"] = person.by
+        evidence[_NAMED_BY] = person.by
     return finding.model_copy(
         update={
             "user": _cut(person.user, _SHORT),

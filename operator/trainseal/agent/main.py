@@ -42,7 +42,7 @@ from trainseal.api.accessrecord import PLURAL as RECORDS
 from trainseal.api.driftreport import Finding
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.stackrequest import PLURAL as STACK_REQUESTS
-from trainseal.cluster.api import Kube, connect, path_of
+from trainseal.cluster.api import Kube, KubeError, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Event, Informer
 from trainseal.cluster.keys import read_keyring
@@ -50,6 +50,8 @@ from trainseal.cluster.settings import KEYRING_CONFIG_MAP
 from trainseal.provenance.keyrings import UntrustedError
 
 _log = logging.getLogger(__name__)
+#: Between two questions while the API server does not answer; seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,10 @@ async def serve(options: Options) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connect(options.kubeconfig) as kube:
-        agent = await build(kube, options, _now)
+        cluster = await cluster_uid(kube, stop)
+        if cluster is None:
+            return 0
+        agent = build(kube, options, cluster, _now)
         async with health(options.metrics_port, agent.not_ready), asyncio.TaskGroup() as group:
             tasks = [group.create_task(part) for part in agent.parts()]
             await stop.wait()
@@ -111,8 +116,8 @@ class Agent:
         return (*own, self.lease.run(), *informers)
 
 
-async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> Agent:
-    """Joins the parts. Raises KubeError, and CgroupError where the node's groups are not there."""
+def build(kube: Kube, options: Options, cluster: str, clock: Callable[[], datetime]) -> Agent:
+    """Joins the parts. Raises CgroupError where the node's groups are not there."""
 
     def own_commands(container: WatchedContainer) -> frozenset[Command]:
         pod = pods.pods.get(container.pod_uid)
@@ -146,6 +151,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         lambda uid: uid in pods.pods,
         clock,
         writes=checkpoints,
+        current=lambda: informers["access records"].current,
     )
     for words in senses.lacking:
         _log.warning("not seen on this node: %s", words)
@@ -153,7 +159,7 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
         senses, hierarchy(options.cgroups), may_freeze=options.may_freeze, follower=checkpoints
     )
     policies = DriftPolicies()
-    pods = SealedPods(await _cluster_uid(kube), watch.pod_changed)
+    pods = SealedPods(cluster, watch.pod_changed)
 
     def join(subject: Subject, finding: Finding, session: Process | None) -> Person | None:
         return senses.behind(subject.uid, finding, session)
@@ -248,10 +254,27 @@ async def build(kube: Kube, options: Options, clock: Callable[[], datetime]) -> 
     return Agent(watch, reports, evidence, checkpoints, stacks, lease, informers)
 
 
-async def _cluster_uid(kube: Kube) -> str:
-    """The UID of kube-system, by which a cluster is known."""
-    namespace = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
-    return str(json_object(namespace.get("metadata")).get("uid"))
+async def cluster_uid(kube: Kube, stop: asyncio.Event) -> str | None:
+    """The UID of kube-system, by which a cluster is known, once the API server says it; None where
+    we are told to stop before.
+
+    Whoever ended because it does not answer would be started again later and later, also once it
+    does: nobody would watch meanwhile.
+    """
+    stopping = asyncio.ensure_future(stop.wait())
+    pause = _FIRST_PAUSE
+    try:
+        while not stop.is_set():
+            try:
+                namespace = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
+                return str(json_object(namespace.get("metadata")).get("uid"))
+            except KubeError as error:
+                _log.warning("waiting for the API server: %s; again in %.1f s", error, pause)
+            await asyncio.wait({stopping}, timeout=pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+    finally:
+        stopping.cancel()
+    return None
 
 
 def _now() -> datetime:

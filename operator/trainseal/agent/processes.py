@@ -300,7 +300,7 @@ class Processes:
 
     def _process(self, stat: Stat) -> Process:
         known = self._read.get(stat.pid)
-        if known is not None and known[0].same_image(stat):
+        if known is not None and (known[0].same_image(stat) or stat.ended_as(known[0])):
             if known[1].parent != stat.parent:  # its own parent ended
                 known = (stat, replace(known[1], parent=stat.parent))
                 self._keep(self._read, stat.pid, known)

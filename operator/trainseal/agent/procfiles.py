@@ -58,6 +58,13 @@ class Stat:
         """Whether it is the same process, and has executed nothing since."""
         return (self.pid, self.ticks, self.image) == (other.pid, other.ticks, other.image)
 
+    def ended_as(self, before: Stat) -> bool:
+        """Whether it is ``before``, which ended and is not yet waited for: it has no image any
+        more, and is still called as the program that it ran.
+        """
+        same = (self.pid, self.ticks, self.name) == (before.pid, before.ticks, before.name)
+        return self.state in "ZX" and same
+
 
 @dataclass(frozen=True, slots=True)
 class Status:

@@ -28,7 +28,8 @@ from trainseal.agent.ledger import (
     finding_of,
     key_of,
     named,
-    place_of,
+    places_of,
+    shows_who,
 )
 from trainseal.agent.observed import Observation, Process
 from trainseal.agent.profiles import wire_of
@@ -151,10 +152,10 @@ class Reports:
             _log.warning("%s of pod %s, which is not watched: %s", seen.finding, uid, seen.message)
             return
         now, key = self._clock(), key_of(container, seen)
-        place = place_of(container, seen)
-        if report.ledger.again(key, now, place):
+        places = places_of(container, seen)
+        if report.ledger.again(key, now, places):
             report.counted = True
-            self._ask(report, key, seen, place)
+            self._ask(report, key, seen, places)
             return
         policies = self._policies(report.subject.namespace)
         what = Seen(seen.finding, seen.path, executable_of(seen))
@@ -170,7 +171,7 @@ class Reports:
             _DROPPED.inc()
             return
         finding = finding_of(container, seen, now)
-        if session is not None or not finding.processes:
+        if session is not None or not shows_who(finding):
             person = self._join(report.subject, finding, session)
             finding = finding if person is None else named(finding, person)
         if not report.ledger.add(finding, session):
@@ -191,9 +192,9 @@ class Reports:
             report.ledger.evidence_dropped += 1
 
     def _ask(
-        self, report: _Report, key: str, seen: Observation, place: Place | None = None
+        self, report: _Report, key: str, seen: Observation, places: Sequence[Place] = ()
     ) -> Asked:
-        finding = report.ledger.unasked(key, place) if self._evidence is not None else None
+        finding = report.ledger.unasked(key, places) if self._evidence is not None else None
         if self._evidence is None or finding is None:
             return "None"
         asked = self._evidence.ask(report.subject, finding, seen)

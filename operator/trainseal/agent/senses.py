@@ -30,6 +30,7 @@ from trainseal.agent.sweep_gpus import GpuSweep
 from trainseal.agent.sweeps import Seen, Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.driftreport import Finding
+from trainseal.api.findings import FindingId
 
 _AT_ONCE = 0.005
 _SHARE = 0.1
@@ -41,7 +42,8 @@ OwnCommands = Callable[[WatchedContainer], Iterable[Command]]
 class NodeSenses:
     """The senses of one node. ``records`` are the access records on a pod, by its UID;
     ``sealed_trees`` what a container's signed mounts hold; ``is_sealed`` whether a pod's UID is
-    that of a sealed pod of this node; ``writes`` is told of checkpoints.
+    that of a sealed pod of this node; ``writes`` is told of checkpoints; ``current`` says whether
+    the access records are, and not behind since the API server was away.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class NodeSenses:
         now: Callable[[], datetime],
         pause: Callable[[float], None] = time.sleep,
         writes: WriteListener | None = None,
+        current: Callable[[], bool] = lambda: True,
     ) -> None:
         self._writes = writes
         self._capabilities: Capabilities = probe()
@@ -65,7 +68,7 @@ class NodeSenses:
         self._sweeps = Sweeps(
             self._processes,
             self._sessions,
-            Sources(lambda c: records(c.pod_uid), own_commands, self._trees.of),
+            Sources(lambda c: records(c.pod_uid), own_commands, self._trees.of, current=current),
             now,
             gpus=self._gpus,
             node=self._node,
@@ -143,6 +146,7 @@ class NodeSenses:
             finding.first_time,
             inside,
             told=FOUND_BY not in (finding.evidence or {}),
+            signal=finding.id == FindingId.PROCESS_STOPPED,
         )
         return None if found is None else Person(found.user, found.record, found.by)
 

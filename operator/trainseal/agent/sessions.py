@@ -151,11 +151,15 @@ class Sessions:
         records: Iterable[AccessRecord],
         own: Iterable[Command],
         now: datetime,
+        *,
+        current: bool = True,
     ) -> Observation | None:
         """What is to be said of a session; None where it is the kubelet's (``own``: the sealed
         commands of probes and hooks), or so young that its record may still be on its way.
 
-        ``lineage`` ends with the session, or goes on with its parents on the node.
+        ``lineage`` ends with the session, or goes on with its parents on the node. Where the
+        records are not ``current``, the API server being away, its record may be one of those that
+        are not known yet: then nothing is said of it until they are.
         """
         session = lineage.session
         if session is None:
@@ -167,7 +171,8 @@ class Sessions:
         if opened is not None:
             return _entered(session, lineage, opened)
         # The runtime's helper joins the namespaces before all else, for the kubelet's probes too.
-        if (grouped or is_helper(session)) and now - session.started < GRACE:
+        waits = not current or now - session.started < GRACE
+        if (grouped or is_helper(session)) and waits:
             return None
         return _unrecorded(session, lineage, grouped)
 

@@ -3,8 +3,9 @@
 For what events miss. One look at each process; what has not changed since the last look is not
 judged again for a while (six sweeps at most). What comes and goes between two sweeps is not seen
 here: executions are events, but a tracer that detaches, or ``process_vm_writev``
-(``sys.remote_exec``), leaves nothing. Code that an interpreter reads as a file (a ``.py`` in a
-scratch mount) is no mapping: of it only the variable, the command line or the written file is seen.
+(``sys.remote_exec``), leaves nothing. What a running interpreter reads (a ``.py`` in a scratch
+mount that is imported) is no mapping: only the variable, the program that the command line names or
+the written file is seen.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from trainseal.agent.files import digest_of
@@ -30,6 +31,8 @@ from trainseal.agent.procfiles import (
     undeleted,
     variables,
 )
+from trainseal.agent.scripts import foreign_script
+from trainseal.agent.sweep_stopped import StoppedProcesses
 from trainseal.api.findings import FindingId
 from trainseal.provenance.commandlines import loads_code
 
@@ -66,9 +69,11 @@ class ProcessSweep:
         self._container = container
         self._places = places
         self._number = 0
+        self._stopped = StoppedProcesses()
         self._files: dict[tuple[int, int, str, bool], _Verdict] = {}
         self._sizes: dict[int, tuple[object, tuple[int, ...]]] = {}
         self._environments: dict[int, tuple[object, tuple[Observation, ...]]] = {}
+        self._scripts: dict[int, tuple[object, tuple[Observation, ...]]] = {}
         self._digests: dict[tuple[int, int, int, int], str] = {}
         #: The first process's variables that name code, as it has them now.
         self.first: dict[str, tuple[str, ...]] = {}
@@ -82,12 +87,15 @@ class ProcessSweep:
         if len(self._files) > _MOST_JUDGED:
             self._files.clear()
         seen = set()
+        members = list(members)
         for member in members:
             seen.add(member.pid)
             if not _joining(member, now):
                 yield from self._process(member)
             yield None
+        yield from self._stopped.look(members, now)
         self._environments = {k: v for k, v in self._environments.items() if k in seen}
+        self._scripts = {k: v for k, v in self._scripts.items() if k in seen}
         self._sizes = {k: v for k, v in self._sizes.items() if k in seen}
 
     def _process(self, member: Member) -> Iterator[Observation]:
@@ -98,6 +106,7 @@ class ProcessSweep:
         link = self._processes.link(member.pid, "exe")
         if link is not None:
             yield from self._executable(member, link)
+            yield from self._script(member)
             if self._may_map_otherwise(member, status.sizes):
                 yield from self._mapped(member, link)
         yield from self._environment(member)
@@ -135,7 +144,25 @@ class ProcessSweep:
             finding = FindingId.EXEC_FOREIGN
             message = f"{path} runs and is not of the image: {reason}"
         evidence = {"command": _command(member.process)}
-        yield self._observation(finding, message, path, member, file, evidence)
+        seen = self._observation(finding, message, path, member, file, evidence)
+        # As its event is told of: that it still runs is no second finding.
+        yield replace(seen, subject=path) if finding is FindingId.EXEC_FOREIGN else seen
+
+    def _script(self, member: Member) -> tuple[Observation, ...]:
+        """Looked at once: the working directory tells most just after the start."""
+        image = (member.seat.key, member.seat.stat.image)
+        known = self._scripts.get(member.pid)
+        if known is None or known[0] != image:
+            found = foreign_script(
+                member.process,
+                self._processes.link(member.pid, "cwd"),
+                self._places,
+                # Its command is sealed, and it may long be elsewhere than where it began.
+                relative=member.pid != self._container.pid,
+            )
+            seen = () if found is None else (replace(found, lineage=member.lineage),)
+            known = self._scripts[member.pid] = (image, seen)
+        return known[1]
 
     def _mapped(self, member: Member, link: str) -> Iterator[Observation]:
         try:

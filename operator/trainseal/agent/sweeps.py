@@ -46,11 +46,13 @@ class Sources:
     """What sweeps ask others for, each by container.
 
     The records on its pod; the sealed commands of its probes and hooks; its signed trees.
+    ``current``: whether the node's records are what the API server has.
     """
 
     records: Callable[[WatchedContainer], Iterable[AccessRecord]]
     own_commands: Callable[[WatchedContainer], Iterable[Command]] = lambda _: ()
     trees: Callable[[WatchedContainer], Sequence[SignedTree]] = lambda _: ()
+    current: Callable[[], bool] = lambda: True
 
 
 def part_of_tree(rate: int, elapsed: float) -> int:
@@ -129,11 +131,12 @@ class Sweeps:
         found = sessions(members)
         if not found:
             return
+        current = self._sources.current()  # before the records: they are not behind what it says
         records = list(self._sources.records(container))
         own = list(self._sources.own_commands(container))
         for session in found:
             lineage = Lineage((session, *self._processes.parents(session.pid)), session)
-            seen = self._joins.judge(lineage, container, records, own, self._now())
+            seen = self._joins.judge(lineage, container, records, own, self._now(), current=current)
             if seen is None:
                 continue
             login = self._processes.login(session.pid)

@@ -1,7 +1,8 @@
 """Walking the upper layer of a container: what was there before the marks, what events missed.
 
 A walk goes on for a bounded time a call and knows what it has seen, so that nothing is told twice:
-neither what an earlier walk found nor what an event has told already.
+neither what an earlier walk found nor what an event has told already, nor what an event that is
+still in the queue will tell.
 """
 
 from __future__ import annotations
@@ -62,14 +63,22 @@ class UpperWalk:
         self._clock = clock
         self._seen: dict[str, _Signature] = {}
         self._young: set[str] = set()
+        #: Names that changed while the marks were set: the runtime's own may be among them.
+        self._starting: frozenset[str] = frozenset()
+        self._since = float("inf")
         self._walking: Iterator[list[Observation]] | None = None
         self._spent = 0.0
         self.next = 0.0
+
+    def expect_events(self) -> None:
+        """From now on there may be events: what changes is left to them at first."""
+        self._since = self._clock()
 
     def first(self) -> Iterator[Observation]:
         """The whole layer, before any event; what runtimes left there is passed over."""
         for found in self._walk(at_start=True):
             yield from found
+        self._starting = frozenset(self._young)
         self.next = self._monotonic() + _EVERY_BLIND
 
     def begin(self) -> None:
@@ -115,19 +124,23 @@ class UpperWalk:
             if self._seen.get(path) == _signature(entry.status) or self._scene.covered(path):
                 yield []
                 continue
-            if not at_start and path not in young and self._is_young(entry):
+            if path not in young and self._is_young(entry, at_start=at_start):
                 self._young.add(path)
                 continue
             if len(self._seen) < _MOST_REMEMBERED:
                 self._seen[path] = _signature(entry.status)
-            if at_start and left_by_runtime(self._scene.left(entry), self._container.started):
+            starting = at_start or path in self._starting
+            if starting and left_by_runtime(self._scene.left(entry), self._container.started):
                 continue
             told = self._told(entry)
             yield [replace(one, evidence={**one.evidence, FOUND_BY: LOOKING}) for one in told]
 
-    def _is_young(self, entry: Entry) -> bool:
-        age = self._clock() - entry.status.st_ctime
-        return 0 <= age < _YOUNG and len(self._young) < _MOST_REMEMBERED
+    def _is_young(self, entry: Entry, *, at_start: bool) -> bool:
+        """Whether its events may not have been read yet; before the marks there were none."""
+        changed = entry.status.st_ctime
+        age = self._clock() - changed
+        young = changed >= self._since if at_start else 0 <= age < _YOUNG
+        return young and len(self._young) < _MOST_REMEMBERED
 
     def _told(self, entry: Entry) -> list[Observation]:
         directory = entry.kind == "directory"

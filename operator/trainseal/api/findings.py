@@ -40,6 +40,7 @@ class FindingId(StrEnum):
     PROCESS_ENTERED = "process.entered"
     PROCESS_UNRECORDED = "process.unrecorded"
     PROCESS_TRACED = "process.traced"
+    PROCESS_STOPPED = "process.stopped"
     PROCESS_MEMORY_OPENED = "process.memory-opened"
     GPU_FOREIGN = "gpu.foreign"
     POD_CHANGED = "pod.changed"
@@ -160,10 +161,11 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.EXEC_FOREIGN: FindingKind(
         "Critical",
         "a program ran that is not of the image",
-        "The executable was written after the container started, or lies in a writable mount.",
-        "digest of the executable and the command line",
+        "The executable, or the program's text that an interpreter runs, was written after the "
+        "container started, or lies in a writable mount.",
+        "digest of the file and the command line; of a text the interpreter",
         _LOOK,
-        ("T1105", "T1204"),
+        ("T1105", "T1204", "T1059.006"),
     ),
     FindingId.EXEC_MEMORY: FindingKind(
         "Critical",
@@ -249,6 +251,16 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the tracer",
         _LOOK,
         ("T1055.008",),
+    ),
+    FindingId.PROCESS_STOPPED: FindingKind(
+        "Warning",
+        "a process of the trainer is stopped",
+        "A signal stopped it (SIGSTOP), and it stood still in two sweeps: the training waits for "
+        "it. Who was in the pod just then is named, by time alone; a signal may also come from the "
+        "node, or from the trainer itself.",
+        "the process, and since when it stands still at the latest",
+        "`kill -CONT` lets it go on; `trainseal drift JOB` shows who was in the pod.",
+        ("T1489",),
     ),
     FindingId.PROCESS_MEMORY_OPENED: FindingKind(
         "Critical",

@@ -1,7 +1,7 @@
 """A collection of objects kept in memory: listed once, then watched.
 
 ``synced`` is set after the first list and never cleared: after a broken watch the last known
-state stands until the next list. Objects are plain JSON and
+state stands until the next list, and ``current`` says so meanwhile. Objects are plain JSON and
 are replaced whole, never changed in place.
 
 With ``keep=False`` nothing is kept: the listener is told each object of each list anew, as ADDED,
@@ -52,6 +52,8 @@ class Informer:
         self._shape = shape
         self._objects: dict[tuple[str, str], JsonObject] = {}
         self.synced = asyncio.Event()
+        #: Whether the watch goes on: what there is, is known, but for what is just on its way.
+        self.current = False
 
     @property
     def objects(self) -> Mapping[tuple[str, str], JsonObject]:
@@ -69,12 +71,15 @@ class Informer:
             try:
                 version = await self._list()
                 self.synced.set()
+                self.current = True
                 pause = 0.2
                 while True:
                     version = await self._watch(version)
             except GoneError:
+                self.current = False
                 continue
             except KubeError as error:
+                self.current = False
                 _log.warning("watching %s: %s; trying again", self._path, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

@@ -72,7 +72,7 @@ class Silence:
             self._beats.saw(node, known(node), now)
             if self._beats.silent(node, now) is None:
                 continue
-            self._beats.saw(node, await self._read(node), now)
+            self._beats.saw(node, await self._read(node), now, "read")
             beat = self._beats.silent(node, now)
             if beat is not None:
                 await self._tell(node, beat, pods)

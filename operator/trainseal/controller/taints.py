@@ -28,6 +28,7 @@ MAX_USERS = 32
 #: Of these, none tells that something else ran than was sealed.
 TAINT_NOTHING = frozenset(
     {
+        FindingId.PROCESS_STOPPED.value,
         FindingId.POD_KILLED.value,
         FindingId.POD_UNRECORDED.value,
         FindingId.POD_DELETED.value,

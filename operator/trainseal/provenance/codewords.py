@@ -203,7 +203,7 @@ class CodeWords:
                 continue
             if text == "-":
                 break
-            option, given = _option(text, language)
+            option, given = language.option(text)
             value = Value(given, word.carried) if given is not None else _next(argv, at)
             rest = argv[at + (1 if given is not None else 2) :]
             if option in language.texts:
@@ -359,17 +359,6 @@ def _is_tool(text: str) -> bool:
 
 def _next(argv: Sequence[Value], at: int) -> Value:
     return argv[at + 1] if at + 1 < len(argv) else Value("")
-
-
-def _option(word: str, language: Language) -> tuple[str, str | None]:
-    """An option as the language knows it, and its value where that stands in the same word."""
-    known = language.texts | language.modules | language.values | language.places
-    option, equals, given = word.partition("=")
-    if option in known:
-        return option, given if equals else None
-    if letter := language.letter(word):
-        return letter[0], letter[1] or None
-    return option, given if equals else None
 
 
 def _fed(argv: Sequence[Value]) -> list[Value]:

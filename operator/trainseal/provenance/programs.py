@@ -36,6 +36,15 @@ class Language:
                 return f"-{char}", word[at + 1 :]
         return None
 
+    def option(self, word: str) -> tuple[str, str | None]:
+        """An option as the language knows it, and its value where that stands in the same word."""
+        option, equals, given = word.partition("=")
+        if option in self.texts | self.modules | self.values | self.places:
+            return option, given if equals else None
+        if letter := self.letter(word):
+            return letter[0], letter[1] or None
+        return option, given if equals else None
+
 
 def _of(text: str) -> frozenset[str]:
     return frozenset(text.split())

@@ -124,12 +124,12 @@ class MiniContainer:
             assert time.monotonic() < end, "it does not end"
             time.sleep(0.01)
 
+    def entering(self, *command: str) -> list[str]:
+        """The command line by which a command is run in it."""
+        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--root", *command]
+
     def _enter(self, *command: str) -> None:
-        subprocess.run(
-            ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--root", *command],
-            check=True,
-            timeout=30,
-        )
+        subprocess.run(self.entering(*command), check=True, timeout=30)
 
     def python(self, act: Callable[[], object], *, enter: bool = True) -> None:
         """Runs ``act`` in a child whose root is the container's: this Python, that file system.

@@ -20,6 +20,7 @@ from tests.integration.agent.minicontainer import ADAM, TORCH, MiniContainer, st
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
+from trainseal.agent.processes import Processes
 from trainseal.api.findings import FindingId as F
 
 PYC = f"{TORCH}/optim/__pycache__/adam.cpython-311.pyc"
@@ -200,6 +201,42 @@ def test_a_process_that_has_ended_is_named_from_its_execution(tmp_path: Path, im
         assert watched.one(F.FILE_CHANGED).lineage is not None
 
 
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("sh /scratch/x.sh", {(F.EXEC_FOREIGN, "/scratch/x.sh")}),
+        ("cd /checkpoints; sh -e ./y.sh", {(F.EXEC_FOREIGN, "/checkpoints/y.sh")}),
+        ("sh -c 'cat /scratch/x.sh; sleep 0.1' /scratch/x.sh", set()),
+        ("cat /scratch/x.sh | sh -s /scratch/x.sh", set()),
+        ("sh < /scratch/x.sh", set()),
+    ],
+)
+def test_a_program_that_an_interpreter_reads_is_seen_when_it_starts(
+    tmp_path: Path, image: Path, script: str, found: set[tuple[F, str]]
+) -> None:
+    with started(tmp_path, image) as container:
+        processes = Processes()
+
+        def acting(pid: int) -> Lineage | None:
+            process = processes.read(pid)
+            return None if process is None else Lineage((process,))
+
+        eyes = Eyes(container.watched(), probe(), acting, node=container.node)
+        try:
+            watched = Watched(container, eyes)
+            container.run("for f in /scratch/x.sh /checkpoints/y.sh; do echo sleep 0.1 > $f; done")
+            watched.seen()
+            watched.observations.clear()
+            running = subprocess.Popen(container.entering("sh", "-c", script))
+            watched.read_for(20, lambda: running.poll() is not None)
+            assert running.wait() == 0
+            assert watched.seen() == found
+            if found:
+                assert watched.one(F.EXEC_FOREIGN).evidence["digest"].startswith("sha256:")
+        finally:
+            eyes.close()
+
+
 def test_an_editors_intermediate_file_is_not_told(tmp_path: Path, image: Path) -> None:
     with started(tmp_path, image) as container:
         # No time passes: the file is still put off when it gets its name.
@@ -304,6 +341,54 @@ def test_what_was_written_before_the_marks_is_found_by_the_walk(
                 (F.FILE_ATTRIBUTES, f"{TORCH}/__init__.py"),
                 (F.FILE_REMOVED, f"{TORCH}/lib"),
             }
+
+
+class Slow(Eyes):
+    """Something is done while it sets its marks."""
+
+    def meanwhile(self) -> None:
+        """To be set."""
+
+    def _mark_names(self) -> Iterator[Observation]:
+        yield from super()._mark_names()
+        self.meanwhile()
+
+
+@contextlib.contextmanager
+def slowly(container: MiniContainer, script: str, capabilities: Capabilities) -> Iterator[Watched]:
+    eyes = Slow(container.watched(), capabilities, who, node=container.node)
+    eyes.meanwhile = lambda: container.run(script)  # type: ignore[method-assign]
+    try:
+        yield Watched(container, eyes)
+    finally:
+        eyes.close()
+
+
+def test_what_is_done_while_the_marks_are_set_is_told_once_and_of_whom(
+    tmp_path: Path, image: Path
+) -> None:
+    pth = "/usr/lib/python3/dist-packages/a.pth"
+    script = f"echo x >> {ADAM}; echo x > {pth}; rm /opt/notes.txt"
+    with started(tmp_path, image) as container, slowly(container, script, probe()) as found:
+        assert found.at_start == []
+        found.read_for(5)
+        seen = [(o.finding, o.path) for o in found.observations]
+        assert sorted(seen) == [
+            (F.FILE_CHANGED, ADAM),
+            (F.FILE_REMOVED, "/opt/notes.txt"),
+            (F.IMPORT_CHANGED, pth),
+        ]
+        assert found.one(F.FILE_CHANGED).lineage is not None
+        assert found.one(F.IMPORT_CHANGED).lineage is not None
+
+
+def test_what_is_done_meanwhile_is_found_by_the_next_walk_where_no_event_tells(
+    tmp_path: Path, image: Path
+) -> None:
+    script = f"echo x >> {ADAM}"
+    with started(tmp_path, image) as container, slowly(container, script, NOTHING) as found:
+        found.read_for(10, lambda: bool(found.observations))
+        assert {(o.finding, o.path) for o in found.observations} == {(F.FILE_CHANGED, ADAM)}
 
 
 def test_what_a_runtime_leaves_is_silent(tmp_path: Path, image: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.agent.sweeplab import PYTHON, Lab, eventually, seen, started
+from trainseal.agent.freezer import Freezer
 from trainseal.agent.observed import Observation, Profile
 from trainseal.agent.processes import Processes
+from trainseal.agent.procfiles import parse_stat
 from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.sweeps import Sources, Sweeps
 from trainseal.api.accessrecord import AccessRecord
@@ -166,7 +170,39 @@ def test_a_program_run_from_memory_is_found(world: World) -> None:
 def test_a_dropped_program_is_found(world: World, place: str) -> None:
     world.lab.run(f"cp $(command -v sleep) {place}")
     world.lab.child(place, "1002")
-    assert world.until("exec.foreign").path == place
+    found = world.until("exec.foreign")
+    assert (found.path, found.subject) == (place, place), "or its event's would be another finding"
+
+
+@pytest.mark.parametrize("place", ["/scratch/evil.py", "/opt/evil.py"])
+def test_a_program_that_an_interpreter_reads_is_found(world: World, place: str) -> None:
+    world.lab.run(f"echo '{SLEEP}' > {place}")
+    world.lab.child(PYTHON, "-u", place, "1013")
+    found = world.until("exec.foreign")
+    assert (found.path, found.subject) == (place, place)
+    assert (found.evidence["script"], found.evidence["interpreter"]) == (place, PYTHON)
+
+
+def test_a_program_of_a_relative_name_is_found_where_its_process_is(world: World) -> None:
+    world.lab.run(f"echo '{SLEEP}' > /scratch/evil.py; ln -s /scratch/evil.py /opt/link.py")
+    world.lab.child(PYTHON, "evil.py", "1014", cwd="/scratch")
+    assert world.until("exec.foreign").path == "/scratch/evil.py"
+    world.lab.child(PYTHON, "link.py", "1015", cwd="/opt")
+    pid = world.member("1015")
+    assert pid in {o.lineage.chain[0].pid for o in world.sweep() if o.lineage}
+
+
+def test_programs_of_the_image_are_silent_wherever_their_process_works(world: World) -> None:
+    world.lab.run(f"echo '{SLEEP}' > /scratch/data.py")
+    spawn = "from multiprocessing.spawn import spawn_main, os; os.read(0, 1) or __import__"
+    world.lab.child(PYTHON, "-c", f"{spawn}('time').sleep(1000)  # /scratch/data.py", "1016")
+    world.lab.child(PYTHON, "-c", SLEEP, "/scratch/data.py", cwd="/scratch")
+    world.lab.child("sh", "-c", "sleep 1017; exit", "/scratch/data.py", cwd="/scratch")
+    world.lab.child(PYTHON, "-m", "timeit", "-n1", "-r1", SLEEP, cwd="/scratch")
+    for word in ("1016", "/scratch/data.py", SLEEP):
+        world.member(word)
+    for _ in range(2):
+        assert seen(world.sweep()) == []
 
 
 def test_a_program_whose_file_is_deleted_is_found(world: World) -> None:
@@ -283,6 +319,39 @@ def test_a_tracer_is_found(world: World) -> None:
     assert found.lineage.chain[0].pid == tracer.pid
 
 
+def test_a_stopped_process_of_the_trainer_is_found_in_the_second_sweep(world: World) -> None:
+    world.lab.python(SLEEP)
+    pid = world.member(SLEEP)
+    with _stopped(pid):
+        assert seen(world.sweep()) == []
+        (found,) = world.sweep()
+        assert found.finding == "process.stopped"
+        assert found.evidence["stopped"].startswith(f"{pid}: ")
+    assert seen(world.sweep()) == []
+
+
+def test_a_job_stopped_in_the_session_that_began_it_is_silent(world: World) -> None:
+    world.record("sh", "-c", "sleep 1012 & wait")
+    world.lab.enter("sh", "-c", "sleep 1012 & wait")
+    with _stopped(world.member("1012")):
+        for _ in range(3):
+            assert {o.finding.value for o in world.sweep()} <= {"process.entered"}
+
+
+def test_a_container_that_the_agent_froze_has_no_stopped_process(world: World) -> None:
+    world.lab.python(SLEEP)
+    pid = world.member(SLEEP)
+    Freezer().freeze(world.lab.group)
+    try:
+        for _ in range(3):
+            assert seen(world.sweep()) == []
+    finally:
+        Freezer().thaw(world.lab.group)
+    eventually(lambda: _state(pid) == "S")
+    for _ in range(3):
+        assert seen(world.sweep()) == []
+
+
 def test_memory_opened_for_writing_from_the_node_is_found(world: World) -> None:
     world.lab.python(SLEEP)
     holder = world.lab.aside(PYTHON, "-c", _OPEN_MEM, f"/proc/{world.member(SLEEP)}/mem")
@@ -393,6 +462,21 @@ def test_a_process_that_executes_something_else_is_read_again(world: World) -> N
     assert after
     assert after.command == ("sleep", "1011")
     assert after.started == before.process.started
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: _state(pid) == "T")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: _state(pid) != "T")
+
+
+def _state(pid: int) -> str:
+    return parse_stat(Path(f"/proc/{pid}/stat").read_bytes()).state
 
 
 def _library() -> str:

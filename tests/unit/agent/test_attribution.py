@@ -47,6 +47,12 @@ def test_the_only_person_who_was_just_let_in_is_named_with_the_last_record() -> 
     assert found.by.startswith("time")
 
 
+def test_who_sent_a_signal_is_named_by_time_and_that_nobody_saw_it_is_said() -> None:
+    found = nearby([record("mallory")], "trainer", None, NOW, signal=True)
+    assert found is not None
+    assert "no signal tells its sender" in found.by
+
+
 def test_of_two_who_were_let_in_the_one_whose_command_names_the_file_is_named() -> None:
     sed = record("mallory", command=["sed", "-i", "s/lr/-lr/", PATH])
     assert named(sed, record("bob")) == "mallory"

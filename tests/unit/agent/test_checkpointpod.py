@@ -19,7 +19,15 @@ from trainseal.agent.checkpoints import CheckpointWatch, Place
 from trainseal.agent.checkpointvalues import Written
 from trainseal.agent.files import Tree
 from trainseal.agent.ledger import Person
-from trainseal.agent.observed import Lineage, Observation, Process, RoleMount, WatchedContainer
+from trainseal.agent.observed import (
+    FOUND_BY,
+    HASHING,
+    Lineage,
+    Observation,
+    Process,
+    RoleMount,
+    WatchedContainer,
+)
 from trainseal.agent.reports import Subject
 from trainseal.api.findings import FindingId
 from trainseal.cluster.api import ConflictError, KubeError
@@ -187,6 +195,7 @@ async def test_a_checkpoint_that_is_changed_from_outside_is_a_finding(lab: Lab) 
     (seen,) = lab.told.seen
     assert seen.finding is FindingId.CHECKPOINT_REPLACED
     assert seen.evidence["signed digest"] != seen.evidence["digest"]
+    assert seen.evidence[FOUND_BY] == HASHING, "else whoever was inside by then would be named"
     assert lab.api.files["step-1"]["writer"] == "Outside"
     await lab.after(300)
     assert len(lab.told.seen) == 1

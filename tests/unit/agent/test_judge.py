@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from trainseal.agent.bytecode import Bytecode
 from trainseal.agent.judge import Facts, judge
-from trainseal.agent.observed import Act, FileEvent, RoleMount, WatchedContainer
+from trainseal.agent.ledger import key_of
+from trainseal.agent.observed import (
+    Act,
+    FileEvent,
+    Lineage,
+    Process,
+    RoleMount,
+    WatchedContainer,
+)
 from trainseal.api.findings import FindingId as F
 
 CONTAINER = WatchedContainer(
@@ -176,6 +185,21 @@ def test_attack(case: str) -> None:
 @pytest.mark.parametrize("case", BENIGN)
 def test_benign(case: str) -> None:
     assert found(*BENIGN[case]) is None
+
+
+def test_a_program_is_one_finding_whether_its_caller_was_seen_or_itself() -> None:
+    event = FileEvent(Act.EXECUTED, "/tmp/tool", 7)
+    seen = judge(event, CONTAINER, Facts())
+    assert seen is not None
+    keys = {
+        key_of("trainer", replace(seen, lineage=Lineage((_process(executable),))))
+        for executable in ("/usr/bin/dash", "/tmp/tool")
+    }
+    assert keys == {key_of("trainer", seen)}
+
+
+def _process(executable: str) -> Process:
+    return Process(7, 1, datetime(2026, 1, 1, tzinfo=UTC), executable, (executable,), 0, "c" * 64)
 
 
 def test_byte_code_that_matches_is_only_mentioned() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainseal.agent.ledger import Ledger, Person, finding_of, key_of, place_of
-from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.agent.ledger import Ledger, Person, finding_of, key_of, places_of
+from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
 from trainseal.api.driftreport import DriftReportStatus
 from trainseal.api.findings import FindingId
 from trainseal.api.model import JsonObject
@@ -118,7 +118,7 @@ def test_a_walk_that_finds_the_trace_of_a_known_act_is_no_new_finding() -> None:
     before = Ledger()
     add(before, seen("/a"))
     trace = seen("/a", lineage=None)
-    assert before.again(key_of("trainer", trace), NOW, place_of("trainer", trace))
+    assert before.again(key_of("trainer", trace), NOW, places_of("trainer", trace))
     # Nor where the walk was quicker than reading what is known since before a restart.
     later = Ledger()
     add(later, trace)
@@ -127,11 +127,51 @@ def test_a_walk_that_finds_the_trace_of_a_known_act_is_no_new_finding() -> None:
     assert [(f.path, f.count) for f in later.findings()] == [("/a", 3), ("/b", 1)]
 
 
+@pytest.mark.parametrize(
+    ("told", "trace", "evidence"),
+    [
+        (FindingId.FILE_RENAMED, FindingId.FILE_CHANGED, {"digest": "sha256:1"}),
+        (FindingId.FILE_RENAMED, FindingId.IMPORT_CHANGED, {}),
+        (FindingId.FILE_RENAMED, FindingId.FILE_CREATED, {}),
+        (FindingId.FILE_CHANGED, FindingId.FILE_ATTRIBUTES, {"time": "signed 1, now 2"}),
+        (FindingId.FILE_RENAMED, FindingId.FILE_ATTRIBUTES, {"time": "signed 1, now 2"}),
+    ],
+)
+def test_a_trace_that_is_called_otherwise_than_its_act_is_no_new_finding(
+    told: FindingId, trace: FindingId, evidence: dict[str, str]
+) -> None:
+    before = Ledger()
+    add(before, seen("/a", finding=told))
+    walked = seen("/a", finding=trace, lineage=None, evidence={**evidence, FOUND_BY: LOOKING})
+    assert before.again(key_of("trainer", walked), NOW, places_of("trainer", walked))
+    later = Ledger()
+    add(later, walked)
+    later.take_over(written(before))
+    assert [(f.id, f.count) for f in later.findings()] == [(told.value, 3)]
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "evidence"),
+    [
+        (FindingId.FILE_CHANGED, FindingId.FILE_ATTRIBUTES, {"mode": "0666", "time": "2"}),
+        (FindingId.FILE_ATTRIBUTES, FindingId.FILE_CHANGED, {}),
+        (FindingId.FILE_CHANGED, FindingId.FILE_REMOVED, {}),
+    ],
+)
+def test_what_a_walk_finds_beyond_what_was_told_is_a_finding_of_its_own(
+    told: FindingId, found: FindingId, evidence: dict[str, str]
+) -> None:
+    ledger = Ledger()
+    add(ledger, seen("/a", finding=told))
+    walked = seen("/a", finding=found, lineage=None, evidence={**evidence, FOUND_BY: LOOKING})
+    assert not ledger.again(key_of("trainer", walked), NOW, places_of("trainer", walked))
+
+
 def test_somebody_elses_act_at_the_same_place_is_a_finding_of_its_own() -> None:
     ledger = Ledger()
     add(ledger, seen("/a"))
     other = seen("/a", lineage=Lineage((Process(1, 0, NOW, "/usr/bin/vim", (), 0, None),)))
-    assert not ledger.again(key_of("trainer", other), NOW, place_of("trainer", other))
+    assert not ledger.again(key_of("trainer", other), NOW, places_of("trainer", other))
 
 
 def test_a_status_that_is_none_is_written_over() -> None:
@@ -163,6 +203,16 @@ def test_who_is_named_for_another_reason_than_the_process_is_named_with_that_rea
     ledger.name_people(lambda *_: Person("mallory@example.org", "exec-1", "time"))
     (found,) = ledger.findings()
     assert (found.user, (found.evidence or {})["named by"]) == ("mallory@example.org", "time")
+
+
+def test_who_stopped_a_process_is_not_the_process_and_is_asked_for() -> None:
+    ledger = Ledger()
+    trainer = Lineage((Process(1, 0, NOW, "/usr/bin/python3", (), 0, None),))
+    add(ledger, seen(finding=FindingId.PROCESS_STOPPED, lineage=trainer))
+    assert ledger.name_people(lambda *_: Person("mallory@example.org", "exec-1", "time"))
+    (found,) = ledger.findings()
+    assert found.user == "mallory@example.org"
+    assert found.processes, "it is still said whom it was done to"
 
 
 def test_what_the_trainer_did_itself_is_put_to_nobodys_account() -> None:

@@ -44,6 +44,16 @@ def test_the_same_process_with_another_image_is_another_reading() -> None:
     assert not one.same_image(parse_stat(_stat(b"sh").replace(b" 700 ", b" 701 ")))
 
 
+def test_what_ended_and_is_not_yet_waited_for_is_what_it_was_until_then() -> None:
+    alive = parse_stat(_stat(b"sh"))
+    zombie = parse_stat(_stat(b"sh").replace(b"S 7", b"Z 7").replace(b" 700 ", b" 0 "))
+    assert not zombie.same_image(alive)
+    assert zombie.ended_as(alive)
+    assert not alive.ended_as(alive)
+    # It had become another program, which nobody looked at.
+    assert not parse_stat(_stat(b"sed").replace(b"S 7", b"Z 7")).ended_as(alive)
+
+
 def test_a_kernel_thread_is_known_by_its_flag() -> None:
     assert parse_stat(_stat(b"kworker", 0x00200040)).kernel
     assert not parse_stat(_stat(b"kworker")).kernel

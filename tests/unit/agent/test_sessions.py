@@ -135,10 +135,13 @@ def judge(
     *records: AccessRecord,
     own: tuple[tuple[str, ...], ...] = (),
     after: timedelta = GRACE,
+    current: bool = True,
     sessions: Sessions | None = None,
 ) -> str | None:
     lineage = Lineage((session,), session)
-    found = (sessions or Sessions()).judge(lineage, CONTAINER, records, own, START + after)
+    found = (sessions or Sessions()).judge(
+        lineage, CONTAINER, records, own, START + after, current=current
+    )
     return found.finding.value if found else None
 
 
@@ -175,6 +178,16 @@ def test_asked_exactly_no_record_is_used_up_by_a_guess() -> None:
 def test_a_record_may_come_a_moment_later_than_its_process() -> None:
     assert judge(SESSION, after=GRACE - timedelta(seconds=1)) is None
     assert judge(SESSION) == "process.unrecorded"
+
+
+def test_while_records_are_behind_nobody_is_called_unrecorded_and_afterwards_they_are() -> None:
+    later = timedelta(minutes=2)
+    assert judge(SESSION, after=later, current=False) is None
+    assert judge(SESSION, record(), after=later, current=False) == "process.entered"
+    assert judge(SESSION, after=later) == "process.unrecorded"
+    # No record would explain what came past the control group.
+    outside = replace(SESSION, container_id=None)
+    assert judge(outside, after=later, current=False) == "process.unrecorded"
 
 
 def test_what_did_not_come_by_the_control_group_is_explained_by_no_record() -> None:

@@ -118,7 +118,28 @@ async def test_what_happened_while_nobody_watched_is_found_by_the_next_list(
     )
     heard, found = await told(server)
     assert heard[3:] == [("DELETED", "c"), ("MODIFIED", "b"), ("ADDED", "d")]
+    assert found.current
     assert sorted(name for _, name in found.objects) == ["a", "b", "d"]
+
+
+async def test_a_collection_is_not_current_while_its_server_is_away() -> None:
+    away = KubeError(0, "Unreachable", "x")
+    said: list[bool] = []
+
+    class Watched(Server):
+        async def request(self, *args: Any, **options: Any) -> Any:
+            said.append(found.current)
+            return await super().request(*args, **options)
+
+    server = Watched(([obj("a", 1)], [away]), (away, ()), ([obj("a", 1)], ()))
+    found = Informer(server, "/x")  # type: ignore[arg-type]
+    task = asyncio.ensure_future(found.run())
+    async with asyncio.timeout(5):
+        await server.idle.wait()
+    assert said == [False, False, False]
+    assert found.synced.is_set()
+    assert found.current
+    task.cancel()
 
 
 async def test_the_last_known_state_stands_while_the_server_is_away() -> None:

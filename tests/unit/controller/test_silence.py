@@ -47,6 +47,19 @@ def test_a_lease_that_is_taken_away_is_no_renewal() -> None:
     assert beats.silent("n", 115.1) is not None
 
 
+def test_what_a_watch_that_hangs_goes_on_saying_is_no_renewal() -> None:
+    beats = Heartbeats()
+    beats.saw("n", "a", 100.0)
+    beats.saw("n", "b", 116.0, "read")
+    beats.saw("n", "a", 118.0)
+    assert beats.silent("n", 131.0) is None
+    beats.saw("n", "b", 132.0, "read")
+    assert beats.silent("n", 132.0) is not None
+    # It goes on: what it then says is new to it.
+    beats.saw("n", "c", 133.0)
+    assert beats.silent("n", 147.0) is None
+
+
 @dataclass
 class Stage:
     """One sealed pod on one node; ``lease`` is what the API server says, or raises."""
@@ -110,6 +123,16 @@ def test_an_agent_that_renews_is_not_silent_though_our_watch_hangs() -> None:
     stage.look(0, "a")
     stage.look(20, "a")
     assert stage.recorded == []
+
+
+def test_an_agent_that_falls_silent_is_found_though_our_watch_hangs() -> None:
+    stage = Stage(lease="b")
+    for _ in range(12):
+        stage.look(2, "a")
+    stage.lease = "c"  # the last renewal
+    for _ in range(20):
+        stage.look(2, "a")
+    assert stage.recorded
 
 
 def test_nobody_is_accused_while_the_api_server_is_away_nor_right_after() -> None:

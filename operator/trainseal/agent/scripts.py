@@ -1,0 +1,95 @@
+"""Programs that an interpreter reads: found by its command line, where their file is nobody's.
+
+The kernel runs the interpreter, which is the image's; so neither its execution nor a mapping tells.
+Each process is looked at when an interpreter was executed, and by the sweeps.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+
+from trainseal.agent.observed import Lineage, Observation, Process
+from trainseal.agent.origins import FOREIGN, Places, why
+from trainseal.api.findings import FindingId
+from trainseal.provenance import programs
+from trainseal.provenance.programfiles import program_file
+
+#: From the event, which comes before the program is another, until its command line is there; s.
+_SOON = 0.2
+_MOST = 256
+
+
+def foreign_script(
+    process: Process, directory: str | None, places: Places, *, relative: bool = True
+) -> Observation | None:
+    """The difference that is an interpreter's program from a place that nobody signed.
+
+    ``directory`` is where the process is now, which may not be where it began: a relative name
+    counts if there is such a file, and without ``relative`` not at all.
+    """
+    word = program_file(process.executable, process.command)
+    if word is None or "\0" in word:
+        return None
+    absolute = word.startswith("/")
+    if not absolute and (not relative or directory is None or not directory.startswith("/")):
+        return None
+    path = places.resolved(word if absolute else posixpath.join(directory or "/", word))
+    origin = places.origin(path)
+    if origin not in FOREIGN or (not absolute and places.status(path) is None):
+        return None
+    if path.startswith("/proc/"):
+        return None  # what another has open, by whatever name
+    return Observation(
+        FindingId.EXEC_FOREIGN,
+        f"{process.executable} runs the program {path}, which is not of the image: {why(origin)}",
+        path=path,
+        evidence={
+            "interpreter": process.executable,
+            "script": word[:1024],
+            "command": " ".join(process.command)[:1024],
+        },
+        # A script that is executed by its own name has an event too: it is the same act.
+        subject=path,
+    )
+
+
+class StartedScripts:
+    """Looks at who executed an interpreter, from the event on until its command line tells.
+
+    ``directory`` gives the working directory of a process, None once it is gone.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        lineage: Callable[[int], Lineage | None],
+        directory: Callable[[int], str | None],
+    ) -> None:
+        self._places = places
+        self._lineage = lineage
+        self._directory = directory
+        self._until: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        """How many are to be looked at again, soon."""
+        return len(self._until)
+
+    def executed(self, pid: int, program: str, now: float) -> None:
+        """A process is about to become this program."""
+        if programs.language_of(program) is not None and len(self._until) < _MOST:
+            self._until[pid] = now + _SOON
+
+    def look(self, now: float) -> Iterator[tuple[Observation, Lineage]]:
+        """Each that is found, once, and who does it."""
+        for pid, until in list(self._until.items()):
+            lineage = self._lineage(pid)
+            found = (
+                foreign_script(lineage.chain[0], self._directory(pid), self._places)
+                if lineage is not None and lineage.chain[0].pid == pid
+                else None
+            )
+            if found is not None or lineage is None or until <= now:
+                del self._until[pid]
+            if found is not None and lineage is not None:
+                yield found, lineage
