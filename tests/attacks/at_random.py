@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.attacks.scene import AGENTS, TORCH, Scene, agent_process
 from tests.attacks.schedule import TARGETS, Act, Disturbance, Schedule, Target
 from tests.cluster import Cluster, CommandError
-from tests.cluster.processes import Process
+from tests.cluster.processes import Process, kill_all
 from tests.stage.release import NAMESPACE
 
 PACKAGES = "/usr/lib/python3/dist-packages"
@@ -31,7 +31,7 @@ _AGAIN = 1.0
 #: Until an API server or a process that was disturbed must be back; seconds.
 _PATIENCE = 180.0
 #: An API server that is told to end is waited for so long.
-_GRACE = 15.0
+_GRACE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class AtRandom:
         assert len(self._files) >= edits, f"found {len(self._files)} files, expected {edits}"
         self._objects = {kind: self._named(kind) for kind in OBJECTS}
         self._over = threading.Event()
+        self._first: BaseException | None = None
         self._stopped: set[Process] = set()
         self.began = 0.0
         self.done = Done()
@@ -100,6 +101,8 @@ class AtRandom:
             with ThreadPoolExecutor(1 + len(TARGETS), "random") as threads:
                 parts = [threads.submit(self._ending_all, self._act_all)]
                 parts += [threads.submit(self._ending_all, self._disturb_all, t) for t in TARGETS]
+            if self._first is not None:
+                raise self._first
             for part in parts:
                 part.result()
         finally:
@@ -110,7 +113,8 @@ class AtRandom:
     def _ending_all(self, part: Callable[..., None], *args: Target) -> None:
         try:
             part(*args)
-        except BaseException:
+        except BaseException as error:
+            self._first = self._first or error
             self._over.set()
             raise
 
@@ -232,11 +236,12 @@ class AtRandom:
 
     def _end_api_server(self, *, politely: bool, away: float) -> None:
         process = self._cluster.api_server()
-        _signal(process, signal.SIGTERM if politely else signal.SIGKILL)
-        end = time.monotonic() + _GRACE
-        while process.alive and time.monotonic() < end:
-            self._over.wait(0.1)
-        _signal(process, signal.SIGKILL)
+        if politely:
+            _signal(process, signal.SIGTERM)
+            end = time.monotonic() + _GRACE
+            while process.alive and time.monotonic() < end:
+                self._over.wait(0.1)
+        assert not kill_all([process]), f"process {process.pid} does not end"
         self._over.wait(away)
         self._cluster.start_api_server()
 

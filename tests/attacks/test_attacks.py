@@ -83,13 +83,15 @@ def test_no_twin_gave_an_alarm(scenes: dict[str, Scene], ledger: Ledger) -> None
 _COUNTED: set[str] = set()
 
 
-def _no_alarm(scenes: dict[str, Scene], ledger: Ledger) -> None:
-    """None of Warning or above on a run that nobody attacks."""
+def _no_alarm(scenes: dict[str, Scene], ledger: Ledger, *, but: str = "") -> None:
+    """None of Warning or above on a run that nobody attacks, ``but`` of this id."""
     alarms = []
     for name in ("quiet", *_QUIET.values()):
         for seen in scenes[name].sightings.of_run(scenes[name].seal):
             text, key = json.dumps(seen.finding), f"{name} {seen.finding['key']}"
             if seen.finding["severity"] == "Info" or "/tmp/sweep-" in text or key in _COUNTED:
+                continue
+            if seen.finding["id"] == but:
                 continue
             _COUNTED.add(key)
             began = [k for k, at in _TWINS_BEGAN.items() if at <= seen.at]
@@ -138,7 +140,8 @@ def test_no_walk_tells_again_what_an_event_told_of(
     for case in _TRIED:
         if not isinstance(case.expected, Finding) or ledger.after.get(case.key) is None:
             continue
-        if case.expected.path and case.key not in ledger.looked:
+        told = case.expected.id.startswith(("file.", "import.", "bytecode."))
+        if told and case.key not in ledger.looked:
             place = scenes[case.on]
             found = [s.finding for s in place.sightings.of_run(place.seal)]
             if walked := [
@@ -153,7 +156,8 @@ def test_no_walk_tells_again_what_an_event_told_of(
 def test_no_rank_of_a_quiet_run_differs(scenes: dict[str, Scene], ledger: Ledger) -> None:
     """Their twin was done before the attack on the other run, which took minutes to be found."""
     if any(case.on == "ranks" and case.key in ledger.after for case in _TRIED):
-        _no_alarm(scenes, ledger)
+        # By now agents were silent, and all nodes' pods unwatched.
+        _no_alarm(scenes, ledger, but="watch.silent")
 
 
 def _carry_out(case: Case, scene: Scene, ledger: Ledger) -> float | None:

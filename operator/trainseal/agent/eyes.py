@@ -350,16 +350,22 @@ class Eyes:
         else:
             facts = Facts(hidden=True)
         self._walk.remember(event.path)
-        if facts.bytecode is not None and facts.bytecode.matches is None:
+        content = event.act is not Act.ATTRIBUTES
+        if content and facts.bytecode is not None and facts.bytecode.matches is None:
             self._uncompared.append((event.path, touch.lineage, walked))
+            self._tells_its_time(event.path)
         if event.path in self._changed and set(facts.attributes) == {"time"}:
-            return []  # told already with what was written
+            return []  # told already with what was written, or about to be
         observation = judge(event, self._container, facts)
         if observation is None:
             return []
-        if event.act is not Act.ATTRIBUTES and len(self._changed) < _MOST_REMEMBERED:
-            self._changed.add(event.path)
+        if content:
+            self._tells_its_time(event.path)
         return [self._finished(observation, touch.lineage)]
+
+    def _tells_its_time(self, path: str) -> None:
+        if len(self._changed) < _MOST_REMEMBERED:
+            self._changed.add(path)
 
     def _judge_walked(self, event: FileEvent) -> list[Observation]:
         return self._judge(event, Touch(event.path, 0, directory=event.directory), walked=True)

@@ -19,6 +19,8 @@ from trainseal.agent.mounts import Overlay
 Kind = Literal["file", "directory", "link", "removed", "other"]
 #: The most entries of an upper layer that one walk looks at.
 MAX_WALKED = 50_000
+#: Directories that are remembered as missing in a lower layer.
+_MOST_LACKING = 10_000
 
 
 class LayersError(Exception):
@@ -55,6 +57,9 @@ class Layers:
     def __init__(self, overlay: Overlay, node: str) -> None:
         """``node`` is where the node's root directory is from here. Raises LayersError."""
         self._trees: list[Tree] = []
+        #: Directories that a lower layer does not have, nor hides: it never changes, and many files
+        #: that are made in a new directory must cost little.
+        self._lacking: set[tuple[int, str]] = set()
         if overlay.upper is None:
             raise LayersError("the container's root is an overlay without an upper layer")
         try:
@@ -72,12 +77,17 @@ class Layers:
 
     def image_tree(self, path: str) -> Tree | None:
         """The lower layer whose ``path`` the image shows; None where the image has none."""
-        for tree in self._lowers:
+        directory = path.rpartition("/")[0] or "/"
+        for number, tree in enumerate(self._lowers):
+            if (number, directory) in self._lacking:
+                continue
             status = tree.status(path)
             if status is not None:
                 return None if kind_of(status) == "removed" else tree
             if _hides(tree, path):
                 return None
+            if len(self._lacking) < _MOST_LACKING and _is_missing(tree, directory):
+                self._lacking.add((number, directory))
         return None
 
     def written(self, path: str) -> bool:
@@ -103,6 +113,17 @@ class Layers:
                 if kind == "directory":
                     pending.append(path)
                 yield Entry(path, kind, status, opaque)
+
+
+def _is_missing(tree: Tree, directory: str) -> bool:
+    """Whether it is not there for sure, and not just unreadable now."""
+    try:
+        os.close(tree.open(directory, os.O_PATH | os.O_NOFOLLOW))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _hides(tree: Tree, path: str) -> bool:

@@ -32,12 +32,17 @@ _PROCESSES = 8
 _WORDS = 16
 _NAMED_BY = "named by"
 #: A file that was moved or linked to a name is found there as a changed or a new one; one that was
-#: written, and is as it was again, by its time alone.
+#: written, and is as it was again, or is byte code, by its time alone.
 _TRACE_OF: Mapping[str, tuple[FindingId, ...]] = {
     FindingId.FILE_CHANGED: (FindingId.FILE_RENAMED,),
     FindingId.FILE_CREATED: (FindingId.FILE_RENAMED,),
     FindingId.IMPORT_CHANGED: (FindingId.FILE_RENAMED,),
-    FindingId.FILE_ATTRIBUTES: (FindingId.FILE_CHANGED, FindingId.FILE_RENAMED),
+    FindingId.FILE_ATTRIBUTES: (
+        FindingId.FILE_CHANGED,
+        FindingId.FILE_RENAMED,
+        FindingId.BYTECODE_MISMATCH,
+        FindingId.BYTECODE_WRITTEN,
+    ),
 }
 #: Of these the processes are whom it was done to, not who did it.
 _DONE_TO = frozenset({FindingId.PROCESS_STOPPED.value})

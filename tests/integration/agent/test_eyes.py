@@ -16,7 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent.minicontainer import ADAM, TORCH, MiniContainer, started
+from tests.integration.agent.minicontainer import (
+    ADAM,
+    TORCH,
+    MiniContainer,
+    make_image,
+    started,
+)
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
@@ -292,6 +298,21 @@ def test_byte_code_that_python_writes_is_only_mentioned(watched: Watched) -> Non
     assert found.path == PYC
     assert found.evidence["comparison"] == "the header and the code match the source"
     assert [o.path for o in watched.observations] == [PYC]
+
+
+def test_byte_code_of_the_image_that_was_written_anew_is_found_as_such_and_not_by_its_time(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    image = make_image(tmp_path_factory.mktemp("compiled"))
+    source, cache = (image / path.lstrip("/") for path in (ADAM, PYC))
+    py_compile.compile(str(source), cfile=str(cache), dfile=ADAM, doraise=True)
+    with started(tmp_path, image) as container:
+        container.python(lambda: py_compile.compile(ADAM, cfile=PYC, doraise=True))
+        with watch(container) as found:
+            found.read_for(10, lambda: bool(found.observations))
+            seen = [(o.finding, o.path) for o in (*found.at_start, *found.observations)]
+            assert seen == [(F.BYTECODE_WRITTEN, PYC)]
+            assert found.one(F.BYTECODE_WRITTEN).evidence[FOUND_BY] == LOOKING
 
 
 def test_poisoned_byte_code_with_a_matching_header_is_seen(watched: Watched) -> None:

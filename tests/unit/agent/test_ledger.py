@@ -135,6 +135,7 @@ def test_a_walk_that_finds_the_trace_of_a_known_act_is_no_new_finding() -> None:
         (FindingId.FILE_RENAMED, FindingId.FILE_CREATED, {}),
         (FindingId.FILE_CHANGED, FindingId.FILE_ATTRIBUTES, {"time": "signed 1, now 2"}),
         (FindingId.FILE_RENAMED, FindingId.FILE_ATTRIBUTES, {"time": "signed 1, now 2"}),
+        (FindingId.BYTECODE_MISMATCH, FindingId.FILE_ATTRIBUTES, {"time": "signed 1, now 2"}),
     ],
 )
 def test_a_trace_that_is_called_otherwise_than_its_act_is_no_new_finding(
