@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 
+from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.agent.origins import FOREIGN, Places, why
 from trainseal.api.findings import FindingId
@@ -47,7 +48,7 @@ def foreign_script(
         evidence={
             "interpreter": process.executable,
             "script": word[:1024],
-            "command": " ".join(process.command)[:1024],
+            "command": named_by(process, 1024),
         },
         # A script that is executed by its own name has an event too: it is the same act.
         subject=path,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Observation
 from trainseal.agent.processes import Member
 from trainseal.api.findings import FindingId
@@ -43,7 +44,7 @@ class StoppedProcesses:
 
 def _observation(member: Member, since: datetime) -> Observation:
     process = member.process
-    command = " ".join(process.command)[:1024] or process.executable
+    command = named_by(process, 1024)
     at = f"{since:%Y-%m-%dT%H:%M:%SZ}"
     return Observation(
         FindingId.PROCESS_STOPPED,
