@@ -85,7 +85,6 @@ PROGRAMS: dict[str, Program] = {
         Program("coredns", "coredns", ".", 110),
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 220),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
-        Program("cert-manager", "cert-manager", ".", 150),
     )
 }
 
@@ -98,7 +97,7 @@ INTEGRATION = (*API_ONLY, "registry", "distribution", "crane", "cosign", "helm")
 FOREIGN = ("kubectl", "helm", "cosign", "crane")
 """What is needed to drive a cluster of the user's."""
 
-CLUSTER = tuple(name for name in PROGRAMS if name != "cert-manager")
+CLUSTER = tuple(PROGRAMS)
 """What the whole cluster runs, and the tools that tests drive it with."""
 
 

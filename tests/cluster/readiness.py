@@ -80,9 +80,7 @@ def _to_build(names: Iterable[str], needs: Iterable[Need] = ()) -> list[Callable
 
     def go_and_space() -> None:
         go = require_go()
-        share = sum(p.seconds for p in missing) / sum(
-            pins.PROGRAMS[name].seconds for name in pins.CLUSTER
-        )
+        share = sum(p.seconds for p in missing) / sum(p.seconds for p in pins.PROGRAMS.values())
         of_tools = (
             ("Go modules", go.module_cache, _MODULES),
             ("Go's build cache", go.build_cache, _BUILD_CACHE),
