@@ -85,6 +85,7 @@ PROGRAMS: dict[str, Program] = {
         Program("coredns", "coredns", ".", 110),
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 220),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
+        Program("cert-manager", "cert-manager", ".", 90),
     )
 }
 
@@ -97,7 +98,10 @@ INTEGRATION = (*API_ONLY, "registry", "distribution", "crane", "cosign", "helm")
 FOREIGN = ("kubectl", "helm", "cosign", "crane")
 """What is needed to drive a cluster of the user's."""
 
-CLUSTER = tuple(PROGRAMS)
+CERT_MANAGER = ("cert-manager",)
+"""What `make cert-manager` runs on a cluster besides; nothing else needs it."""
+
+CLUSTER = tuple(name for name in PROGRAMS if name not in CERT_MANAGER)
 """What the whole cluster runs, and the tools that tests drive it with."""
 
 

@@ -4,8 +4,10 @@ Each serving certificate has an authority of its own, whose private key is forgo
 has signed. So there is one kind of rotation, it runs every two months, and no key lies about that
 could sign for another name. The rules, in order; `decide` names one step at a time:
 
-1. no certificate, or one that cannot serve (expired, other names, key of another): replace it now;
-2. a third of its life left: stage a successor beside it; nobody serves it yet;
+1. no certificate, or one that cannot serve (expired, another name than the API server calls it by,
+   key of another): replace it now;
+2. a third of its life left, or not of this module's making (cert-manager's, say, which kept the
+   Secret before): stage a successor beside it; nobody serves it yet;
 3. the API server trusts the staged authority too (every webhook of ours carries both in its
    caBundle): note since when;
 4. `STAGING` later, when every API server has seen that: promote the successor; the old
@@ -190,12 +192,12 @@ def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
 
 
 def defect(serving: ServingCertificate, names: Sequence[str], now: datetime) -> str | None:
-    """Why this certificate cannot serve ``names`` at ``now``; None when it can."""
+    """Why this certificate cannot serve ``names[0]`` at ``now``; None when it can."""
     try:
         authority = x509.load_pem_x509_certificate(serving.authority)
         certificate = x509.load_pem_x509_certificate(serving.certificate)
         key = serialization.load_pem_private_key(serving.private_key, password=None)
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        named = _dns_names(certificate)
     except (ValueError, TypeError, x509.ExtensionNotFound):
         return "it cannot be read"
     if key.public_key() != certificate.public_key():
@@ -204,15 +206,38 @@ def defect(serving: ServingCertificate, names: Sequence[str], now: datetime) -> 
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         return "its authority did not sign it"
-    missing = set(names) - set(alternatives.value.get_values_for_type(x509.DNSName))
-    if missing:
-        return f"it does not name {', '.join(sorted(missing))}"
+    if names[0] not in named:
+        return f"it does not name {names[0]}"
     expiry = min(authority.not_valid_after_utc, certificate.not_valid_after_utc)
     if now >= expiry:
         return f"it expired at {expiry:%Y-%m-%dT%H:%M:%SZ}"
     if now < max(authority.not_valid_before_utc, certificate.not_valid_before_utc):
         return "it is not valid yet; is this machine's clock right?"
     return None
+
+
+def stranger(serving: ServingCertificate, names: Sequence[str]) -> str | None:
+    """Why `issue` did not make this certificate, one that can serve; None where it may have.
+
+    What another made can serve, but its authority's key lies somewhere, and may sign for others.
+    """
+    missing = set(names) - _dns_names(x509.load_pem_x509_certificate(serving.certificate))
+    if missing:
+        return f"it does not name {', '.join(sorted(missing))}"
+    authority = x509.load_pem_x509_certificate(serving.authority)
+    try:
+        bounds = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return "its authority may sign for any name"
+    if {bound.value for bound in bounds.permitted_subtrees or ()} != set(names):
+        return "its authority may sign for other names"
+    return None
+
+
+def _dns_names(certificate: x509.Certificate) -> set[str]:
+    """Raises ExtensionNotFound where it has no alternative names."""
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return set(found.value.get_values_for_type(x509.DNSName))
 
 
 def _renew_at(serving: ServingCertificate) -> datetime:
@@ -240,6 +265,8 @@ def decide(
         return Decision(Step.KEEP, "the old authority is still trusted", min(check_at, retire_at))
     if now >= _renew_at(state.current):
         return Decision(Step.STAGE, f"it expires within {RENEW_BEFORE.days} days", now)
+    if problem := stranger(state.current, names):
+        return Decision(Step.STAGE, f"the certificate is another's: {problem}", now)
     return Decision(Step.KEEP, "the certificate serves", check_at)
 
 

@@ -511,6 +511,10 @@ def test_somebody_elses_operator_cannot_change_or_delete_our_configurations(
             for who in (DEV, INJECTOR):
                 said = patch(world, live, {"webhooks": webhooks}, who)
                 assert "expected its owner" in said, webhooks
+        for who in (DEV, INJECTOR):
+            elsewhere = {"cert-manager.io/inject-ca-from": "elsewhere/theirs"}
+            said = patch(world, live, {"metadata": {"annotations": elsewhere}}, who)
+            assert "found its certificate authority changed" in said
         with pytest.raises(CommandError, match=r"found its deletion by dev@example\.org"):
             world.kubectl("delete", kind, live["metadata"]["name"], DEV)
         # Where its rules are as they were, it is nobody's business.

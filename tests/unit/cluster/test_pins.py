@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import pins
-from tests.cluster.pins import API_ONLY, PROGRAMS, Program, digest
+from tests.cluster.pins import API_ONLY, CERT_MANAGER, CLUSTER, PROGRAMS, Program, digest
 
 
 @pytest.fixture
@@ -52,6 +52,10 @@ def test_every_tool_has_its_pins_and_its_checksums() -> None:
 
 def test_the_api_only_mode_needs_a_part_of_the_tools() -> None:
     assert set(API_ONLY) < set(PROGRAMS)
+
+
+def test_a_cluster_needs_every_tool_but_those_of_one_target_alone() -> None:
+    assert set(PROGRAMS) - set(CLUSTER) == set(CERT_MANAGER)
 
 
 def test_kubernetes_is_pinned_to_the_version_its_programs_report() -> None:

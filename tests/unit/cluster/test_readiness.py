@@ -148,7 +148,7 @@ def test_with_a_cluster_of_the_users_four_tools_are_built(monkeypatch: pytest.Mo
 
 
 def test_without_one_all_of_them_are(world: World) -> None:
-    assert api.needed_tools() == tuple(pins.PROGRAMS)
+    assert api.needed_tools() == pins.CLUSTER
     assert "containerd" in api.needed_packages()
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +34,7 @@ from trainseal.controller.certificate_rotation import (
     from_secret,
     issue,
     serving_names,
+    stranger,
     take,
     to_secret,
 )
@@ -61,6 +66,43 @@ def staged(state: WebhookTLS) -> WebhookTLS:
     """The same, close to its end, with a successor staged and trusted."""
     later = NOW + LIFETIME - RENEW_BEFORE
     return dataclasses.replace(state, successor=issue(NAMES, later), successor_published_at=later)
+
+
+def foreign(names: Sequence[str]) -> ServingCertificate:
+    """As cert-manager makes them: by an authority that may sign for any name."""
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "theirs")])
+
+    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(name)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW)
+            .not_valid_after(NOW + LIFETIME)
+        )
+
+    authority = (
+        builder(name, authority_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    alternatives = x509.SubjectAlternativeName([x509.DNSName(n) for n in names])
+    certificate = (
+        builder(x509.Name([]), key.public_key())
+        .add_extension(alternatives, critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    return ServingCertificate(
+        authority.public_bytes(pem),
+        certificate.public_bytes(pem),
+        key.private_bytes(
+            pem, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        ),
+    )
 
 
 def decided(state: WebhookTLS | None, now: datetime, *, published: bool = True) -> Decision:
@@ -168,6 +210,21 @@ class TestDecisions:
         decision = decided(spoiled, NOW)
         assert decision.step is Step.REPLACE
         assert reason in decision.reason
+
+    def test_one_that_another_made_serves_until_a_successor_of_our_own_is_trusted(self) -> None:
+        theirs = WebhookTLS(current=foreign(NAMES[:2]))
+        decision = decided(theirs, NOW)
+        assert decision.step is Step.STAGE
+        assert "another's" in decision.reason
+        after = take(decision.step, theirs, published=True, fresh=issue(NAMES, NOW), now=NOW)
+        assert after.current == theirs.current
+        assert after.ca_bundle.startswith(theirs.current.authority)
+
+    def test_one_of_all_names_by_an_authority_without_bounds_is_anothers_too(self) -> None:
+        assert decided(WebhookTLS(current=foreign(NAMES)), NOW).step is Step.STAGE
+
+    def test_one_of_our_own_making_is_nobody_elses(self, state: WebhookTLS) -> None:
+        assert stranger(state.current, NAMES) is None
 
     def test_a_successor_is_not_served_before_every_api_server_can_know_it(
         self, staged: WebhookTLS
