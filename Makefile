@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lint format crds lock ready unit integration e2e attacks test bench demo clean \
-	tools cluster-smoke
+	tools cluster-smoke cert-manager
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ attacks: tools ## carry out every attack on a real cluster; writes docs/referenc
 
 cluster-smoke: tools ## prove on this machine what tests/cluster promises (two minutes)
 	$(BIN)/python -m tests.cluster.smoke
+
+cert-manager: tools ## the chart with a real cert-manager, on a cluster of its own (five minutes)
+	$(BIN)/python -m tests.cluster build-tools cert-manager
+	$(BIN)/pytest -q tests/certmanager
 
 bench: tools ## measure on a quiet machine; writes the tables of docs/reference/figures.md
 	$(BIN)/python -m bench --page docs/reference/figures.md

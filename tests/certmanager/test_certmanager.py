@@ -341,8 +341,9 @@ def _takeovers(live: Object) -> Iterator[Object]:
     for name in ("inject-ca-from", "inject-ca-from-secret", "inject-apiserver-ca"):
         annotation = {f"cert-manager.io/{name}": "elsewhere/theirs"}
         yield {"patch": {"metadata": {"annotations": annotation}}}
-    gone = {"cert-manager.io/inject-ca-from": None}
-    yield {"patch": {"metadata": {"annotations": gone}}}
+    for change in ({"inject-ca-from": None}, {"inject-ca-from-secret": ""}):
+        annotations = {f"cert-manager.io/{name}": value for name, value in change.items()}
+        yield {"patch": {"metadata": {"annotations": annotations}}}
 
 
 def _refused(release: Release, live: Object, change: Object, who: str) -> str:

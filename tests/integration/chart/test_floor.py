@@ -494,6 +494,10 @@ def configurations(world: ApiServer, helm: Path) -> Iterator[list[Object]]:
     world.kubectl("delete", "clusterrole,clusterrolebinding", "webhook-writer")
 
 
+#: The injector takes a source that is named and empty for the one to use, and finds nothing there.
+_EMPTY_SOURCE = ("inject-ca-from-secret", "")
+
+
 def test_somebody_elses_operator_cannot_change_or_delete_our_configurations(
     world: ApiServer, configurations: list[Object]
 ) -> None:
@@ -512,9 +516,10 @@ def test_somebody_elses_operator_cannot_change_or_delete_our_configurations(
                 said = patch(world, live, {"webhooks": webhooks}, who)
                 assert "expected its owner" in said, webhooks
         for who in (DEV, INJECTOR):
-            elsewhere = {"cert-manager.io/inject-ca-from": "elsewhere/theirs"}
-            said = patch(world, live, {"metadata": {"annotations": elsewhere}}, who)
-            assert "found its certificate authority changed" in said
+            for source, value in (("inject-ca-from", "elsewhere/theirs"), _EMPTY_SOURCE):
+                elsewhere = {f"cert-manager.io/{source}": value}
+                said = patch(world, live, {"metadata": {"annotations": elsewhere}}, who)
+                assert "found its certificate authority changed" in said
         with pytest.raises(CommandError, match=r"found its deletion by dev@example\.org"):
             world.kubectl("delete", kind, live["metadata"]["name"], DEV)
         # Where its rules are as they were, it is nobody's business.
