@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -33,6 +33,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from trainseal.controller.certificate_rotation import (
     RETRY,
+    ServingCertificate,
     Step,
     WebhookTLS,
     decide,
@@ -74,6 +75,16 @@ class _Secret:
     uid: str | None
     type: str | None
     state: WebhookTLS | None
+    annotations: Mapping[str, str]
+
+    def said_of(self, current: ServingCertificate) -> dict[str, str]:
+        """What others noted beside the certificate, as long as it is the one that is served.
+
+        cert-manager notes whose it is, and without that would take it for its present issuer's.
+        """
+        if self.state is None or self.state.current != current:
+            return {}
+        return {k: v for k, v in self.annotations.items() if not k.startswith("trainseal.dev/")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,7 @@ async def _read_secret(api_client: ApiClient, namespace: str, name: str) -> _Sec
         resource_version=metadata.resource_version,
         uid=metadata.uid,
         type=found.type,
+        annotations=metadata.annotations or {},
         state=from_secret(
             {key: _text(value) for key, value in (found.data or {}).items()},
             metadata.annotations or {},
@@ -169,7 +181,7 @@ async def _write_secret(
             # Both None for a new one; with them, an older or another Secret is not overwritten.
             resource_version=found.resource_version if found else None,
             uid=found.uid if found else None,
-            annotations=annotations,
+            annotations=annotations | (found.said_of(state.current) if found else {}),
             labels={
                 "app.kubernetes.io/name": "trainseal",
                 "app.kubernetes.io/part-of": "trainseal",

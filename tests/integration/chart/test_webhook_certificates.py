@@ -163,6 +163,26 @@ async def test_a_rotation_stages_trusts_promotes_and_retires(
     assert trusted(server) == [promoted.current.authority] * WEBHOOKS
 
 
+async def test_what_another_noted_of_its_certificate_stays_as_long_as_that_is_served(
+    controller: client.ApiClient, server: ApiServer
+) -> None:
+    noted = "cert-manager.io/issuer-name"
+
+    def issuer() -> str | None:
+        found = json.loads(server.kubectl("get", "secret", SECRET, "-n", NAMESPACE, "-o", "json"))
+        name: str | None = found["metadata"].get("annotations", {}).get(noted)
+        return name
+
+    await ensure(controller, NOW)
+    server.kubectl("annotate", "secret", SECRET, "-n", NAMESPACE, f"{noted}=theirs")
+    renewal = NOW + LIFETIME - RENEW_BEFORE
+    promotion = await ensure(controller, renewal)
+    assert kept(server).successor is not None
+    assert issuer() == "theirs"
+    await ensure(controller, promotion)
+    assert issuer() is None
+
+
 async def test_two_controllers_at_once_agree(
     controller: client.ApiClient, server: ApiServer
 ) -> None:
