@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -81,13 +81,12 @@ class ProcessSweep:
         for name, value in self._loaders(container.pid):
             self._given.setdefault(name, set()).add(value)
 
-    def run(self, members: Iterable[Member], now: datetime) -> Iterator[Observation | None]:
+    def run(self, members: Sequence[Member], now: datetime) -> Iterator[Observation | None]:
         """What is to be said of these processes. None after each: a place to pause."""
         self._number += 1
         if len(self._files) > _MOST_JUDGED:
             self._files.clear()
         seen = set()
-        members = list(members)
         for member in members:
             seen.add(member.pid)
             if not _joining(member, now):
