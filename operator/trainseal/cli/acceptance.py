@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from trainseal.api.holdrelease import MAX_CHECKPOINTS
 from trainseal.api.model import JsonObject
+from trainseal.cli.caller import caller
 from trainseal.cli.checkpointview import Item, RunCheckpoints, look
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
 from trainseal.cli.releases import PAUSE, ask
@@ -24,12 +25,13 @@ async def accept(
     if not asked:
         print(f"{namespace}/{job}: no checkpoint is tainted that nobody signed off")  # noqa: T201
         return
+    user = (await caller(kube)).user
     for run, names in asked.items():
         print(f"{len(names)} of run {run}: {', '.join(names[:3])}{' …' if names[3:] else ''}")  # noqa: T201
         for start in range(0, len(names), MAX_CHECKPOINTS):
             part = names[start : start + MAX_CHECKPOINTS]
             release: JsonObject = {"sealedRun": run, "checkpoints": list(part)}
-            await ask(kube, namespace, f"{run}-checkpoints-{_mark(part)}", release, reason)
+            await ask(kube, namespace, user, f"{run}-checkpoints-{_mark(part)}", release, reason)
     wanted = {name for names in asked.values() for name in names}
     for _ in range(max(1, round(wait / PAUSE))):
         items = [i for i in (await look(kube, namespace, job, seal)).items if i.name in wanted]

@@ -12,7 +12,9 @@ def default_command(name: str) -> type[TyperGroup]:
     class Group(TyperGroup):
         def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
             """Typer's, with the command that was left out."""
-            if args[0] not in (*self.commands, "--help") if args else not self.no_args_is_help:
+            named = args[:1] and args[0] in (*self.commands, "--help")
+            asks_for_help = not args and self.no_args_is_help
+            if not (named or asks_for_help):
                 args = [name, *args]
             return super().parse_args(ctx, args)
 

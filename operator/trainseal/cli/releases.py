@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from trainseal.api.holdrelease import PLURAL
-from trainseal.api.model import API_VERSION, JsonObject, json_object
-from trainseal.cli.failures import REFUTED, Failure
-from trainseal.cli.terminaltext import plain
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.cli.caller import may_not_create
 from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
 
 #: Seconds between two looks at what became of a release.
@@ -15,13 +14,15 @@ PAUSE = 0.5
 _REASON = 1024
 
 
-async def ask(kube: Kube, namespace: str, about: str, spec: JsonObject, reason: str) -> None:
+async def ask(
+    kube: Kube, namespace: str, user: str, about: str, spec: JsonObject, reason: str
+) -> None:
     """Creates a HoldRelease; the same person's same words about the same thing make one.
 
-    ``about`` begins its name, at most 228 characters; ``spec`` says what is to be let go. Raises
-    Failure where the caller has no right to it, KubeError where the cluster does not take it.
+    ``user`` is who calls; ``about`` begins its name, at most 228 characters; ``spec`` says what is
+    to be let go. Raises Failure where the caller has no right to it, KubeError where the cluster
+    does not take it.
     """
-    user = await _who_am_i(kube)
     mark = hashlib.sha256(f"{user}/{reason}".encode()).hexdigest()[:16]
     body: JsonObject = {
         "apiVersion": API_VERSION,
@@ -34,22 +35,5 @@ async def ask(kube: Kube, namespace: str, about: str, spec: JsonObject, reason: 
     except ConflictError:
         return  # asked before
     except KubeError as error:
-        if error.status != 403:
-            raise
-        raise Failure(
-            plain(error.message),
-            expected=f"the right to create HoldReleases in namespace {namespace}",
-            remedy="ask somebody who has it: the chart's role trainseal-responder gives it",
-            code=REFUTED,
-        ) from None
-
-
-async def _who_am_i(kube: Kube) -> str:
-    """The user's name, as the API server sees them. Raises KubeError."""
-    review = await kube.request(
-        "POST",
-        path_of("authentication.k8s.io/v1", "selfsubjectreviews"),
-        body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
-    )
-    user = json_object(json_object(review.get("status")).get("userInfo"))
-    return str(user.get("username", ""))
+        remedy = "ask somebody who has it: the chart's role trainseal-responder gives it"
+        raise may_not_create(error, "HoldReleases", namespace, remedy) from None

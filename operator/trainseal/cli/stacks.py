@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from trainseal.api import stackdump, stackrequest
 from trainseal.api.model import (
@@ -19,8 +18,9 @@ from trainseal.api.model import (
 )
 from trainseal.api.stackdump import StackDump, StackDumpStatus
 from trainseal.api.stackrequest import StackRequest
+from trainseal.cli.caller import caller, may_not_create
 from trainseal.cli.clusters import job_path, listed
-from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
+from trainseal.cli.failures import DONE, UNDETERMINED, Failure
 from trainseal.cli.stackgroups import Rank, ranges
 from trainseal.cli.statusview import no_job
 from trainseal.cli.terminaltext import plain
@@ -198,13 +198,13 @@ async def _request(kube: Kube, run: Run) -> StackRequest:
     """Made now, or by somebody else in the same minute."""
     collection = path_of(API_VERSION, stackrequest.PLURAL, run.namespace)
     for left in reversed(range(_ATTEMPTS)):
-        user, now = await _who_and_when(kube)
-        name = stackrequest.name_of(run.seal, now)
+        who = await caller(kube)
+        name = stackrequest.name_of(run.seal, who.now)
         body: JsonObject = {
             "apiVersion": API_VERSION,
             "kind": "StackRequest",
             "metadata": {"name": name, "namespace": run.namespace},
-            "spec": {"sealedRun": run.seal, "user": user},
+            "spec": {"sealedRun": run.seal, "user": who.user},
         }
         try:
             return StackRequest.parse(await kube.create(collection, body, strict=True))
@@ -220,28 +220,9 @@ async def _request(kube: Kube, run: Run) -> StackRequest:
         except KubeError as error:
             if _GUARD in error.message and "expected the name" in error.message and left:
                 continue
-            if error.status != 403:
-                raise
-            raise Failure(
-                plain(error.message),
-                expected=f"the right to create StackRequests in namespace {run.namespace}",
-                remedy="ask for the cluster's role edit, or the chart's role trainseal-debugger",
-                code=REFUTED,
-            ) from None
+            remedy = "ask for the cluster's role edit, or the chart's role trainseal-debugger"
+            raise may_not_create(error, "StackRequests", run.namespace, remedy) from None
     raise AssertionError("the last attempt returns or raises")
-
-
-async def _who_and_when(kube: Kube) -> tuple[str, datetime]:
-    """Who asks and what time it is, as the API server says it."""
-    review = await kube.request(
-        "POST",
-        path_of("authentication.k8s.io/v1", "selfsubjectreviews"),
-        body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
-    )
-    user = json_object(json_object(review.get("status")).get("userInfo")).get("username")
-    made = json_object(review.get("metadata")).get("creationTimestamp")
-    now = datetime.fromisoformat(made) if isinstance(made, str) else datetime.now(UTC)
-    return str(user or ""), now
 
 
 async def _dumps(kube: Kube, run: Run) -> AsyncGenerator[StackDump, None]:

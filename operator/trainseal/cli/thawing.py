@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.cli.caller import caller
 from trainseal.cli.clusters import SEALS, job_path
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
 from trainseal.cli.releases import PAUSE, ask
@@ -33,7 +34,8 @@ async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -
             code=REFUTED,
         )
     release: JsonObject = {"sealedRun": str(name), "hold": str(hold["id"])}
-    await ask(kube, namespace, f"{name}-{hold['id']}", release, reason)
+    user = (await caller(kube)).user
+    await ask(kube, namespace, user, f"{name}-{hold['id']}", release, reason)
     # An earlier release may have been refused: that is not this one's answer yet.
     asked, before, attempts = hold["id"], hold.get("waiting"), max(1, round(wait / PAUSE))
     for _ in range(attempts):
