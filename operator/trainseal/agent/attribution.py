@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from trainseal.agent.sessions import SKEW
 from trainseal.api.accessrecord import AccessRecord
@@ -20,11 +19,10 @@ from trainseal.api.accessrecord import AccessRecord
 WINDOW = timedelta(seconds=60)
 _ENTRIES = frozenset({"Exec", "EphemeralContainer"})
 
-By = Literal[
-    "the command of the only access that names the file; its process was gone",
-    "time: the only person inside, or let in within a minute before; the process was gone",
-    "time: the only person inside, or let in within a minute before; no signal tells its sender",
-]
+_BY_COMMAND = "the command of the only access that names the file; its process was gone"
+_ALONE = "time: the only person inside, or let in within a minute before"
+_BY_TIME = f"{_ALONE}; the process was gone"
+_BY_TIME_OF_A_SIGNAL = f"{_ALONE}; no signal tells its sender"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Near:
 
     user: str
     record: str
-    by: By
+    by: str
 
 
 def nearby(
@@ -65,15 +63,9 @@ def nearby(
     )
     naming = [r for r in fitting if path and any(path in word for word in r.spec.command or ())]
     if _one(naming):
-        by: By = "the command of the only access that names the file; its process was gone"
-        return Near(naming[-1].spec.username, naming[-1].metadata.name, by)
+        return Near(naming[-1].spec.username, naming[-1].metadata.name, _BY_COMMAND)
     if told and _one(fitting):
-        by = "time: the only person inside, or let in within a minute before; the process was gone"
-        if signal:
-            by = (
-                "time: the only person inside, or let in within a minute before; no signal tells "
-                "its sender"
-            )
+        by = _BY_TIME_OF_A_SIGNAL if signal else _BY_TIME
         return Near(fitting[-1].spec.username, fitting[-1].metadata.name, by)
     return None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -51,6 +51,10 @@ _ANONYMOUS = ("/dev/zero (deleted)", "/anon_hugepage (deleted)")
 _NET_JIT, _NET_RUNTIME = "/memfd:doublemapper (deleted)", "/libcoreclr.so"
 
 
+#: By process: what it executed when it was looked at, and what there was to say.
+_Known = dict[int, tuple[object, tuple[Observation, ...]]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     sweep: int
@@ -72,8 +76,8 @@ class ProcessSweep:
         self._stopped = StoppedProcesses()
         self._files: dict[tuple[int, int, str, bool], _Verdict] = {}
         self._sizes: dict[int, tuple[object, tuple[int, ...]]] = {}
-        self._environments: dict[int, tuple[object, tuple[Observation, ...]]] = {}
-        self._scripts: dict[int, tuple[object, tuple[Observation, ...]]] = {}
+        self._environments: _Known = {}
+        self._scripts: _Known = {}
         self._digests: dict[tuple[int, int, int, int], str] = {}
         #: The first process's variables that name code, as it has them now.
         self.first: dict[str, tuple[str, ...]] = {}
@@ -105,10 +109,11 @@ class ProcessSweep:
         link = self._processes.link(member.pid, "exe")
         if link is not None:
             yield from self._executable(member, link)
-            yield from self._script(member)
+            # The working directory tells most just after the start.
+            yield from _once(self._scripts, member, self._script)
             if self._may_map_otherwise(member, status.sizes):
                 yield from self._mapped(member, link)
-        yield from self._environment(member)
+        yield from _once(self._environments, member, self._variables)
         yield from self._traced(member, status.tracer)
 
     def _may_map_otherwise(self, member: Member, sizes: tuple[int, ...]) -> bool:
@@ -147,21 +152,16 @@ class ProcessSweep:
         # As its event is told of: that it still runs is no second finding.
         yield replace(seen, subject=path) if finding is FindingId.EXEC_FOREIGN else seen
 
-    def _script(self, member: Member) -> tuple[Observation, ...]:
-        """Looked at once: the working directory tells most just after the start."""
-        image = (member.seat.key, member.seat.stat.image)
-        known = self._scripts.get(member.pid)
-        if known is None or known[0] != image:
-            found = foreign_script(
-                member.process,
-                self._processes.link(member.pid, "cwd"),
-                self._places,
-                # Its command is sealed, and it may long be elsewhere than where it began.
-                relative=member.pid != self._container.pid,
-            )
-            seen = () if found is None else (replace(found, lineage=member.lineage),)
-            known = self._scripts[member.pid] = (image, seen)
-        return known[1]
+    def _script(self, member: Member) -> Iterator[Observation]:
+        found = foreign_script(
+            member.process,
+            self._processes.link(member.pid, "cwd"),
+            self._places,
+            # Its command is sealed, and it may long be elsewhere than where it began.
+            relative=member.pid != self._container.pid,
+        )
+        if found is not None:
+            yield replace(found, lineage=member.lineage)
 
     def _mapped(self, member: Member, link: str) -> Iterator[Observation]:
         try:
@@ -270,14 +270,6 @@ class ProcessSweep:
             "file without any write that is seen"
         )
         return FindingId.MAP_WRITABLE, path, message
-
-    def _environment(self, member: Member) -> tuple[Observation, ...]:
-        image = (member.seat.key, member.seat.stat.image)
-        known = self._environments.get(member.pid)
-        if known is None or known[0] != image:
-            known = (image, tuple(self._variables(member)))
-            self._environments[member.pid] = known
-        return known[1]
 
     def _variables(self, member: Member) -> Iterator[Observation]:
         sealed = self._container.env
@@ -399,6 +391,16 @@ class ProcessSweep:
             m.executable and m.path.endswith(ending) and self._places.origin(m.path) == "image"
             for m in mappings(maps)
         )
+
+
+def _once(
+    known: _Known, member: Member, look: Callable[[Member], Iterable[Observation]]
+) -> tuple[Observation, ...]:
+    """What there is to say of a process until it executes something else, by one look."""
+    image = (member.seat.key, member.seat.stat.image)
+    if member.pid not in known or known[member.pid][0] != image:
+        known[member.pid] = (image, tuple(look(member)))
+    return known[member.pid][1]
 
 
 def _joining(member: Member, now: datetime) -> bool:
