@@ -214,8 +214,9 @@ def test_no_pod_gets_a_label_of_ours_later(world: ApiServer, living: Object, who
 
 
 def test_no_pod_gets_devices_by_an_annotation_later(world: ApiServer, living: Object) -> None:
-    devices = {"metadata": {"annotations": {"cdi.k8s.io/mine": "nvidia.com/gpu=all"}}}
-    assert "an annotation cdi.k8s.io/* set by dev@" in patch(world, living, devices, DEV)
+    for value in ("nvidia.com/gpu=all", ""):
+        devices = {"metadata": {"annotations": {"cdi.k8s.io/mine": value}}}
+        assert "an annotation cdi.k8s.io/* set by dev@" in patch(world, living, devices, DEV)
     note = {"metadata": {"annotations": {"example.org/note": "mine"}}}
     assert not patch(world, living, note, DEV)
 
