@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 from tests.attacks.case import Attack, Case, Finding, Refused, Told
 from tests.attacks.scene import Scene
-from tests.e2e.lab import EDITOR, Object, eventually
+from tests.e2e.lab import EDITOR, Object
+from tests.stage.waiting import eventually
 
 GATE = "Around the gate"
 CONFIG = "Config"

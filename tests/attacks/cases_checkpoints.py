@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.attacks.case import Case, Finding, NotTried
 from tests.attacks.scene import Scene
-from tests.e2e.lab import eventually
+from tests.stage.waiting import eventually
 from trainseal.agent.checkpointmount import ways_to
 
 GROUP = "Checkpoints and data"

@@ -10,8 +10,9 @@ import time
 
 from tests.attacks.case import Case, Finding
 from tests.attacks.scene import Scene, open_ranks
-from tests.e2e.lab import Lab, Object, eventually, make_namespace
+from tests.e2e.lab import Lab, Object, make_namespace
 from tests.stage.policies import policy
+from tests.stage.waiting import eventually
 
 GROUP = "Ranks"
 NAMESPACE = "research-ranks"

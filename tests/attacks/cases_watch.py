@@ -8,15 +8,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.attacks.case import Attack, Case, Finding, NotTried, Told
 from tests.attacks.scene import AGENTS, TORCH, Scene, agent_process, open_scene, signal_agent
-from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, Object, eventually
+from tests.cluster import Cluster, CommandError
+from tests.e2e.lab import EDITOR, Object
 from tests.stage.release import NAMESPACE
+from tests.stage.waiting import eventually
 
 GROUP = "The watch itself"
 ARCHIVE = "/var/lib/trainseal/archive"
@@ -131,7 +131,8 @@ def _pods_of_ours_deleted(scene: Scene) -> float:
 def _cut_off(scene: Scene) -> float:
     """The API server stands still while somebody comes in from the node."""
     path = f"{TORCH}/random.py"
-    server = _api_server(scene)
+    assert isinstance(scene.lab.target, Cluster), "found a cluster of the user's, expected our own"
+    server = scene.lab.target.api_server().pid
     os.kill(server, signal.SIGSTOP)
     try:
         scene.nsenter("sh", "-c", f"echo '# mallory' >> {path}")
@@ -146,17 +147,6 @@ def _cut_off(scene: Scene) -> float:
     assert scene.sightings.wait(lambda: found() > 0, 120), f"{path} is not found"
     assert found() == 1
     return began
-
-
-def _api_server(scene: Scene) -> int:
-    place = str(scene.lab.target.kubeconfig.parent).encode()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (folder / "cmdline").read_bytes()
-                if b"kube-apiserver\0" in words and place in words:
-                    return int(folder.name)
-    raise AssertionError("no API server of this cluster on this machine")
 
 
 def replace_agents(scene: Scene) -> None:

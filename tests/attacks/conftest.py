@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tests.attacks.ledger import Ledger
 from tests.attacks.scene import Scene, open_scene
 from tests.attacks.sightings import Sightings
 from tests.attacks.training import CODE
+from tests.cluster.places import own_name
 from tests.e2e.lab import TEAM, Lab, make_namespace
 from tests.e2e.world import apply, cluster, lab, look, private, target
 from tests.stage.policies import policy
@@ -29,8 +29,7 @@ _ERASED = "research-erased"
 @pytest.fixture(scope="session")
 def cluster_name() -> str:
     """How the cluster is called that is made for these tests."""
-    place = str(Path(__file__).parent.resolve()).encode()
-    return "attacks-" + hashlib.sha256(place).hexdigest()[:4]
+    return own_name("attacks", Path(__file__).parent.resolve())
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from pathlib import Path
 from tests.attacks.sightings import Sighting, Sightings
 from tests.attacks.training import training
 from tests.cluster import CommandError
-from tests.e2e.lab import Lab, Object, eventually
+from tests.e2e.lab import Lab, Object
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 TORCH = "/usr/lib/python3/dist-packages/torch"
 AGENTS = "trainseal-agent"

@@ -22,8 +22,9 @@ from tests.attacks.schedule import Act, make
 from tests.attacks.sightings import Sightings
 from tests.attacks.training import CODE
 from tests.cluster import Cluster, CommandError
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.stage.release import NAMESPACE
+from tests.stage.waiting import eventually
 
 #: Seconds after the last act in which all must be found: a kubelet waits minutes before it starts
 #: again what was killed several times.

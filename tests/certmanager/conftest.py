@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +10,14 @@ import pytest
 
 from tests.certmanager.installed import cert_manager
 from tests.cluster import Cluster, CommandError
+from tests.cluster.places import own_name
 from tests.images import build_operator_image
 from tests.stage.lifecycle import Release
 from tests.stage.release import NAMESPACE
 
 TEAM = "cert-team"
 
-#: One for each checkout.
-_NAME = "certs-" + hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:4]
+_NAME = own_name("certs", Path(__file__).resolve())
 
 
 @pytest.fixture(scope="session")

@@ -23,17 +23,9 @@ from cryptography import x509
 from tests.certmanager.installed import CONTROLLER, INJECTOR
 from tests.certmanager.installed import NAMESPACE as CERT_MANAGER
 from tests.cluster import Cluster, CommandError
-from tests.stage.lifecycle import (
-    FLOOR,
-    JUDGED,
-    Asking,
-    Object,
-    Release,
-    eventually,
-    pod,
-    signed_job,
-)
+from tests.stage.lifecycle import FLOOR, JUDGED, Asking, Object, Release, pod, signed_job
 from tests.stage.release import NAMESPACE
+from tests.stage.waiting import eventually
 
 CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 OURS = ("-l", "app.kubernetes.io/part-of=trainseal")

@@ -262,8 +262,9 @@ class Cluster(Target):
 
     def api_server(self) -> Process:
         """Its process, for tests that stop or kill it. ClusterError where there is none."""
-        self._launcher().require_alive(["kube-apiserver"])
-        found = Process.load(self._launcher().pidfile("kube-apiserver"))
+        launcher = self._launcher()
+        launcher.require_alive(["kube-apiserver"])
+        found = Process.load(launcher.pidfile("kube-apiserver"))
         assert found is not None
         return found
 

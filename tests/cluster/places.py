@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -39,6 +40,14 @@ def state_root() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/trainseal-clusters")
     return cache_dir() / "clusters"
+
+
+def own_name(prefix: str, place: Path) -> str:
+    """A cluster's name for the tests at `place`, another in each checkout.
+
+    Two runs side by side do not meet, and a run heals what a killed one left.
+    """
+    return f"{prefix}-{hashlib.sha256(str(place).encode()).hexdigest()[:4]}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import copy
 import functools
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.stage.people import Person, with_cosign_key, with_openssl_key
 from tests.stage.policies import policy
 from tests.stage.release import install, uninstall
 from tests.stage.signing import push_tree, sign_image, signed, write_tree
+from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
 
@@ -306,15 +306,6 @@ def make_namespace(lab: Lab, name: str) -> None:
         },
     ):
         lab.admin("apply", "-f", "-", stdin=obj)
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
-    """Seconds until the condition held; fails with ``what`` was waited for."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - start
 
 
 def changed(job: Object, change: Callable[[Object], None]) -> Object:

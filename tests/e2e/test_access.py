@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.stage.jobs import FINISH
+from tests.stage.waiting import eventually
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.stage.jobs import FINISH, SHORT_CODE
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 SHOW_RENDEZVOUS = {
     **SHORT_CODE,

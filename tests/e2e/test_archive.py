@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tests.e2e.lab import Lab, Object, eventually
+from tests.e2e.lab import Lab, Object
 from tests.stage.release import NAMESPACE
+from tests.stage.waiting import eventually
 
 FOLDER = "/var/lib/trainseal/archive"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,22 +18,15 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster, CommandError, Target, connect
+from tests.cluster.places import own_name
 from tests.images import build_operator_image
 from tests.sample_objects import training_job
 from tests.stage.jobs import FINISH
-from tests.stage.lifecycle import (
-    FLOOR,
-    JUDGED,
-    NOT_ASKED,
-    Asking,
-    Release,
-    eventually,
-    pod,
-    signed_job,
-)
+from tests.stage.lifecycle import FLOOR, JUDGED, NOT_ASKED, Asking, Release, pod, signed_job
 from tests.stage.people import with_openssl_key
 from tests.stage.policies import policy
 from tests.stage.release import CHART, NAMESPACE
+from tests.stage.waiting import eventually
 from trainseal.cluster.keys import read_keyring
 from trainseal.provenance.boundseals import bound_roles
 
@@ -42,8 +34,7 @@ TEAM = "chart-team"
 
 Object = dict[str, Any]
 
-#: One for each checkout, as in conftest.py.
-_NAME = "chart-" + hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:4]
+_NAME = own_name("chart", Path(__file__).resolve())
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.e2e.reports import condition
 from tests.e2e.test_watch import OPTIMIZER
 from tests.stage.jobs import EXAMPLE
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 CLAIM, VOLUME = "kept", "e2e-kept"
 RESPONDER = "oncall@example.org"

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster, CommandError
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.stage.jobs import FINISH, trainer
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 _NUMBERS = itertools.count(1)
 TERMINATE = ("python3", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")

@@ -13,10 +13,11 @@ import pytest
 
 from tests.cluster import Cluster, CommandError
 from tests.cluster.processes import Process
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.e2e.refusals import refused_to_us
 from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
+from tests.stage.waiting import eventually
 
 #: A standby leads within this many seconds after its leader was killed.
 TAKEOVER = 15.0

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import TEAM, Lab, Object, changed, eventually
+from tests.e2e.lab import TEAM, Lab, Object, changed
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 
 def pod(lab: Lab, name: str, gpus: int = 1) -> Object:

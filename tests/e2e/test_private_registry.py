@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.e2e.test_code import gate_message
 from tests.local_registry import PASSWORD
 from tests.stage.jobs import SHORT_CODE
 from tests.stage.release import pull_secret
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.cluster import Cluster
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.stage.jobs import SHORT_CODE, trainer
 from tests.stage.policies import policy
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 NOWHERE = "@sha256:" + "0" * 64
 

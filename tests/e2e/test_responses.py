@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, changed, eventually
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object, changed
 from tests.e2e.reports import answered_by, condition
 from tests.stage.jobs import FINISH
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
 Start = Callable[..., tuple[Object, list[Object]]]

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.lab import Lab, Object, eventually, make_namespace
+from tests.e2e.lab import Lab, Object, make_namespace
 from tests.stage.jobs import SHORT_CODE
 from tests.stage.people import Person
 from tests.stage.policies import policy
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 NAMESPACE = "research-revoked"
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.e2e.reports import condition
 from tests.e2e.test_training import trainseal
 from tests.e2e.test_watch import OPTIMIZER, freezing
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 __all__ = ["freezing"]
 

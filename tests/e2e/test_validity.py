@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from tests.e2e.lab import TEAM, Lab, Object, eventually
+from tests.e2e.lab import TEAM, Lab, Object
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 
 def bounded(lab: Lab, name: str, **validity: object) -> Object:

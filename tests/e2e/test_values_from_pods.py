@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import Lab, Object, changed, eventually
+from tests.e2e.lab import Lab, Object, changed
 from tests.stage.jobs import FINISH, SHORT_CODE, trainer
 from tests.stage.signing import signed
+from tests.stage.waiting import eventually
 
 FLAVOR = "example.org/flavor"
 SHOW = {**SHORT_CODE, "show.py": "import os\nprint(os.environ['FLAVOR'])\n"}

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, eventually
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.e2e.refusals import refused_to_us
 from tests.e2e.reports import answered_by, condition, report
 from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
+from tests.stage.waiting import eventually
 
 ARCHIVE = "/var/lib/trainseal/archive"
 OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"

@@ -6,7 +6,6 @@ cluster of ours that is up, and leaves it up: for working on the tests.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Cluster, ClusterError, CommandError, Target, connect
+from tests.cluster.places import own_name
 from tests.e2e.lab import Lab, Object, close_lab, open_lab
 from tests.images import ImageError
 from tests.local_registry import PrivateRegistry, private_registry
 
-#: One for each checkout: two runs side by side do not meet, and a run heals what a killed one left.
-_NAME = "e2e-" + hashlib.sha256(str(Path(__file__).parent.resolve()).encode()).hexdigest()[:4]
+_NAME = own_name("e2e", Path(__file__).parent.resolve())
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, WEBHOOK, ApiServer, Helm, Object
 from tests.sample_objects import access_record
+from tests.stage.waiting import eventually
 from tests.unit import world as signed
 from trainseal.cluster.keys import new_key_pem
 from trainseal.controller.certificate_rotation import ServingCertificate, issue
@@ -88,14 +88,6 @@ class Webhook:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Waits until the condition holds."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 def free_port() -> int:

@@ -1,0 +1,15 @@
+"""Waiting on conditions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
+    """Seconds until the condition held; fails with ``what`` was waited for."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+    return time.monotonic() - start
