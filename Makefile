@@ -77,9 +77,10 @@ integration: $(STAMP) ## tests against a real API server and real registries
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 e2e: tools ## tests on a real cluster
-	$(BIN)/pytest -q -n $(if $(TRAINSEAL_KUBECONFIG),0,2) tests/e2e
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/e2e
 
-test: ready unit integration e2e ## all tests
+test: ready unit tools ## all tests; those of real clusters and API servers mostly wait, so side by side
+	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 attacks: tools ## carry out every attack on a real cluster; writes docs/reference/detection.md
 	$(BIN)/pytest -q tests/attacks --detection docs/reference/detection.md

@@ -6,6 +6,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 # A machine under load must not fail a test; what is slow is a bench's to say.
 settings.register_profile("default", deadline=None)
@@ -18,3 +19,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", help="use this cluster of ours, and leave it up")
     parser.addoption("--detection", help="write the table of detections into this file")
     parser.addoption("--seed", type=int, help="of the attacks at random: does again what a run did")
+
+
+class ByCluster(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """Tests of one file run in one process, and so do tests/e2e's of one cluster.
+
+    `--dist loadgroup` would say it with marks: with pytest 9.2, xdist 3.8 does not heed them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        if not nodeid.startswith("tests/e2e/"):
+            return str(super()._split_scope(nodeid))
+        if os.environ.get("TRAINSEAL_KUBECONFIG"):
+            return "the user's own cluster"
+        return "chart" if "/test_chart.py::" in nodeid else "lab"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByCluster | None:
+    """Of `--dist loadfile`; any other is xdist's own."""
+    return ByCluster(config, log) if config.getoption("dist") == "loadfile" else None
