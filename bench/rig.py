@@ -24,7 +24,7 @@ from bench.processes import Measured
 from bench.sealed import NAMESPACE
 from tests.cluster import Cluster, tools
 from tests.cluster.pins import API_ONLY
-from tests.local_registry import free_port
+from tests.cluster.ports import free_port
 from tests.stage.release import CHART
 from tests.stage.release import NAMESPACE as SYSTEM
 from trainseal.cluster.api import Kube, connect, path_of

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import secrets
-import socket
 import ssl
 import subprocess
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 import yaml
 
 from tests.cluster import ClusterError
+from tests.cluster.ports import free_port
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.credentials import DockerConfig, from_config
 from trainseal.registry.references import Reference
@@ -137,14 +137,6 @@ def _certificate(folder: Path, host: str) -> tuple[Path, Path]:
         capture_output=True,
     )
     return ca, key
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from typing import Any
 from tests.cluster import cleanup, pins, readiness
 from tests.cluster.addresses import AddressPlan, choose_plan
 from tests.cluster.cgroups import Cgroup
-from tests.cluster.control_plane import ControlPlane, free_ports
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
 from tests.cluster.network import Network, namespaces, subnets_in_use
 from tests.cluster.node import Node
 from tests.cluster.places import CHECKOUT, RunDir, locked, state_root
+from tests.cluster.ports import free_ports
 from tests.cluster.processes import Process
 from tests.cluster.progress import step
 from tests.cluster.registries import WITH_REFERRERS, WITHOUT_REFERRERS, Registries

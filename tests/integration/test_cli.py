@@ -19,6 +19,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import local_registry
+from tests.cluster.ports import free_port
 from tests.integration.conftest import ApiServer
 from tests.integration.registry.conftest import tool
 from tests.local_registry import Registry
@@ -304,7 +305,7 @@ def test_a_registry_that_is_down_is_undetermined_and_not_an_unsigned_artifact(
     signed: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = signed.folder / "job.yaml"
-    dead = f"127.0.0.1:{local_registry.free_port()}"
+    dead = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("TRAINSEAL_PLAIN_HTTP", dead)
     for name in ("job.yaml", "policy.yaml"):
         path = signed.folder / name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from tests.cluster import CommandError
+from tests.cluster.ports import free_port
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, WEBHOOK, ApiServer, Helm, Object
 from tests.sample_objects import access_record
 from tests.stage.waiting import eventually
@@ -88,13 +88,6 @@ class Webhook:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass(frozen=True)

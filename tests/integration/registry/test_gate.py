@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.local_registry import Registry, free_port
+from tests.cluster.ports import free_port
+from tests.local_registry import Registry
 from trainseal.api.gateplan import GatePlan
 from trainseal.gate.main import Patience, run
 from trainseal.provenance.bundles import encode_bundle, make_bundle_dsse
