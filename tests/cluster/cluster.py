@@ -282,6 +282,10 @@ class Cluster(Target):
         """The command as it runs on the node: in the cluster's network namespace."""
         return [*Network(system_name(self.name), self._plan()).enter_command(), *argv]
 
+    def runtime_socket(self) -> Path:
+        """The container runtime's, for `ctr --address`."""
+        return self._node().containerd_socket
+
     # --- parts ------------------------------------------------------------------------------
 
     def _plan(self) -> AddressPlan:
