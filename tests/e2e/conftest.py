@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import Lab
-from tests.e2e.world import apply, cluster, cluster_name, lab, look, private, target
+from tests.e2e.world import alerts, apply, cluster, cluster_name, lab, look, private, target
 
-__all__ = ["apply", "cluster", "cluster_name", "lab", "private", "target"]
+__all__ = ["alerts", "apply", "cluster", "cluster_name", "lab", "private", "target"]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -14,6 +14,7 @@ from typing import Any
 from tests.cluster import CommandError, Target
 from tests.images import build_operator_image, build_training_image
 from tests.local_registry import PrivateRegistry
+from tests.stage.alertmanager import Alertmanager
 from tests.stage.jobs import SHORT_CODE, short_job
 from tests.stage.people import Person, with_cosign_key, with_openssl_key
 from tests.stage.policies import policy
@@ -50,6 +51,7 @@ class Lab:
     mallory: Person
     folder: Path
     private: PrivateRegistry | None
+    alertmanager: Alertmanager | None
 
     # Jobs ---------------------------------------------------------------------------------------
 
@@ -211,14 +213,19 @@ class Lab:
         return reference.replace(self.target.registry, self.target.registry_from_host, 1)
 
 
-def open_lab(target: Target, folder: Path, private: PrivateRegistry | None = None) -> Lab:
+def open_lab(
+    target: Target,
+    folder: Path,
+    private: PrivateRegistry | None = None,
+    alertmanager: Alertmanager | None = None,
+) -> Lab:
     """Installs TrainSeal and makes people, policies, artifacts and namespaces."""
     operator = target.push_image(build_operator_image(), "trainseal")
     image = target.push_image(build_training_image(), f"{TEAM}/pytorch")
     registries = [target.registry]
     if plain := getattr(target, "registry_plain", ""):
         registries.append(plain)
-    install(target, operator, registries, private)
+    install(target, operator, registries, private, alertmanager.url if alertmanager else "")
     if private is not None:
         registries.append(private.address)
     lab = Lab(
@@ -234,6 +241,7 @@ def open_lab(target: Target, folder: Path, private: PrivateRegistry | None = Non
         mallory=with_cosign_key(target, folder, "mallory"),
         folder=folder,
         private=private,
+        alertmanager=alertmanager,
     )
     for namespace in (TEAM, PAIR):
         make_namespace(lab, namespace)

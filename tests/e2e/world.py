@@ -17,6 +17,7 @@ from tests.cluster.places import own_name
 from tests.e2e.lab import Lab, Object, close_lab, open_lab
 from tests.images import ImageError
 from tests.local_registry import PrivateRegistry, private_registry
+from tests.stage.alertmanager import Alertmanager, alertmanager
 
 _NAME = own_name("e2e", Path(__file__).parent.resolve())
 
@@ -56,12 +57,25 @@ def private(
 
 
 @pytest.fixture(scope="session")
+def alerts(target: Target) -> Iterator[Alertmanager | None]:
+    """Who is told of findings, on this machine's side of the cluster's network."""
+    if not isinstance(target, Cluster) or target.plan is None:
+        yield None
+        return
+    with alertmanager(target.plan.host) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def lab(
-    target: Target, private: PrivateRegistry | None, tmp_path_factory: pytest.TempPathFactory
+    target: Target,
+    private: PrivateRegistry | None,
+    alerts: Alertmanager | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Lab]:
     """TrainSeal, a team, and everything signed."""
     try:
-        opened = open_lab(target, tmp_path_factory.mktemp("lab"), private)
+        opened = open_lab(target, tmp_path_factory.mktemp("lab"), private, alerts)
     except (ClusterError, ImageError) as error:
         pytest.fail(str(error), pytrace=False)
     yield opened
