@@ -77,7 +77,7 @@ integration: $(STAMP) ## tests against a real API server and real registries
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 e2e: tools ## tests on a real cluster
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/e2e
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
 
 test: ready unit tools ## all tests; those of real clusters and API servers mostly wait, so side by side
 	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration

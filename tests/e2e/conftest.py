@@ -1,6 +1,7 @@
 """One cluster and one installation for all tests of this folder: see world.py.
 
-test_chart.py takes TrainSeal away and so has a cluster of its own.
+test_chart.py takes TrainSeal away and so has a cluster of its own. Where several processes run
+the tests, two share the rest, each with a cluster of its own: `ByCluster` in tests/conftest.py.
 """
 
 from __future__ import annotations

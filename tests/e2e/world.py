@@ -19,13 +19,13 @@ from tests.images import ImageError
 from tests.local_registry import PrivateRegistry, private_registry
 from tests.stage.alertmanager import Alertmanager, alertmanager
 
-_NAME = own_name("e2e", Path(__file__).parent.resolve())
-
 
 @pytest.fixture(scope="session")
 def cluster_name() -> str:
-    """How the cluster is called that is made for these tests."""
-    return _NAME
+    """How the cluster is called that is made for these tests, another in each process."""
+    process = os.environ.get("PYTEST_XDIST_WORKER")
+    name = own_name("e2e", Path(__file__).parent.resolve())
+    return f"{name}-{process}" if process else name
 
 
 @pytest.fixture(scope="session")
