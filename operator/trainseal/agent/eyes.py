@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from trainseal.agent.checkpointevents import CheckpointWrites, WriteListener
 from trainseal.agent.evidence import with_evidence
@@ -86,10 +87,12 @@ class Eyes:
         node: str = "/proc/1/root",
         monotonic: Callable[[], float] = time.monotonic,
         writes: WriteListener | None = None,
+        pulse: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``node`` is where the node's root directory is. OSError where the container is gone.
 
-        ``writes`` is told of checkpoints.
+        ``writes`` is told of checkpoints. ``pulse`` says since when what is ready now can have
+        come, and no earlier than it says came anything that is read from an empty queue.
         """
         self._container = container
         self._capabilities = capabilities
@@ -107,11 +110,14 @@ class Eyes:
         self._names: NameMarks | None = None
         self._wakeups: Wakeups | None = None
         self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
+        self._pulse = pulse
+        #: What is in the queues came since then, and whether something was left there.
+        self._since, self._behind = pulse(), False
         self._changed: set[str] = set()
         self._pace: dict[tuple[str, int], tuple[float, float]] = {}
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
-        #: Path, who wrote it, and whether nobody was seen to: a walk found it.
-        self._uncompared: deque[tuple[str, Lineage | None, bool]] = deque()
+        #: What was written, and whether nobody was seen to: a walk found it.
+        self._uncompared: deque[tuple[Touch, bool]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
         self._looked_at = (0, 0)
         self._bytes = _BYTES
@@ -199,6 +205,9 @@ class Eyes:
         self._bytes = _BYTES
         now = self._monotonic()
         self._calls.append(now)
+        if not self._behind:
+            self._since = self._pulse()
+        self._behind = False
         found: list[Observation] = []
         batch: _Batch = {}
         known: dict[int, Lineage | None] = {}
@@ -245,9 +254,10 @@ class Eyes:
                         if event.pid != os.getpid():
                             one(event)
                     if not events:
-                        break
+                        return lost
             except (OSError, DecodeError):
                 lost = True
+        self._behind = True  # there may be more
         return lost
 
     def _file_event(self, event: Event, batch: _Batch, known: dict[int, Lineage | None]) -> None:
@@ -262,7 +272,8 @@ class Eyes:
                     return
             where = self._scene.locate(event.fd)
             if event.mask & OPEN_EXEC:
-                self._scripts.executed(event.pid, where.path, self._monotonic())
+                now = self._monotonic()
+                self._scripts.executed(event.pid, where.path, now, self._since)
             if where.own and not event.mask & OPEN_EXEC and unjudged(where.path, self._container):
                 return
             touch = self._touch(where.path, event.pid, batch, known)
@@ -311,7 +322,7 @@ class Eyes:
     def _touch(self, path: str, pid: int, batch: _Batch, known: dict[int, Lineage | None]) -> Touch:
         found = batch.get((path, pid))
         if found is None:
-            found = batch[path, pid] = Touch(path, pid, self._who(pid, known))
+            found = batch[path, pid] = Touch(path, pid, self._since, self._who(pid, known))
         return found
 
     def _who(self, pid: int, known: dict[int, Lineage | None]) -> Lineage | None:
@@ -352,7 +363,7 @@ class Eyes:
         self._walk.remember(event.path)
         content = event.act is not Act.ATTRIBUTES
         if content and facts.bytecode is not None and facts.bytecode.matches is None:
-            self._uncompared.append((event.path, touch.lineage, walked))
+            self._uncompared.append((touch, walked))
             self._tells_its_time(event.path)
         if event.path in self._changed and set(facts.attributes) == {"time"}:
             return []  # told already with what was written, or about to be
@@ -361,14 +372,19 @@ class Eyes:
             return []
         if content:
             self._tells_its_time(event.path)
-        return [self._finished(observation, touch.lineage)]
+        since: datetime | None = touch.since
+        if event.act is Act.CLOSED and not walked:  # a mapping that is closed changed it before
+            in_layer = self._container.mount_of(event.path) is None
+            since = min(touch.since, self._walk.since) if in_layer else None
+        return [self._finished(replace(observation, not_before=since), touch.lineage)]
 
     def _tells_its_time(self, path: str) -> None:
         if len(self._changed) < _MOST_REMEMBERED:
             self._changed.add(path)
 
-    def _judge_walked(self, event: FileEvent) -> list[Observation]:
-        return self._judge(event, Touch(event.path, 0, directory=event.directory), walked=True)
+    def _judge_walked(self, event: FileEvent, since: datetime) -> list[Observation]:
+        touch = Touch(event.path, 0, since, directory=event.directory)
+        return self._judge(event, touch, walked=True)
 
     def _finished(self, observation: Observation, lineage: Lineage | None) -> Observation:
         found = replace(observation, lineage=lineage)
@@ -395,12 +411,13 @@ class Eyes:
     def _compare_bytecode(self) -> Iterator[Observation]:
         until = self._monotonic() + _COMPILING
         while self._uncompared and self._monotonic() < until:
-            path, lineage, walked = self._uncompared.popleft()
+            touch, walked = self._uncompared.popleft()
+            path = touch.path
             facts = Facts(bytecode=self._scene.compiled(path), from_beside=True)
             observation = judge(FileEvent(Act.CREATED, path, 0), self._container, facts)
             if observation is None:
                 continue
-            found = self._finished(observation, lineage)
+            found = self._finished(replace(observation, not_before=touch.since), touch.lineage)
             yield (
                 replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
             )
@@ -409,7 +426,9 @@ class Eyes:
         self.must_walk = True
         self._checkpoints.lost()
         words = "events of the container's files were lost; all was compared again"
-        found = [Observation(FindingId.WATCH_OVERFLOW, words, subject="files")]
+        found = [
+            Observation(FindingId.WATCH_OVERFLOW, words, subject="files", not_before=self._since)
+        ]
         if self._names is not None:  # directories made meanwhile have no marks
             scene = self._scene
             with suppress(OSError):

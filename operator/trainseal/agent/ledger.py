@@ -339,6 +339,7 @@ def finding_of(container: str | None, seen: Observation, now: datetime, key: str
         key=key,
         severity=FINDINGS[seen.finding].severity,
         first_time=now,
+        not_before=None if seen.not_before is None else min(seen.not_before, now),
         last_time=now,
         count=1,
         container=container,

@@ -11,8 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from trainseal.agent.layers import Entry, kind_of
+from trainseal.agent.looks import Looks
 from trainseal.agent.observed import (
     FOUND_BY,
     LOOKING,
@@ -38,7 +40,7 @@ _STEP = 0.03
 _YOUNG = 2.0
 _MOST_REMEMBERED = 50_000
 
-Judge = Callable[[FileEvent], list[Observation]]
+Judge = Callable[[FileEvent, datetime], list[Observation]]
 _Signature = tuple[int, int, int, int]
 
 
@@ -53,8 +55,8 @@ class UpperWalk:
         monotonic: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``judge`` tells what an act amounts to, and may call ``remember``. ``clock``: the file
-        system's, seconds since 1970.
+        """``judge`` tells what an act that was not done before a time amounts to, and may call
+        ``remember``. ``clock``: the file system's, seconds since 1970.
         """
         self._scene = scene
         self._container = container
@@ -66,9 +68,15 @@ class UpperWalk:
         #: Names that changed while the marks were set: the runtime's own may be among them.
         self._starting: frozenset[str] = frozenset()
         self._since = float("inf")
+        self._looks = Looks(container.started)
         self._walking: Iterator[list[Observation]] | None = None
         self._spent = 0.0
         self.next = 0.0
+
+    @property
+    def since(self) -> datetime:
+        """What a walk finds now was not there before: what was young was left to the next one."""
+        return self._looks.before(2)
 
     def expect_events(self) -> None:
         """From now on there may be events: what changes is left to them at first."""
@@ -119,6 +127,7 @@ class UpperWalk:
         if layers is None:
             return
         young, self._young = self._young, set()
+        self._looks.begin(datetime.fromtimestamp(self._clock(), UTC))
         for entry in layers.walk():
             path = entry.path
             if self._seen.get(path) == _signature(entry.status) or self._scene.covered(path):
@@ -134,6 +143,7 @@ class UpperWalk:
                 continue
             told = self._told(entry)
             yield [replace(one, evidence={**one.evidence, FOUND_BY: LOOKING}) for one in told]
+        self._looks.end()
 
     def _is_young(self, entry: Entry, *, at_start: bool) -> bool:
         """Whether its events may not have been read yet; before the marks there were none."""
@@ -145,7 +155,7 @@ class UpperWalk:
     def _told(self, entry: Entry) -> list[Observation]:
         directory = entry.kind == "directory"
         for act in self._acts_of(entry):
-            found = self._judge(FileEvent(act, entry.path, 0, directory))
+            found = self._judge(FileEvent(act, entry.path, 0, directory), self.since)
             if found:
                 return found
         if entry.kind == "file" and self._unseen(entry):
@@ -158,7 +168,12 @@ class UpperWalk:
             evidence = {"digest": content.digest if content else "not a file"}
             return [
                 Observation(
-                    FindingId.FILE_CHANGED, words, entry.path, evidence=evidence, content=content
+                    FindingId.FILE_CHANGED,
+                    words,
+                    entry.path,
+                    evidence=evidence,
+                    content=content,
+                    not_before=self.since,
                 )
             ]
         return []

@@ -11,7 +11,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -163,6 +163,43 @@ def test_a_change_carries_both_digests_the_difference_and_who_did_it(watched: Wa
     assert found.difference is not None
     assert "-    return -lr\n+    return lr" in found.difference
     assert found.lineage is not None
+
+
+def test_an_event_tells_when_it_was_done_and_a_walk_since_when_it_can_have_been(
+    watched: Watched,
+) -> None:
+    before = datetime.now(UTC)
+    watched.after(f"echo x >> {ADAM}")
+    told = watched.one(F.FILE_CHANGED).not_before
+    assert told is not None
+    assert told >= before
+    watched.observations.clear()
+    done = datetime.now(UTC)
+    (watched.container.upper / "etc").mkdir(exist_ok=True)
+    (watched.container.upper / "etc/ld.so.preload").write_text("/tmp/evil.so\n")
+    watched.read_for(15, lambda: bool(watched.observations))
+    found = watched.one(F.IMPORT_CHANGED)
+    assert found.evidence[FOUND_BY] == LOOKING
+    assert found.not_before is not None
+    assert found.not_before <= done
+
+
+def test_what_waited_in_a_full_queue_was_done_before_it_was_read(watched: Watched) -> None:
+    def flood() -> None:
+        Path("/opt/flood").mkdir()
+        with Path(ADAM).open("a") as file:
+            file.write("# x\n")
+        for n in range(8_000):
+            Path(f"/opt/flood/{n}").write_text("x")
+
+    watched.container.python(flood)
+    time.sleep(1)  # nobody reads
+    done = datetime.now(UTC)
+    watched.seen()
+    by_path = {o.path: o for o in watched.observations}
+    last = by_path[f"/opt/flood/{7_999}"].not_before
+    assert last is not None
+    assert last <= done + timedelta(seconds=0.5), "it was read seconds later"
 
 
 def test_what_is_seen_of_a_file_comes_with_the_bytes_that_its_digest_is_of(
@@ -362,6 +399,7 @@ def test_what_was_written_before_the_marks_is_found_by_the_walk(
                 (F.FILE_ATTRIBUTES, f"{TORCH}/__init__.py"),
                 (F.FILE_REMOVED, f"{TORCH}/lib"),
             }
+            assert {o.not_before for o in found.at_start} == {container.started}
 
 
 class Slow(Eyes):

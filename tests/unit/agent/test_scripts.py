@@ -93,11 +93,13 @@ def look(*steps: Process | None) -> list[int]:
         lambda _: Lineage((step,)) if (step := steps[round(now[0] / 0.05)]) else None,
         lambda _: "/",
     )
-    scripts.executed(41, "/usr/bin/python3.11", 0.0)
+    scripts.executed(41, "/usr/bin/python3.11", 0.0, NOW)
     found = []
     for number in range(len(steps)):
         now[0] = number * 0.05
-        found.append(len([*scripts.look(now[0])]))
+        seen = [*scripts.look(now[0])]
+        assert all(one.not_before == NOW for one, _ in seen), "it was executed no earlier"
+        found.append(len(seen))
     assert not scripts
     return found
 
@@ -115,5 +117,5 @@ def test_who_ends_or_runs_what_is_signed_is_not_looked_at_for_ever() -> None:
 
 def test_other_programs_are_not_looked_at() -> None:
     scripts = StartedScripts(Container(), lambda _: None, lambda _: None)
-    scripts.executed(41, "/usr/bin/cat", 0.0)
+    scripts.executed(41, "/usr/bin/cat", 0.0, NOW)
     assert not scripts
