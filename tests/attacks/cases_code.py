@@ -243,6 +243,13 @@ CASES = (
         lambda s: s.sh(f"echo '# mallory' > /var/tmp/b.py; ln /var/tmp/b.py {OPTIM}/linked.py"),
     ),
     Case(
+        GROUP, "written through a hard link elsewhere", "T1036.005",
+        Finding("file.changed", f"{OPTIM}/rmsprop.py", tells=("written as", "/var/tmp/r.py")),
+        lambda s: s.sh(f"ln {OPTIM}/rmsprop.py /var/tmp/r.py; {_append('/var/tmp/r.py')}"),
+        lambda s: s.sh("cd /tmp; echo k > k; ln k l; echo k >> l; rm k l"),
+        "a file in scratch written through a hard link of it",
+    ),
+    Case(
         GROUP, "signed file changed through a held mapping", "T1565.001",
         Finding("map.writable", f"{OPTIM}/adamw.py"),
         lambda s: s.held_py(_MAPPED.format(path=f"{OPTIM}/adamw.py")),
