@@ -311,6 +311,18 @@ CASES = (
         "texts, modules and programs of the image run in scratch",
     ),
     Case(
+        GROUP, "Python program run from scratch by a link of /proc", "T1059.006",
+        Finding("exec.foreign", "/tmp/by_root.py", tells=("/proc/self/root",)),
+        lambda s: s.sh(
+            "echo 'evil = 1' > /tmp/by_root.py; python3 /proc/self/root/tmp/by_root.py"
+        ),
+        lambda s: s.sh(
+            f"cd {STDLIB}; python3 /proc/self/cwd/this.py; cd /tmp;"
+            "python3 /proc/self/root/workspace/startup.py"
+        ),
+        "programs of the image and signed code run by such links",
+    ),
+    Case(
         GROUP, "Python program from scratch, read by a text", "T1059.006",
         Missed(
             "what a running interpreter reads is no program that its command line names; who came "

@@ -307,7 +307,7 @@ class ProcessSweep:
             place = part.text
             if not place.startswith("/"):
                 place = posixpath.join(self._processes.link(pid, "cwd") or "/", place)
-            origin = self._places.origin(self._places.resolved(place))
+            origin = self._places.origin(self._places.resolved(place, pid))
             if origin in FOREIGN:
                 return f"{place[:500]}: {why(origin)}"
         return None

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import timeit
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -190,6 +191,48 @@ def test_a_program_of_a_relative_name_is_found_where_its_process_is(world: World
     world.lab.child(PYTHON, "link.py", "1015", cwd="/opt")
     pid = world.member("1015")
     assert pid in {o.lineage.chain[0].pid for o in world.sweep() if o.lineage}
+
+
+@pytest.mark.parametrize(
+    ("word", "cwd"),
+    [
+        ("/proc/self/root/scratch/evil.py", "/"),
+        ("/proc/thread-self/root/scratch/evil.py", "/"),
+        ("/proc/self/cwd/evil.py", "/scratch"),
+        ("/proc/1/root/scratch/evil.py", "/scratch"),
+        ("/proc/1/cwd/scratch/evil.py", "/scratch"),
+        ("/opt/link.py", "/"),
+        ("/opt/deep/../evil.py", "/"),
+    ],
+)
+def test_a_program_is_found_by_whatever_links_of_the_kernels_it_is_named(
+    world: World, word: str, cwd: str
+) -> None:
+    world.lab.run(
+        f"mkdir /scratch/a; echo '{SLEEP}' > /scratch/evil.py; ln -s /scratch/a /opt/deep;"
+        "ln -s /proc/self/root/scratch/evil.py /opt/link.py"
+    )
+    world.lab.child(PYTHON, word, "1020", cwd=cwd)
+    found = world.until("exec.foreign")
+    assert (found.path, found.evidence["script"]) == ("/scratch/evil.py", word)
+
+
+def test_a_program_of_the_image_is_silent_by_whatever_links_it_is_named(world: World) -> None:
+    path = Path(timeit.__file__)
+    acts = ("-n1", "-r1", SLEEP)
+    world.lab.child(PYTHON, f"/proc/self/root{path}", *acts, "pass", cwd="/scratch")
+    world.lab.child(PYTHON, f"/proc/self/cwd/{path.name}", *acts, "0", cwd=str(path.parent))
+    world.lab.child(PYTHON, f"/proc/1/cwd{path}", *acts, "1", cwd="/scratch")
+    for word in ("pass", "0", "1"):
+        world.member(word)
+    assert seen(world.sweep()) == []
+
+
+def test_a_program_below_an_open_directory_is_found(world: World) -> None:
+    world.lab.run(f"echo '{SLEEP}' > /scratch/evil.py")
+    script = f"exec 3< /scratch; exec {PYTHON} /proc/self/fd/3/evil.py 1021"
+    world.lab.child("sh", "-c", script)
+    assert world.until("exec.foreign").path == "/scratch/evil.py"
 
 
 def test_programs_of_the_image_are_silent_wherever_their_process_works(world: World) -> None:
