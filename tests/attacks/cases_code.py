@@ -156,6 +156,19 @@ CASES = (
         "PYTHONPATH to signed code",
     ),
     Case(
+        GROUP, "HOME in scratch, with a usercustomize", "T1546.018",
+        Finding("env.loader", tells=("HOME", "/tmp/mallory-home")),
+        lambda s: s.held(
+            "mkdir -p /tmp/mallory-home/.local/lib/python3.11/site-packages;"
+            "echo > /tmp/mallory-home/.local/lib/python3.11/site-packages/usercustomize.py;"
+            "HOME=/tmp/mallory-home exec python3 -c 'import time; time.sleep(120)'"
+        ),
+        lambda s: s.sh(
+            "HOME=/root XDG_CACHE_HOME=/tmp/c TORCHINDUCTOR_CACHE_DIR=/tmp/c exec sleep 25"
+        ),
+        "HOME as the image has it, and caches in scratch",
+    ),
+    Case(
         GROUP, "LD_PRELOAD of a library in scratch", _LOADS,
         Finding("env.loader", tells=("LD_PRELOAD", "/tmp/preload.so")),
         lambda s: s.held(

@@ -42,6 +42,8 @@ FOREIGN: frozenset[Origin] = frozenset(
         "mount:later",
     }
 )
+#: Of those, what no other pod writes to.
+OWN: frozenset[Origin] = frozenset({"upper", "mount:scratch", "mount:other"})
 _WORDS: dict[Origin, str] = {
     "upper": "it was written after the container started",
     "mount:data": "it lies in a data mount",

@@ -329,6 +329,44 @@ def test_an_import_path_through_the_working_directory_is_found(world: World) -> 
     assert "/scratch" in world.until("env.loader").message
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOME", "/scratch/h"),
+        ("HOME", "."),
+        ("XDG_CONFIG_HOME", "/opt/c"),
+        ("R_LIBS", "/dev/shm/r"),
+    ],
+)
+def test_a_session_that_finds_code_in_a_home_that_nobody_signed_is_found(
+    world: World, name: str, value: str
+) -> None:
+    world.lab.run("mkdir -p /opt/c")
+    world.record("sh", "-c", "cd /scratch; exec sleep 1022")
+    world.lab.enter("sh", "-c", "cd /scratch; exec sleep 1022", env={name: value})
+    found = world.until("env.loader")
+    assert (found.evidence["variable"], found.evidence["value"]) == (name, value)
+    assert found.lineage
+    assert found.lineage.session
+
+
+def test_homes_of_the_image_as_sealed_of_signed_code_and_caches_are_silent(world: World) -> None:
+    world.lab.run("mkdir -p /scratch/sealed /scratch/h")
+    caches = {"TORCHINDUCTOR_CACHE_DIR": "/scratch/t", "XDG_CACHE_HOME": "/dev/shm/c"}
+    world.record("sleep", "1023")
+    world.lab.enter("sleep", "1023", env={"HOME": "/root", "R_LIBS": "/scratch/sealed", **caches})
+    world.lab.python(SLEEP, {"HOME": "/scratch/h", **caches})
+    for word in ("1023", SLEEP):
+        world.member(word)
+    assert seen(world.sweep()) == [("process.entered", None)]
+
+
+def test_a_cache_that_is_not_the_pods_own_is_found_in_a_session(world: World) -> None:
+    world.lab.run("mount -t tmpfs others /mnt")
+    world.lab.enter("sleep", "1024", env={"TORCHINDUCTOR_CACHE_DIR": "/mnt/cache"})
+    assert world.until("env.loader").evidence["variable"] == "TORCHINDUCTOR_CACHE_DIR"
+
+
 def test_the_profile_has_changed_files_and_foreign_code_and_nothing_of_scratch(
     world: World,
 ) -> None:
