@@ -173,6 +173,19 @@ CASES = (
         "PYTHONPATH to signed code",
     ),
     Case(
+        GROUP, "HOME in scratch, with a usercustomize", "T1546.018",
+        Finding("env.loader", tells=("HOME", "/tmp/mallory-home")),
+        lambda s: s.held(
+            "mkdir -p /tmp/mallory-home/.local/lib/python3.11/site-packages;"
+            "echo > /tmp/mallory-home/.local/lib/python3.11/site-packages/usercustomize.py;"
+            "HOME=/tmp/mallory-home exec python3 -c 'import time; time.sleep(120)'"
+        ),
+        lambda s: s.sh(
+            "HOME=/root XDG_CACHE_HOME=/tmp/c TORCHINDUCTOR_CACHE_DIR=/tmp/c exec sleep 25"
+        ),
+        "HOME as the image has it, and caches in scratch",
+    ),
+    Case(
         GROUP, "LD_PRELOAD of a library in scratch", _LOADS,
         Finding("env.loader", tells=("LD_PRELOAD", "/tmp/preload.so")),
         lambda s: s.held(
@@ -271,6 +284,13 @@ CASES = (
         "a checkpoint kept by a link",
     ),
     Case(
+        GROUP, "written through a hard link elsewhere", "T1036.005",
+        Finding("file.changed", f"{OPTIM}/rmsprop.py", tells=("written as", "/var/tmp/r.py")),
+        lambda s: s.sh(f"ln {OPTIM}/rmsprop.py /var/tmp/r.py; {_append('/var/tmp/r.py')}"),
+        lambda s: s.sh("cd /tmp; echo k > k; ln k l; echo k >> l; rm k l"),
+        "a file in scratch written through a hard link of it",
+    ),
+    Case(
         GROUP, "signed file changed through a held mapping", "T1565.001",
         Finding("map.writable", f"{OPTIM}/adamw.py"),
         lambda s: s.held_py(_MAPPED.format(path=f"{OPTIM}/adamw.py")),
@@ -334,6 +354,18 @@ CASES = (
             "sh -c 'cat data.py' /tmp/data.py"
         ),
         "texts, modules and programs of the image run in scratch",
+    ),
+    Case(
+        GROUP, "Python program run from scratch by a link of /proc", "T1059.006",
+        Finding("exec.foreign", "/tmp/by_root.py", tells=("/proc/self/root",)),
+        lambda s: s.sh(
+            "echo 'evil = 1' > /tmp/by_root.py; python3 /proc/self/root/tmp/by_root.py"
+        ),
+        lambda s: s.sh(
+            f"cd {STDLIB}; python3 /proc/self/cwd/this.py; cd /tmp;"
+            "python3 /proc/self/root/workspace/startup.py"
+        ),
+        "programs of the image and signed code run by such links",
     ),
     Case(
         GROUP, "Python program from scratch, read by a text", "T1059.006",

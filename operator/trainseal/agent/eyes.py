@@ -31,6 +31,7 @@ from trainseal.agent.fanotify import (
     Group,
 )
 from trainseal.agent.judge import Facts, judge, unjudged
+from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.marks import file_marks, name_roots
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
@@ -109,6 +110,7 @@ class Eyes:
         self._files: Group | None = None
         self._names: NameMarks | None = None
         self._wakeups: Wakeups | None = None
+        self._linked = LinkedNames(scene.upper_files, scene.shown, monotonic)
         self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
         self._pulse = pulse
         #: What is in the queues came since then, and whether something was left there.
@@ -217,6 +219,8 @@ class Eyes:
             names = self._names.group
             lost |= self._take(names, _NAME_READS, lambda e: self._name_event(e, batch, known))
         quiet = not batch
+        for linked in self._linked.look(now, final=final):
+            batch.setdefault((linked.path, linked.pid), linked).join(linked)
         renamed = {touch.path for touch in batch.values() if touch.followed}
         for key, (due, put_off) in list(self._settling.items()):
             if final or due <= now or key in batch or key[0] in renamed:
@@ -279,6 +283,8 @@ class Eyes:
             touch = self._touch(where.path, event.pid, batch, known)
             touch.own = where.own
             touch.acts.update(act for bit, act in _WRITES.items() if event.mask & bit)
+            if where.linked is not None and event.mask & (MODIFY | CLOSE_WRITE):
+                self._linked.written(where.linked, touch)
 
     def _name_event(self, event: Event, batch: _Batch, known: dict[int, Lineage | None]) -> None:
         names = self._names
@@ -376,6 +382,12 @@ class Eyes:
         if event.act is Act.CLOSED and not walked:  # a mapping that is closed changed it before
             in_layer = self._container.mount_of(event.path) is None
             since = min(touch.since, self._walk.since) if in_layer else None
+        if touch.written_as is not None:
+            observation = replace(
+                observation,
+                message=f"{observation.message} through a hard link, {touch.written_as}",
+                evidence={**observation.evidence, "written as": touch.written_as},
+            )
         return [self._finished(replace(observation, not_before=since), touch.lineage)]
 
     def _tells_its_time(self, path: str) -> None:
@@ -451,6 +463,8 @@ class Eyes:
             times.append(now + _PACE)
         if self._scripts:
             times.append(now)
+        if self._linked.next is not None:
+            times.append(self._linked.next)
         self._wakeups.wake_in(max(min(times) - now, _REST), rest=False)
 
 

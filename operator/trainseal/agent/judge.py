@@ -84,7 +84,9 @@ def _hidden(event: FileEvent) -> Observation:
     return Observation(
         FindingId.EXEC_FOREIGN if ran else FindingId.FILE_CHANGED,
         f"a file of the container was {event.act} through another view of it: {event.path}",
-        path=event.path,
+        # It is no path of the container: no exception for a place may cover it.
+        evidence={"seen as": event.path},
+        subject=event.path,
     )
 
 

@@ -2,7 +2,8 @@
 
 A launcher sets variables for the processes it starts, so a difference from the seal alone says
 little: what counts is whether it leads to something that nobody signed. Of each variable that
-``loads_code`` knows, the parts are listed; whether a place is signed is asked of the container.
+``loads_code`` or ``finds_code`` knows, the parts are listed; whether a place is signed is asked of
+the container.
 
 Launchers that stay silent by this: torchrun, mpirun (``OMPI_…`` ranks and sessions), DeepSpeed and
 torch.compile's workers (``PYTHONPATH`` made of the import path they have themselves), the CPU
@@ -14,6 +15,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal
+
+from trainseal.provenance.commandlines import finds_code
 
 #: Switches: no value of theirs names code.
 _SWITCH = re.compile(
@@ -35,6 +38,12 @@ _LISTS = re.compile(
 )
 #: Of the many variables of MPI, those that name where plugins are.
 _MPI = re.compile(r"component_path|prefix|preload", re.IGNORECASE)
+#: What a process finds in a cache, its like put there; compilers name theirs to their workers.
+_CACHES = re.compile(
+    r"^(XDG_CACHE_HOME|TRITON_CACHE_DIR|TORCH_HOME|TORCH_EXTENSIONS_DIR|TORCHINDUCTOR_CACHE_DIR|"
+    r"NUMBA_CACHE_DIR|CUDA_CACHE_PATH|JAX_COMPILATION_CACHE_DIR|HF_HOME|HF_MODULES_CACHE|"
+    r"HUGGINGFACE_HUB_CACHE|TRANSFORMERS_CACHE)$"
+)
 _NOTHING = frozenset({"", "0", "none", "NONE", "None"})
 _MOST = 256
 
@@ -45,6 +54,11 @@ class Part:
 
     kind: Literal["place", "name"]
     text: str
+
+
+def names_cache(name: str) -> bool:
+    """Whether the variable names but a place for what processes keep for each other."""
+    return bool(_CACHES.match(name))
 
 
 def parts(name: str, value: str) -> tuple[Part, ...]:
@@ -61,7 +75,7 @@ def parts(name: str, value: str) -> tuple[Part, ...]:
             found.append(Part("name", piece))
         elif "/" in piece:
             found.append(Part("place", piece))
-        elif _LISTS.match(name):
+        elif _LISTS.match(name) or finds_code(name):
             found.append(Part("place", piece or "."))
         elif bare and piece and not piece.startswith("--"):
             found.append(Part("name", piece))

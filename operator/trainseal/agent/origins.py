@@ -6,12 +6,14 @@ import os
 import posixpath
 import stat
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 from trainseal.agent.files import Tree
 from trainseal.agent.layers import Layers
 from trainseal.agent.mounts import Mount, holding
 from trainseal.agent.observed import WatchedContainer
+from trainseal.agent.pathlinks import followed
 
 #: ``platform``: mounted read-only by the runtime (device drivers). ``other``: what else is mounted
 #: from the start (/dev/shm, /etc/hosts). ``later``: mounted since. ``unknown``: the layers of the
@@ -40,6 +42,8 @@ FOREIGN: frozenset[Origin] = frozenset(
         "mount:later",
     }
 )
+#: Of those, what no other pod writes to.
+OWN: frozenset[Origin] = frozenset({"upper", "mount:scratch", "mount:other"})
 _WORDS: dict[Origin, str] = {
     "upper": "it was written after the container started",
     "mount:data": "it lies in a data mount",
@@ -48,7 +52,6 @@ _WORDS: dict[Origin, str] = {
     "mount:other": "it lies in a writable mount of the runtime's",
     "mount:later": "it lies in what was mounted after the container started",
 }
-_MOST_LINKS = 16
 
 
 class Places(Protocol):
@@ -60,8 +63,10 @@ class Places(Protocol):
     def in_image(self, path: str) -> bool:
         """Whether the image has a file of that name."""
 
-    def resolved(self, path: str) -> str:
-        """The path with its symbolic links followed within the container's root."""
+    def resolved(self, path: str, pid: int | None = None) -> str:
+        """The absolute path with its symbolic links followed within the container's root, those
+        below ``/proc/self`` as they are for the process ``pid``.
+        """
 
     def status(self, path: str) -> os.stat_result | None:
         """Of the file that the container has there; None where there is none."""
@@ -119,23 +124,27 @@ class ContainerPlaces:
         """As Places has it."""
         return self._layers is not None and self._layers.image_tree(path) is not None
 
-    def resolved(self, path: str) -> str:
+    def resolved(self, path: str, pid: int | None = None) -> str:
         """As Places has it; of a path that is not there, as far as it is."""
-        path = posixpath.normpath(path)
-        for _ in range(_MOST_LINKS):
-            directory = self._root.real_directory(path)
-            if directory is not None:
-                return directory
-            above, _, name = path.rpartition("/")
-            parent = self._root.real_directory(above or "/")
-            if parent is None:
-                return posixpath.join(self.resolved(above), name) if above else path
-            path = posixpath.join(parent, name)
-            target = self._root.link_target(path)
-            if target is None:
-                return path
-            path = posixpath.normpath(posixpath.join(parent, target))
-        return path
+        directory = self._root.real_directory(path)
+        if directory is not None:
+            return directory
+        above, _, name = path.rpartition("/")
+        parent = self._root.real_directory(above or "/")
+        if parent is not None and name not in ("", ".", ".."):
+            plain = posixpath.join(parent, name)
+            if self._root.link_target(plain) is None:
+                return plain
+        return followed(path, self._root.link_target, partial(self._of_process, pid))
+
+    def _of_process(self, pid: int | None, other: int | None, name: str) -> str | None:
+        """A link of the kernel's; ``other`` is numbered as in the container."""
+        if other is not None:
+            return self._root.link_target(f"/proc/{other}/{name}")
+        try:
+            return None if pid is None else os.readlink(f"/proc/{pid}/{name}")  # noqa: PTH115 text
+        except OSError:
+            return None
 
     def status(self, path: str) -> os.stat_result | None:
         """As Places has it."""

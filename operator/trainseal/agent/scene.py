@@ -8,6 +8,7 @@ namespace of one's own hides nothing.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,13 @@ Identity = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class Located:
     """Where the file of an event is in the container; ``own`` is false where no path leads there
-    and ``path`` is what the process saw.
+    and ``path`` is what the process saw. ``linked``: which file of the upper layer it is, where
+    it has other names beside ``path``.
     """
 
     path: str
     own: bool = True
+    linked: Identity | None = None
 
 
 class Scene:
@@ -101,7 +104,7 @@ class Scene:
         status = os.fstat(fd)
         wanted = (status.st_dev, status.st_ino)
         if self._is(seen, wanted):
-            return Located(seen)
+            return Located(seen, linked=self._linked(seen, status))
         if seen.endswith(_DELETED):
             seen = seen.removesuffix(_DELETED)
             mount = holding(self.mounts, seen)
@@ -109,8 +112,16 @@ class Scene:
                 return Located(seen)
         for path in self._candidates(seen):
             if self._is(path, wanted):
-                return Located(path)
+                return Located(path, linked=self._linked(path, status))
         return Located(seen, own=False)
+
+    def _linked(self, path: str, status: os.stat_result) -> Identity | None:
+        if status.st_nlink < 2 or not stat.S_ISREG(status.st_mode) or self.layers is None:
+            return None
+        if self._container.mount_of(path) is not None or self.covered(path):
+            return None
+        upper = self.layers.upper.status(path)
+        return None if upper is None else (upper.st_dev, upper.st_ino)
 
     def _is(self, path: str, wanted: Identity) -> bool:
         status = self.root.status(path)
@@ -250,6 +261,16 @@ class Scene:
         return mount is not None and mount.path != "/"
 
     # The upper layer ------------------------------------------------------------------------------
+
+    def upper_files(self) -> Iterator[tuple[str, Identity]]:
+        """Its files, as ``Located.linked`` has them."""
+        for entry in self.layers.walk() if self.layers is not None else ():
+            if entry.kind == "file":
+                yield entry.path, (entry.status.st_dev, entry.status.st_ino)
+
+    def shown(self, path: str) -> bool:
+        """Whether a name of the layer is the image's, and no mount hides it."""
+        return self.signed(path) and not self.covered(path)
 
     def left(self, entry: Entry) -> Left:
         """What tells whether a runtime put an entry of the upper layer there."""

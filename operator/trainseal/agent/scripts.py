@@ -14,6 +14,7 @@ from datetime import datetime
 from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.agent.origins import FOREIGN, Places, why
+from trainseal.agent.pathlinks import of_a_process
 from trainseal.api.findings import FindingId
 from trainseal.provenance import programs
 from trainseal.provenance.programfiles import program_file
@@ -29,23 +30,28 @@ def foreign_script(
     """The difference that is an interpreter's program from a place that nobody signed.
 
     ``directory`` is where the process is now, which may not be where it began: a relative name
-    counts if there is such a file, and without ``relative`` not at all.
+    (``/proc/self/cwd/x`` is one) counts if there is such a file, and without ``relative`` not at
+    all.
     """
     word = program_file(process.executable, process.command)
     if word is None or "\0" in word:
         return None
-    absolute = word.startswith("/")
-    if not absolute and (not relative or directory is None or not directory.startswith("/")):
+    moves = not word.startswith("/") or "/cwd/" in word
+    if moves and (not relative or directory is None or not directory.startswith("/")):
         return None
-    path = places.resolved(word if absolute else posixpath.join(directory or "/", word))
-    origin = places.origin(path)
-    if origin not in FOREIGN or (not absolute and places.status(path) is None):
-        return None
-    if path.startswith("/proc/"):
+    path = places.resolved(posixpath.join(directory or "/", word), process.pid)
+    if of_a_process(path):
+        reason = "it was reached through a process that is gone"
+    elif path.startswith("/proc/"):
         return None  # what another has open, by whatever name
+    else:
+        origin = places.origin(path)
+        if origin not in FOREIGN or (moves and places.status(path) is None):
+            return None
+        reason = why(origin)
     return Observation(
         FindingId.EXEC_FOREIGN,
-        f"{process.executable} runs the program {path}, which is not of the image: {why(origin)}",
+        f"{process.executable} runs the program {path}, which is not of the image: {reason}",
         path=path,
         evidence={
             "interpreter": process.executable,

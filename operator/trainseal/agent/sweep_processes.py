@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from trainseal.agent.files import digest_of
-from trainseal.agent.loadervariables import parts
+from trainseal.agent.loadervariables import names_cache, parts
 from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Lineage, Observation, Process, WatchedContainer
-from trainseal.agent.origins import FOREIGN, Places, why
+from trainseal.agent.origins import FOREIGN, OWN, Places, why
 from trainseal.agent.processes import Member, Processes
 from trainseal.agent.procfiles import (
     MAX_STRINGS,
@@ -34,7 +34,7 @@ from trainseal.agent.procfiles import (
 from trainseal.agent.scripts import foreign_script
 from trainseal.agent.sweep_stopped import StoppedProcesses
 from trainseal.api.findings import FindingId
-from trainseal.provenance.commandlines import loads_code
+from trainseal.provenance.commandlines import finds_code, loads_code
 
 #: ``/proc/PID/maps`` beyond this is not read, and said: 65,530 mappings have about 8 MB.
 MAX_MAPS = 32 * 1024 * 1024
@@ -288,8 +288,12 @@ class ProcessSweep:
         first = member.pid == self._container.pid
         loaders = self._loaders(member.pid)
         if first:
-            self.first = {n: tuple(v for m, v in loaders if m == n) for n, _ in loaders}
+            self.first = {
+                n: tuple(v for m, v in loaders if m == n) for n, _ in loaders if loads_code(n)
+            }
         for name, value in loaders:
+            if not loads_code(name) and member.lineage.session is None:
+                continue  # where its own processes find things, signed code decides
             if sealed.get(name) == value or (not first and value in self._given.get(name, ())):
                 continue
             if first and name in sealed and sealed[name] is None:
@@ -313,23 +317,27 @@ class ProcessSweep:
 
     def _unsigned(self, pid: int, name: str, value: str) -> str | None:
         """What it takes code from that nobody signed; None where all is signed."""
+        foreign = FOREIGN - OWN if names_cache(name) else FOREIGN
         for part in parts(name, value):
             if part.kind == "name":
                 return f"{part.text[:200]!r}, which is not sealed"
             place = part.text
             if not place.startswith("/"):
                 place = posixpath.join(self._processes.link(pid, "cwd") or "/", place)
-            origin = self._places.origin(self._places.resolved(place))
-            if origin in FOREIGN:
+            origin = self._places.origin(self._places.resolved(place, pid))
+            if origin in foreign:
                 return f"{place[:500]}: {why(origin)}"
         return None
 
     def _loaders(self, pid: int) -> list[tuple[str, str]]:
+        """A process's variables that name code, or a directory where programs look for it."""
         try:
             data = self._processes.file(pid, "environ", MAX_STRINGS)
         except OSError:
             return []
-        return [(name, value) for name, value in variables(data) if loads_code(name)]
+        return [
+            (name, value) for name, value in variables(data) if loads_code(name) or finds_code(name)
+        ]
 
     def _traced(self, member: Member, tracer: int) -> Iterator[Observation]:
         if tracer == 0:

@@ -26,6 +26,7 @@ class Touch:
     ``followed``: renamed to a name that is judged itself. ``found``: by looking into a directory
     that appeared, so that ``pid`` is who made the directory. ``waited``: it was put off once.
     ``since``: nothing of it was done before.
+    ``written_as``: the name under which this file was written, where it is another.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Touch:
     followed: bool = False
     found: bool = False
     waited: bool = False
+    written_as: str | None = None
 
     def telling(self) -> Iterator[Act]:
         """The acts that say something, in the order of judging."""
@@ -63,6 +65,7 @@ class Touch:
         self.beside = self.beside or earlier.beside
         self.followed = self.followed or earlier.followed
         self.waited = self.waited or earlier.waited
+        self.written_as = self.written_as or earlier.written_as
 
     @property
     def only_new(self) -> bool:

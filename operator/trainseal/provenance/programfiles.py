@@ -30,7 +30,9 @@ def program_file(executable: str, argv: Sequence[str]) -> str | None:
     if language is None or language.name not in _OPERAND_IS_PROGRAM:
         return None
     found = (_of_shell if language is programs.SHELL else _operand)(argv, language)
-    return None if not found or is_open_file(found) else found
+    if not found or (is_open_file(found) and ".." not in found.split("/")):
+        return None
+    return found
 
 
 def _of_shell(argv: Sequence[str], language: Language) -> str | None:

@@ -32,6 +32,7 @@ ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     "PYTHONDONTWRITEBYTECODE": "1",
     "LD_LIBRARY_PATH": "/scratch/lib",
+    "R_LIBS": "/scratch/sealed",
 }
 _FIRST = """
 import os, subprocess, sys
@@ -224,7 +225,11 @@ def started(folder: Path) -> Iterator[Lab]:
             *("research", "char-lm-worker-0", uid, "char-lm", "trainer", name, pid),
             started=process.started,
             mounts=MOUNTS,
-            env={"PYTHONDONTWRITEBYTECODE": "1", "LD_LIBRARY_PATH": None},
+            env={
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "LD_LIBRARY_PATH": None,
+                "R_LIBS": "/scratch/sealed",
+            },
         )
         lab = Lab(watched, folder, group, first, [])
         yield lab

@@ -117,6 +117,8 @@ ATTACKS = {
     },
     "echo x > /opt/new.txt": {(F.FILE_CREATED, "/opt/new.txt")},
     f"ln /etc/passwd {TORCH}/p.py": {(F.FILE_RENAMED, f"{TORCH}/p.py")},
+    f"ln {ADAM} /opt/x; echo x >> /opt/x": {(F.FILE_CHANGED, ADAM), (F.FILE_CREATED, "/opt/x")},
+    f"ln {ADAM} /opt/x; echo x >> /opt/x; rm /opt/x": {(F.FILE_CHANGED, ADAM)},
     f"rm -r {TORCH}/optim": {
         (F.FILE_REMOVED, ADAM),
         (F.FILE_REMOVED, f"{TORCH}/optim"),
@@ -149,6 +151,8 @@ def test_a_file_written_elsewhere_and_renamed_into_the_code_is_seen(watched: Wat
         "echo x > /dev/shm-like; rm /dev/shm-like",
         f"cat {ADAM} /workspace/train.py > /scratch/copy; true",
         f"exec 3<>{ADAM}; exec 3>&-",
+        "echo x > /scratch/a; ln /scratch/a /scratch/b; echo y >> /scratch/b",
+        f"ln {ADAM} /opt/x; cat /opt/x > /scratch/copy; exec 3<>/opt/x; exec 3>&-; rm /opt/x",
     ],
 )
 def test_ordinary_work_is_silent(watched: Watched, script: str) -> None:
@@ -200,6 +204,17 @@ def test_what_waited_in_a_full_queue_was_done_before_it_was_read(watched: Watche
     last = by_path[f"/opt/flood/{7_999}"].not_before
     assert last is not None
     assert last <= done + timedelta(seconds=0.5), "it was read seconds later"
+
+
+def test_a_change_through_a_hard_link_is_of_the_signed_file_and_says_so(watched: Watched) -> None:
+    watched.container.run(f"mkdir -p /opt/cache; ln {ADAM} /opt/cache/x")
+    watched.after("echo '# evil' >> /opt/cache/x")
+    found = watched.one(F.FILE_CHANGED)
+    assert (found.path, found.evidence["written as"]) == (ADAM, "/opt/cache/x")
+    assert "through a hard link" in found.message
+    assert found.lineage is not None
+    assert found.difference is not None
+    assert found.difference.endswith("+# evil")
 
 
 def test_what_is_seen_of_a_file_comes_with_the_bytes_that_its_digest_is_of(

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import timeit
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -209,6 +210,48 @@ def test_a_program_of_a_relative_name_is_found_where_its_process_is(world: World
     assert pid in {o.lineage.chain[0].pid for o in world.sweep() if o.lineage}
 
 
+@pytest.mark.parametrize(
+    ("word", "cwd"),
+    [
+        ("/proc/self/root/scratch/evil.py", "/"),
+        ("/proc/thread-self/root/scratch/evil.py", "/"),
+        ("/proc/self/cwd/evil.py", "/scratch"),
+        ("/proc/1/root/scratch/evil.py", "/scratch"),
+        ("/proc/1/cwd/scratch/evil.py", "/scratch"),
+        ("/opt/link.py", "/"),
+        ("/opt/deep/../evil.py", "/"),
+    ],
+)
+def test_a_program_is_found_by_whatever_links_of_the_kernels_it_is_named(
+    world: World, word: str, cwd: str
+) -> None:
+    world.lab.run(
+        f"mkdir /scratch/a; echo '{SLEEP}' > /scratch/evil.py; ln -s /scratch/a /opt/deep;"
+        "ln -s /proc/self/root/scratch/evil.py /opt/link.py"
+    )
+    world.lab.child(PYTHON, word, "1020", cwd=cwd)
+    found = world.until("exec.foreign")
+    assert (found.path, found.evidence["script"]) == ("/scratch/evil.py", word)
+
+
+def test_a_program_of_the_image_is_silent_by_whatever_links_it_is_named(world: World) -> None:
+    path = Path(timeit.__file__)
+    acts = ("-n1", "-r1", SLEEP)
+    world.lab.child(PYTHON, f"/proc/self/root{path}", *acts, "pass", cwd="/scratch")
+    world.lab.child(PYTHON, f"/proc/self/cwd/{path.name}", *acts, "0", cwd=str(path.parent))
+    world.lab.child(PYTHON, f"/proc/1/cwd{path}", *acts, "1", cwd="/scratch")
+    for word in ("pass", "0", "1"):
+        world.member(word)
+    assert seen(world.sweep()) == []
+
+
+def test_a_program_below_an_open_directory_is_found(world: World) -> None:
+    world.lab.run(f"echo '{SLEEP}' > /scratch/evil.py")
+    script = f"exec 3< /scratch; exec {PYTHON} /proc/self/fd/3/evil.py 1021"
+    world.lab.child("sh", "-c", script)
+    assert world.until("exec.foreign").path == "/scratch/evil.py"
+
+
 def test_programs_of_the_image_are_silent_wherever_their_process_works(world: World) -> None:
     world.lab.run(f"echo '{SLEEP}' > /scratch/data.py")
     spawn = "from multiprocessing.spawn import spawn_main, os; os.read(0, 1) or __import__"
@@ -301,6 +344,44 @@ def test_a_child_that_preloads_from_scratch_is_found(world: World) -> None:
 def test_an_import_path_through_the_working_directory_is_found(world: World) -> None:
     world.lab.child(PYTHON, "-c", SLEEP, env={"PYTHONPATH": "/usr/lib:"}, cwd="/scratch")
     assert "/scratch" in world.until("env.loader").message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOME", "/scratch/h"),
+        ("HOME", "."),
+        ("XDG_CONFIG_HOME", "/opt/c"),
+        ("R_LIBS", "/dev/shm/r"),
+    ],
+)
+def test_a_session_that_finds_code_in_a_home_that_nobody_signed_is_found(
+    world: World, name: str, value: str
+) -> None:
+    world.lab.run("mkdir -p /opt/c")
+    world.record("sh", "-c", "cd /scratch; exec sleep 1022")
+    world.lab.enter("sh", "-c", "cd /scratch; exec sleep 1022", env={name: value})
+    found = world.until("env.loader")
+    assert (found.evidence["variable"], found.evidence["value"]) == (name, value)
+    assert found.lineage
+    assert found.lineage.session
+
+
+def test_homes_of_the_image_as_sealed_of_signed_code_and_caches_are_silent(world: World) -> None:
+    world.lab.run("mkdir -p /scratch/sealed /scratch/h")
+    caches = {"TORCHINDUCTOR_CACHE_DIR": "/scratch/t", "XDG_CACHE_HOME": "/dev/shm/c"}
+    world.record("sleep", "1023")
+    world.lab.enter("sleep", "1023", env={"HOME": "/root", "R_LIBS": "/scratch/sealed", **caches})
+    world.lab.python(SLEEP, {"HOME": "/scratch/h", **caches})
+    for word in ("1023", SLEEP):
+        world.member(word)
+    assert seen(world.sweep()) == [("process.entered", None)]
+
+
+def test_a_cache_that_is_not_the_pods_own_is_found_in_a_session(world: World) -> None:
+    world.lab.run("mount -t tmpfs others /mnt")
+    world.lab.enter("sleep", "1024", env={"TORCHINDUCTOR_CACHE_DIR": "/mnt/cache"})
+    assert world.until("env.loader").evidence["variable"] == "TORCHINDUCTOR_CACHE_DIR"
 
 
 def test_the_profile_has_changed_files_and_foreign_code_and_nothing_of_scratch(

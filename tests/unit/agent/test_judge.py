@@ -129,18 +129,6 @@ ATTACKS = {
         Facts(platform=True, memory=True),
         F.EXEC_FOREIGN,
     ),
-    "a file is written through a bind mount of one's own": (
-        Act.WRITTEN,
-        "/tmp/view/adam.py",
-        Facts(hidden=True),
-        F.FILE_CHANGED,
-    ),
-    "a file runs through a bind mount of one's own": (
-        Act.EXECUTED,
-        "/tmp/view/adam.py",
-        Facts(hidden=True),
-        F.EXEC_FOREIGN,
-    ),
 }
 
 BENIGN = {
@@ -185,6 +173,18 @@ def test_attack(case: str) -> None:
 @pytest.mark.parametrize("case", BENIGN)
 def test_benign(case: str) -> None:
     assert found(*BENIGN[case]) is None
+
+
+@pytest.mark.parametrize(
+    ("act", "finding"), [(Act.WRITTEN, F.FILE_CHANGED), (Act.EXECUTED, F.EXEC_FOREIGN)]
+)
+def test_a_file_that_only_another_view_leads_to_has_no_path_that_could_be_excepted(
+    act: Act, finding: F
+) -> None:
+    seen = judge(FileEvent(act, "/tmp/view/adam.py", 7), CONTAINER, Facts(hidden=True))
+    assert seen is not None
+    assert (seen.finding, seen.path) == (finding, None)
+    assert seen.evidence == {"seen as": "/tmp/view/adam.py"}
 
 
 def test_a_program_is_one_finding_whether_its_caller_was_seen_or_itself() -> None:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainseal.agent.loadervariables import parts
-from trainseal.provenance.commandlines import loads_code
+from trainseal.agent.loadervariables import names_cache, parts
+from trainseal.provenance.commandlines import finds_code, loads_code
 
 
 def _texts(name: str, value: str) -> list[str]:
-    assert loads_code(name)
+    assert loads_code(name) or finds_code(name)
     return [p.text for p in parts(name, value)]
 
 
@@ -33,6 +33,9 @@ def _texts(name: str, value: str) -> list[str]:
         ("NODE_OPTIONS", "--require=/scratch/x.js", ["/scratch/x.js"]),
         ("PATH", "/usr/bin:bin", ["/usr/bin", "bin"]),
         ("LD_LIBRARY_PATH", "$ORIGIN/../lib", ["$ORIGIN/../lib"]),
+        ("HOME", "/scratch/h", ["/scratch/h"]),
+        ("HOME", ".", ["."]),
+        ("R_LIBS_USER", "/scratch/r:lib", ["/scratch/r", "lib"]),
     ],
 )
 def test_what_leads_to_code_is_listed(name: str, value: str, expected: list[str]) -> None:
@@ -55,6 +58,13 @@ def test_what_leads_to_code_is_listed(name: str, value: str, expected: list[str]
 )
 def test_what_a_launcher_sets_for_its_children_leads_to_none(name: str, value: str) -> None:
     assert _texts(name, value) == []
+
+
+def test_a_home_is_more_than_a_cache() -> None:
+    homes = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "CONDA_PREFIX", "R_LIBS")
+    caches = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "HF_HOME")
+    assert not [name for name in homes if names_cache(name)]
+    assert not [name for name in caches if not (finds_code(name) and names_cache(name))]
 
 
 @given(st.integers(1, 400))

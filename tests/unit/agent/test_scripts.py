@@ -36,7 +36,7 @@ class Container:
     def in_image(self, path: str) -> bool:
         return self.origin(path) == "image"
 
-    def resolved(self, path: str) -> str:
+    def resolved(self, path: str, pid: int | None = None) -> str:  # noqa: ARG002
         return {"/workspace/link.py": "/tmp/evil.py"}.get(path, os.path.normpath(path))
 
     def status(self, path: str) -> os.stat_result | None:
@@ -74,6 +74,13 @@ def test_a_link_is_followed_to_the_file() -> None:
     assert found.path == "/tmp/evil.py"
 
 
+def test_a_program_reached_through_a_process_that_is_gone_is_found() -> None:
+    found = foreign_script(python("/proc/50/root/x.py"), "/", Container())
+    assert found is not None
+    assert found.path == "/proc/50/root/x.py"
+    assert "gone" in found.message
+
+
 def test_a_relative_name_counts_where_the_process_is_and_has_such_a_file() -> None:
     there = Container("/tmp/train.py")
     found = foreign_script(python("train.py"), "/tmp", there)
@@ -82,7 +89,8 @@ def test_a_relative_name_counts_where_the_process_is_and_has_such_a_file() -> No
     assert foreign_script(python("train.py"), "/workspace", there) is None
     assert foreign_script(python("train.py"), "/tmp", Container()) is None, "it went there later"
     assert foreign_script(python("train.py"), None, there) is None
-    assert foreign_script(python("train.py"), "/tmp", there, relative=False) is None
+    for word in ("train.py", "/proc/self/cwd/train.py"):
+        assert foreign_script(python(word), "/tmp", there, relative=False) is None
 
 
 def look(*steps: Process | None) -> list[int]:

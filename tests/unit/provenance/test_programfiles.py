@@ -25,6 +25,8 @@ FILES = {
     "perl -w -I /tmp/lib x.pl": "x.pl",
     "node --no-warnings /tmp/a.js": "/tmp/a.js",
     "node --stack-size 99 /tmp/a.js": "/tmp/a.js",
+    "python3 /dev/fd/3/evil.py": "/dev/fd/3/evil.py",
+    "python3 /dev/fd/3/../evil.py": "/dev/fd/3/../evil.py",
 }
 NONE = (
     "python3",
