@@ -45,7 +45,7 @@ from trainseal.agent.observed import (
 )
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.scene import Scene
-from trainseal.agent.scripts import StartedScripts
+from trainseal.agent.scripts import MOST, StartedScripts
 from trainseal.agent.touches import Touch
 from trainseal.agent.upperwalk import UpperWalk
 from trainseal.agent.wakeups import Wakeups
@@ -57,6 +57,7 @@ LineageOf = Callable[[int], Lineage | None]
 _FILE_READS, _NAME_READS = 2, 32
 #: New files whose content is looked at, a second: a flood must not hide the one that counts.
 _NEW_FILES = 100
+_NOT_LOOKED_AT = f"not looked at: more than {_NEW_FILES} new files within a second"
 _IN_FLOODS_WITHOUT = (FindingId.FILE_CREATED, FindingId.IMPORT_CHANGED)
 #: Bytes of files that one call hands on with what it observed; further ones are read again later.
 _BYTES = 4 * 1024 * 1024
@@ -150,7 +151,14 @@ class Eyes:
             self._files.close()
         if self._names is not None:
             self._names.close()
+        self._walk.close()
         self._scene.close()
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """In words, what is not seen here now, or late."""
+        slow = self._walk.slow
+        return (slow,) if slow else ()
 
     def ignore(self, path: str) -> None:
         """Reports no more writes to this file, whatever its name becomes. OSError."""
@@ -240,6 +248,13 @@ class Eyes:
             found += self._after_loss()
         for script, by in self._scripts.look(now):
             found.append(self._finished(script, by))
+        if self._scripts.missed:
+            words = (
+                f"more than {MOST} interpreters were started in a moment: what the others read as "
+                "their program is seen of those alone that still run at the next sweep"
+            )
+            found.append(_blind("interpreters", words))
+            self._scripts.missed = 0
         found += self._walk.step(now, quiet=quiet, blind=self._names is None)
         found += self._compare_bytecode()
         self._schedule()
@@ -402,6 +417,8 @@ class Eyes:
         found = replace(observation, lineage=lineage)
         if self._worth_a_look(observation):
             found = with_evidence(found, self._scene)
+        else:
+            found = replace(found, evidence={**found.evidence, "content": _NOT_LOOKED_AT})
         self._bytes -= len(found.content.head) if found.content else 0
         return replace(
             found,

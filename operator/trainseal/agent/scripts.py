@@ -21,7 +21,8 @@ from trainseal.provenance.programfiles import program_file
 
 #: From the event, which comes before the program is another, until its command line is there; s.
 _SOON = 0.2
-_MOST = 256
+#: So many are looked at side by side; those beyond are left to the sweep.
+MOST = 256
 
 
 def foreign_script(
@@ -79,6 +80,8 @@ class StartedScripts:
         self._lineage = lineage
         self._directory = directory
         self._until: dict[int, tuple[float, datetime]] = {}
+        #: Interpreters that were started while too many others were looked at.
+        self.missed = 0
 
     def __len__(self) -> int:
         """How many are to be looked at again, soon."""
@@ -86,8 +89,12 @@ class StartedScripts:
 
     def executed(self, pid: int, program: str, now: float, since: datetime) -> None:
         """A process is about to become this program, and was not before ``since``."""
-        if programs.language_of(program) is not None and len(self._until) < _MOST:
+        if programs.language_of(program) is None:
+            return
+        if len(self._until) < MOST:
             self._until[pid] = now + _SOON, since
+        else:
+            self.missed += 1
 
     def look(self, now: float) -> Iterator[tuple[Observation, Lineage]]:
         """Each that is found, once, and who does it."""

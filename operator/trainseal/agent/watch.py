@@ -65,6 +65,10 @@ class Eyes(Protocol):
     def read(self, *, final: bool = False) -> Iterable[Observation]:
         """What happened since; bounded. ``final``: with what is put off."""
 
+    @property
+    def lacking(self) -> Sequence[str]:
+        """In words, what is not seen of it now, or late."""
+
     def close(self) -> None:
         """Takes the marks away."""
 
@@ -222,7 +226,7 @@ class NodeWatch:
         loop = asyncio.get_running_loop()
         eyes: Eyes | None = None
         try:
-            eyes = self._senses.eyes(container)
+            eyes = await loop.run_in_executor(self._walker, self._senses.eyes, container)
             seen = await loop.run_in_executor(self._walker, lambda e: list(e.open()), eyes)
         except OSError as error:
             if eyes is not None:
@@ -386,7 +390,8 @@ class NodeWatch:
             self._freezing().set(uid, group, frozen=frozen, why=why)
 
     def _tell_whether_whole(self, uid: str) -> None:
-        lacking = "; ".join(self._senses.lacking)
+        eyes = [w.eyes for w in self._of(uid) if w.eyes is not None]
+        lacking = "; ".join([*self._senses.lacking, *(words for e in eyes for words in e.lacking)])
         if lacking:
             self._report().say(uid, "Watching", "False", "Blind", f"Not seen here: {lacking}")
         else:

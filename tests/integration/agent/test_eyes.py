@@ -23,6 +23,7 @@ from tests.integration.agent.minicontainer import (
     make_image,
     started,
 )
+from trainseal.agent import scripts, upperwalk
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
@@ -295,6 +296,15 @@ def test_a_program_that_an_interpreter_reads_is_seen_when_it_starts(
             eyes.close()
 
 
+def test_interpreters_beyond_what_is_looked_at_side_by_side_are_said(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "sh -c true"
+    assert watched.after(script) == set()
+    monkeypatch.setattr(scripts, "MOST", 0)
+    assert watched.after(script) == {(F.WATCH_BLIND, None)}
+
+
 def test_an_editors_intermediate_file_is_not_told(tmp_path: Path, image: Path) -> None:
     with started(tmp_path, image) as container:
         # No time passes: the file is still put off when it gets its name.
@@ -481,6 +491,27 @@ def test_a_write_straight_into_the_upper_layer_is_found_by_walking(watched: Watc
     path = "/usr/lib/python3/dist-packages/evil.pth"
     watched.read_for(15, lambda: any(o.path == path for o in watched.observations))
     assert {(o.finding, o.path) for o in watched.observations} == {(F.IMPORT_CHANGED, path)}
+
+
+def test_a_cache_of_many_files_keeps_no_change_elsewhere_from_being_found(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upperwalk, "_AT_ONCE", 500)
+    with started(tmp_path, image) as container:
+        cache = container.upper / "opt/cache"
+        for number in range(5_000):
+            folder = cache / str(number // 100)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / str(number)).touch()
+        with watch(container) as found:
+            assert 0 < len(found.at_start) < 1_000
+            found.read_for(3)  # the second walk, and a third begins
+            target = container.upper / ADAM.lstrip("/")
+            target.parent.mkdir(parents=True)
+            target.write_text("lr = 0\n")
+            found.read_for(25, lambda: any(o.path == ADAM for o in found.observations))
+            assert found.one(F.FILE_CHANGED).path == ADAM
+            assert len({o.path for o in (*found.at_start, *found.observations)}) < 5_000
 
 
 def test_what_the_container_does_not_see_yet_of_the_upper_layer_is_found(watched: Watched) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from trainseal.agent import scripts as scripts_module
 from trainseal.agent.observed import Lineage, Process
 from trainseal.agent.origins import Origin
 from trainseal.agent.scripts import StartedScripts, foreign_script
@@ -127,3 +128,14 @@ def test_other_programs_are_not_looked_at() -> None:
     scripts = StartedScripts(Container(), lambda _: None, lambda _: None)
     scripts.executed(41, "/usr/bin/cat", 0.0, NOW)
     assert not scripts
+
+
+def test_interpreters_beyond_so_many_are_counted_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts_module, "MOST", 2)
+    scripts = StartedScripts(Container(), lambda _: None, lambda _: None)
+    for pid in (41, 42):
+        scripts.executed(pid, "/usr/bin/python3.11", 0.0, NOW)
+    assert scripts.missed == 0
+    scripts.executed(43, "/usr/bin/python3.11", 0.0, NOW)
+    scripts.executed(44, "/usr/bin/cat", 0.0, NOW)
+    assert scripts.missed == 1

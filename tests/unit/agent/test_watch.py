@@ -122,6 +122,22 @@ async def test_what_a_node_comes_to_lack_is_said_of_its_pods_and_taken_back_late
     assert "library is not here" in said[-2][1]
 
 
+async def test_what_is_seen_late_of_a_container_is_said_of_its_pod(
+    looks: Looks, group: Path
+) -> None:
+    told = Told()
+    said: list[tuple[str, str]] = []
+    told.say = lambda _uid, _what, status, _reason, words: said.append((status, words))  # type: ignore[attr-defined]
+    watch = await watching(looks, group, told)
+    slow = type("Slow", (), {"lacking": ("what lies in a large layer",)})()
+    watch._watched[TRAINER] = watch_module._Watched(TRAINING, slow)
+    watch._tell_whether_whole(UID)
+    slow.lacking = ()
+    watch._tell_whether_whole(UID)
+    assert [status for status, _ in said[-2:]] == ["False", "True"]
+    assert "large layer" in said[-2][1]
+
+
 async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
     looks: Looks, group: Path
 ) -> None:
@@ -156,6 +172,8 @@ async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, g
     watch = await watching(looks, group, told)
 
     class PutsOff:
+        lacking = ()
+
         def open(self) -> Iterable[Observation]:
             return ()
 
