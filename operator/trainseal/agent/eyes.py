@@ -30,6 +30,7 @@ from trainseal.agent.fanotify import (
     Group,
 )
 from trainseal.agent.judge import Facts, judge, unjudged
+from trainseal.agent.layers import kind_of
 from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.marks import file_marks, name_roots
 from trainseal.agent.names import NameMarks
@@ -159,6 +160,9 @@ class Eyes:
             return
         self._files = Group(names=False)
         for mark in file_marks(self._container, self._scene.mounts):
+            status = self._scene.root.status(mark.path)
+            if status is not None and kind_of(status) not in ("file", "directory"):
+                continue  # a device or a socket: to open it would do something, and it runs nothing
             try:
                 fd = self._scene.root.open(mark.path, os.O_RDONLY | os.O_NONBLOCK)
                 try:

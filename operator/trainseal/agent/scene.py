@@ -177,6 +177,7 @@ class Scene:
             from_beside=from_beside,
             platform=platform,
             memory=platform and mount is not None and mount.kind == "tmpfs",
+            writable=platform and mount is not None and not mount.read_only,
             emptied=event.directory
             and upper
             and self.layers is not None

@@ -126,6 +126,9 @@ ATTACKS = {
     "cp /bin/true /scratch/t; /scratch/t": {(F.EXEC_FOREIGN, "/scratch/t")},
     "cp /bin/true /checkpoints/t; /checkpoints/t": {(F.EXEC_FOREIGN, "/checkpoints/t")},
     "cp /bin/true /dev/t; /dev/t": {(F.EXEC_FOREIGN, "/dev/t")},
+    "cp /bin/true /dev/termination-log; chmod +x /dev/termination-log; /dev/termination-log": {
+        (F.EXEC_FOREIGN, "/dev/termination-log")
+    },
     "cp /bin/true /opt/t; /opt/t": {(F.EXEC_FOREIGN, "/opt/t"), (F.FILE_CREATED, "/opt/t")},
     "echo x >> /workspace/train.py": {(F.FILE_CHANGED, "/workspace/train.py")},
     "echo x > /workspace/lib/torch.py": {(F.IMPORT_CHANGED, "/workspace/lib/torch.py")},
@@ -149,6 +152,7 @@ def test_a_file_written_elsewhere_and_renamed_into_the_code_is_seen(watched: Wat
         "echo x > /scratch/a.py; mkdir /scratch/d; mv /scratch/a.py /scratch/d/; rm -r /scratch/d",
         "for i in 1 2 3; do echo $i > /checkpoints/new; mv /checkpoints/new /checkpoints/c; done",
         "echo x > /dev/shm-like; rm /dev/shm-like",
+        "echo x > /dev/termination-log; cat /dev/termination-log > /scratch/log; /usr/bin/driver",
         f"cat {ADAM} /workspace/train.py > /scratch/copy; true",
         f"exec 3<>{ADAM}; exec 3>&-",
         "echo x > /scratch/a; ln /scratch/a /scratch/b; echo y >> /scratch/b",
