@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 from tests.attacks.case import Case, Finding, Missed, NotTried
 from tests.attacks.scene import TORCH, Scene
@@ -88,6 +90,14 @@ def _through_root(scene: Scene) -> float:
     with open(path, "a") as file:  # noqa: PTH123 goes through the kernel's link
         file.write("# mallory\n")
     return began
+
+
+@contextlib.contextmanager
+def _mounted_in_scratch(scene: Scene) -> Iterator[None]:
+    scene.sh("echo x > /tmp/below")
+    with scene.mounted("/tmp/below"):
+        scene.sh("cat /tmp/below")
+        yield
 
 
 CASES = (
@@ -304,6 +314,13 @@ CASES = (
         GROUP, "edited from the node through /proc/PID/root", "T1554",
         Finding("file.changed", f"{OPTIM}/asgd.py", by=""),
         _through_root,
+    ),
+    Case(
+        GROUP, "mounted over from the node", "T1574",
+        Finding("file.renamed", f"{OPTIM}/swa_utils.py", by="", tells=("mounted over",)),
+        lambda s: s.mounted(f"{OPTIM}/swa_utils.py"),
+        _mounted_in_scratch,
+        "a file of scratch mounted over another one there",
     ),
     Case(
         GROUP, "a write and its undoing within a second", "T1070",

@@ -30,9 +30,11 @@ from trainseal.agent.fanotify import (
     Group,
 )
 from trainseal.agent.judge import Facts, judge, unjudged
+from trainseal.agent.latermounts import LaterMounts
 from trainseal.agent.layers import kind_of
 from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.marks import file_marks, name_roots
+from trainseal.agent.mounttable import MountTable
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
     FOUND_BY,
@@ -97,13 +99,15 @@ class Eyes:
         self._capabilities = capabilities
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
-        self._scene = Scene(container, node)
-        scene = self._scene
-        self._scripts = StartedScripts(
-            ContainerPlaces(container, scene.mounts, scene.layers, scene.root),
-            self._witnesses.of,
-            _directory,
-        )
+        self._table = MountTable(container.pid)  # first: what changes from now on is news
+        try:
+            self._scene = scene = Scene(container, node)
+        except BaseException:
+            self._table.close()
+            raise
+        self._places = ContainerPlaces(container, scene.mounts, scene.layers, scene.root)
+        self._mounts = LaterMounts(container, scene.mounts, scene.holds_code)
+        self._scripts = StartedScripts(self._places, self._witnesses.of, _directory)
         self._checkpoints = CheckpointWrites(container, writes)
         self._files: Group | None = None
         self._names: NameMarks | None = None
@@ -126,7 +130,7 @@ class Eyes:
         self._checkpoints.begin(self._scene.root)
         found = [*self._mark_files(), *self._mark_names()]
         queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
-        self._wakeups = Wakeups(queues)
+        self._wakeups = Wakeups(queues, self._table.wakes)
         found += [_blind(subject, words) for subject, words in self._scene.blind]
         found += self._walk.first()
         self._schedule()
@@ -145,6 +149,7 @@ class Eyes:
             self._files.close()
         if self._names is not None:
             self._names.close()
+        self._table.close()
         self._scene.close()
 
     def ignore(self, path: str) -> None:
@@ -233,6 +238,7 @@ class Eyes:
                 found += self._judged(key, touch, now)
         if lost:
             found += self._after_loss()
+        found += self._look_at_mounts()
         for script, by in self._scripts.look(now):
             found.append(self._finished(script, by))
         found += self._walk.step(now, quiet=quiet, blind=self._names is None)
@@ -420,6 +426,13 @@ class Eyes:
             yield (
                 replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
             )
+
+    def _look_at_mounts(self) -> Iterator[Observation]:
+        mounts = self._table.news()
+        if mounts is not None:
+            self._places.mounted(mounts)
+            for seen in self._mounts.look(mounts):
+                yield self._finished(seen, None)
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True

@@ -90,6 +90,14 @@ class Layers:
                 self._lacking.add((number, directory))
         return None
 
+    def image_has_in(self, path: str) -> bool:
+        """Whether it is a name of the image's, and no directory that is empty there."""
+        tree = self.image_tree(path)
+        status = tree.status(path) if tree is not None else None
+        if status is None or kind_of(status) != "directory":
+            return status is not None
+        return any(names_in(lower, path) for lower in self._lowers)
+
     def written(self, path: str) -> bool:
         """Whether the upper layer has it."""
         return self.upper.status(path) is not None

@@ -35,6 +35,11 @@ class Mount:
     read_only: bool
 
     @property
+    def place(self) -> tuple[int, int, str, str]:
+        """Tells it from others: a number is given again once it is free, and stays in a move."""
+        return self.number, self.device, self.root, self.path
+
+    @property
     def whole(self) -> bool:
         """Whether it shows its file system from the top."""
         return self.root == "/"
