@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.attacks.case import Case, Finding, Missed, NotTried
@@ -103,6 +105,14 @@ def _image_collected(scene: Scene) -> None:
         ("rm", "--sync", "unused.example/x:1"),
     ):
         subprocess.run([*ctr, *words], check=True, capture_output=True, timeout=60)
+
+
+@contextlib.contextmanager
+def _mounted_in_scratch(scene: Scene) -> Iterator[None]:
+    scene.sh("echo x > /tmp/below")
+    with scene.mounted("/tmp/below"):
+        scene.sh("cat /tmp/below")
+        yield
 
 
 CASES = (
@@ -336,6 +346,13 @@ CASES = (
         _through_root,
         lambda s: Path(f"/proc/{s.first_process()}/root{OPTIM}/asgd.py").read_bytes(),
         "read from the node the same way",
+    ),
+    Case(
+        GROUP, "mounted over from the node", "T1574",
+        Finding("file.renamed", f"{OPTIM}/swa_utils.py", by="", tells=("mounted over",)),
+        lambda s: s.mounted(f"{OPTIM}/swa_utils.py"),
+        _mounted_in_scratch,
+        "a file of scratch mounted over another one there",
     ),
     Case(
         GROUP, "a write and its undoing within a second", "T1070",

@@ -132,6 +132,16 @@ CASES = (
         "a program copied into scratch and never run",
     ),
     Case(
+        GROUP, "program run from the file for the last message", "T1105",
+        Finding("exec.foreign", "/dev/termination-log"),
+        lambda s: s.sh(
+            "cd /dev; cp /bin/true termination-log; chmod +x termination-log; ./termination-log;"
+            "chmod 666 termination-log; : > termination-log"
+        ),
+        lambda s: s.sh("echo done > /dev/termination-log; cat /etc/hosts /etc/resolv.conf | wc"),
+        "a last message written, the runtime's files read",
+    ),
+    Case(
         GROUP, "program run from memory (memfd)", "T1620",
         Finding("exec.memory", tells=("memfd:evil",)),
         lambda s: s.held_py(_MEMFD),

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +24,17 @@ from tests.stage.waiting import eventually
 
 TORCH = "/usr/lib/python3/dist-packages/torch"
 AGENTS = "trainseal-agent"
+_MOUNT = """
+import ctypes, os, sys
+pid, source, target, act = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.setns(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY), 0) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+source, target = source.encode(), target.encode()
+mount = act == "mount"
+if (libc.mount(source, target, None, 4096, None) if mount else libc.umount2(target, 0)) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+"""
 _SERIOUS = ("Warning", "Critical")
 
 
@@ -193,6 +205,19 @@ class Scene:
     def _nsenter(self, *words: str) -> list[str]:
         process = str(self.first_process())
         return ["nsenter", "-t", process, "-m", "-u", "-i", "-n", "-p", "--", *words]
+
+    @contextlib.contextmanager
+    def mounted(self, target: str) -> Iterator[float]:
+        """A file of scratch, mounted over another meanwhile; when it was."""
+        pid, source = self.first_process(), "/tmp/of-the-node"
+        Path(f"/proc/{pid}/root{source}").write_text("# mallory\n")
+        act = [sys.executable, "-c", _MOUNT, str(pid), source, target]
+        began = time.time()
+        subprocess.run([*act, "mount"], check=True, capture_output=True, timeout=60)
+        try:
+            yield began
+        finally:
+            subprocess.run([*act, "umount"], check=True, capture_output=True, timeout=60)
 
     # What is seen -------------------------------------------------------------------------------
 

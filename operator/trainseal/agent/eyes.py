@@ -31,8 +31,11 @@ from trainseal.agent.fanotify import (
     Group,
 )
 from trainseal.agent.judge import Facts, judge, unjudged
+from trainseal.agent.latermounts import LaterMounts
+from trainseal.agent.layers import kind_of
 from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.marks import file_marks, name_roots
+from trainseal.agent.mounttable import MountTable
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
     FOUND_BY,
@@ -100,13 +103,15 @@ class Eyes:
         self._capabilities = capabilities
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
-        self._scene = Scene(container, node)
-        scene = self._scene
-        self._scripts = StartedScripts(
-            ContainerPlaces(container, scene.mounts, scene.layers, scene.root),
-            self._witnesses.of,
-            _directory,
-        )
+        self._table = MountTable(container.pid)  # first: what changes from now on is news
+        try:
+            self._scene = scene = Scene(container, node)
+        except BaseException:
+            self._table.close()
+            raise
+        self._places = ContainerPlaces(container, scene.mounts, scene.layers, scene.root)
+        self._mounts = LaterMounts(container, scene.mounts, scene.holds_code)
+        self._scripts = StartedScripts(self._places, self._witnesses.of, _directory)
         self._checkpoints = CheckpointWrites(container, writes)
         self._files: Group | None = None
         self._names: NameMarks | None = None
@@ -132,7 +137,7 @@ class Eyes:
         self._checkpoints.begin(self._scene.root)
         found = [*self._mark_files(), *self._mark_names()]
         queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
-        self._wakeups = Wakeups(queues)
+        self._wakeups = Wakeups(queues, self._table.wakes)
         found += [_blind(subject, words) for subject, words in self._scene.blind]
         found += self._walk.first()
         self._schedule()
@@ -152,6 +157,7 @@ class Eyes:
         if self._names is not None:
             self._names.close()
         self._walk.close()
+        self._table.close()
         self._scene.close()
 
     @property
@@ -173,6 +179,9 @@ class Eyes:
             return
         self._files = Group(names=False)
         for mark in file_marks(self._container, self._scene.mounts):
+            status = self._scene.root.status(mark.path)
+            if status is not None and kind_of(status) not in ("file", "directory"):
+                continue  # a device or a socket: to open it would do something, and it runs nothing
             try:
                 fd = self._scene.root.open(mark.path, os.O_RDONLY | os.O_NONBLOCK)
                 try:
@@ -246,6 +255,7 @@ class Eyes:
                 found += self._judged(key, touch, now)
         if lost:
             found += self._after_loss()
+        found += self._look_at_mounts()
         for script, by in self._scripts.look(now):
             found.append(self._finished(script, by))
         if self._scripts.missed:
@@ -450,6 +460,13 @@ class Eyes:
             yield (
                 replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
             )
+
+    def _look_at_mounts(self) -> Iterator[Observation]:
+        mounts = self._table.news()
+        if mounts is not None:
+            self._places.mounted(mounts)
+            for seen in self._mounts.look(mounts):
+                yield self._finished(replace(seen, not_before=self._since), None)
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True

@@ -34,9 +34,10 @@ class Facts:
     name. ``written``: put there since the container was made. ``same``: the content is the signed
     one; None where there is nothing to compare with. ``from_beside``: renamed from a new name in
     the same directory, as editors do. ``platform``: in a mount without a role. ``memory``: of
-    those, a file system in memory. ``emptied``: a directory whose signed content is hidden.
-    ``attributes``: those that are not as signed, in words. ``hidden``: no path of the container
-    leads to the file, the path is another view's and excuses nothing.
+    those, a file system in memory; ``writable``: one that can be written to. ``emptied``: a
+    directory whose signed content is hidden. ``attributes``: those that are not as signed, in
+    words. ``hidden``: no path of the container leads to the file, the path is another view's and
+    excuses nothing.
     """
 
     kind: Kind | None = "file"
@@ -48,6 +49,7 @@ class Facts:
     from_beside: bool = False
     platform: bool = False
     memory: bool = False
+    writable: bool = False
     emptied: bool = False
     hidden: bool = False
     bytecode: Bytecode | None = None
@@ -96,6 +98,8 @@ def _executed(event: FileEvent, container: WatchedContainer, facts: Facts) -> Ob
         where = f"from the {mount.role} mount {mount.path}"
     elif facts.memory:
         where = "from a file system in memory"
+    elif facts.writable:
+        where = "from a writable mount of the runtime's"
     elif facts.platform:
         return None
     elif facts.written and not (facts.signed and facts.same):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,6 +108,14 @@ class Layers:
                 self._lacking.add((number, directory))
         return None
 
+    def image_has_in(self, path: str) -> bool:
+        """Whether it is a name of the image's, and no directory that is empty there."""
+        tree = self.image_tree(path)
+        status = tree.status(path) if tree is not None else None
+        if status is None or kind_of(status) != "directory":
+            return status is not None
+        return any(_has_names(lower, path) for lower in self._lowers)
+
     def written(self, path: str) -> bool:
         """Whether the upper layer has it."""
         return self.upper.status(path) is not None
@@ -144,6 +153,12 @@ class Layers:
         finally:
             for level in levels:
                 level.entries.close()
+
+
+def _has_names(tree: Tree, directory: str) -> bool:
+    """Whether it is there and not empty."""
+    with closing(tree.entries(directory)) as entries:
+        return next(entries, None) is not None
 
 
 def _is_missing(tree: Tree, directory: str) -> bool:

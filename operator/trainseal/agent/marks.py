@@ -22,6 +22,9 @@ from trainseal.agent.mounts import Mount, at_path
 from trainseal.agent.observed import WatchedContainer
 
 WRITES = MODIFY | CLOSE_WRITE
+#: What holds no programs: the kernel's own, and what is mounted into that.
+_KERNELS = ("/proc", "/sys")
+_NO_PROGRAMS = frozenset({"devpts", "mqueue"})
 #: Directories marked a container, at most; each costs the kernel about 1 KiB.
 MAX_DIRECTORIES = 20_000
 
@@ -66,7 +69,7 @@ def file_marks(container: WatchedContainer, mounts: Sequence[Mount]) -> tuple[Fi
     found += [
         FileMark(mount.path, MARK_MOUNT, OPEN_EXEC)
         for mount in mounts
-        if mount.kind == "tmpfs" and mount.path not in roles and mount.path != "/"
+        if mount.path not in roles and mount.path != "/" and _may_be_given_programs(mount)
     ]
     return tuple(found)
 
@@ -94,6 +97,13 @@ def name_roots(
         for root in found.values()
         if (role_here := container.mount_of(root.path)) is None or not role_here.writable
     )
+
+
+def _may_be_given_programs(mount: Mount) -> bool:
+    """What the runtime mounts to be read, such as a driver's tools, is the node's."""
+    if any(mount.path == top or mount.path.startswith(f"{top}/") for top in _KERNELS):
+        return False
+    return mount.kind == "tmpfs" or not (mount.read_only or mount.kind in _NO_PROGRAMS)
 
 
 def _own_memory(mount: Mount) -> bool:

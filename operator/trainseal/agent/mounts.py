@@ -22,7 +22,8 @@ class MountInfoError(ValueError):
 class Mount:
     """One mount: ``root`` is the path within its file system, ``path`` where it shows.
 
-    ``device`` compares with ``st_dev``, except on btrfs.
+    ``device`` compares with ``st_dev``, except on btrfs. ``read_only``: by this mount, or as a
+    whole.
     """
 
     number: int
@@ -31,6 +32,12 @@ class Mount:
     path: str
     kind: str
     options: str
+    read_only: bool
+
+    @property
+    def place(self) -> tuple[int, int, str, str]:
+        """Tells it from others: a number is given again once it is free, and stays in a move."""
+        return self.number, self.device, self.root, self.path
 
     @property
     def whole(self) -> bool:
@@ -66,6 +73,7 @@ def _mount(line: str) -> Mount:
             path=_plain(left[4]),
             kind=_plain(right[0]),
             options=right[2] if len(right) > 2 else "",
+            read_only="ro" in [*left[5].split(","), *",".join(right[2:]).split(",")],
         )
     except (ValueError, OverflowError):
         raise MountInfoError(f"no line of mountinfo: {line[:200]!r}") from None

@@ -134,6 +134,7 @@ class Profile:
 FOUND_BY = "found by"
 LOOKING = "looking at the container's layer; no event told of it"
 READING = "reading the signed files again"
+MOUNTED = "the container's table of mounts; mounting takes rights on the node"
 HASHING = "reading the checkpoints again; no event told of it"
 
 

@@ -91,7 +91,7 @@ class ContainerPlaces:
         layers: Layers | None,
         root: Tree,
     ) -> None:
-        self._first = frozenset(m.number for m in mounts)
+        self._first = frozenset(m.place for m in mounts)
         self._mounts = tuple(mounts)
         self._layers = layers
         self._root = root
@@ -104,7 +104,7 @@ class ContainerPlaces:
     def origin(self, path: str) -> Origin:
         """As Places has it."""
         mount = holding(self._mounts, path)
-        if mount is not None and mount.number not in self._first:
+        if mount is not None and mount.place not in self._first:
             return "mount:later"
         if mount is not None and mount.path != "/":
             role = self._roles.get(mount.path)

@@ -12,7 +12,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from trainseal.agent import bytecode
 from trainseal.agent.bytecode import Bytecode, Source, check_code, check_header, source_of
@@ -20,15 +19,8 @@ from trainseal.agent.files import Tree
 from trainseal.agent.judge import Facts
 from trainseal.agent.layers import Entry, Layers, LayersError, kind_of
 from trainseal.agent.loaders import MOST_DIRECTORIES, MOST_NAMES, Loaders, find
-from trainseal.agent.mounts import (
-    MAX_MOUNTINFO,
-    Mount,
-    MountInfoError,
-    at_path,
-    holding,
-    overlay_of,
-    parse,
-)
+from trainseal.agent.mounts import at_path, holding, overlay_of
+from trainseal.agent.mounttable import mounts_of
 from trainseal.agent.observed import Act, FileEvent, WatchedContainer
 from trainseal.agent.runtimeleavings import MAX_BEGINNING, Left
 
@@ -68,7 +60,7 @@ class Scene:
         self.known: frozenset[str] | None = None
         self._compared: dict[tuple[int, ...], bool | None] = {}
         try:
-            self.mounts = _mounts(container.pid)
+            self.mounts = mounts_of(container.pid)
             self.layers = self._layers(node)
             self.loaders: Loaders = find(
                 self.root, container.env, (m.path for m in self.mounts if m.path != "/")
@@ -150,6 +142,18 @@ class Scene:
 
     # What -----------------------------------------------------------------------------------------
 
+    def holds_code(self, path: str) -> bool:
+        """Whether the image or a signed mount has something there, or code is loaded from there."""
+        loaders = self.loaders
+        if loaders.imports(path) or loaders.in_tree(f"{path}/"):
+            return True
+        if path in loaders.libraries or path in loaders.programs:
+            return True
+        if not self.signed(path):
+            return False
+        layers = self.layers if self._container.mount_of(path) is None else None
+        return layers is None or layers.image_has_in(path)
+
     def added(self, path: str) -> None:
         """Remembers that the name is new."""
         if len(self.fresh) < _MAX_FRESH:
@@ -188,6 +192,7 @@ class Scene:
             from_beside=from_beside,
             platform=platform,
             memory=platform and mount is not None and mount.kind == "tmpfs",
+            writable=platform and mount is not None and not mount.read_only,
             emptied=event.directory
             and upper
             and self.layers is not None
@@ -322,12 +327,3 @@ def _ends(path: str) -> Iterator[str]:
 
 def _attributes_of(status: os.stat_result) -> str:
     return f"now {status.st_mode & 0o7777:04o} {status.st_uid}:{status.st_gid}"
-
-
-def _mounts(pid: int) -> tuple[Mount, ...]:
-    with Path(f"/proc/{pid}/mountinfo").open("rb") as file:
-        data = file.read(MAX_MOUNTINFO)
-    try:
-        return parse(os.fsdecode(data))
-    except MountInfoError as error:
-        raise OSError(f"/proc/{pid}/mountinfo: {error}") from None

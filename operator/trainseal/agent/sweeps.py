@@ -16,7 +16,8 @@ from functools import partial
 
 from trainseal.agent.files import Tree
 from trainseal.agent.looks import Looks
-from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, parse
+from trainseal.agent.mounts import MAX_MOUNTINFO, Mount
+from trainseal.agent.mounttable import parsed
 from trainseal.agent.observed import Lineage, Observation, Profile, WatchedContainer
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.processes import Member, Processes, sessions
@@ -254,8 +255,4 @@ class _State:
         self._scene.close()
 
     def _mounts(self) -> tuple[Mount, ...]:
-        data = self._processes.file(self._container.pid, "mountinfo", MAX_MOUNTINFO)
-        try:
-            return parse(data.decode("utf-8", "surrogateescape"))
-        except MountInfoError as error:
-            raise OSError(f"mountinfo of {self._container.pid}: {error}") from None
+        return parsed(self._processes.file(self._container.pid, "mountinfo", MAX_MOUNTINFO))

@@ -1,4 +1,4 @@
-"""One descriptor for an event loop: readable when there are events, or when it is time.
+"""One descriptor for an event loop: readable when there are events or news, or when it is time.
 
 Events that come thick are worth waiting for: the kernel merges those of one file, and reading many
 at once costs less. So the groups can be left alone for a while, and a timer ends it.
@@ -10,7 +10,7 @@ import ctypes
 import os
 import select
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 _CLOCK_MONOTONIC = 1
@@ -21,8 +21,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Wakeups:
     """An epoll set of event queues and a timer (timerfd_create(2)). Close it."""
 
-    def __init__(self, queues: Sequence[int]) -> None:
-        """OSError where the node has no descriptors left."""
+    def __init__(self, queues: Sequence[int], news: Iterable[tuple[int, int]] = ()) -> None:
+        """``news``: further descriptors, with what to wait for on them; they never rest. OSError
+        where the node has no descriptors left.
+        """
         self._queues = tuple(queues)
         self._resting = False
         self._timer: int = _libc.timerfd_create(_CLOCK_MONOTONIC, _TIMER_FLAGS)
@@ -31,6 +33,8 @@ class Wakeups:
         self._epoll = select.epoll()
         for fd in (*self._queues, self._timer):
             self._epoll.register(fd, select.EPOLLIN)
+        for fd, events in news:
+            self._epoll.register(fd, events)
 
     def fileno(self) -> int:
         """What to wait for."""

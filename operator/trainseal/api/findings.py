@@ -110,9 +110,10 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     ),
     FindingId.FILE_RENAMED: FindingKind(
         "Critical",
-        "a file was moved or linked to where signed files are",
-        "A name among the signed files now leads to a file that was written elsewhere.",
-        "digest of what the name leads to",
+        "a file was moved, linked or mounted to where signed files are",
+        "A name among the signed files now leads to a file that was written elsewhere: it was "
+        "moved or linked there, or something was mounted over it on the node.",
+        "digest of what the name leads to, and what was mounted",
         _LOOK,
         ("T1036.005", "T1574"),
     ),

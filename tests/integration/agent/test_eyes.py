@@ -127,6 +127,9 @@ ATTACKS = {
     "cp /bin/true /scratch/t; /scratch/t": {(F.EXEC_FOREIGN, "/scratch/t")},
     "cp /bin/true /checkpoints/t; /checkpoints/t": {(F.EXEC_FOREIGN, "/checkpoints/t")},
     "cp /bin/true /dev/t; /dev/t": {(F.EXEC_FOREIGN, "/dev/t")},
+    "cp /bin/true /dev/termination-log; chmod +x /dev/termination-log; /dev/termination-log": {
+        (F.EXEC_FOREIGN, "/dev/termination-log")
+    },
     "cp /bin/true /opt/t; /opt/t": {(F.EXEC_FOREIGN, "/opt/t"), (F.FILE_CREATED, "/opt/t")},
     "echo x >> /workspace/train.py": {(F.FILE_CHANGED, "/workspace/train.py")},
     "echo x > /workspace/lib/torch.py": {(F.IMPORT_CHANGED, "/workspace/lib/torch.py")},
@@ -150,6 +153,7 @@ def test_a_file_written_elsewhere_and_renamed_into_the_code_is_seen(watched: Wat
         "echo x > /scratch/a.py; mkdir /scratch/d; mv /scratch/a.py /scratch/d/; rm -r /scratch/d",
         "for i in 1 2 3; do echo $i > /checkpoints/new; mv /checkpoints/new /checkpoints/c; done",
         "echo x > /dev/shm-like; rm /dev/shm-like",
+        "echo x > /dev/termination-log; cat /dev/termination-log > /scratch/log; /usr/bin/driver",
         f"cat {ADAM} /workspace/train.py > /scratch/copy; true",
         f"exec 3<>{ADAM}; exec 3>&-",
         "echo x > /scratch/a; ln /scratch/a /scratch/b; echo y >> /scratch/b",
@@ -408,6 +412,56 @@ def test_a_write_through_a_bind_mount_of_ones_own_is_seen_under_its_real_name(
 
     watched.container.python(write_through_a_view, enter=False)
     assert watched.seen() == {(F.FILE_CHANGED, ADAM)}
+
+
+def mounted(container: MiniContainer, source: str, target: str, *, again: bool = False) -> None:
+    """Root on the node binds a file or directory over another, and ``again`` takes it away."""
+
+    def mount() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.setns(os.open(f"/proc/{container.pid}/ns/mnt", os.O_RDONLY), 0) == 0
+        assert libc.mount(source.encode(), target.encode(), None, 0x1000, None) == 0  # MS_BIND
+        assert not again or libc.umount2(target.encode(), 0) == 0
+
+    container.python(mount, enter=False)
+
+
+@pytest.mark.parametrize("target", [ADAM, TORCH, "/workspace/train.py", "/workspace", "/usr/bin"])
+def test_a_mount_over_signed_code_is_found_at_once(watched: Watched, target: str) -> None:
+    is_file = target.endswith(".py")
+    watched.container.run("mkdir /scratch/evil; echo 'lr = 0' > /scratch/evil/adam.py")
+    mounted(watched.container, "/scratch/evil/adam.py" if is_file else "/scratch/evil", target)
+    watched.read_for(5, lambda: bool(watched.observations))
+    found = watched.one(F.FILE_RENAMED)
+    assert (found.path, "mounted over" in found.message) == (target, True)
+    assert found.lineage is None
+    assert FOUND_BY in found.evidence
+    if target == ADAM:
+        assert found.content is not None
+        assert found.content.head == b"lr = 0\n"
+
+
+def test_mounts_where_nothing_is_signed_are_silent(watched: Watched) -> None:
+    watched.container.run("mkdir /scratch/a /scratch/b /opt/empty; echo x > /scratch/a/x.py")
+    for target in ("/scratch/b", "/checkpoints", "/opt/empty", "/dev/termination-log"):
+        source = "/scratch/a/x.py" if target.startswith("/dev") else "/scratch/a"
+        mounted(watched.container, source, target)
+        mounted(watched.container, source, target, again=True)
+    assert watched.seen() == set()
+
+
+def test_a_container_that_has_ended_keeps_none_of_its_mounts(watched: Watched) -> None:
+    def tables() -> list[str]:
+        found = []
+        for fd in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(str(fd.readlink()))
+        return [link for link in found if f"/{watched.container.pid}/mountinfo" in link]
+
+    assert len(tables()) == 2
+    watched.container.end()
+    watched.read_for(5, lambda: not tables())
+    assert tables() == []
 
 
 def test_what_was_written_before_the_marks_is_found_by_the_walk(

@@ -123,6 +123,12 @@ ATTACKS = {
     ),
     "a program runs from scratch": (Act.EXECUTED, "/tmp/tool", Facts(), F.EXEC_FOREIGN),
     "a program runs from checkpoints": (Act.EXECUTED, "/checkpoints/t", Facts(), F.EXEC_FOREIGN),
+    "a program runs that was put into the file for the last message": (
+        Act.EXECUTED,
+        "/dev/termination-log",
+        Facts(platform=True, writable=True),
+        F.EXEC_FOREIGN,
+    ),
     "a program runs from memory": (
         Act.EXECUTED,
         "/dev/shm/tool",
@@ -159,7 +165,11 @@ BENIGN = {
         "/usr/bin/nvidia-smi",
         Facts(platform=True),
     ),
-    "the kubelet renews the hosts file": (Act.WRITTEN, "/etc/hosts", Facts(platform=True)),
+    "the kubelet renews the hosts file": (
+        Act.WRITTEN,
+        "/etc/hosts",
+        Facts(platform=True, writable=True),
+    ),
     "shared memory is written": (Act.WRITTEN, "/dev/shm/nccl-1", NEW),
 }
 

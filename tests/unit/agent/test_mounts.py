@@ -38,6 +38,14 @@ def test_mounts_are_read_with_their_device_root_and_kind() -> None:
     assert not hosts.whole
 
 
+def test_what_is_read_only_by_its_mount_or_as_a_whole_is_known() -> None:
+    more = (
+        "905 900 0:60 / /iso rw,nosuid - iso9660 /dev/sr0 ro\n906 900 0:61 / /ro rw - tmpfs ro rw\n"
+    )
+    mounts = {m.path: m.read_only for m in parse(TEXT + more)}
+    assert [path for path in mounts if mounts[path]] == ["/workspace", "/data sets", "/iso"]
+
+
 def test_spaces_in_paths_are_unescaped() -> None:
     assert at_path(parse(TEXT), "/data sets") is not None
 
