@@ -97,6 +97,11 @@ class NodeSenses:
         return (*self._capabilities.lacking, *self._gpus.lacking)
 
     @property
+    def sweeping(self) -> str:
+        """What the sweep that goes on looks at."""
+        return self._sweeps.at
+
+    @property
     def processes(self) -> Processes:
         """The node's processes; may be asked from any thread."""
         return self._processes

@@ -91,6 +91,8 @@ class Sweeps:
         self._memory = MemorySweep(processes)
         self._states: dict[str, _State] = {}
         self._looks: dict[str, Looks] = {}
+        #: What is being looked at, in words; may be read from any thread.
+        self.at = ""
 
     def look(self, containers: Sequence[WatchedContainer]) -> Iterator[Seen | None]:
         """One sweep over all of them. None now and then: a place to pause."""
@@ -101,9 +103,11 @@ class Sweeps:
         for looks in self._looks.values():
             looks.begin(self._now())
         whole = set(by_id)
+        self.at = "the node's processes"
         members = self._processes.members(containers)
         yield None
         for container in containers:
+            self.at = f"{container.namespace}/{container.pod} {container.container}"
             found = members[container.container_id]
             for seen in self._entered(found, container):
                 yield container, seen
@@ -114,8 +118,10 @@ class Sweeps:
                 whole.discard(container.container_id)
                 _log.info("sweep of %s: %s", container.pod, error)
         own = {m.pid for found in members.values() for m in found}
+        self.at = "the node's open files"
         for held in self._memory.run(members):
             yield None if held is None else (by_id[held[0]], self._of_memory(*held, own))
+        self.at = "the node's GPUs"
         if self._gpus is not None:
             for where, intruding in self._gpus.run(by_id, members):
                 yield by_id[where], intruding
