@@ -364,6 +364,8 @@ class NodeWatch:
         with _SWEEP.time():
             sweep = loop.run_in_executor(self._sweeper, self._sweep_all, loop, self.containers)
             while not (await asyncio.wait({sweep}, timeout=SWEEP_SECONDS))[0]:
+                if time.monotonic() - self._sweeping > HANGS_SECONDS:
+                    _log.warning("a sweep goes on and on, at %s", self._senses.sweeping)
                 self._everything_again()
         self._sweeping = None
         sweep.result()
@@ -376,10 +378,12 @@ class NodeWatch:
             if since < before:
                 yield container, f"files of container {container.container}: its marking is {long}"
         if self._sweeping is not None and self._sweeping < before:
+            at = self._senses.sweeping
             words = f"what events miss, on all of the node: a sweep is {long}; it is at "
-            words += self._senses.sweeping
             for container in self.containers:
-                yield container, words
+                # Who reads this report may not know of other namespaces' pods.
+                known = "/" not in at or at.startswith(f"{container.namespace}/")
+                yield container, words + (at if known else "a pod of another namespace")
 
     def _sweep_all(
         self, loop: asyncio.AbstractEventLoop, containers: Sequence[WatchedContainer]

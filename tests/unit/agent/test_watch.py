@@ -211,6 +211,10 @@ async def test_a_sweep_that_hangs_is_said_of_all_that_it_keeps_unseen_until_it_g
     sweep = asyncio.ensure_future(watch._sweep())
     await until(lambda: bool(told.seen))
     assert "it is at research/w-0 trainer" in told.seen[0]
+    looks.sweeping = "secret/w-0 trainer"
+    before = len(told.seen)
+    await until(lambda: len(told.seen) > before)
+    assert "it is at a pod of another namespace" in told.seen[-1]
     assert told.said[-1][0] == "False"
     assert "a sweep is not done" in told.said[-1][1]
     answers.set()
