@@ -19,7 +19,7 @@ $(STAMP): requirements/dev.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@# The lock is the whole answer: a pip that resolves by itself takes a newer release of what one
 	@# distribution asks an extra of (pydantic[email]), and then refuses it. `check` says it is complete.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/pip check --disable-pip-version-check
 	@# The package itself is used from the checkout, without a build.
 	@$(BIN)/python -c "import site, pathlib; pathlib.Path(site.getsitepackages()[0], 'trainseal.pth').write_text(str(pathlib.Path('operator').resolve()))"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import Lab
-from tests.e2e.world import alerts, apply, cluster, cluster_name, lab, look, private, target
+from tests.e2e.world import alerts, apply, cluster, cluster_name, lab, look, private, reader, target
 
-__all__ = ["alerts", "apply", "cluster", "cluster_name", "lab", "private", "target"]
+__all__ = ["alerts", "apply", "cluster", "cluster_name", "lab", "private", "reader", "target"]
 
 
 @pytest.hookimpl(hookwrapper=True)

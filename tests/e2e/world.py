@@ -18,6 +18,7 @@ from tests.e2e.lab import Lab, Object, close_lab, open_lab
 from tests.images import ImageError
 from tests.local_registry import PrivateRegistry, private_registry
 from tests.stage.alertmanager import Alertmanager, alertmanager
+from tests.stage.reading import Reader, proxy
 
 
 @pytest.fixture(scope="session")
@@ -67,15 +68,23 @@ def alerts(target: Target) -> Iterator[Alertmanager | None]:
 
 
 @pytest.fixture(scope="session")
+def reader(target: Target) -> Iterator[Reader]:
+    """What waits on the cluster's objects."""
+    with proxy(target) as port:
+        yield Reader(port)
+
+
+@pytest.fixture(scope="session")
 def lab(
     target: Target,
+    reader: Reader,
     private: PrivateRegistry | None,
     alerts: Alertmanager | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Lab]:
     """TrainSeal, a team, and everything signed."""
     try:
-        opened = open_lab(target, tmp_path_factory.mktemp("lab"), private, alerts)
+        opened = open_lab(target, tmp_path_factory.mktemp("lab"), reader, private, alerts)
     except (ClusterError, ImageError) as error:
         pytest.fail(str(error), pytrace=False)
     yield opened
