@@ -74,6 +74,12 @@ def _killed_from_the_node(scene: Scene) -> float:
     return began
 
 
+def _memory_from_the_node(scene: Scene) -> float:
+    began = time.time()
+    os.close(os.open(f"/proc/{scene.first_process()}/mem", os.O_RDWR))
+    return began
+
+
 @contextlib.contextmanager
 def _stopped(scene: Scene) -> Iterator[float]:
     """The data loader stands still meanwhile."""
@@ -178,8 +184,18 @@ CASES = (
     ),
     Case(
         GROUP, "/proc/PID/mem written in a moment", "T1055.009",
-        Missed("as with ptrace for a moment"),
+        Finding("process.memory-opened", tells=("had the memory",)),
         lambda s: s.py(_MEMORY.format(seconds=0)),
+        lambda s: s.py(
+            "open('/proc/self/mem', 'r+b').close(); open('/proc/1/mem', 'rb').close()\n"
+            "open('/proc/self/oom_score_adj', 'w').write('0')\n"
+        ),
+        "its own opened, the trainer's for reading, another file of /proc written",
+    ),
+    Case(
+        GROUP, "/proc/PID/mem written by root on the node, from outside", "T1055.009",
+        Missed("the node's /proc is no file system of the pod's; held over a sweep it is found"),
+        _memory_from_the_node,
     ),
     Case(
         GROUP, "process_vm_writev", "T1055",

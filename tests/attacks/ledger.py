@@ -110,6 +110,10 @@ class Random:
             )
 
 
+#: Of processes: what events tell.
+_TOLD = ("exec.foreign", "process.memory-opened")
+
+
 @dataclass(slots=True)
 class Ledger:
     """Filled by the tests; whoever is in ``instead`` did not come to its end as expected.
@@ -213,5 +217,5 @@ class Ledger:
             return _READ_AGAIN
         if id_.startswith(("pod.", "object.", "seal.", "volume.")) or id_ == "watch.silent":
             return _CONTROLLER
-        by_event = id_.startswith(("file.", "import.", "bytecode.")) or id_ == "exec.foreign"
+        by_event = id_.startswith(("file.", "import.", "bytecode.")) or id_ in _TOLD
         return _EVENTS if by_event and case.key not in self.looked else _SWEEPS

@@ -35,6 +35,8 @@ from trainseal.agent.latermounts import LaterMounts
 from trainseal.agent.layers import kind_of
 from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.marks import file_marks, name_roots
+from trainseal.agent.memorywrites import MemoryWrites
+from trainseal.agent.mounts import at_path
 from trainseal.agent.mounttable import MountTable
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
@@ -115,6 +117,7 @@ class Eyes:
         self._checkpoints = CheckpointWrites(container, writes)
         self._files: Group | None = None
         self._names: NameMarks | None = None
+        self._memory: MemoryWrites | None = None
         self._wakeups: Wakeups | None = None
         self._linked = LinkedNames(scene.upper_files, scene.shown, monotonic)
         self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
@@ -135,8 +138,9 @@ class Eyes:
         """Sets the marks, then walks what was written before them. OSError: no mark at all."""
         self._walk.expect_events()
         self._checkpoints.begin(self._scene.root)
-        found = [*self._mark_files(), *self._mark_names()]
-        queues = [g.fileno() for g in (self._files, self._names and self._names.group) if g]
+        found = [*self._mark_files(), *self._mark_names(), *self._mark_memory()]
+        groups = (self._files, self._names and self._names.group, self._memory)
+        queues = [group.fileno() for group in groups if group]
         self._wakeups = Wakeups(queues, self._table.wakes)
         found += [_blind(subject, words) for subject, words in self._scene.blind]
         found += self._walk.first()
@@ -157,6 +161,8 @@ class Eyes:
         if self._names is not None:
             self._names.close()
         self._walk.close()
+        if self._memory is not None:
+            self._memory.close()
         self._table.close()
         self._scene.close()
 
@@ -211,6 +217,16 @@ class Eyes:
             some = ", ".join(self._names.uncovered)
             yield _blind("directories", f"{self._names.missed} directories have no mark: {some}")
 
+    def _mark_memory(self) -> Iterator[Observation]:
+        proc = at_path(self._scene.mounts, "/proc")
+        if not self._capabilities.files or proc is None or proc.kind != "proc":
+            return
+        try:
+            self._memory = MemoryWrites(self._container, self._scene.root)
+        except OSError as error:
+            words = f"who writes into a process's memory is seen if it is held: {error.strerror}"
+            yield _blind("memory", words)
+
     # Events ---------------------------------------------------------------------------------------
 
     def read(self, *, final: bool = False) -> list[Observation]:
@@ -253,6 +269,11 @@ class Eyes:
                 self._settling[key] = due, touch
             else:
                 found += self._judged(key, touch, now)
+        if self._memory is not None:
+            seen, overflow = self._memory.take(self._witnesses.of)
+            since = self._since  # the first write tells itself
+            found += [self._finished(replace(o, not_before=since), o.lineage) for o in seen]
+            lost |= overflow
         if lost:
             found += self._after_loss()
         found += self._look_at_mounts()

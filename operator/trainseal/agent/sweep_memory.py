@@ -1,9 +1,9 @@
 """The sweep for ``/proc/PID/mem``: who holds the memory of a sealed container's process open.
 
 The descriptors of the containers' own processes are looked at in each sweep, those of all others on
-the node in turns, so many at a time. A descriptor that is open for less than a turn is missed; the
-opening itself is an event where the kernel gives one. Reading and writing by
-``process_vm_readv``/``process_vm_writev`` opens nothing and is not seen.
+the node in turns, so many at a time. A descriptor that is open for less than a turn is missed here:
+what is written by the container's own ``/proc`` is an event (``memorywrites``). Reading and writing
+by ``process_vm_readv``/``process_vm_writev`` opens nothing and is not seen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from trainseal.agent.masking import named_by
-from trainseal.agent.observed import Observation
+from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.agent.processes import Member, Processes
 from trainseal.agent.procfiles import ProcFileError, parse_status
 from trainseal.api.findings import FindingId
@@ -119,17 +119,7 @@ class MemorySweep:
         lineage = mine[1].lineage if mine is not None else self._processes.above(holder)
         if lineage is None:
             return []
-        process = lineage.chain[0]
-        name = named_by(process)
-        theirs = named_by(victim.process)
-        seen = Observation(
-            FindingId.PROCESS_MEMORY_OPENED,
-            f"process {holder} ({name}) holds the memory of process {victim.pid} ({theirs}) open "
-            "for writing",
-            lineage=lineage,
-            evidence={"holder": f"{holder}: {name}", "memory of": f"{victim.pid}: {theirs}"},
-            subject=f"{name} {victim.process.executable}",
-        )
+        seen = memory_opened(holder, lineage, "holds", str(victim.pid), victim.process)
         return [(container, seen)]
 
     def _numbers(self, pid: int) -> tuple[int, ...]:
@@ -137,3 +127,19 @@ class MemorySweep:
             return (pid, *parse_status(self._processes.file(pid, "status")).pids)
         except (OSError, ProcFileError):
             return (pid,)
+
+
+def memory_opened(
+    holder: int, lineage: Lineage | None, verb: str, number: str, victim: Process
+) -> Observation:
+    """One finding, whether it is held or was: by its command to that program."""
+    name = "a process that ended" if lineage is None else named_by(lineage.chain[0])
+    theirs = named_by(victim)
+    return Observation(
+        FindingId.PROCESS_MEMORY_OPENED,
+        f"process {holder} ({name}) {verb} the memory of process {number} ({theirs}) open for "
+        "writing",
+        lineage=lineage,
+        evidence={"holder": f"{holder}: {name}", "memory of": f"{number}: {theirs}"},
+        subject=f"{name} {victim.executable}",
+    )

@@ -266,8 +266,9 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.PROCESS_MEMORY_OPENED: FindingKind(
         "Critical",
         "a process's memory is open for writing",
-        "Another process holds `/proc/PID/mem` of a process of the pod.",
-        "the process that holds it",
+        "Another process holds `/proc/PID/mem` of a process of the pod, or had it open, if only "
+        "for a moment.",
+        "the process that holds it, or did",
         _LOOK,
         ("T1055.009",),
     ),
