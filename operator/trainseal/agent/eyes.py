@@ -105,6 +105,9 @@ class Eyes:
         self._capabilities = capabilities
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
+        self._pulse = pulse
+        #: What is in the queues came since then; whether something may have been left there.
+        self._since, self._behind = pulse(), True
         self._table = MountTable(container.pid)  # first: what changes from now on is news
         try:
             self._scene = scene = Scene(container, node)
@@ -121,9 +124,6 @@ class Eyes:
         self._wakeups: Wakeups | None = None
         self._linked = LinkedNames(scene.upper_files, scene.shown, monotonic)
         self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
-        self._pulse = pulse
-        #: What is in the queues came since then, and whether something was left there.
-        self._since, self._behind = pulse(), False
         self._changed: set[str] = set()
         self._pace: dict[tuple[str, int], tuple[float, float]] = {}
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
@@ -274,6 +274,7 @@ class Eyes:
             since = self._since  # the first write tells itself
             found += [self._finished(replace(o, not_before=since), o.lineage) for o in seen]
             lost |= overflow
+            self._behind |= self._memory.behind
         if lost:
             found += self._after_loss()
         found += self._look_at_mounts()

@@ -177,6 +177,7 @@ def test_a_change_carries_both_digests_the_difference_and_who_did_it(watched: Wa
 def test_an_event_tells_when_it_was_done_and_a_walk_since_when_it_can_have_been(
     watched: Watched,
 ) -> None:
+    watched.seen()
     before = datetime.now(UTC)
     watched.after(f"echo x >> {ADAM}")
     told = watched.one(F.FILE_CHANGED).not_before
@@ -509,6 +510,7 @@ def test_what_is_done_while_the_marks_are_set_is_told_once_and_of_whom(
     script = f"echo x >> {ADAM}; echo x > {pth}; rm /opt/notes.txt"
     with started(tmp_path, image) as container, slowly(container, script, probe()) as found:
         assert found.at_start == []
+        opened = datetime.now(UTC)
         found.read_for(5)
         seen = [(o.finding, o.path) for o in found.observations]
         assert sorted(seen) == [
@@ -518,6 +520,9 @@ def test_what_is_done_while_the_marks_are_set_is_told_once_and_of_whom(
         ]
         assert found.one(F.FILE_CHANGED).lineage is not None
         assert found.one(F.IMPORT_CHANGED).lineage is not None
+        since = found.one(F.FILE_CHANGED).not_before
+        assert since is not None
+        assert since <= opened
 
 
 def test_what_is_done_meanwhile_is_found_by_the_next_walk_where_no_event_tells(
