@@ -157,11 +157,15 @@ class _Reader:
             return (kind.encode(),)
         if kind in _BLOCKS:
             name, size = _BLOCKS[kind]
-            return (name, self._take(size(self)))
-        if kind in "()[":
+            block = self._take(size(self))
+            if kind in _ASCII and not block.isascii():  # Python would read it as Latin-1
+                raise ValueError("a text that is said to be ASCII and is not")
+            return (name, block)
+        # Code has neither lists nor sets, which could be changed.
+        if kind in "()":
             count = self._take(1)[0] if kind == ")" else self._count()
             return (b"(", *(self.value(depth) for _ in range(count)))
-        if kind in "<>":
+        if kind == ">":
             return (b">", *sorted(self.value(depth) for _ in range(self._count())))
         if kind == "c":
             return (b"c", *self._code(depth))
@@ -214,6 +218,7 @@ def _fixed(count: int) -> _Size:
     return lambda _: count
 
 
+_ASCII = "aAzZ"
 _BLOCKS: dict[str, tuple[bytes, _Size]] = {
     "i": (b"i", _fixed(4)),
     "g": (b"g", _fixed(8)),
