@@ -19,7 +19,7 @@ $(STAMP): requirements/dev.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@# The lock is the whole answer: a pip that resolves by itself takes a newer release of what one
 	@# distribution asks an extra of (pydantic[email]), and then refuses it. `check` says it is complete.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/pip check --disable-pip-version-check
 	@# The package itself is used from the checkout, without a build.
 	@$(BIN)/python -c "import site, pathlib; pathlib.Path(site.getsitepackages()[0], 'trainseal.pth').write_text(str(pathlib.Path('operator').resolve()))"
@@ -77,7 +77,7 @@ integration: $(STAMP) ## tests against a real API server and real registries
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 e2e: tools ## tests on a real cluster
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/e2e
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
 
 test: ready unit tools ## all tests; those of real clusters and API servers mostly wait, so side by side
 	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration

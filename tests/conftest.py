@@ -21,6 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="of the attacks at random: does again what a run did")
 
 
+#: Of tests/e2e, those that run on a second cluster: about half of the time that all take.
+_SECOND_LAB = ("after_admission", "checkpoints", "outages", "responses", "stacks")
+
+
 class ByCluster(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
     """Tests of one file run in one process, and so do tests/e2e's of one cluster.
 
@@ -32,7 +36,11 @@ class ByCluster(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
             return str(super()._split_scope(nodeid))
         if os.environ.get("TRAINSEAL_KUBECONFIG"):
             return "the user's own cluster"
-        return "chart" if "/test_chart.py::" in nodeid else "lab"
+        file = nodeid.partition("::")[0].removeprefix("tests/e2e/test_").removesuffix(".py")
+        if file == "chart":
+            return file
+        # What is asked of each cluster, its last tests, says so by its parameter.
+        return "second lab" if file in _SECOND_LAB or nodeid.endswith("[second]") else "lab"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByCluster | None:

@@ -120,6 +120,8 @@ CASES = (
     Case(
         GATE, "debug container (kubectl debug)", "T1609", Refused("ephemeral"),
         _kubectl("debug", "@POD", "--image=@IMAGE", "-c", "mallory", "--", "sleep", "1"),
+        _kubectl("describe", "pod", "@POD"),
+        "the pod described",
     ),
     Case(
         GATE, "image of a running pod patched", "T1525", Refused("sealed by"),
@@ -134,6 +136,8 @@ CASES = (
     Case(
         GATE, "kubectl attach", "T1609", Told("access record: Attach, by name"),
         _goes_in("attach", "-c", "trainer"),
+        _kubectl("logs", "@POD", "-c", "trainer", "--timestamps", "--tail=5"),
+        "the last lines of the log",
     ),
     Case(
         GATE, "kubectl port-forward", "T1609", Told("access record: PortForward, by name"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.attacks.case import Case, Finding, Missed, NotTried
 from tests.attacks.scene import TORCH, Scene
+from tests.cluster import Cluster
 
 GROUP = "Code on the node"
 PACKAGES = "/usr/lib/python3/dist-packages"
@@ -92,6 +95,18 @@ def _through_root(scene: Scene) -> float:
     return began
 
 
+def _image_collected(scene: Scene) -> None:
+    """As the kubelet does where the disk is full: a name removed, what nothing uses collected."""
+    assert isinstance(scene.lab.target, Cluster), "found a cluster of the user's, expected our own"
+    ctr = ("ctr", "--address", str(scene.lab.target.runtime_socket()), "-n", "k8s.io", "images")
+    (used, *_) = (c["image"] for c in scene.pod["spec"]["containers"])
+    for words in (
+        ("tag", "--force", used, "unused.example/x:1"),
+        ("rm", "--sync", "unused.example/x:1"),
+    ):
+        subprocess.run([*ctr, *words], check=True, capture_output=True, timeout=60)
+
+
 @contextlib.contextmanager
 def _mounted_in_scratch(scene: Scene) -> Iterator[None]:
     scene.sh("echo x > /tmp/below")
@@ -157,6 +172,8 @@ CASES = (
             "mkdir -p /root/.local/lib/python3.11/site-packages;"
             "echo 'evil = 1' > /root/.local/lib/python3.11/site-packages/usercustomize.py"
         ),
+        lambda s: s.sh("python3 -m site; python3 -m pip --version || true"),
+        "Python asked for the user's packages, and for pip, which is absent",
     ),
     Case(
         GROUP, "PYTHONPATH to scratch", "T1574.007",
@@ -228,6 +245,8 @@ CASES = (
         GROUP, "NCCL plugin dropped", "T1574",
         Finding("import.changed", f"{LIBRARIES}/libnccl-net.so"),
         lambda s: s.sh(f"cp {LIBRARIES}/libm.so.6 {LIBRARIES}/libnccl-net.so"),
+        lambda s: s.py("import ctypes; ctypes.CDLL('libm.so.6'); ctypes.CDLL('libz.so.1')"),
+        "libraries looked for where the plugin would lie",
     ),
     Case(
         GROUP, "NCCL plugin by variable", "T1574.006",
@@ -240,6 +259,8 @@ CASES = (
         GROUP, "/etc/nccl.conf", "T1574",
         Finding("import.changed", "/etc/nccl.conf", tells=("mallory",)),
         lambda s: s.sh("echo NCCL_NET_PLUGIN=mallory > /etc/nccl.conf"),
+        lambda s: s.sh("cat /etc/nccl.conf || true; cp /etc/hosts /tmp/nccl.conf"),
+        "looked for; a file of its name in scratch",
     ),
     Case(
         GROUP, "CUDA injection variable", _LOADS,
@@ -259,11 +280,18 @@ CASES = (
         GROUP, "written elsewhere in the root, renamed over code", "T1036.005",
         Finding("file.renamed", f"{OPTIM}/adamax.py"),
         lambda s: s.sh(f"echo '# mallory' > /var/tmp/a.py; mv /var/tmp/a.py {OPTIM}/adamax.py"),
+        lambda s: s.sh(
+            "cd /checkpoints; echo x > x.part; mv x.part x.done; mkdir runs;"
+            "echo e > runs/events.out.tfevents.1; mv runs/events.out.tfevents.1 runs/2"
+        ),
+        "a checkpoint, and TensorBoard's events, completed by renaming",
     ),
     Case(
         GROUP, "hard-linked into code", "T1036.005",
         Finding("file.renamed", f"{OPTIM}/linked.py"),
         lambda s: s.sh(f"echo '# mallory' > /var/tmp/b.py; ln /var/tmp/b.py {OPTIM}/linked.py"),
+        lambda s: s.sh("cd /checkpoints; echo x > kept; ln kept best; ln -s kept latest; rm kept"),
+        "a checkpoint kept by a link",
     ),
     Case(
         GROUP, "written through a hard link elsewhere", "T1036.005",
@@ -309,11 +337,15 @@ CASES = (
         GROUP, ".pth put into the upper directory from the node", "T1546.018",
         Finding("import.changed", f"{PACKAGES}/from_the_node.pth", by="", seconds=150),
         _upper_new,
+        _image_collected,
+        "an image that nothing uses collected",
     ),
     Case(
         GROUP, "edited from the node through /proc/PID/root", "T1554",
         Finding("file.changed", f"{OPTIM}/asgd.py", by=""),
         _through_root,
+        lambda s: Path(f"/proc/{s.first_process()}/root{OPTIM}/asgd.py").read_bytes(),
+        "read from the node the same way",
     ),
     Case(
         GROUP, "mounted over from the node", "T1574",

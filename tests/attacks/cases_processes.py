@@ -106,6 +106,18 @@ def _evicted(scene: Scene) -> None:
     scene.lab.admin("create", "--raw", path, "-f", "-", stdin=eviction)
 
 
+def _drained(scene: Scene) -> None:
+    """Of this job alone: all that a small cluster has is on the one node."""
+    node, job = scene.pod["spec"]["nodeName"], scene.job["metadata"]["name"]
+    try:
+        scene.lab.admin(
+            "drain", node, "--force", "--ignore-daemonsets", "--delete-emptydir-data",
+            f"--pod-selector=trainseal.dev/job={job}", "--timeout=120s", seconds=150,
+        )  # fmt: skip
+    finally:
+        scene.lab.admin("uncordon", node)
+
+
 def _deleted_by_requester(scene: Scene) -> None:
     scene.lab.admin("delete", "pod", scene.name, "-n", scene.namespace, "--wait=false")
 
@@ -122,6 +134,8 @@ CASES = (
         GROUP, "dropped program run from the root", "T1105",
         Finding("exec.foreign", "/var/tmp/dropped"),
         lambda s: s.sh("cp /bin/true /var/tmp/dropped; /var/tmp/dropped"),
+        lambda s: s.sh("cp /bin/true /tmp/kept; chmod +x /tmp/kept; sha256sum /tmp/kept"),
+        "a program copied into scratch and never run",
     ),
     Case(
         GROUP, "program run from the file for the last message", "T1105",
@@ -213,6 +227,7 @@ CASES = (
         GROUP, "SIGKILL to the trainer from the node", "T1489",
         Finding("pod.killed", by="", tells=("SIGKILL",)),
         _killed_from_the_node,
+        _drained, "its node drained by an administrator, and taken back",
         on="killed",
     ),
     Case(

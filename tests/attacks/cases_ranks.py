@@ -1,4 +1,5 @@
-"""Group *Ranks*: one rank of a run made other than its peers, where a policy lets it pass.
+"""Group *Ranks*: one rank of a run made other than its peers, where a policy lets it pass; and what
+does not become excepted by coming from an excepted place.
 
 The ranks have no GPU and wait, so that six of them fit on a small machine. They are compared from
 five minutes after their start, in two passes of the controller.
@@ -8,18 +9,21 @@ from __future__ import annotations
 
 import time
 
+from tests.attacks import cases_code
 from tests.attacks.case import Case, Finding
-from tests.attacks.scene import Scene, open_ranks
+from tests.attacks.scene import TORCH, Scene, open_ranks
 from tests.e2e.lab import Lab, Object, make_namespace
 from tests.stage.policies import policy
 from tests.stage.waiting import eventually
 
-GROUP = "Ranks"
+GROUP, CODE = "Ranks", cases_code.GROUP
 NAMESPACE = "research-ranks"
-RUNS = ("ranks", "quiet-ranks")
+#: Ranks by run.
+RUNS = {"ranks": 3, "quiet-ranks": 3, "excepted": 1, "quiet-excepted": 1}
 PACKAGES = "/usr/lib/python3/dist-packages"
 #: The policy says that a tool keeps what it tuned for the machine among the packages.
-_TUNED = f"{PACKAGES}/tuned/kernels.py"
+_PLACE = f"{PACKAGES}/tuned"
+_TUNED = f"{_PLACE}/kernels.py"
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
 _MORE = """
@@ -50,7 +54,7 @@ def make_ranks_namespace(lab: Lab) -> None:
                 "name": "tuned-kernels",
                 "reason": "made for the machine at the first start",
                 "findings": ["import.changed", "file.created", "bytecode.written"],
-                "paths": [f"{PACKAGES}/tuned/**"],
+                "paths": [f"{_PLACE}/**"],
             }
         ]
     }
@@ -58,10 +62,10 @@ def make_ranks_namespace(lab: Lab) -> None:
 
 
 def open_rank_scenes(scene_of: Scene) -> dict[str, Scene]:
-    """Three ranks each, of a run that is attacked and of one that is not."""
+    """Of runs that are attacked and of some that are not."""
     return {
-        name: open_ranks(scene_of.lab, scene_of.sightings, name, NAMESPACE, ranks=3)
-        for name in RUNS
+        name: open_ranks(scene_of.lab, scene_of.sightings, name, NAMESPACE, ranks=ranks)
+        for name, ranks in RUNS.items()
     }
 
 
@@ -96,6 +100,12 @@ def _tuned(scene: Scene, pod: Object, text: str) -> None:
     _in(scene, pod, "sh", "-c", f"mkdir -p {PACKAGES}/tuned; echo '{text}' > {_TUNED}")
 
 
+def _moved(how: str, to: str) -> str:
+    return (
+        f"mkdir -p {_PLACE}; echo 'evil = 1' > {_PLACE}/{how}.py; {how} -f {_PLACE}/{how}.py {to}"
+    )
+
+
 def _one_rank(scene: Scene) -> float:
     """An editor puts code into one rank, at a place that the policy excepts."""
     pods = _all_said(scene)
@@ -120,5 +130,21 @@ CASES = (
         _all_ranks,
         "all ranks with it; the first with more libraries, caches and checkpoints",
         on="ranks",
+    ),
+    Case(
+        CODE, "written in an excepted place, renamed over code", "T1036.005",
+        Finding("file.renamed", f"{TORCH}/optim/rprop.py"),
+        lambda s: s.sh(_moved("mv", f"{TORCH}/optim/rprop.py")),
+        lambda s: s.sh(_moved("mv", f"{_PLACE}/b.py")),
+        "written and renamed within the excepted place",
+        on="excepted",
+    ),
+    Case(
+        CODE, "written in an excepted place, hard-linked into code", "T1036.005",
+        Finding("file.renamed", f"{TORCH}/optim/tuned.py"),
+        lambda s: s.sh(_moved("ln", f"{TORCH}/optim/tuned.py")),
+        lambda s: s.sh(_moved("ln", f"{_PLACE}/d.py")),
+        "hard-linked within the excepted place",
+        on="excepted",
     ),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from tests.attacks.case import Attack, Case, Finding, NotTried, Told
 from tests.attacks.scene import AGENTS, TORCH, Scene, agent_process, open_scene, signal_agent
 from tests.cluster import Cluster, CommandError
 from tests.e2e.lab import EDITOR, Object
+from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
 from tests.stage.waiting import eventually
 
@@ -44,6 +45,14 @@ for number in range(20_000):
         print("at", time.time(), flush=True)
         open("TORCH/functional.py", "a").write("# mallory")
 """.replace("TORCH", TORCH)
+
+_CACHE = """
+import os
+os.makedirs("/tmp/torchinductor_root/flood", exist_ok=True)
+for number in range(20_000):
+    with open(f"/tmp/torchinductor_root/flood/{number}.py", "w") as file:
+        file.write("x")
+"""
 
 _BAD = f"open('{TORCH}/serialization.py', 'a').write('# mallory')"
 
@@ -149,6 +158,37 @@ def _cut_off(scene: Scene) -> float:
     return began
 
 
+def _renew_certificate(scene: Scene) -> None:
+    """As an administrator who withdraws it; until the webhook answers with the new one."""
+    words = ("secret", "trainseal-webhook-tls", "-n", NAMESPACE)
+
+    def uid() -> str:
+        return scene.lab.admin(
+            "get", *words, "-o", "jsonpath={.metadata.uid}", "--ignore-not-found"
+        )
+
+    before = uid()
+    scene.lab.admin("delete", *words)
+    eventually(lambda: uid() not in ("", before), "the certificate is made anew", 60)
+    gpu = {"name": "x", "image": "x", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [gpu]}}
+    asking = pod | {"metadata": {"name": "asking", "namespace": scene.namespace}}
+    eventually(lambda: "asks for" in scene.lab.answer(asking), "the webhook answers by it", 180)
+
+
+def _tidied(scene: Scene) -> None:
+    """With its pods and its ConfigMap, while another run of the namespace goes on."""
+    job = scene.lab.signed_job("tidied")
+    space = job["metadata"]["namespace"]
+    scene.lab.admin("apply", "-f", "-", stdin=job)
+    scene.lab.wait_for_phase(job, "Running")
+    (pod,) = scene.lab.pods(job)
+    words = ("exec", pod["metadata"]["name"], "-c", "trainer", "-n", space, "--", *FINISH)
+    scene.lab.admin(*words)
+    scene.lab.wait_for_phase(job, "Succeeded")
+    scene.lab.admin("delete", "trainingjob", "tidied", "-n", space)
+
+
 def replace_agents(scene: Scene) -> None:
     """An administrator restarts them, as an upgrade does."""
     scene.lab.admin("rollout", "restart", "daemonset/trainseal-agent", "-n", AGENTS)
@@ -225,12 +265,16 @@ CASES = (
         GROUP, "one bad write among 20,000 new files in the root", "T1562",
         Finding("file.changed", f"{TORCH}/functional.py"),
         _flood(_FILES),
+        lambda s: s.py(_CACHE),
+        "a compiler's cache of 20,000 files in scratch",
         on="flooded",
     ),
     Case(
         GROUP, "the agent stopped while a file is edited", "T1562",
         Finding("file.changed", f"{TORCH}/hub.py"),
         _edited_while_stopped,
+        lambda s: s.sh("cat /checkpoints/*.pt > /tmp/all.pt; split -b 4096 /tmp/all.pt /tmp/part-"),
+        "checkpoints read, joined and cut",
     ),
     Case(
         GROUP, "the agent killed again and again, 12 edits meanwhile", "T1562",
@@ -242,6 +286,8 @@ CASES = (
         GROUP, "agent and controller deleted, 4 edits meanwhile", "T1562",
         Told("a finding for each edit, once; the job's summary"),
         _pods_of_ours_deleted,
+        _renew_certificate,
+        "the webhook's certificate renewed",
     ),
     Case(
         GROUP, "the API server stopped while a file is edited from the node", "T1562",
@@ -257,6 +303,8 @@ CASES = (
         GROUP, "evidence erased: job, events, report, seal, namespace", "T1070",
         Told("reports, records and seals refused; all in the archive"),
         _erased,
+        _tidied,
+        "a run that has ended deleted by who started it",
     ),
     Case(
         GROUP, "one node's agent reports on another's pods", "T1562",

@@ -16,10 +16,10 @@ from tests.attacks.sightings import Sightings
 from tests.attacks.training import CODE
 from tests.cluster.places import own_name
 from tests.e2e.lab import TEAM, Lab, make_namespace
-from tests.e2e.world import apply, cluster, lab, look, private, target
+from tests.e2e.world import alerts, apply, cluster, lab, look, private, reader, target
 from tests.stage.policies import policy
 
-__all__ = ["apply", "cluster", "lab", "private", "target"]
+__all__ = ["alerts", "apply", "cluster", "lab", "private", "reader", "target"]
 
 #: Trainings by what is done to them. Nobody attacks the quiet ones.
 TRAININGS = ("attacked", "killed", "flooded", "probed", "quiet", "quiet-killed")

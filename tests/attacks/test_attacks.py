@@ -38,7 +38,7 @@ CASES = (
     *cases_watch.CASES,
 )
 #: Where the twins of what is done to others are done.
-_QUIET = {"killed": "quiet-killed", "ranks": "quiet-ranks"}
+_QUIET = {"killed": "quiet-killed", "ranks": "quiet-ranks", "excepted": "quiet-excepted"}
 #: Seconds in which who did it must stand in the finding, once it is there.
 _NAMED = 20.0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +95,8 @@ class Cgroup:
         """Everything that runs in it, in any hierarchy."""
         pids: set[int] = set()
         for folder in self.folders():
-            for procs in folder.rglob("cgroup.procs"):
-                with contextlib.suppress(OSError):  # groups come and go while we look
+            for procs in _below(folder, "cgroup.procs"):
+                with contextlib.suppress(OSError):
                     pids.update(int(line) for line in procs.read_text().split())
         return {p for pid in pids if (p := Process.running(pid)) is not None}
 
@@ -129,9 +129,16 @@ class Cgroup:
     def _thaw(self) -> None:
         for folder in self.folders():
             for file, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-                for state in folder.rglob(file):
+                for state in _below(folder, file):
                     with contextlib.suppress(OSError):
                         state.write_text(word)
+
+
+def _below(folder: Path, name: str) -> Iterator[Path]:
+    """The file of every group. They come and go while we look: `Path.rglob` would raise."""
+    for group, _, files in os.walk(folder):
+        if name in files:
+            yield Path(group, name)
 
 
 def delegate(folder: Path, controllers: frozenset[str]) -> None:

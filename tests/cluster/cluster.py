@@ -48,6 +48,8 @@ class State:
     checkout: str = ""
     #: Whoever started it ends it. If that was killed, the next of its kind does.
     temporary: bool = False
+    #: Its `up` came to its end. Where all components run, the last things may be missing still.
+    started: bool = False
 
     @classmethod
     def load(cls, run: RunDir) -> State | None:
@@ -111,6 +113,8 @@ class Cluster(Target):
             state = cls._decide(run, name, api_only=api_only, gpus=gpus, temporary=temporary)
             cluster = cls(run, state, built)
             cluster._start()
+            cluster.state = replace(state, started=True)
+            cluster.state.save(run)
             return cluster
 
     @classmethod
@@ -184,7 +188,7 @@ class Cluster(Target):
             self._launcher().require_alive((*_CONTROL_PLANE, *_NODE, *_REGISTRIES))
 
     def _usable(self, *, api_only: bool) -> bool:
-        if not self.healthy():
+        if not self.state.started or not self.healthy():
             return False
         if self.state.api_only != api_only:
             raise ClusterError(
@@ -281,6 +285,10 @@ class Cluster(Target):
     def node_command(self, *argv: str) -> list[str]:
         """The command as it runs on the node: in the cluster's network namespace."""
         return [*Network(system_name(self.name), self._plan()).enter_command(), *argv]
+
+    def runtime_socket(self) -> Path:
+        """The container runtime's, for `ctr --address`."""
+        return self._node().containerd_socket
 
     # --- parts ------------------------------------------------------------------------------
 

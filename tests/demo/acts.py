@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -380,7 +382,10 @@ class Play:
                 expected="the file, the difference, the person, and that the job is frozen",
                 detail=found,
             )
-        self._show.note("The job stands still. Alice stops it for good; what was seen remains:")
+        self._show.note(
+            f"The job stands still, {self._how_soon():.2f} s after Mallory asked to be let in. "
+            "Alice stops it for good; what was seen remains:"
+        )
         alice.run("kubectl delete tj char-lm")
         alice.run("kubectl get drift,access")
         if self._world.installs:
@@ -390,6 +395,24 @@ class Play:
             )
             if "whole" not in verified:
                 raise DemoError("the archive is not whole", expected="whole")
+
+    def _how_soon(self) -> float:
+        """Seconds from the access record of who did it to the finding, which froze the pod."""
+        alice = self._team.alice
+        reports = json.loads(alice.look("kubectl get drift -o json"))["items"]
+        (found, *_) = sorted(
+            (
+                f
+                for report in reports
+                for f in report.get("status", {}).get("findings") or ()
+                if f["id"] == "file.changed" and "accessRecord" in f
+            ),
+            key=lambda f: str(f["firstTime"]),
+        )
+        record = json.loads(alice.look(f"kubectl get access {found['accessRecord']} -o json"))
+        asked, seen = record["spec"]["time"], found["firstTime"]
+        took = datetime.fromisoformat(seen) - datetime.fromisoformat(asked)
+        return took.total_seconds()
 
     @property
     def cast(self) -> Cast | None:

@@ -1,6 +1,7 @@
 """One cluster and one installation for all tests of this folder: see world.py.
 
-test_chart.py takes TrainSeal away and so has a cluster of its own.
+test_chart.py takes TrainSeal away and so has a cluster of its own. Where several processes run
+the tests, two share the rest, each with a cluster of its own: `ByCluster` in tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import Lab
-from tests.e2e.world import apply, cluster, cluster_name, lab, look, private, target
+from tests.e2e.world import alerts, apply, cluster, cluster_name, lab, look, private, reader, target
 
-__all__ = ["apply", "cluster", "cluster_name", "lab", "private", "target"]
+__all__ = ["alerts", "apply", "cluster", "cluster_name", "lab", "private", "reader", "target"]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -14,9 +14,11 @@ from typing import Any
 from tests.cluster import CommandError, Target
 from tests.images import build_operator_image, build_training_image
 from tests.local_registry import PrivateRegistry
+from tests.stage.alertmanager import Alertmanager
 from tests.stage.jobs import SHORT_CODE, short_job
 from tests.stage.people import Person, with_cosign_key, with_openssl_key
 from tests.stage.policies import policy
+from tests.stage.reading import Reader
 from tests.stage.release import install, uninstall
 from tests.stage.signing import push_tree, sign_image, signed, write_tree
 from tests.stage.waiting import eventually
@@ -50,6 +52,8 @@ class Lab:
     mallory: Person
     folder: Path
     private: PrivateRegistry | None
+    alertmanager: Alertmanager | None
+    reader: Reader
 
     # Jobs ---------------------------------------------------------------------------------------
 
@@ -102,7 +106,20 @@ class Lab:
 
     def get(self, resource: str, name: str, namespace: str = TEAM) -> Object:
         """A live object."""
-        found: Object = json.loads(self.admin("get", resource, name, "-n", namespace, "-o", "json"))
+        found = self.reader.get(resource, name, namespace)
+        if found is None:  # kubectl says why
+            found = json.loads(self.admin("get", resource, name, "-n", namespace, "-o", "json"))
+        return found
+
+    def listed(
+        self, resource: str, namespace: str = TEAM, *, labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        """Live objects that the selectors choose."""
+        found = self.reader.listed(resource, namespace, labels=labels, fields=fields)
+        if found is None:
+            selectors = (f"--selector={labels}", f"--field-selector={fields}")
+            words = ("get", resource, "-n", namespace, "-o", "json", *selectors)
+            found = json.loads(self.admin(*words))["items"]
         return found
 
     def status(self, job: Object) -> Object:
@@ -136,12 +153,8 @@ class Lab:
     def pods(self, job: Object) -> list[Object]:
         """The pods that bear the job's label."""
         metadata = job["metadata"]
-        found = self.admin(
-            "get", "pods", "-n", metadata["namespace"],
-            "-l", f"trainseal.dev/job={metadata['name']}", "-o", "json",
-        )  # fmt: skip
-        items: list[Object] = json.loads(found)["items"]
-        return items
+        labels = f"trainseal.dev/job={metadata['name']}"
+        return self.listed("pods", metadata["namespace"], labels=labels)
 
     def engine(self, job: Object, role: str = "worker") -> Object:
         """The Job that runs a role."""
@@ -151,13 +164,10 @@ class Lab:
     def told(self, job: Object) -> list[str]:
         """Reasons of the controller's Events on the job, in the order in which they were made."""
         metadata = job["metadata"]
-        found = self.admin(
-            "get", "events", "-n", metadata["namespace"], "-o", "json",
-            "--field-selector", f"involvedObject.name={metadata['name']}",
-        )  # fmt: skip
+        fields = f"involvedObject.name={metadata['name']}"
         ours = [
             e
-            for e in json.loads(found)["items"]
+            for e in self.listed("events", metadata["namespace"], fields=fields)
             if e.get("source", {}).get("component") == "trainseal-controller"
         ]
         made = sorted(ours, key=lambda e: int(e["metadata"]["resourceVersion"]))
@@ -211,14 +221,20 @@ class Lab:
         return reference.replace(self.target.registry, self.target.registry_from_host, 1)
 
 
-def open_lab(target: Target, folder: Path, private: PrivateRegistry | None = None) -> Lab:
+def open_lab(
+    target: Target,
+    folder: Path,
+    reader: Reader,
+    private: PrivateRegistry | None = None,
+    alertmanager: Alertmanager | None = None,
+) -> Lab:
     """Installs TrainSeal and makes people, policies, artifacts and namespaces."""
     operator = target.push_image(build_operator_image(), "trainseal")
     image = target.push_image(build_training_image(), f"{TEAM}/pytorch")
     registries = [target.registry]
     if plain := getattr(target, "registry_plain", ""):
         registries.append(plain)
-    install(target, operator, registries, private)
+    install(target, operator, registries, private, alertmanager.url if alertmanager else "")
     if private is not None:
         registries.append(private.address)
     lab = Lab(
@@ -234,6 +250,8 @@ def open_lab(target: Target, folder: Path, private: PrivateRegistry | None = Non
         mallory=with_cosign_key(target, folder, "mallory"),
         folder=folder,
         private=private,
+        alertmanager=alertmanager,
+        reader=reader,
     )
     for namespace in (TEAM, PAIR):
         make_namespace(lab, namespace)

@@ -12,8 +12,7 @@ from tests.e2e.lab import TEAM, Lab, Object
 def report(lab: Lab, pod: Object) -> Object:
     """The pod's DriftReport; empty while there is none."""
     name = f"{pod['metadata']['name']}-{pod['metadata']['uid'][:8]}"
-    found = lab.admin("get", "driftreports", "-n", TEAM, "-o", "json")
-    reports: list[Object] = json.loads(found)["items"]
+    reports = lab.listed("driftreports")
     return next((r for r in reports if r["metadata"]["name"] == name), {})
 
 

@@ -125,7 +125,7 @@ def runs(lab: Lab, job: Object) -> str:
 
 def manifests(lab: Lab, seal: str) -> dict[str, Object]:
     """A run's files, each with its digest and the status of its manifest."""
-    items = json.loads(lab.kubectl("get", "checkpoints", "-o", "json"))["items"]
+    items = lab.listed("checkpoints")
     return {
         file["path"]: {**file, "status": item.get("status", {})}
         for item in sorted(items, key=lambda i: i["spec"]["completed"])

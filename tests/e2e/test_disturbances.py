@@ -71,8 +71,7 @@ def worker(lab: Lab, job: Object) -> Object:
 
 def findings(lab: Lab, seal: str) -> list[Object]:
     """What the controller itself found on a run."""
-    items = json.loads(lab.kubectl("get", "driftreports", "-o", "json"))["items"]
-    reports = [r for r in items if r["metadata"]["name"] == seal]
+    reports = [r for r in lab.listed("driftreports") if r["metadata"]["name"] == seal]
     return [f for r in reports for f in r.get("status", {}).get("findings", [])]
 
 

@@ -20,12 +20,12 @@ _WEIGHTS = re.compile(r"finished, weights (sha256:[0-9a-f]{64})")
 OPERATOR = EXAMPLE.parents[1] / "operator"
 
 
-def trainseal(lab: Lab, *args: str) -> str:
-    """The command line of this checkout, as the editor."""
+def trainseal(lab: Lab, *args: str, kubeconfig: Path | None = None) -> str:
+    """The command line of this checkout, as the editor, or by another kubeconfig."""
     program = "import sys; from trainseal.cli.main import main; sys.exit(main())"
     return lab.target.run(
         [sys.executable, "-c", program, *args],
-        kubeconfig=lab.editor,
+        kubeconfig=kubeconfig or lab.editor,
         extra={**signing_environment(), "PYTHONPATH": str(OPERATOR), "COLUMNS": "200"},
     )
 

@@ -17,14 +17,16 @@ from tests.cluster.places import own_name
 from tests.e2e.lab import Lab, Object, close_lab, open_lab
 from tests.images import ImageError
 from tests.local_registry import PrivateRegistry, private_registry
-
-_NAME = own_name("e2e", Path(__file__).parent.resolve())
+from tests.stage.alertmanager import Alertmanager, alertmanager
+from tests.stage.reading import Reader, proxy
 
 
 @pytest.fixture(scope="session")
 def cluster_name() -> str:
-    """How the cluster is called that is made for these tests."""
-    return _NAME
+    """How the cluster is called that is made for these tests, another in each process."""
+    process = os.environ.get("PYTEST_XDIST_WORKER")
+    name = own_name("e2e", Path(__file__).parent.resolve())
+    return f"{name}-{process}" if process else name
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +58,33 @@ def private(
 
 
 @pytest.fixture(scope="session")
+def alerts(target: Target) -> Iterator[Alertmanager | None]:
+    """Who is told of findings, on this machine's side of the cluster's network."""
+    if not isinstance(target, Cluster) or target.plan is None:
+        yield None
+        return
+    with alertmanager(target.plan.host) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def reader(target: Target) -> Iterator[Reader]:
+    """What waits on the cluster's objects."""
+    with proxy(target) as port:
+        yield Reader(port)
+
+
+@pytest.fixture(scope="session")
 def lab(
-    target: Target, private: PrivateRegistry | None, tmp_path_factory: pytest.TempPathFactory
+    target: Target,
+    reader: Reader,
+    private: PrivateRegistry | None,
+    alerts: Alertmanager | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Lab]:
     """TrainSeal, a team, and everything signed."""
     try:
-        opened = open_lab(target, tmp_path_factory.mktemp("lab"), private)
+        opened = open_lab(target, tmp_path_factory.mktemp("lab"), reader, private, alerts)
     except (ClusterError, ImageError) as error:
         pytest.fail(str(error), pytrace=False)
     yield opened

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.cluster.cluster import remove
 from tests.cluster.places import state_root
+from tests.stage.reading import proxy
 
 CRDS = Path(__file__).parents[2] / "crds"
 
@@ -136,23 +136,6 @@ def _remove_leftovers() -> None:
             remove(folder.name)
 
 
-@contextlib.contextmanager
-def _proxy(cluster: Cluster) -> Iterator[int]:
-    """The loopback port of a ``kubectl proxy``, which speaks TLS for us."""
-    process = subprocess.Popen(
-        [str(cluster.tools.kubectl), "proxy", "--port=0"],
-        env=cluster.environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline().rpartition(":")[2])
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
     """An API server of this test run's own, with the CRDs established.
@@ -165,7 +148,7 @@ def api_server() -> Iterator[ApiServer]:
         cluster.kubectl("apply", "-f", str(CRDS))
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         cluster.kubectl("wait", "--for=create", "--timeout=30s", "namespace/default")
-        with _proxy(cluster) as port:
+        with proxy(cluster) as port:
             yield ApiServer(cluster, port)
     finally:
         cluster.down()

@@ -31,12 +31,15 @@ def install(
     image: str,
     plain_registries: Sequence[str],
     private: PrivateRegistry | None = None,
+    alerts: str = "",
 ) -> None:
     """`helm upgrade --install`, until webhook and controller are ready; raises CommandError.
 
-    With ``private`` they know that registry's authority and have an account there.
+    With ``private`` they know that registry's authority and have an account there; ``alerts`` is
+    the base URL of an Alertmanager.
     """
     more = [] if private is None else _private_registry(target, private)
+    more += ["--set", f"alerts.alertmanagerURL={alerts}"] if alerts else []
     target.helm(*install_command(image, plain_registries), *more)
 
 

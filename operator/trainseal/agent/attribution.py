@@ -7,6 +7,7 @@ for it. What the trainer itself did has a process and is never put to anybody's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from trainseal.api.accessrecord import AccessRecord
 WINDOW = timedelta(seconds=60)
 _ENTRIES = frozenset({"Exec", "EphemeralContainer"})
 
-_BY_COMMAND = "the command of the only access that names the file; its process was gone"
+_ALONE_NAMES = "the command of the only access that names the file"
+_BY_COMMAND = f"{_ALONE_NAMES}; its process was gone"
+_BY_COMMAND_UNSEEN = f"{_ALONE_NAMES}; nobody was seen doing it, and it may come from the node"
 _ALONE = "time: the only person inside, or let in within a minute before"
 _BY_TIME = f"{_ALONE}; the process was gone"
 _BY_TIME_OF_A_SIGNAL = f"{_ALONE}; no signal tells its sender"
@@ -61,13 +64,19 @@ def nearby(
         ),
         key=lambda r: r.spec.time,
     )
-    naming = [r for r in fitting if path and any(path in word for word in r.spec.command or ())]
+    naming = [r for r in fitting if path and any(_names(w, path) for w in r.spec.command or ())]
     if _one(naming):
-        return Near(naming[-1].spec.username, naming[-1].metadata.name, _BY_COMMAND)
+        by = _BY_COMMAND if told else _BY_COMMAND_UNSEEN
+        return Near(naming[-1].spec.username, naming[-1].metadata.name, by)
     if told and _one(fitting):
         by = _BY_TIME_OF_A_SIGNAL if signal else _BY_TIME
         return Near(fitting[-1].spec.username, fitting[-1].metadata.name, by)
     return None
+
+
+def _names(word: str, path: str) -> bool:
+    """Whether the path stands in it as such, and not as part of another."""
+    return re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w/-]|\.\w)", word) is not None
 
 
 def _one(records: list[AccessRecord]) -> bool:

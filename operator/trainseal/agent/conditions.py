@@ -25,6 +25,11 @@ class Conditions:
         """As it stands, or None."""
         return self._all.get(what)
 
+    def since(self, what: ConditionType, status: Status) -> datetime | None:
+        """Since when it has that status; None where it has not."""
+        found = self._all.get(what)
+        return found.last_transition_time if found and found.status == status else None
+
     def set(
         self, what: ConditionType, status: Status, reason: str, words: str, now: datetime
     ) -> bool:

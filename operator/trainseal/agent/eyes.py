@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from trainseal.agent.checkpointevents import CheckpointWrites, WriteListener
 from trainseal.agent.evidence import with_evidence
@@ -49,7 +50,7 @@ from trainseal.agent.observed import (
 )
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.scene import Scene
-from trainseal.agent.scripts import StartedScripts
+from trainseal.agent.scripts import MOST, StartedScripts
 from trainseal.agent.touches import Touch
 from trainseal.agent.upperwalk import UpperWalk
 from trainseal.agent.wakeups import Wakeups
@@ -61,6 +62,7 @@ LineageOf = Callable[[int], Lineage | None]
 _FILE_READS, _NAME_READS = 2, 32
 #: New files whose content is looked at, a second: a flood must not hide the one that counts.
 _NEW_FILES = 100
+_NOT_LOOKED_AT = f"not looked at: more than {_NEW_FILES} new files within a second"
 _IN_FLOODS_WITHOUT = (FindingId.FILE_CREATED, FindingId.IMPORT_CHANGED)
 #: Bytes of files that one call hands on with what it observed; further ones are read again later.
 _BYTES = 4 * 1024 * 1024
@@ -92,15 +94,20 @@ class Eyes:
         node: str = "/proc/1/root",
         monotonic: Callable[[], float] = time.monotonic,
         writes: WriteListener | None = None,
+        pulse: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``node`` is where the node's root directory is. OSError where the container is gone.
 
-        ``writes`` is told of checkpoints.
+        ``writes`` is told of checkpoints. ``pulse`` says since when what is ready now can have
+        come, and no earlier than it says came anything that is read from an empty queue.
         """
         self._container = container
         self._capabilities = capabilities
         self._witnesses = Witnesses(lineage, monotonic)
         self._monotonic = monotonic
+        self._pulse = pulse
+        #: What is in the queues came since then; whether something may have been left there.
+        self._since, self._behind = pulse(), True
         self._scene = scene = Scene(container, node)
         self._places = ContainerPlaces(container, scene.mounts, scene.layers, scene.root)
         self._mounts = LaterMounts(container, scene.mounts, scene.holds_code)
@@ -116,8 +123,8 @@ class Eyes:
         self._changed: set[str] = set()
         self._pace: dict[tuple[str, int], tuple[float, float]] = {}
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
-        #: Path, who wrote it, and whether nobody was seen to: a walk found it.
-        self._uncompared: deque[tuple[str, Lineage | None, bool]] = deque()
+        #: What was written, and whether nobody was seen to: a walk found it.
+        self._uncompared: deque[tuple[Touch, bool]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
         self._looked_at = (0, 0)
         self._bytes = _BYTES
@@ -150,11 +157,18 @@ class Eyes:
             self._files.close()
         if self._names is not None:
             self._names.close()
+        self._walk.close()
         if self._memory is not None:
             self._memory.close()
         if self._table is not None:
             self._table.close()
         self._scene.close()
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """In words, what is not seen here now, or late."""
+        slow = self._walk.slow
+        return (slow,) if slow else ()
 
     def ignore(self, path: str) -> None:
         """Reports no more writes to this file, whatever its name becomes. OSError."""
@@ -233,6 +247,9 @@ class Eyes:
         self._bytes = _BYTES
         now = self._monotonic()
         self._calls.append(now)
+        if not self._behind:
+            self._since = self._pulse()
+        self._behind = False
         found: list[Observation] = []
         batch: _Batch = {}
         known: dict[int, Lineage | None] = {}
@@ -261,15 +278,22 @@ class Eyes:
                 found += self._judged(key, touch, now)
         if self._memory is not None:
             seen, overflow = self._memory.take(self._witnesses.of)
-            found += [self._finished(one, one.lineage) for one in seen]
+            since = self._since  # the first write tells itself
+            found += [self._finished(replace(o, not_before=since), o.lineage) for o in seen]
             lost |= overflow
+            self._behind |= self._memory.behind
         if lost:
             found += self._after_loss()
-        mounts = self._table.news() if self._table is not None else None
-        if mounts is not None:
-            found += self._look_at(mounts)
+        found += self._look_at(self._table.news() if self._table is not None else None)
         for script, by in self._scripts.look(now):
             found.append(self._finished(script, by))
+        if self._scripts.missed:
+            words = (
+                f"more than {MOST} interpreters were started in a moment: what the others read as "
+                "their program is seen of those alone that still run at the next sweep"
+            )
+            found.append(_blind("interpreters", words))
+            self._scripts.missed = 0
         found += self._walk.step(now, quiet=quiet, blind=self._names is None)
         found += self._compare_bytecode()
         self._schedule()
@@ -288,9 +312,10 @@ class Eyes:
                         if event.pid != os.getpid():
                             one(event)
                     if not events:
-                        break
+                        return lost
             except (OSError, DecodeError):
                 lost = True
+        self._behind = True  # there may be more
         return lost
 
     def _file_event(self, event: Event, batch: _Batch, known: dict[int, Lineage | None]) -> None:
@@ -305,7 +330,8 @@ class Eyes:
                     return
             where = self._scene.locate(event.fd)
             if event.mask & OPEN_EXEC:
-                self._scripts.executed(event.pid, where.path, self._monotonic())
+                now = self._monotonic()
+                self._scripts.executed(event.pid, where.path, now, self._since)
             if where.own and not event.mask & OPEN_EXEC and unjudged(where.path, self._container):
                 return
             touch = self._touch(where.path, event.pid, batch, known)
@@ -356,7 +382,7 @@ class Eyes:
     def _touch(self, path: str, pid: int, batch: _Batch, known: dict[int, Lineage | None]) -> Touch:
         found = batch.get((path, pid))
         if found is None:
-            found = batch[path, pid] = Touch(path, pid, self._who(pid, known))
+            found = batch[path, pid] = Touch(path, pid, self._since, self._who(pid, known))
         return found
 
     def _who(self, pid: int, known: dict[int, Lineage | None]) -> Lineage | None:
@@ -397,7 +423,7 @@ class Eyes:
         self._walk.remember(event.path)
         content = event.act is not Act.ATTRIBUTES
         if content and facts.bytecode is not None and facts.bytecode.matches is None:
-            self._uncompared.append((event.path, touch.lineage, walked))
+            self._uncompared.append((touch, walked))
             self._tells_its_time(event.path)
         if event.path in self._changed and set(facts.attributes) == {"time"}:
             return []  # told already with what was written, or about to be
@@ -406,25 +432,32 @@ class Eyes:
             return []
         if content:
             self._tells_its_time(event.path)
+        since: datetime | None = touch.since
+        if event.act is Act.CLOSED and not walked:  # a mapping that is closed changed it before
+            in_layer = self._container.mount_of(event.path) is None
+            since = min(touch.since, self._walk.since) if in_layer else None
         if touch.written_as is not None:
             observation = replace(
                 observation,
                 message=f"{observation.message} through a hard link, {touch.written_as}",
                 evidence={**observation.evidence, "written as": touch.written_as},
             )
-        return [self._finished(observation, touch.lineage)]
+        return [self._finished(replace(observation, not_before=since), touch.lineage)]
 
     def _tells_its_time(self, path: str) -> None:
         if len(self._changed) < _MOST_REMEMBERED:
             self._changed.add(path)
 
-    def _judge_walked(self, event: FileEvent) -> list[Observation]:
-        return self._judge(event, Touch(event.path, 0, directory=event.directory), walked=True)
+    def _judge_walked(self, event: FileEvent, since: datetime) -> list[Observation]:
+        touch = Touch(event.path, 0, since, directory=event.directory)
+        return self._judge(event, touch, walked=True)
 
     def _finished(self, observation: Observation, lineage: Lineage | None) -> Observation:
         found = replace(observation, lineage=lineage)
         if self._worth_a_look(observation):
             found = with_evidence(found, self._scene)
+        else:
+            found = replace(found, evidence={**found.evidence, "content": _NOT_LOOKED_AT})
         self._bytes -= len(found.content.head) if found.content else 0
         return replace(
             found,
@@ -446,26 +479,32 @@ class Eyes:
     def _compare_bytecode(self) -> Iterator[Observation]:
         until = self._monotonic() + _COMPILING
         while self._uncompared and self._monotonic() < until:
-            path, lineage, walked = self._uncompared.popleft()
+            touch, walked = self._uncompared.popleft()
+            path = touch.path
             facts = Facts(bytecode=self._scene.compiled(path), from_beside=True)
             observation = judge(FileEvent(Act.CREATED, path, 0), self._container, facts)
             if observation is None:
                 continue
-            found = self._finished(observation, lineage)
+            found = self._finished(replace(observation, not_before=touch.since), touch.lineage)
             yield (
                 replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
             )
 
-    def _look_at(self, mounts: Sequence[Mount]) -> Iterator[Observation]:
+    def _look_at(self, mounts: Sequence[Mount] | None) -> Iterator[Observation]:
+        """What of them is new; None: they are as they were."""
+        if mounts is None:
+            return
         self._places.mounted(mounts)
         for seen in self._mounts.look(mounts):
-            yield self._finished(seen, None)
+            yield self._finished(replace(seen, not_before=self._since), None)
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True
         self._checkpoints.lost()
         words = "events of the container's files were lost; all was compared again"
-        found = [Observation(FindingId.WATCH_OVERFLOW, words, subject="files")]
+        found = [
+            Observation(FindingId.WATCH_OVERFLOW, words, subject="files", not_before=self._since)
+        ]
         if self._names is not None:  # directories made meanwhile have no marks
             scene = self._scene
             with suppress(OSError):

@@ -11,7 +11,7 @@ import ctypes
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -129,6 +129,18 @@ class Tree:
             return os.fstat(fd)
         finally:
             os.close(fd)
+
+    def entries(self, directory: str) -> Generator[os.DirEntry[str]]:
+        """What is in a directory, read as it is asked for; nothing where it cannot be read. Close
+        it: it holds two descriptors.
+        """
+        with suppress(OSError):
+            fd = self.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                with os.scandir(fd) as entries:
+                    yield from entries
+            finally:
+                os.close(fd)
 
     def opaque(self, path: str) -> bool:
         """Whether an overlay shows nothing of lower layers in this directory."""

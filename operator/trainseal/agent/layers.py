@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +17,17 @@ from trainseal.agent.files import Tree
 from trainseal.agent.mounts import Overlay
 
 Kind = Literal["file", "directory", "link", "removed", "other"]
-#: The most entries of an upper layer that one walk looks at.
-MAX_WALKED = 50_000
+#: Directories within one another that a walk goes down; each costs a descriptor while it lasts. And
+#: what the kernel takes as a path.
+MAX_DEPTH, _MAX_PATH = 100, 4096
+#: Names after which it is asked, again and again, whether to leave a directory to another walk.
+MANY = 1_000
 #: Directories that are remembered as missing in a lower layer.
 _MOST_LACKING = 10_000
+
+
+#: Asked of each directory, with 0, and again whenever ``MANY`` more names of it were taken.
+PutOff = Callable[[str, int], bool]
 
 
 class LayersError(Exception):
@@ -37,6 +44,15 @@ class Entry:
     kind: Kind
     status: os.stat_result
     opaque: bool = False
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory while it is walked."""
+
+    directory: str
+    entries: Generator[os.DirEntry[str]]
+    names: int = 0
 
 
 def kind_of(status: os.stat_result) -> Kind:
@@ -60,6 +76,8 @@ class Layers:
         #: Directories that a lower layer does not have, nor hides: it never changes, and many files
         #: that are made in a new directory must cost little.
         self._lacking: set[tuple[int, str]] = set()
+        #: A directory that no walk can look into: it is too deep.
+        self.too_deep: str | None = None
         if overlay.upper is None:
             raise LayersError("the container's root is an overlay without an upper layer")
         try:
@@ -96,31 +114,51 @@ class Layers:
         status = tree.status(path) if tree is not None else None
         if status is None or kind_of(status) != "directory":
             return status is not None
-        return any(names_in(lower, path) for lower in self._lowers)
+        return any(_has_names(lower, path) for lower in self._lowers)
 
     def written(self, path: str) -> bool:
         """Whether the upper layer has it."""
         return self.upper.status(path) is not None
 
-    def walk(self) -> Iterator[Entry]:
-        """Everything in the upper layer, at most MAX_WALKED entries."""
-        left = MAX_WALKED
-        pending = ["/"]
-        while pending:
-            directory = pending.pop()
-            for name in names_in(self.upper, directory):
-                if left == 0:
-                    return
-                left -= 1
-                path = f"{directory.rstrip('/')}/{name}"
+    def walk(self, top: str = "/", put_off: PutOff = lambda *_: False) -> Generator[Entry]:
+        """Everything in the upper layer below ``top``, however much that is: names are read as they
+        are asked for. What is ``put_off`` is left out, or what is left of it.
+        """
+        levels = [_Level(top, self.upper.entries(top))]
+        try:
+            while levels:
+                level = levels[-1]
+                entry = next(level.entries, None)
+                level.names += 1
+                many = level.names % MANY == 0
+                if entry is None or (many and put_off(level.directory, level.names)):
+                    levels.pop().entries.close()
+                    continue
+                path = f"{level.directory.rstrip('/')}/{entry.name}"
+                if len(os.fsencode(path)) >= _MAX_PATH:
+                    self.too_deep = path
+                    continue
                 status = self.upper.status(path)
                 if status is None:
                     continue
                 kind = kind_of(status)
                 opaque = kind == "directory" and self.upper.opaque(path)
-                if kind == "directory":
-                    pending.append(path)
                 yield Entry(path, kind, status, opaque)
+                if kind != "directory" or put_off(path, 0):
+                    continue
+                if len(levels) < MAX_DEPTH:
+                    levels.append(_Level(path, self.upper.entries(path)))
+                else:
+                    self.too_deep = path
+        finally:
+            for level in levels:
+                level.entries.close()
+
+
+def _has_names(tree: Tree, directory: str) -> bool:
+    """Whether it is there and not empty."""
+    with closing(tree.entries(directory)) as entries:
+        return next(entries, None) is not None
 
 
 def _is_missing(tree: Tree, directory: str) -> bool:
@@ -143,14 +181,3 @@ def _hides(tree: Tree, path: str) -> bool:
         if status is not None and (kind_of(status) != "directory" or tree.opaque(parent)):
             return True
     return False
-
-
-def names_in(tree: Tree, directory: str) -> list[str]:
-    """The names in a directory; none where it cannot be read."""
-    with suppress(OSError):
-        fd = tree.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            return os.listdir(fd)  # noqa: PTH208 of a descriptor
-        finally:
-            os.close(fd)
-    return []

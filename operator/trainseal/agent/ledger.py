@@ -12,7 +12,7 @@ import json
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -44,6 +44,8 @@ _TRACE_OF: Mapping[str, tuple[FindingId, ...]] = {
         FindingId.BYTECODE_WRITTEN,
     ),
 }
+#: A process that was stopped amid a write goes on with it so long after it was let go on.
+_GOES_ON = timedelta(seconds=10)
 #: Of these the processes are whom it was done to, not who did it.
 _DONE_TO = frozenset({FindingId.PROCESS_STOPPED.value})
 
@@ -92,6 +94,37 @@ class Ledger:
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
+
+    def key_of_act(
+        self,
+        key: str,
+        seen: Observation,
+        now: datetime,
+        opened: Callable[[Finding, Process], Person | None],
+        thawed: datetime | None,
+    ) -> str:
+        """Which finding an act belongs to, where ``key`` (`key_of`) is one that is there already.
+
+        What another person did is another finding, and so is what anybody did once the pod was let
+        go on (``thawed``): who agreed to that, agreed to what they saw. ``opened`` says who opened
+        a session. One that no record explains counts up: it is a finding itself.
+        """
+        there = self._entries.get(key)
+        if there is None or seen.lineage is None or FOUND_BY in seen.evidence:
+            return key
+        session = seen.lineage.session
+        if session is None:
+            # The pod's own process, at what a person began; or one that outlived its session, which
+            # a sweep tells of again after a restart.
+            whose = there.finding.user if shows_who(there.finding) else None
+            return key if whose is None or seen.subject is not None else _another(key)
+        person = opened(there.finding, session)
+        if person is None:
+            return key
+        since = thawed if thawed is not None and _is_after(seen, now, thawed) else None
+        if since is not None and there.finding.first_time < since:
+            return _another(key, person.user, since.isoformat())
+        return _another(key, person.user) if _by_another(there, session, person) else key
 
     def again(self, key: str, now: datetime, places: Sequence[Place] = ()) -> bool:
         """Counts a finding up that is there; False where it is not.
@@ -230,6 +263,29 @@ def key_of(container: str | None, seen: Observation) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def _another(key: str, *apart: str) -> str:
+    return hashlib.sha256(json.dumps([key, *apart]).encode()).hexdigest()[:16]
+
+
+def _by_another(there: _Entry, session: Process, person: Person) -> bool:
+    if there.finding.user is not None:
+        return there.finding.user != person.user
+    if there.session is not None:
+        return (there.session.pid, there.session.started) != (session.pid, session.started)
+    # By an earlier agent's word, or the pod's own: of a session that began later it is not.
+    return session.started > there.finding.first_time
+
+
+def _is_after(seen: Observation, now: datetime, thawed: datetime) -> bool:
+    """Whether it was done once the pod was let go on, and is not the rest of what was begun.
+
+    What has a subject may be told by a sweep, again and again while it lasts.
+    """
+    assert seen.lineage is not None  # noqa: S101 - asked of acts alone
+    begun = seen.lineage.chain[0].started if seen.lineage.chain else thawed
+    return begun > thawed or (seen.subject is None and now > thawed + _GOES_ON)
+
+
 def places_of(container: str | None, seen: Observation) -> tuple[Place, ...]:
     """Where the act is told of already if it is, where nobody is known to have done it."""
     if seen.lineage is not None or seen.subject is not None or seen.path is None:
@@ -276,13 +332,14 @@ def named(finding: Finding, person: Person) -> Finding:
     )
 
 
-def finding_of(container: str | None, seen: Observation, now: datetime) -> Finding:
+def finding_of(container: str | None, seen: Observation, now: datetime, key: str) -> Finding:
     """The observation as a report has it, with nobody named yet; what is too long is cut."""
     return Finding(
         id=seen.finding.value,
-        key=key_of(container, seen),
+        key=key,
         severity=FINDINGS[seen.finding].severity,
         first_time=now,
+        not_before=None if seen.not_before is None else min(seen.not_before, now),
         last_time=now,
         count=1,
         container=container,

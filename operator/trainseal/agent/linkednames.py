@@ -48,7 +48,9 @@ class LinkedNames:
         """A file of the upper layer with several names was written under that of ``touch``."""
         known = self._written.get((file, touch.pid))
         if known is None and len(self._written) < _MOST:
-            known = self._written[file, touch.pid] = Touch(touch.path, touch.pid, touch.lineage)
+            known = self._written[file, touch.pid] = Touch(
+                touch.path, touch.pid, touch.since, touch.lineage
+            )
         if known is not None:
             known.acts |= touch.acts & {Act.WRITTEN, Act.CLOSED}
 
@@ -76,5 +78,7 @@ class LinkedNames:
                 for (other, _), touch in written.items():
                     if other == file and touch.path != path:
                         acts = set(touch.acts)
-                        yield Touch(path, touch.pid, touch.lineage, acts, written_as=touch.path)
+                        yield Touch(
+                            path, touch.pid, touch.since, touch.lineage, acts, written_as=touch.path
+                        )
             yield None

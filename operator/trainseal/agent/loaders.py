@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from trainseal.agent.files import Tree
-from trainseal.agent.layers import names_in
 
 _TREE = re.compile(r"(?:python\d+(?:\.\d+)?|dist-packages|site-packages)")
 _BELOW_TREE = re.compile(r"/lib(?:32|64)?/python\d+(?:\.\d+)?/|/(?:dist|site)-packages/")
 _LIBRARY = re.compile(r"lib(?:32|64|x32)?")
+#: What the names of both begin with.
+_BEGINNINGS = ("python", "dist-", "site-", "lib")
 _MODULE = re.compile(r".*\.(?:py|pyc|pyd|pth|egg-link|zip|egg)|.*\.so(?:\.[0-9.]+)?")
 _SHARED = re.compile(r".*\.so(?:\.[0-9.]+)?")
 #: Read by the dynamic linker, Python or NCCL wherever they start.
@@ -27,19 +29,22 @@ _SKIPPED = frozenset(
     {"/proc", "/sys", "/dev", "/run", "/var", "/usr/share", "/usr/include", "/usr/src", "/boot"}
 )
 _DEPTH = 6
-_MOST_LOOKED_AT = 8_000
+#: Directories that are looked into, and names that are looked at.
+MOST_DIRECTORIES, MOST_NAMES = 20_000, 200_000
 _MOST_CONF = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Loaders:
     """``trees``: Python imports from anywhere below; ``libraries`` and ``programs``: from just
-    these directories. Real paths in the container.
+    these directories. Real paths in the container. ``whole``: there were not too many directories
+    to know them all.
     """
 
     trees: tuple[str, ...]
     libraries: frozenset[str]
     programs: frozenset[str]
+    whole: bool = True
 
     def in_tree(self, path: str) -> bool:
         """Whether Python may import from there; a tree made later is known by its name."""
@@ -69,7 +74,7 @@ class Loaders:
 def find(root: Tree, env: Mapping[str, str | None], away: Iterable[str] = ()) -> Loaders:
     """``env`` names further directories; below ``away`` (mounts) nothing is looked for."""
     skipped = _SKIPPED | frozenset(away)
-    trees, libraries = _look(root, skipped)
+    trees, libraries, whole = _look(root, skipped)
     libraries |= _linker_directories(root) | _listed(env.get("LD_LIBRARY_PATH"))
     trees |= _listed(env.get("PYTHONPATH"))
     programs = _listed(_PROGRAMS) | _listed(env.get("PATH"))
@@ -77,40 +82,46 @@ def find(root: Tree, env: Mapping[str, str | None], away: Iterable[str] = ()) ->
         trees=_outermost(_real(root, trees)),
         libraries=frozenset(_real(root, libraries | set(_FIXED))) - {"/"},
         programs=frozenset(_real(root, programs)) - {"/"},
+        whole=whole,
     )
 
 
-def _look(root: Tree, skipped: frozenset[str]) -> tuple[set[str], set[str]]:
-    """Directories named like Python's or the linker's, near the top of the root."""
+def _look(root: Tree, skipped: frozenset[str]) -> tuple[set[str], set[str], bool]:
+    """Directories named like Python's or the linker's, near the top of the root; and whether all
+    directories there were looked into.
+    """
     trees: set[str] = set()
     libraries: set[str] = set()
-    left = _MOST_LOOKED_AT
+    directories = names = 0
     level = ["/"]
     for _ in range(_DEPTH):
         below: list[str] = []
         for directory in level:
-            for name in names_in(root, directory):
-                if left == 0:
-                    return trees, libraries
-                path = f"{directory.rstrip('/')}/{name}"
-                if "." in name and not _TREE.fullmatch(name) and not name.startswith("."):
+            if directories >= MOST_DIRECTORIES or names >= MOST_NAMES:
+                return trees, libraries, False
+            directories += 1
+            for entry in islice(root.entries(directory), MOST_NAMES - names):
+                names += 1
+                name, real = entry.name, entry.is_dir(follow_symlinks=False)
+                if not real and not name.startswith(_BEGINNINGS):
                     continue  # files, mostly
+                path = f"{directory.rstrip('/')}/{name}"
                 if path in skipped:
                     continue
-                left -= 1
-                if _TREE.fullmatch(name):
+                if _TREE.fullmatch(name):  # or a link to one
                     trees.add(path)
-                else:
+                    continue
+                if _LIBRARY.fullmatch(name):
+                    libraries.add(path)
+                if real:
                     below.append(path)
-                    if _LIBRARY.fullmatch(name):
-                        libraries.add(path)
         level = below
-    return trees, libraries
+    return trees, libraries, True
 
 
 def _linker_directories(root: Tree) -> set[str]:
     found: set[str] = set()
-    names = (f"/etc/ld.so.conf.d/{name}" for name in names_in(root, "/etc/ld.so.conf.d"))
+    names = (f"/etc/ld.so.conf.d/{entry.name}" for entry in root.entries("/etc/ld.so.conf.d"))
     for path in ("/etc/ld.so.conf", *sorted(names)[:100]):
         text = (root.read(path, _MOST_CONF) or b"").decode(errors="replace")
         lines = (line.partition("#")[0].strip() for line in text.split("\n"))

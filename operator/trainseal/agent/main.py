@@ -94,6 +94,7 @@ async def serve(options: Options) -> int:
 class Agent:
     """The parts of a node's agent, joined."""
 
+    senses: NodeSenses
     watch: NodeWatch
     reports: Reports
     evidence: EvidenceKeeper
@@ -113,7 +114,7 @@ class Agent:
         """What runs as long as the agent does."""
         informers = (informer.run() for informer in self.informers.values())
         own = (self.watch.run(), self.evidence.run(), self.checkpoints.run(), self.stacks.run())
-        return (*own, self.lease.run(), *informers)
+        return (self.senses.run(), *own, self.lease.run(), *informers)
 
 
 def build(kube: Kube, options: Options, cluster: str, clock: Callable[[], datetime]) -> Agent:
@@ -251,7 +252,7 @@ def build(kube: Kube, options: Options, cluster: str, clock: Callable[[], dateti
 
     identity = os.environ.get("POD_NAME") or socket.gethostname()
     lease = NodeLease(kube, options.namespace, options.node, identity, sees, clock)
-    return Agent(watch, reports, evidence, checkpoints, stacks, lease, informers)
+    return Agent(senses, watch, reports, evidence, checkpoints, stacks, lease, informers)
 
 
 async def cluster_uid(kube: Kube, stop: asyncio.Event) -> str | None:

@@ -36,6 +36,8 @@ class MemoryWrites:
 
     def __init__(self, container: WatchedContainer, root: Tree) -> None:
         """OSError where its ``/proc`` cannot be marked."""
+        #: Whether there may be more to take.
+        self.behind = False
         self._container = container
         self._root = root
         self._depth = len(_numbers(container.pid)) - 1
@@ -63,6 +65,7 @@ class MemoryWrites:
         found: dict[tuple[int, int], Observation] = {}
         lost = False
         left = _MOST
+        self.behind = True
         while left > 0:
             left -= _READ
             # A read fails where an event's process has ended: with it its memory is gone.
@@ -79,6 +82,7 @@ class MemoryWrites:
                         victim = self._process(number)
                         found[key] = memory_opened(event.pid, who(event.pid), "had", where, victim)
                 if not events:
+                    self.behind = False
                     break
         return [*found.values()], lost
 

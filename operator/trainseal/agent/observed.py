@@ -154,3 +154,5 @@ class Observation:
     content: Content | None = field(default=None, repr=False, compare=False)
     #: A link of the kernel's to the file, for one that has no path any more.
     source: str | None = field(default=None, compare=False)
+    #: When it was surely not so yet; None where nobody can say.
+    not_before: datetime | None = field(default=None, compare=False)

@@ -151,7 +151,14 @@ class Reports:
         if report is None:
             _log.warning("%s of pod %s, which is not watched: %s", seen.finding, uid, seen.message)
             return
-        now, key = self._clock(), key_of(container, seen)
+        now = self._clock()
+        key = report.ledger.key_of_act(
+            key_of(container, seen),
+            seen,
+            now,
+            lambda finding, session: self._join(report.subject, finding, session),
+            report.conditions.since("Frozen", "False"),
+        )
         places = places_of(container, seen)
         if report.ledger.again(key, now, places):
             report.counted = True
@@ -170,7 +177,7 @@ class Reports:
             report.counted = True
             _DROPPED.inc()
             return
-        finding = finding_of(container, seen, now)
+        finding = finding_of(container, seen, now, key)
         if session is not None or not shows_who(finding):
             person = self._join(report.subject, finding, session)
             finding = finding if person is None else named(finding, person)

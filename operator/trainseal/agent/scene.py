@@ -11,13 +11,14 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from trainseal.agent import bytecode
 from trainseal.agent.bytecode import Bytecode, Source, check_code, check_header, source_of
 from trainseal.agent.files import Tree
 from trainseal.agent.judge import Facts
 from trainseal.agent.layers import Entry, Layers, LayersError, kind_of
-from trainseal.agent.loaders import Loaders, find
+from trainseal.agent.loaders import MOST_DIRECTORIES, MOST_NAMES, Loaders, find
 from trainseal.agent.mounts import at_path, holding, overlay_of
 from trainseal.agent.mounttable import mounts_of
 from trainseal.agent.observed import Act, FileEvent, WatchedContainer
@@ -27,6 +28,8 @@ _DELETED = " (deleted)"
 #: New names that are remembered as new, at most.
 _MAX_FRESH = 20_000
 _MAX_COMPARED = 1_000
+#: Where the path of an event leads nowhere, its file is looked for among so many.
+_MOST_CANDIDATES = 50_000
 
 Identity = tuple[int, int]
 
@@ -62,6 +65,14 @@ class Scene:
             self.loaders: Loaders = find(
                 self.root, container.env, (m.path for m in self.mounts if m.path != "/")
             )
+            if not self.loaders.whole:
+                words = (
+                    f"the container has more than {MOST_DIRECTORIES} directories or {MOST_NAMES} "
+                    "names near the top of its root: of those that code is imported from some may "
+                    "not be known; what is made, moved and removed there is found by walking, with "
+                    "nobody named"
+                )
+                self.blind.append(("loaders", words))
         except BaseException:
             self.close()
             raise
@@ -126,7 +137,7 @@ class Scene:
                 yield f"{mount.path}{end}"
         yield from _ends(seen)
         if self.layers is not None:
-            for entry in self.layers.walk():
+            for entry in islice(self.layers.walk(), _MOST_CANDIDATES):
                 yield entry.path
 
     # What -----------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
 
 from trainseal.agent.masking import named_by
 from trainseal.agent.observed import Lineage, Observation, Process
@@ -19,7 +21,8 @@ from trainseal.provenance.programfiles import program_file
 
 #: From the event, which comes before the program is another, until its command line is there; s.
 _SOON = 0.2
-_MOST = 256
+#: So many are looked at side by side; those beyond are left to the sweep.
+MOST = 256
 
 
 def foreign_script(
@@ -76,20 +79,26 @@ class StartedScripts:
         self._places = places
         self._lineage = lineage
         self._directory = directory
-        self._until: dict[int, float] = {}
+        self._until: dict[int, tuple[float, datetime]] = {}
+        #: Interpreters that were started while too many others were looked at.
+        self.missed = 0
 
     def __len__(self) -> int:
         """How many are to be looked at again, soon."""
         return len(self._until)
 
-    def executed(self, pid: int, program: str, now: float) -> None:
-        """A process is about to become this program."""
-        if programs.language_of(program) is not None and len(self._until) < _MOST:
-            self._until[pid] = now + _SOON
+    def executed(self, pid: int, program: str, now: float, since: datetime) -> None:
+        """A process is about to become this program, and was not before ``since``."""
+        if programs.language_of(program) is None:
+            return
+        if len(self._until) < MOST:
+            self._until[pid] = now + _SOON, since
+        else:
+            self.missed += 1
 
     def look(self, now: float) -> Iterator[tuple[Observation, Lineage]]:
         """Each that is found, once, and who does it."""
-        for pid, until in list(self._until.items()):
+        for pid, (until, since) in list(self._until.items()):
             lineage = self._lineage(pid)
             found = (
                 foreign_script(lineage.chain[0], self._directory(pid), self._places)
@@ -99,4 +108,4 @@ class StartedScripts:
             if found is not None or lineage is None or until <= now:
                 del self._until[pid]
             if found is not None and lineage is not None:
-                yield found, lineage
+                yield replace(found, not_before=since), lineage

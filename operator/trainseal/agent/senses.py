@@ -8,6 +8,7 @@ again and again: a sweep takes a tenth of one core at most while it runs.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from trainseal.agent.evidencetaking import EvidenceTaker
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.ledger import Person
+from trainseal.agent.looks import Pulse
 from trainseal.agent.nvml import Nvml, has_nvidia_gpus
 from trainseal.agent.observed import FOUND_BY, Lineage, Observation, Process, WatchedContainer
 from trainseal.agent.processes import Processes
@@ -32,6 +34,7 @@ from trainseal.api.accessrecord import AccessRecord
 from trainseal.api.driftreport import Finding
 from trainseal.api.findings import FindingId
 
+_BEAT_SECONDS = 0.5
 _AT_ONCE = 0.005
 _SHARE = 0.1
 
@@ -74,7 +77,14 @@ class NodeSenses:
             node=self._node,
         )
         self._pause = pause
+        self._pulse = Pulse(now)
         self._taker = EvidenceTaker(self._processes, now)
+
+    async def run(self) -> None:
+        """Beats for as long as events are read; until cancelled."""
+        while True:
+            self._pulse.beat()
+            await asyncio.sleep(_BEAT_SECONDS)
 
     @property
     def sees_writes(self) -> bool:
@@ -85,6 +95,11 @@ class NodeSenses:
     def lacking(self) -> tuple[str, ...]:
         """In words, what this node does not let us see: its kernel, or its GPUs' driver."""
         return (*self._capabilities.lacking, *self._gpus.lacking)
+
+    @property
+    def sweeping(self) -> str:
+        """What the sweep that goes on looks at."""
+        return self._sweeps.at
 
     @property
     def processes(self) -> Processes:
@@ -103,6 +118,7 @@ class NodeSenses:
             lambda pid: self._acting(pid, container),
             node=self._node,
             writes=self._writes,
+            pulse=self._pulse,
         )
 
     def _acting(self, pid: int, container: WatchedContainer) -> Lineage | None:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from trainseal.agent.files import MAX_HASHED
 from trainseal.agent.judge import unjudged
-from trainseal.agent.layers import MAX_WALKED, Entry, Layers
+from trainseal.agent.layers import Entry, Layers
 from trainseal.agent.observed import Act, FileEvent, WatchedContainer
 from trainseal.agent.runtimeleavings import left_by_runtime
 from trainseal.agent.scene import Scene
@@ -30,8 +31,8 @@ _OFTEN = 3
 _EVERY, _PER_ENTRY = 60.0, 0.2
 #: Bytes that one step looks into, and what a look costs beside them.
 _BYTES, _LOOK = 64 * 1024 * 1024, 64 * 1024
-#: With more differences than this the layer is not compared.
-_MOST = 20_000
+#: With more entries or differences than this the layer is not compared.
+_MOST_WALKED, _MOST = 50_000, 20_000
 
 _Signature = tuple[str, int, int, int, int]
 
@@ -70,7 +71,7 @@ class LayerProfile:
         found: dict[str, str] = {}
         seen: dict[str, tuple[_Signature, str | None]] = {}
         entries = 0
-        for entry in layers.walk():
+        for entry in islice(layers.walk(), _MOST_WALKED):
             entries += 1
             signature = _signature(entry)
             before = self._seen.get(entry.path)
@@ -78,7 +79,7 @@ class LayerProfile:
             if before is None or before[0] != signature:
                 value, spent = self._looked_at(entry, layers, before)
                 before = (signature, value)
-            if len(seen) < MAX_WALKED:
+            if len(seen) < _MOST_WALKED:
                 seen[entry.path] = before
             if before[1] is not None:
                 found[entry.path] = before[1]
@@ -86,7 +87,7 @@ class LayerProfile:
         self._seen = seen
         self._changes = Counter({p: n for p, n in self._changes.items() if p in seen})
         self._next = now + max(_EVERY, entries * _PER_ENTRY)
-        if entries >= MAX_WALKED or len(found) > _MOST:
+        if entries >= _MOST_WALKED or len(found) > _MOST:
             self.known = None
             return
         lasting = {p: v for p, v in known.items() if found.get(p) == v}

@@ -58,6 +58,10 @@ class MemorySweep:
             yield None
         self._offsets = {p: n for p, n in self._offsets.items() if p in own or p in turn}
 
+    def in_turns(self, pid: int) -> bool:
+        """Whether it had so many descriptors that one sweep does not look at all of them."""
+        return pid in self._offsets
+
     def _holder(
         self, pid: int, own: Mapping[int, tuple[str, Member]], most: int
     ) -> tuple[int, list[tuple[str, Observation]]]:

@@ -40,6 +40,18 @@ from trainseal.provenance.commandlines import finds_code, loads_code
 MAX_MAPS = 32 * 1024 * 1024
 #: Sweeps after which a file that was of the image is looked at again.
 _AGAIN = 6
+#: What is found was looked at so many sweeps before at the least: a process on its way in is passed
+#: over once; mappings are read each ``_AGAIN`` sweeps, and a file's verdict stands for up to twice
+#: as many.
+SWEEPS_LATE, MAPPINGS_LATE = 2, 3 * _AGAIN
+MAPPED = frozenset(
+    {
+        FindingId.MAP_FOREIGN,
+        FindingId.MAP_MEMORY,
+        FindingId.MAP_DELETED,
+        FindingId.MAP_WRITABLE,
+    }
+)
 _MOST_JUDGED = 20_000
 #: How long a runtime may take from joining the container to executing the program.
 _JOINING = timedelta(seconds=5)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from trainseal.agent.files import Tree
+from trainseal.agent.looks import Looks
 from trainseal.agent.mounts import MAX_MOUNTINFO, Mount
 from trainseal.agent.mounttable import parsed
 from trainseal.agent.observed import Lineage, Observation, Profile, WatchedContainer
@@ -25,7 +27,7 @@ from trainseal.agent.sessions import Command, Sessions
 from trainseal.agent.sweep_gpus import GpuSweep
 from trainseal.agent.sweep_layer import LayerProfile
 from trainseal.agent.sweep_memory import MemorySweep
-from trainseal.agent.sweep_processes import ProcessSweep
+from trainseal.agent.sweep_processes import MAPPED, MAPPINGS_LATE, SWEEPS_LATE, ProcessSweep
 from trainseal.agent.sweep_tree import SignedTree, TreeSweep
 from trainseal.api.accessrecord import AccessRecord
 
@@ -88,15 +90,24 @@ class Sweeps:
         self._monotonic = monotonic
         self._memory = MemorySweep(processes)
         self._states: dict[str, _State] = {}
+        self._looks: dict[str, Looks] = {}
+        #: What is being looked at, in words; may be read from any thread.
+        self.at = ""
 
     def look(self, containers: Sequence[WatchedContainer]) -> Iterator[Seen | None]:
         """One sweep over all of them. None now and then: a place to pause."""
         by_id = {c.container_id: c for c in containers}
         for gone in self._states.keys() - by_id.keys():
             self._states.pop(gone).close()
+        self._looks = {i: self._looks.get(i) or Looks(c.started) for i, c in by_id.items()}
+        for looks in self._looks.values():
+            looks.begin(self._now())
+        whole = set(by_id)
+        self.at = "the node's processes"
         members = self._processes.members(containers)
         yield None
         for container in containers:
+            self.at = f"{container.namespace}/{container.pod} {container.container}"
             found = members[container.container_id]
             for seen in self._entered(found, container):
                 yield container, seen
@@ -104,12 +115,18 @@ class Sweeps:
                 for more in self._state(container).run(found, self._now(), self._monotonic()):
                     yield None if more is None else (container, more)
             except OSError as error:  # it ended meanwhile
+                whole.discard(container.container_id)
                 _log.info("sweep of %s: %s", container.pod, error)
+        own = {m.pid for found in members.values() for m in found}
+        self.at = "the node's open files"
         for held in self._memory.run(members):
-            yield None if held is None else (by_id[held[0]], held[1])
+            yield None if held is None else (by_id[held[0]], self._of_memory(*held, own))
+        self.at = "the node's GPUs"
         if self._gpus is not None:
             for where, intruding in self._gpus.run(by_id, members):
                 yield by_id[where], intruding
+        for container_id in whole:
+            self._looks[container_id].end()
 
     def close(self) -> None:
         """Twice is fine."""
@@ -122,7 +139,14 @@ class Sweeps:
     def _state(self, container: WatchedContainer) -> _State:
         state = self._states.get(container.container_id)
         if state is None:
-            state = _State(self._processes, container, self._sources, self._node, self._monotonic())
+            state = _State(
+                self._processes,
+                container,
+                self._sources,
+                self._node,
+                self._monotonic(),
+                self._looks[container.container_id],
+            )
             self._states[container.container_id] = state
         return state
 
@@ -145,7 +169,18 @@ class Sweeps:
                 seen = replace(
                     seen, evidence={**seen.evidence, "login uid on the node": str(login)}
                 )
-            yield seen
+            # It may descend from one that came before it, and is gone.
+            before = self._looks[container.container_id].before()
+            yield replace(seen, not_before=min(before, session.started))
+
+    def _of_memory(
+        self, container_id: str, seen: Observation, own: AbstractSet[int]
+    ) -> Observation:
+        """Of what is looked at in turns nobody knows since when it was so."""
+        holder = seen.lineage.chain[0].pid if seen.lineage and seen.lineage.chain else 0
+        if holder not in own or self._memory.in_turns(holder):
+            return seen
+        return replace(seen, not_before=self._looks[container_id].before())
 
 
 class _State:
@@ -158,12 +193,14 @@ class _State:
         sources: Sources,
         node: str,
         now: float,
+        looks: Looks,
     ) -> None:
+        self._looks = looks
         self._container = container
         self._sources = sources
         self._processes = processes
         self._last = now
-        self._trees: dict[str, TreeSweep] = {}
+        self._trees: dict[str, tuple[TreeSweep, Looks]] = {}
         mounts = self._mounts()
         self._scene = Scene(container, node)  # whose layers cannot be read: the eyes say so
         try:
@@ -184,24 +221,33 @@ class _State:
         elapsed, self._last = at - self._last, at
         self._places.mounted(self._mounts())
         for seen in self._sweep.run(members, now):
-            yield from self._gathered(seen)
+            yield from self._gathered(None if seen is None else self._dated(seen))
         yield from self._layer.step(at)
         for tree in self._sources.trees(self._container):
-            sweep = self._trees.get(tree.path)
-            if sweep is None:
-                sweep = TreeSweep(tree, partial(Tree, self._container.root))
-                self._trees[tree.path] = sweep
+            if tree.path not in self._trees:
+                new = TreeSweep(tree, partial(Tree, self._container.root))
+                self._trees[tree.path] = new, Looks(self._container.started)
+                self._trees[tree.path][1].begin(now)
+            sweep, looks = self._trees[tree.path]
             left = part_of_tree(sweep.bytes_a_second(TREE_SECONDS), elapsed)
             while left > 0:
                 part = min(left, 1024 * 1024)
                 left -= part
+                passes = sweep.passes
                 for found in sweep.step(part):
-                    yield from self._gathered(found)
+                    yield from self._gathered(replace(found, not_before=looks.before()))
+                if sweep.passes > passes:
+                    looks.end()
+                    looks.begin(now)
                 yield None
         profile = self._gathering.profile(self._layer.known, self._sweep.first)
         if profile != self._profile:
             self._profile = profile
             yield profile
+
+    def _dated(self, seen: Observation) -> Observation:
+        late = MAPPINGS_LATE if seen.finding in MAPPED else SWEEPS_LATE
+        return replace(seen, not_before=self._looks.before(late))
 
     def _gathered(self, seen: Observation | None) -> Iterator[Observation | None]:
         if seen is not None:

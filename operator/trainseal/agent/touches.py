@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from trainseal.agent.observed import Act, Lineage
 
@@ -24,11 +25,13 @@ class Touch:
     ``own`` as in ``scene.Located``. ``beside``: renamed from a new name of the same directory.
     ``followed``: renamed to a name that is judged itself. ``found``: by looking into a directory
     that appeared, so that ``pid`` is who made the directory. ``waited``: it was put off once.
+    ``since``: nothing of it was done before.
     ``written_as``: the name under which this file was written, where it is another.
     """
 
     path: str
     pid: int
+    since: datetime
     lineage: Lineage | None = None
     acts: set[Act] = field(default_factory=set)
     directory: bool = False
@@ -57,6 +60,7 @@ class Touch:
     def join(self, earlier: Touch) -> None:
         """Takes in what the same process did to the same file before."""
         self.acts |= earlier.acts
+        self.since = min(self.since, earlier.since)
         self.lineage = self.lineage or earlier.lineage
         self.beside = self.beside or earlier.beside
         self.followed = self.followed or earlier.followed

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +45,8 @@ _TO_MARKS = Histogram(
 _SWEEP = Histogram("trainseal_agent_sweep_seconds", "One sweep over all containers.")
 
 SWEEP_SECONDS = 10.0
+#: A sweep, or the marking of a container, that takes longer waits for something: it is said.
+HANGS_SECONDS = 120.0
 #: A new group's first process is looked for this often, more seldom the longer it takes.
 _FIRST_LOOK, _LONGEST_LOOK = 0.004, 0.1
 #: So long: the pause container never is one of the template's.
@@ -65,6 +67,10 @@ class Eyes(Protocol):
     def read(self, *, final: bool = False) -> Iterable[Observation]:
         """What happened since; bounded. ``final``: with what is put off."""
 
+    @property
+    def lacking(self) -> Sequence[str]:
+        """In words, what is not seen of it now, or late."""
+
     def close(self) -> None:
         """Takes the marks away."""
 
@@ -75,6 +81,10 @@ class Senses(Protocol):
     @property
     def lacking(self) -> Sequence[str]:
         """In words, what this node does not let us see now."""
+
+    @property
+    def sweeping(self) -> str:
+        """What the sweep that goes on looks at."""
 
     def process(self, pid: int) -> Process | None:
         """One process, now."""
@@ -129,6 +139,9 @@ class NodeWatch:
         #: Looked at for long in vain, by pod: the pause container, and others' helpers.
         self._strangers: dict[str, set[str]] = {}
         self._watched: dict[str, _Watched] = {}
+        #: Containers that are being marked and walked, and the sweep that goes on: since when.
+        self._opening: dict[str, tuple[WatchedContainer, float]] = {}
+        self._sweeping: float | None = None
         self._walker = ThreadPoolExecutor(2, "walk")
         self._sweeper = ThreadPoolExecutor(1, "sweep")
         self._freezer: Freezing | None = None
@@ -221,8 +234,9 @@ class NodeWatch:
     async def _open(self, container: WatchedContainer) -> None:
         loop = asyncio.get_running_loop()
         eyes: Eyes | None = None
+        self._opening[container.container_id] = container, time.monotonic()
         try:
-            eyes = self._senses.eyes(container)
+            eyes = await loop.run_in_executor(self._walker, self._senses.eyes, container)
             seen = await loop.run_in_executor(self._walker, lambda e: list(e.open()), eyes)
         except OSError as error:
             if eyes is not None:
@@ -230,7 +244,9 @@ class NodeWatch:
             if not self._lives(container):
                 return
             eyes = None
-            seen = [_blind(f"no mark could be set: {error}")]
+            seen = [_blind("marks", f"no mark could be set: {error}")]
+        finally:
+            del self._opening[container.container_id]
         self._watched[container.container_id] = _Watched(container, eyes)
         _CONTAINERS.set(len(self._watched))
         age = time.time() - container.started.timestamp()
@@ -339,11 +355,35 @@ class NodeWatch:
                 self.pod_changed(uid)
                 if uid in self._groups:
                     self._tell_whether_whole(uid)
+        for container, words in self._hanging():
+            self._report().see(container.pod_uid, container.container, _blind("waiting", words))
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        self._sweeping = time.monotonic()
         with _SWEEP.time():
-            await loop.run_in_executor(self._sweeper, self._sweep_all, loop, self.containers)
+            sweep = loop.run_in_executor(self._sweeper, self._sweep_all, loop, self.containers)
+            while not (await asyncio.wait({sweep}, timeout=SWEEP_SECONDS))[0]:
+                if time.monotonic() - self._sweeping > HANGS_SECONDS:
+                    _log.warning("a sweep goes on and on, at %s", self._senses.sweeping)
+                self._everything_again()
+        self._sweeping = None
+        sweep.result()
+
+    def _hanging(self) -> Iterator[tuple[WatchedContainer, str]]:
+        """What is waited for too long, such as a network file system that does not answer."""
+        before = time.monotonic() - HANGS_SECONDS
+        long = f"not done within {HANGS_SECONDS:.0f} s, perhaps for a file that does not answer"
+        for container, since in self._opening.values():
+            if since < before:
+                yield container, f"files of container {container.container}: its marking is {long}"
+        if self._sweeping is not None and self._sweeping < before:
+            at = self._senses.sweeping
+            words = f"what events miss, on all of the node: a sweep is {long}; it is at "
+            for container in self.containers:
+                # Who reads this report may not know of other namespaces' pods.
+                known = "/" not in at or at.startswith(f"{container.namespace}/")
+                yield container, words + (at if known else "a pod of another namespace")
 
     def _sweep_all(
         self, loop: asyncio.AbstractEventLoop, containers: Sequence[WatchedContainer]
@@ -386,7 +426,10 @@ class NodeWatch:
             self._freezing().set(uid, group, frozen=frozen, why=why)
 
     def _tell_whether_whole(self, uid: str) -> None:
-        lacking = "; ".join(self._senses.lacking)
+        eyes = [w.eyes for w in self._of(uid) if w.eyes is not None]
+        late = [words for e in eyes for words in e.lacking]
+        hanging = [words for container, words in self._hanging() if container.pod_uid == uid]
+        lacking = "; ".join(dict.fromkeys([*self._senses.lacking, *late, *hanging]))
         if lacking:
             self._report().say(uid, "Watching", "False", "Blind", f"Not seen here: {lacking}")
         else:
@@ -411,5 +454,5 @@ def subject_of(pod: SealedPod) -> Subject:
     return Subject(pod.namespace, pod.name, pod.uid, pod.seal)
 
 
-def _blind(words: str) -> Observation:
-    return Observation(FindingId.WATCH_BLIND, words, subject="marks")
+def _blind(subject: str, words: str) -> Observation:
+    return Observation(FindingId.WATCH_BLIND, words, subject=subject)

@@ -76,6 +76,10 @@ class Finding(Model):
     """What the policy's responses go by."""
     first_time: datetime
     """When it was first seen."""
+    not_before: datetime | None = None
+    """When it was surely not so yet. What is told by an event was done a moment before it was seen;
+    what is found by looking, at any time since an earlier look. Absent: nobody can say, so at any
+    time since the run began."""
     last_time: datetime
     """When it was last seen."""
     count: int = Field(ge=1, le=MAX_COUNT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -24,6 +25,8 @@ _RESPONSES = {
     "Quarantine": "quarantined",
     "Terminate": "terminated",
 }
+#: What an event tells is as old at most.
+_AT_ONCE = timedelta(seconds=2)
 _COLORS = {"Critical": "red", "Warning": "yellow", "Info": "cyan"}
 
 
@@ -258,6 +261,9 @@ def _facts(item: Found) -> Iterator[tuple[str, str]]:
             ),
         )
     yield "what", plain(found.message)
+    if found.not_before and found.first_time - found.not_before > _AT_ONCE:
+        since = found.not_before.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+        yield "when", f"after {since}: it was not so yet then"
     for name, value in sorted((found.evidence or {}).items()):
         if name != "occasion" and value:
             yield plain(name), plain(value)

@@ -24,6 +24,8 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 SECONDS = 10.0
+#: A watch is ended and begun anew after so long.
+WATCH_SECONDS = 300
 #: One event of a watch, an object on one line: more than any object has, so that a longer line is
 #: an error of the server's and not a bound of the client library's, whatever that is.
 MAX_EVENT_BYTES = 8 * 1024 * 1024
@@ -152,7 +154,11 @@ class Kube:
             return
 
     async def watch(
-        self, path: str, resource_version: str, query: Mapping[str, str], seconds: int = 300
+        self,
+        path: str,
+        resource_version: str,
+        query: Mapping[str, str],
+        seconds: int = WATCH_SECONDS,
     ) -> AsyncGenerator[tuple[str, JsonObject], None]:
         """Events (type, object) from a resource version on, until the server ends the watch."""
         response = await self._send(

@@ -17,13 +17,14 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import reduce
 
 from trainseal.api import accessrecord
 from trainseal.api.findings import FindingId
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
-from trainseal.cluster.api import KubeError, path_of
+from trainseal.cluster.api import WATCH_SECONDS, KubeError, path_of
 from trainseal.cluster.informer import Event, Informer
 from trainseal.controller import disturbances, podfindings
 from trainseal.controller.byseal import BySeal
@@ -53,6 +54,10 @@ FULL_PASS_SECONDS = 60.0
 _GATHER_SECONDS = 1.0
 #: An end is judged once its causes have had this long to show; so is a second pod of an index.
 _SETTLE_SECONDS = 5.0
+#: A watch of pods that hangs is behind by so much at most: it ends, and all is listed anew.
+_WATCH_LATE = timedelta(seconds=WATCH_SECONDS + 60)
+#: What the API shows of these does not tell since when it can have been so.
+_SINCE_WHENEVER = frozenset({FindingId.RANK_DIFFERS, FindingId.SEAL_BROKEN})
 _PAGE = 500
 _MOST_PAGES = 20
 _ENDING = frozenset({"Delete", "Evict"})
@@ -79,6 +84,8 @@ class Comparing:
         self._full: set[Key] = set()
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
+        #: When the last full pass over a run began.
+        self._passed: dict[Key, datetime] = {}
         self._profiles = RankWatch(world.clock, monotonic)
         self._own: OwnReports | None = None
         self._reports: BySeal | None = None
@@ -130,6 +137,8 @@ class Comparing:
         seals = set(self.book.seals())
         self._ranks = {key: ranks for key, ranks in self._ranks.items() if key in seals}
         self._profiles.keep(seals)
+        seals |= self._seals.objects.keys()
+        self._passed = {key: at for key, at in self._passed.items() if key in seals}
 
     async def reconcile(self, key: Key) -> float | None:
         """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
@@ -166,7 +175,7 @@ class Comparing:
             if standing and not has_ended(seal):
                 await self._broken(key, seal, "it has pods, and its binding was taken away")
             return None
-        now = self._monotonic()
+        now, began = self._monotonic(), self._world.clock()
         ends = [t for t in pods if t.disturbed is not None]
         seen: list[Seen] = []
         again: float | None = None
@@ -182,13 +191,16 @@ class Comparing:
         if unsettled:
             again = max(unsettled) + 0.1
         # One after the other: what cannot be read of one part must not hide another.
-        await self._record(key, seen)
+        await self._record(key, seen, late=_WATCH_LATE)
         if full or ends:
             run = await read_run(self._world.kube, key, seal, sealed, roles)
             await self._record(key, await self._ends(run, pods, now))
             if full:
                 additions, _ = self._additions(key[0], sealed)
-                await self._record(key, await reference_findings(self._world, run, additions))
+                wrong, whole = await reference_findings(self._world, run, additions)
+                await self._record(key, wrong, late=timedelta())
+                if whole:
+                    self._passed[key] = began
         return again
 
     # Pods as they stand ---------------------------------------------------------------------------
@@ -339,7 +351,20 @@ class Comparing:
             # `drift` believes nothing about a seal that is not ours, and so tells nothing.
             await self._world.event(job, warning=True, reason="SealBroken", message=message)
 
-    async def _record(self, key: Key, seen: Sequence[Seen]) -> None:
+    async def _record(
+        self, key: Key, seen: Sequence[Seen], *, late: timedelta | None = None
+    ) -> None:
+        """``late``: by so much later than it was so the last full pass may have looked at it; None
+        where it did not look.
+        """
+        passed = self._passed.get(key)
+        if passed is not None and late is not None:
+            seen = [
+                item
+                if item.id in _SINCE_WHENEVER
+                else dataclasses.replace(item, not_before=passed - late)
+                for item in seen
+            ]
         if self._own is not None:
             await self._own.record(*key, seen)
 

@@ -10,7 +10,8 @@ The rules, in order:
    the run was last resumed. An eviction by the API is always asked for by somebody.
 3. A container that a signal ended is explained by memory, by the kubelet's own reason (node
    shutdown, a deadline), by a deletion of its pod, by a probe or hook of the signed template after
-   which the kubelet kills, or, for a sidecar, by the end of the others.
+   which the kubelet kills, or, for a sidecar, by the end of the others. Of a sidecar that runs
+   again, its last end tells.
 4. Any other exit code, and the signals of a program's own faults, are the program's.
 
 A session in the pod shortly before a kill names a person only where no other person had one.
@@ -220,14 +221,14 @@ def kills(pod: JsonObject) -> Iterator[Kill]:
     others = max((f for f in finishes if f), default=None) if ends and all(ends) else None
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in json_objects(status.get(kind)):
-            end = _terminated(container)
+            end = _terminated(container) or _terminated(container, "lastState")
             code, at = end.get("exitCode"), timestamp(end.get("finishedAt"))
             if not isinstance(code, int) or at is None or code - 128 not in SIGNALS:
                 continue
             own = json_object(sealed.get(container.get("name")))
             if end.get("reason") == "OOMKilled" or _kubelet_kills(own):
                 continue
-            if own.get("restartPolicy") == "Always" and others is not None:
+            if own.get("restartPolicy") == "Always" and others is not None and at >= others:
                 continue  # a sidecar, ended because the others have
             if asked is not None and asked <= at + _SLACK:
                 continue
@@ -319,8 +320,8 @@ def _disruptions(pod: JsonObject) -> list[str]:
     ]
 
 
-def _terminated(container: JsonObject) -> JsonObject:
-    return json_object(json_object(container.get("state")).get("terminated"))
+def _terminated(container: JsonObject, state: str = "state") -> JsonObject:
+    return json_object(json_object(container.get(state)).get("terminated"))
 
 
 def _ended_before(pod: JsonObject, at: datetime) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from trainseal.api.driftreport import DriftReport, Finding, PodIdentity
 from trainseal.api.findings import FindingId
@@ -199,7 +199,7 @@ class Drift:
     # 2 ------------------------------------------------------------------------------------------
 
     def _add_up(self, run: _Run) -> None:
-        taint = taints.run_taint(run.status.taint, run.sightings, run.now)
+        taint = taints.run_taint(run.status.taint, run.sightings, run.now, _began(run))
         if taint is not None:
             run.change["taint"] = taint.wire()
         total = summary(run.sightings, run.status.drift)
@@ -360,6 +360,11 @@ def seal_of_alert(id_: str) -> Key:
     """The seal of an alert's id."""
     namespace, name, _ = id_.split("/")
     return namespace, name
+
+
+def _began(run: _Run) -> datetime:
+    """No worker of the run is older than its seal."""
+    return run.sealed.metadata.creation_timestamp or datetime.min.replace(tzinfo=UTC)
 
 
 def _parsed(reports: Sequence[JsonObject]) -> Iterator[DriftReport]:

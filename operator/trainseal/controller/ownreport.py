@@ -22,7 +22,7 @@ class Seen:
     """One thing the controller sees. ``subject`` tells it from others of its id.
 
     ``occasion`` is kept in the evidence: seen again on the same occasion (after a restart, say),
-    it is not counted again.
+    it is not counted again. ``not_before`` as a Finding has it.
     """
 
     id: FindingId
@@ -33,6 +33,7 @@ class Seen:
     container: str = ""
     user: str = ""
     access_record: str = ""
+    not_before: datetime | None = None
 
     @property
     def key(self) -> str:
@@ -67,6 +68,7 @@ def merged(
             key=item.key,
             severity=severity,
             first_time=known.first_time if known else now,
+            not_before=known.not_before if known else item.not_before,
             last_time=now,
             count=known.count + 1 if known else 1,
             container=item.container[:256] or None,

@@ -28,7 +28,7 @@ _METADATA = (
     "name", "namespace", "ownerReferences", "resourceVersion", "uid",
 )  # fmt: skip
 _STATUS = ("phase", "reason", "message")
-_OF_A_CONTAINER = ("name", "imageID", "state")
+_OF_A_CONTAINER = ("name", "imageID", "state", "lastState")
 
 
 @dataclass(slots=True)

@@ -27,32 +27,43 @@ from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
 
 
-async def reference_findings(world: World, run: LiveRun, additions: Additions | None) -> list[Seen]:
-    """What is wrong with them; nothing of a run whose TrainingJob is gone. Raises KubeError.
+async def reference_findings(
+    world: World, run: LiveRun, additions: Additions | None
+) -> tuple[list[Seen], bool]:
+    """What is wrong with them, and whether all was compared; nothing of a run whose TrainingJob is
+    gone. Raises KubeError.
 
     ``additions``: what the run's policies let a platform add; None where that is not known.
     """
-    seen = [item async for item in _findings(world, run, additions)]
+    if run.job is None:
+        return [], False
+    job = _sealed_job(run)
+    seen = [*_lost(run)]
+    if job is not None:
+        seen += [item async for item in _findings(world, run, job, additions)]
     if not seen:
-        return []
+        return [], job is not None
     # A TrainingJob that was deleted meanwhile took them along.
     again = await read_run(world.kube, run.key, run.seal, run.sealed, run.roles)
-    return seen if again.job is not None else []
+    return (seen, job is not None) if again.job is not None else ([], False)
 
 
-async def _findings(world: World, run: LiveRun, additions: Additions | None) -> AsyncIterator[Seen]:
-    if run.job is None:
-        return
-    for item in _lost(run):
-        yield item
-    if has_ended(run.seal):
-        return
+def _sealed_job(run: LiveRun) -> TrainingJob | None:
+    """The TrainingJob of a run that goes on, if it is the sealed one: `runs` holds another, and
+    says so.
+    """
+    if run.job is None or has_ended(run.seal):
+        return None
     try:
         job, digest = TrainingJob.parse(run.job), job_digest(run.job)
     except (InvalidObjectError, CanonicalError):
-        return
-    if digest != run.sealed.spec.job.digest:
-        return  # `runs` holds a job that is not the sealed one, and says so
+        return None
+    return job if digest == run.sealed.spec.job.digest else None
+
+
+async def _findings(
+    world: World, run: LiveRun, job: TrainingJob, additions: Additions | None
+) -> AsyncIterator[Seen]:
     rendered = engine.render(job, _inputs(world, job, run.sealed))
     since = min((t for t in map(_made, run.engines.values()) if t is not None), default=None)
     for wanted in (rendered.config_map, rendered.service, rendered.network_policy):

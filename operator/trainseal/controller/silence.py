@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from trainseal.api.findings import FindingId
 from trainseal.api.model import InvalidObjectError, JsonObject, json_object
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Informer
 from trainseal.controller.belief import PodFact
+from trainseal.controller.disturbances import timestamp
 from trainseal.controller.heartbeats import SILENT_SECONDS, Beat, Heartbeats
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.sealedpods import SealedPods
@@ -36,6 +38,7 @@ class Silence:
         pods: SealedPods,
         reports: OwnReports,
         monotonic: Callable[[], float],
+        clock: Callable[[], datetime],
     ) -> None:
         self._kube = kube
         self._namespace = namespace
@@ -44,6 +47,7 @@ class Silence:
         self._pods = pods
         self._reports = reports
         self._monotonic = monotonic
+        self._clock = clock
         self._beats = Heartbeats()
 
     async def run(self) -> None:
@@ -90,9 +94,10 @@ class Silence:
             raise
 
     async def _tell(self, node: str, beat: Beat, pods: list[tuple[str, PodFact]]) -> None:
+        since = self._since(beat)
         by_seal: dict[tuple[str, str], list[Seen]] = defaultdict(list)
         for namespace, pod in pods:
-            by_seal[namespace, pod.seal].append(_seen(node, beat, pod))
+            by_seal[namespace, pod.seal].append(_seen(node, beat, pod, since))
         for (namespace, seal), seen in by_seal.items():
             try:
                 await self._reports.record(namespace, seal, seen)
@@ -100,8 +105,15 @@ class Silence:
                 # One run's report must not keep the others' from being written.
                 _log.warning("agent of node %s: report on %s/%s: %s", node, namespace, seal, error)
 
+    def _since(self, beat: Beat) -> datetime | None:
+        """When it was surely awake; by its own clock, or by ours where that is earlier."""
+        renewed = timestamp(beat.renewed)
+        if renewed is None or renewed.tzinfo is None:
+            return None
+        return min(renewed, self._clock() - timedelta(seconds=self._monotonic() - beat.at))
 
-def _seen(node: str, beat: Beat, pod: PodFact) -> Seen:
+
+def _seen(node: str, beat: Beat, pod: PodFact, since: datetime | None) -> Seen:
     last = f"its Lease was last renewed at {beat.renewed}" if beat.renewed else "it has no Lease"
     return Seen(
         id=FindingId.WATCH_SILENT,
@@ -110,6 +122,7 @@ def _seen(node: str, beat: Beat, pod: PodFact) -> Seen:
         f"than {SILENT_SECONDS:.0f} s; {last}",
         occasion=f"{node} {beat.renewed or 'never'}",
         evidence={"pod": pod.name, "podUID": pod.uid, "node": node, "lastRenewal": beat.renewed},
+        not_before=since,
     )
 
 

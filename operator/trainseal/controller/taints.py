@@ -3,7 +3,8 @@
 1. A proved finding of severity `Warning` or above taints its run, whatever the policies answer:
    what was computed after it is not known to be what was signed for. Findings that say nothing of
    what was computed (a worker was killed, a node cannot see everything) taint nothing.
-2. What a sweep finds was done before it was found, by as much as the sweep may take.
+2. It begins when the thing was surely not so yet, as the finding says (``notBefore``): what looking
+   finds was done at any time since an earlier look. Where a finding does not say, with the run.
 3. A checkpoint of a tainted run is tainted unless all clocks say that it is older: the agent's, by
    which it was completed, and the API server's, by which its manifest was stored.
 4. A checkpoint that somebody but the trainer wrote is tainted in any run.
@@ -36,26 +37,6 @@ TAINT_NOTHING = frozenset(
         FindingId.WATCH_MISREPORTED.value,
     }
 )
-#: How long before it was found a thing may have been done, where no event tells of it.
-FOUND_LATE: Mapping[str, timedelta] = {
-    FindingId.TREE_CHANGED.value: timedelta(minutes=10),
-    FindingId.WATCH_SILENT.value: timedelta(seconds=30),
-    **{
-        found.value: timedelta(seconds=15)
-        for found in (
-            FindingId.EXEC_MEMORY,
-            FindingId.EXEC_DELETED,
-            FindingId.MAP_FOREIGN,
-            FindingId.MAP_MEMORY,
-            FindingId.MAP_DELETED,
-            FindingId.MAP_WRITABLE,
-            FindingId.ENV_LOADER,
-            FindingId.PROCESS_UNRECORDED,
-            FindingId.PROCESS_TRACED,
-            FindingId.PROCESS_MEMORY_OPENED,
-        )
-    },
-}
 _BY: Mapping[Writer, str] = {
     "Session": "written by a process that came into the pod, not by the trainer",
     "Outside": "changed by nobody in the pod after it had a manifest",
@@ -71,9 +52,11 @@ class Ruling:
 
 
 def run_taint(
-    before: RunTaint | None, sightings: Sequence[Sighting], now: datetime
+    before: RunTaint | None, sightings: Sequence[Sighting], now: datetime, began: datetime
 ) -> RunTaint | None:
-    """The run's taint as it is to be now: it begins ever earlier and never goes."""
+    """The run's taint as it is to be now: it starts ever earlier and never goes. The run itself
+    ``began`` no earlier.
+    """
     taint = before
     users = dict.fromkeys((before.users or ()) if before else ())
     for sighting in sightings:
@@ -82,7 +65,7 @@ def run_taint(
         found = sighting.finding
         if found.user and len(users) < MAX_USERS:
             users[found.user] = None
-        since = _since(found, now)
+        since = _since(found, now, began)
         if taint is None or since < taint.since:
             taint = RunTaint(
                 since=since, finding=found.id, severity=found.severity, message=sighting.words()
@@ -136,9 +119,13 @@ def _taints(sighting: Sighting) -> bool:
     return sighting.proved and found.severity != "Info" and found.id not in TAINT_NOTHING
 
 
-def _since(found: Finding, now: datetime) -> datetime:
+def _since(found: Finding, now: datetime, began: datetime) -> datetime:
     """Whole seconds, as the API server writes when an object was made. An agent's clock that is
     ahead of ours does not make it later.
     """
-    earliest = min(found.first_time, now) - FOUND_LATE.get(found.id, timedelta())
-    return earliest.replace(microsecond=0)
+    since = min(found.first_time, now)
+    if found.not_before is not None:
+        since -= max(found.first_time - found.not_before, timedelta())
+    else:
+        since = min(since, began)
+    return since.replace(microsecond=0)

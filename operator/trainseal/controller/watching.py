@@ -89,7 +89,7 @@ class Watching:
             ),
         )
         self._silence = (
-            Silence(kube, namespace, self._pods, self.own, time.monotonic)
+            Silence(kube, namespace, self._pods, self.own, time.monotonic, world.clock)
             if settings.agents.enabled
             else None
         )

@@ -11,7 +11,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from tests.integration.agent.minicontainer import (
     make_image,
     started,
 )
+from trainseal.agent import scripts, upperwalk
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
@@ -173,6 +174,44 @@ def test_a_change_carries_both_digests_the_difference_and_who_did_it(watched: Wa
     assert found.lineage is not None
 
 
+def test_an_event_tells_when_it_was_done_and_a_walk_since_when_it_can_have_been(
+    watched: Watched,
+) -> None:
+    watched.seen()
+    before = datetime.now(UTC)
+    watched.after(f"echo x >> {ADAM}")
+    told = watched.one(F.FILE_CHANGED).not_before
+    assert told is not None
+    assert told >= before
+    watched.observations.clear()
+    done = datetime.now(UTC)
+    (watched.container.upper / "etc").mkdir(exist_ok=True)
+    (watched.container.upper / "etc/ld.so.preload").write_text("/tmp/evil.so\n")
+    watched.read_for(15, lambda: bool(watched.observations))
+    found = watched.one(F.IMPORT_CHANGED)
+    assert found.evidence[FOUND_BY] == LOOKING
+    assert found.not_before is not None
+    assert found.not_before <= done
+
+
+def test_what_waited_in_a_full_queue_was_done_before_it_was_read(watched: Watched) -> None:
+    def flood() -> None:
+        Path("/opt/flood").mkdir()
+        with Path(ADAM).open("a") as file:
+            file.write("# x\n")
+        for n in range(8_000):
+            Path(f"/opt/flood/{n}").write_text("x")
+
+    watched.container.python(flood)
+    time.sleep(1)  # nobody reads
+    done = datetime.now(UTC)
+    watched.seen()
+    by_path = {o.path: o for o in watched.observations}
+    last = by_path[f"/opt/flood/{7_999}"].not_before
+    assert last is not None
+    assert last <= done + timedelta(seconds=0.5), "it was read seconds later"
+
+
 def test_a_change_through_a_hard_link_is_of_the_signed_file_and_says_so(watched: Watched) -> None:
     watched.container.run(f"mkdir -p /opt/cache; ln {ADAM} /opt/cache/x")
     watched.after("echo '# evil' >> /opt/cache/x")
@@ -260,6 +299,15 @@ def test_a_program_that_an_interpreter_reads_is_seen_when_it_starts(
                 assert watched.one(F.EXEC_FOREIGN).evidence["digest"].startswith("sha256:")
         finally:
             eyes.close()
+
+
+def test_interpreters_beyond_what_is_looked_at_side_by_side_are_said(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "sh -c true"
+    assert watched.after(script) == set()
+    monkeypatch.setattr(scripts, "MOST", 0)
+    assert watched.after(script) == {(F.WATCH_BLIND, None)}
 
 
 def test_an_editors_intermediate_file_is_not_told(tmp_path: Path, image: Path) -> None:
@@ -445,6 +493,7 @@ def test_what_was_written_before_the_marks_is_found_by_the_walk(
                 (F.FILE_ATTRIBUTES, f"{TORCH}/__init__.py"),
                 (F.FILE_REMOVED, f"{TORCH}/lib"),
             }
+            assert {o.not_before for o in found.at_start} == {container.started}
 
 
 class Slow(Eyes):
@@ -475,6 +524,7 @@ def test_what_is_done_while_the_marks_are_set_is_told_once_and_of_whom(
     script = f"echo x >> {ADAM}; echo x > {pth}; rm /opt/notes.txt"
     with started(tmp_path, image) as container, slowly(container, script, probe()) as found:
         assert found.at_start == []
+        opened = datetime.now(UTC)
         found.read_for(5)
         seen = [(o.finding, o.path) for o in found.observations]
         assert sorted(seen) == [
@@ -484,6 +534,9 @@ def test_what_is_done_while_the_marks_are_set_is_told_once_and_of_whom(
         ]
         assert found.one(F.FILE_CHANGED).lineage is not None
         assert found.one(F.IMPORT_CHANGED).lineage is not None
+        since = found.one(F.FILE_CHANGED).not_before
+        assert since is not None
+        assert since <= opened
 
 
 def test_what_is_done_meanwhile_is_found_by_the_next_walk_where_no_event_tells(
@@ -511,6 +564,27 @@ def test_a_write_straight_into_the_upper_layer_is_found_by_walking(watched: Watc
     path = "/usr/lib/python3/dist-packages/evil.pth"
     watched.read_for(15, lambda: any(o.path == path for o in watched.observations))
     assert {(o.finding, o.path) for o in watched.observations} == {(F.IMPORT_CHANGED, path)}
+
+
+def test_a_cache_of_many_files_keeps_no_change_elsewhere_from_being_found(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upperwalk, "_AT_ONCE", 500)
+    with started(tmp_path, image) as container:
+        cache = container.upper / "opt/cache"
+        for number in range(5_000):
+            folder = cache / str(number // 100)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / str(number)).touch()
+        with watch(container) as found:
+            assert 0 < len(found.at_start) < 1_000
+            found.read_for(3)  # the second walk, and a third begins
+            target = container.upper / ADAM.lstrip("/")
+            target.parent.mkdir(parents=True)
+            target.write_text("lr = 0\n")
+            found.read_for(25, lambda: any(o.path == ADAM for o in found.observations))
+            assert found.one(F.FILE_CHANGED).path == ADAM
+            assert len({o.path for o in (*found.at_start, *found.observations)}) < 5_000
 
 
 def test_what_the_container_does_not_see_yet_of_the_upper_layer_is_found(watched: Watched) -> None:

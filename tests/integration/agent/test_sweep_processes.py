@@ -158,6 +158,23 @@ def test_a_trainer_with_workers_compilers_and_shared_memory_is_silent(world: Wor
         assert seen(world.sweep()) == []
 
 
+def test_a_sweep_says_since_when_a_thing_can_have_been_so(world: World) -> None:
+    world.sweep()
+    world.sweep()
+    done = datetime.now(UTC)
+    world.lab.python(_MEMFD)
+    world.member("1001")  # it is the payload by now
+    (found,) = [o for o in world.sweep() if o.finding == "exec.memory"]
+    assert found.not_before is not None
+    assert world.lab.watched.started < found.not_before <= done
+    # What is judged more seldom was looked at longer ago.
+    world.lab.run(f"cp {_library()} /scratch/z.so")
+    world.lab.child(PYTHON, "-c", _MAP, "/scratch/z.so", "mapped")
+    mapped = world.until("map.foreign").not_before
+    assert mapped is not None
+    assert mapped < found.not_before
+
+
 def test_a_program_run_from_memory_is_found(world: World) -> None:
     world.lab.python(_MEMFD)
     found = world.until("exec.memory")

@@ -229,6 +229,23 @@ def test_what_a_run_wrote_before_a_finding_is_clean_and_what_came_after_bars_the
     played(play)
 
 
+def test_what_a_run_wrote_between_an_act_and_its_late_finding_is_tainted(played: Any) -> None:
+    async def play(s: Stage) -> None:
+        await claim(s)
+        async with s.controlled():
+            await s.runs()
+            pod = await s.pod(f"{s.name}-0")
+            looked = s.clock().isoformat().replace("+00:00", "Z")
+            name = await wrote(s, pod, 1)
+            await becomes(s, name, lambda status: status["signature"])
+            s.clock.now += timedelta(minutes=20)
+            await s.report(pod, notBefore=looked)
+            bad = await becomes(s, name, lambda status: status["tainted"])
+            assert verify(world.keyring(world.SEAL_KEY), bad)
+
+    played(play)
+
+
 async def until_tainted(s: Stage) -> None:
     async def there() -> bool:
         return bool((await s.seal())["status"].get("taint"))

@@ -270,6 +270,7 @@ class Stage:
             "key": "0123456789abcdef",
             "severity": "Critical",
             "firstTime": time,
+            "notBefore": time,
             "lastTime": time,
             "count": 1,
             "container": "trainer",

@@ -58,6 +58,16 @@ def test_of_two_who_were_let_in_the_one_whose_command_names_the_file_is_named() 
     assert named(sed, record("bob")) == "mallory"
 
 
+@pytest.mark.parametrize("word", [f"echo x >> {PATH}; sync", f"of={PATH}", f"'{PATH}'"])
+def test_a_path_is_named_wherever_it_stands_in_a_word(word: str) -> None:
+    assert named(record("mallory", command=["sh", "-c", word]), record("bob")) == "mallory"
+
+
+@pytest.mark.parametrize("word", [f"{PATH}.orig", f"/mnt{PATH}", f"{PATH}/x", f"{PATH}c"])
+def test_a_path_that_is_part_of_another_is_not_named(word: str) -> None:
+    assert named(record("mallory", command=["cat", word]), record("bob")) is None
+
+
 def test_of_two_nobody_is_named() -> None:
     assert named(record("mallory"), record("bob")) is None
     both = [record(u, command=["vi", PATH]) for u in ("mallory", "bob")]
@@ -95,6 +105,7 @@ def test_time_alone_accuses_nobody_of_what_no_event_told() -> None:
     found = nearby([sed], "trainer", PATH, NOW, told=False)
     assert found is not None
     assert found.user == "mallory"
+    assert "it may come from the node" in found.by
 
 
 @pytest.mark.parametrize(

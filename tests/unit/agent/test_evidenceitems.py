@@ -26,7 +26,7 @@ from trainseal.agent.evidenceitems import (
     wanted,
 )
 from trainseal.agent.files import Content
-from trainseal.agent.ledger import finding_of
+from trainseal.agent.ledger import finding_of, key_of
 from trainseal.agent.observed import Lineage, Observation, Process
 from trainseal.api.evidenceitem import MAX_BYTES, EvidenceItem
 from trainseal.api.findings import FINDINGS, FindingId
@@ -67,7 +67,7 @@ def about(observation: Observation | None = None) -> About:
         pod="char-lm-worker-0-x",
         uid="0aa3b1c2-1111-2222-3333-444455556666",
         seal="char-lm-1",
-        finding=finding_of("trainer", observation, NOW),
+        finding=finding_of("trainer", observation, NOW, key_of("trainer", observation)),
         seen=observation,
     )
 

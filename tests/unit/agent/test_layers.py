@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trainseal.agent import layers as layers_module
 from trainseal.agent.files import Tree
 from trainseal.agent.layers import Layers
 from trainseal.agent.mounts import Overlay
@@ -61,3 +62,52 @@ def test_what_could_not_be_read_for_a_moment_is_not_remembered_as_missing(
         patch.setattr(Tree, "open", fails)
         assert layers.image_tree("/usr/lib/python3/a.py") is None
     assert layers.image_tree("/usr/lib/python3/a.py") is not None
+
+
+def test_a_walk_goes_over_all_however_much_there_is(layers: Layers, tmp_path: Path) -> None:
+    (tmp_path / "upper/cache/inner").mkdir(parents=True)
+    files = {f"/cache/{n}" for n in range(3_000)} | {"/cache/inner/x", "/a"}
+    for path in files:
+        (tmp_path / f"upper{path}").touch()
+    assert {e.path for e in layers.walk()} == files | {"/cache", "/cache/inner"}
+    assert {e.path for e in layers.walk("/cache/inner")} == {"/cache/inner/x"}
+    assert layers.too_deep is None
+
+
+def test_directories_are_put_off_at_once_or_when_they_have_many_names(
+    layers: Layers, tmp_path: Path
+) -> None:
+    for directory in ("new", "large"):
+        (tmp_path / "upper" / directory).mkdir()
+    (tmp_path / "upper/new/x").touch()
+    for n in range(2_500):
+        (tmp_path / f"upper/large/{n}").touch()
+    asked: list[tuple[str, int]] = []
+
+    def put_off(directory: str, names: int) -> bool:
+        asked.append((directory, names))
+        return directory == "/new" or names == 2_000
+
+    found = [e.path for e in layers.walk(put_off=put_off)]
+    assert len(found) == 2 + 1_999
+    assert "/new/x" not in found
+    assert set(asked) == {("/new", 0), ("/large", 0), ("/large", 1_000), ("/large", 2_000)}
+
+
+def test_what_is_too_deep_is_passed_over_and_named(
+    layers: Layers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers_module, "MAX_DEPTH", 3)
+    (tmp_path / "upper/a/b/c/d").mkdir(parents=True)
+    assert [e.path for e in layers.walk()] == ["/a", "/a/b", "/a/b/c"]
+    assert layers.too_deep == "/a/b/c"
+
+
+def test_a_walk_that_is_left_holds_nothing_open(layers: Layers, tmp_path: Path) -> None:
+    (tmp_path / "upper/a/b").mkdir(parents=True)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    walk = layers.walk()
+    assert next(walk).path == "/a"
+    assert next(walk).path == "/a/b"
+    walk.close()
+    assert len([*Path("/proc/self/fd").iterdir()]) == before

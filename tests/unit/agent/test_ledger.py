@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +34,7 @@ def seen(path: str = "/usr/lib/python3/torch/optim/sgd.py", **changes: object) -
 def add(ledger: Ledger, observation: Observation, now: datetime = NOW) -> bool:
     key = key_of("trainer", observation)
     return ledger.again(key, now) or ledger.add(
-        finding_of("trainer", observation, now),
+        finding_of("trainer", observation, now, key),
         observation.lineage.session if observation.lineage else None,
     )
 
@@ -228,7 +231,8 @@ def test_whatever_a_file_is_called_and_however_it_differs_it_fits_the_report(
     name: bytes, difference: str
 ) -> None:
     path = "/" + name.decode("utf-8", "surrogateescape")
-    found = finding_of("trainer", seen(path, difference=difference), NOW)
+    written = seen(path, difference=difference)
+    found = finding_of("trainer", written, NOW, key_of("trainer", written))
     DriftReportStatus(findings=[found])
     found.model_dump_json().encode()
 
@@ -236,7 +240,8 @@ def test_whatever_a_file_is_called_and_however_it_differs_it_fits_the_report(
 def test_a_command_line_stands_there_without_its_secrets() -> None:
     words = ("python3", "fetch.py", "--token", "s3cr3t-of-alice")
     itself = Lineage((Process(4711, 1, NOW, "/usr/bin/python3", words, 1000, None),))
-    found = finding_of("trainer", seen(lineage=itself), NOW)
+    done = seen(lineage=itself)
+    found = finding_of("trainer", done, NOW, key_of("trainer", done))
     assert found.processes
     assert found.processes[0].command == ["python3", "fetch.py", "--token", "(15 characters)"]
 
@@ -281,3 +286,124 @@ def test_what_a_walk_finds_after_a_restart_is_said_to_be_the_finding_of_before()
         key_of("trainer", walked): key_of("trainer", seen())
     }
     assert second.unasked(key_of("trainer", seen())) is None
+
+
+# Whose act, and when ---------------------------------------------------------------------------
+
+LATER = NOW + timedelta(minutes=5)
+ANN, MALLORY = Person("ann", "exec-ann"), Person("mallory", "exec-mallory")
+MALLORYS = replace(SHELL, pid=4800, started=LATER)
+WHO = {SHELL.pid: ANN, MALLORYS.pid: MALLORY}
+
+
+def by(session: Process | None, process: Process | None = None, **changes: Any) -> Observation:
+    return seen(lineage=Lineage((process or session or SHELL,), session=session), **changes)
+
+
+def key_in(
+    ledger: Ledger,
+    act: Observation,
+    *,
+    who: Mapping[int, Person] = WHO,
+    now: datetime = LATER,
+    thawed: datetime | None = None,
+) -> str:
+    key = key_of("trainer", act)
+    return ledger.key_of_act(key, act, now, lambda _, session: who.get(session.pid), thawed)
+
+
+@pytest.fixture
+def anns() -> Ledger:
+    """A ledger with a file that ann changed by a session of hers."""
+    ledger = Ledger()
+    add(ledger, by(SHELL))
+    ledger.name_people(lambda _, session: ANN if session is not None else None)
+    return ledger
+
+
+def told(anns: Ledger) -> str:
+    (finding,) = anns.findings()
+    return finding.key
+
+
+def test_what_one_person_does_again_counts_up(anns: Ledger) -> None:
+    assert key_in(anns, by(SHELL)) == told(anns)
+
+
+def test_another_persons_act_by_the_same_program_is_a_finding_of_its_own(anns: Ledger) -> None:
+    key = key_in(anns, by(MALLORYS))
+    assert key != told(anns)
+    assert key_in(anns, by(MALLORYS)) == key
+
+
+def test_after_a_restart_the_session_of_before_counts_up_and_anothers_does_not(
+    anns: Ledger,
+) -> None:
+    replaced = Ledger()
+    replaced.take_over(written(anns))
+    assert key_in(replaced, by(SHELL)) == told(anns)
+    assert key_in(replaced, by(MALLORYS)) == key_in(anns, by(MALLORYS)) != told(anns)
+
+
+def test_a_program_that_outlived_its_session_is_no_new_finding_after_a_restart() -> None:
+    ledger, replaced = Ledger(), Ledger()
+    add(ledger, by(SHELL, subject="/tmp/miner"))
+    ledger.name_people(lambda _, __: ANN)
+    replaced.take_over(written(ledger))
+    assert key_in(replaced, by(None, subject="/tmp/miner")) == told(ledger)
+
+
+def test_a_name_that_came_late_makes_no_second_finding() -> None:
+    ledger = Ledger()
+    add(ledger, by(SHELL))
+    assert key_in(ledger, by(SHELL)) == told(ledger)
+
+
+def test_who_writes_what_the_pods_own_process_wrote_does_not_hide_behind_it() -> None:
+    ledger = Ledger()
+    add(ledger, by(None))
+    assert key_in(ledger, by(MALLORYS)) != told(ledger)
+    assert key_in(ledger, by(None)) == told(ledger)
+
+
+def test_what_the_pods_own_process_does_is_not_put_to_the_account_of_a_person(
+    anns: Ledger,
+) -> None:
+    assert key_in(anns, by(None)) != told(anns)
+
+
+def test_a_session_that_no_record_explains_counts_up(anns: Ledger) -> None:
+    """It is a finding itself; the kubelet's probes are not, and come every few seconds."""
+    assert key_in(anns, by(MALLORYS), who={}) == told(anns)
+
+
+def test_the_trace_that_a_walk_finds_is_nobodys_new_act(anns: Ledger) -> None:
+    found = by(MALLORYS, evidence={FOUND_BY: LOOKING})
+    assert key_in(anns, found) == told(anns)
+
+
+def test_what_a_person_does_once_the_pod_was_let_go_on_is_a_new_finding(anns: Ledger) -> None:
+    thawed = NOW + timedelta(minutes=1)
+    key = key_in(anns, by(SHELL), thawed=thawed)
+    assert key != told(anns)
+    again = NOW + timedelta(minutes=6)
+    assert key_in(anns, by(SHELL), now=again, thawed=thawed) == key
+    assert key_in(anns, by(SHELL), now=again, thawed=LATER) not in {key, told(anns)}
+
+
+def test_the_rest_of_a_write_that_the_freeze_interrupted_is_no_new_finding(anns: Ledger) -> None:
+    thawed = NOW + timedelta(minutes=1)
+    at_once = thawed + timedelta(seconds=1)
+    assert key_in(anns, by(SHELL), now=at_once, thawed=thawed) == told(anns)
+    begun = replace(SHELL, pid=4712, started=at_once)
+    assert key_in(anns, by(SHELL, begun), now=at_once, thawed=thawed) != told(anns)
+
+
+def test_what_a_sweep_tells_while_it_lasts_is_not_new_after_each_thaw() -> None:
+    ledger, runs = Ledger(), by(SHELL, subject="/tmp/miner")
+    add(ledger, runs)
+    ledger.name_people(lambda _, __: ANN)
+    thawed = NOW + timedelta(minutes=1)
+    assert key_in(ledger, runs, thawed=thawed) == told(ledger)
+    begun = replace(SHELL, pid=4712, started=LATER)
+    assert key_in(ledger, by(SHELL, begun, subject="/tmp/miner"), thawed=thawed) != told(ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.observed import Act
@@ -11,6 +12,8 @@ from trainseal.agent.touches import Touch
 
 ADAM, LINK = "/usr/lib/torch/adam.py", "/var/tmp/x"
 FILE, OTHER = (1, 10), (1, 11)
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class Layer:
@@ -32,7 +35,7 @@ class Layer:
 
 
 def written(path: str = LINK, pid: int = 7) -> Touch:
-    return Touch(path, pid, acts={Act.WRITTEN, Act.EXECUTED})
+    return Touch(path, pid, NOW, acts={Act.WRITTEN, Act.EXECUTED})
 
 
 def test_the_signed_name_is_told_with_who_wrote_and_as_what() -> None:

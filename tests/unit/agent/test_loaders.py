@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from trainseal.agent.loaders import Loaders
+from trainseal.agent import loaders
+from trainseal.agent.files import Tree
+from trainseal.agent.loaders import Loaders, find
 
 LOADERS = Loaders(
     trees=("/usr/lib/python3", "/opt/venv/lib/python3.11"),
@@ -49,3 +53,34 @@ def test_code_is_loaded_from(path: str) -> None:
 )
 def test_no_code_is_loaded_from(path: str) -> None:
     assert not LOADERS.imports(path)
+
+
+def root_with(folder: Path, *directories: str) -> Tree:
+    for directory in directories:
+        (folder / directory).mkdir(parents=True)
+    return Tree(str(folder))
+
+
+def test_trees_are_found_also_below_directories_with_a_dot_in_their_name(tmp_path: Path) -> None:
+    root = root_with(
+        tmp_path,
+        "opt/env-3.11/lib/python3.11/site-packages",
+        "usr/local/cuda-12.4/lib64",
+        "opt/.venv/lib/python3.12",
+        "usr/share/doc-1.0/lib/python3.11",  # nobody imports from there
+    )
+    with root:
+        found = find(root, {})
+    assert found.trees == ("/opt/.venv/lib/python3.12", "/opt/env-3.11/lib/python3.11")
+    assert {"/opt/env-3.11/lib", "/usr/local/cuda-12.4/lib64"} <= found.libraries
+    assert found.whole
+
+
+@pytest.mark.parametrize("bound", ["MOST_DIRECTORIES", "MOST_NAMES"])
+def test_where_there_are_too_many_directories_it_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    with root_with(tmp_path, *(f"srv/{n}/deep" for n in range(10))) as root:
+        assert find(root, {}).whole
+        monkeypatch.setattr(loaders, bound, 5)
+        assert not find(root, {}).whole

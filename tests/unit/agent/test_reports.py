@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -89,6 +89,7 @@ class World:
         self.frozen: list[str] = []
         self.policies: Sequence[CompiledDrift] = ()
         self.people: dict[int, Person] = {}
+        self.now = NOW
         self.reports = self.agent()
 
     def agent(self) -> Reports:
@@ -98,7 +99,7 @@ class World:
             policies=lambda _: self.policies,
             join=lambda _pod, _finding, session: self.people.get(session.pid if session else 0),
             freeze=self._freeze,
-            clock=lambda: NOW,
+            clock=lambda: self.now,
         )
 
     def _freeze(self, _: Subject, finding: Finding) -> None:
@@ -267,6 +268,22 @@ async def test_a_policy_that_says_so_freezes_for_what_is_new_alone(
     await until(lambda: len(world.frozen) == 2)
     assert world.frozen == ["/a", "/b"]
     await world.reports.close()
+
+
+async def test_what_the_same_person_does_after_the_thaw_freezes_again(world: World) -> None:
+    world.policies = (policy(responses={"critical": "Freeze"}),)
+    world.people[SED.pid] = Person("ann@example.org", "exec-1")
+    world.begin()
+    await until(lambda: world.server.writes > 0)
+    world.see(edit("/a"))
+    world.reports.say(POD.uid, "Frozen", "True", "Frozen", "by the agent")
+    world.now += timedelta(minutes=1)
+    world.reports.say(POD.uid, "Frozen", "False", "Thawed", "by order of the operator")
+    world.now += timedelta(minutes=1)
+    world.see(edit("/a"), edit("/a"))
+    assert world.frozen == ["/a", "/a"]
+    await world.reports.close()
+    assert [(f["path"], f["count"]) for f in world.server.findings] == [("/a", 1), ("/a", 2)]
 
 
 async def test_by_default_nothing_is_frozen(world: World) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from trainseal.agent import scripts as scripts_module
 from trainseal.agent.observed import Lineage, Process
 from trainseal.agent.origins import Origin
 from trainseal.agent.scripts import StartedScripts, foreign_script
@@ -101,11 +102,13 @@ def look(*steps: Process | None) -> list[int]:
         lambda _: Lineage((step,)) if (step := steps[round(now[0] / 0.05)]) else None,
         lambda _: "/",
     )
-    scripts.executed(41, "/usr/bin/python3.11", 0.0)
+    scripts.executed(41, "/usr/bin/python3.11", 0.0, NOW)
     found = []
     for number in range(len(steps)):
         now[0] = number * 0.05
-        found.append(len([*scripts.look(now[0])]))
+        seen = [*scripts.look(now[0])]
+        assert all(one.not_before == NOW for one, _ in seen), "it was executed no earlier"
+        found.append(len(seen))
     assert not scripts
     return found
 
@@ -123,5 +126,16 @@ def test_who_ends_or_runs_what_is_signed_is_not_looked_at_for_ever() -> None:
 
 def test_other_programs_are_not_looked_at() -> None:
     scripts = StartedScripts(Container(), lambda _: None, lambda _: None)
-    scripts.executed(41, "/usr/bin/cat", 0.0)
+    scripts.executed(41, "/usr/bin/cat", 0.0, NOW)
     assert not scripts
+
+
+def test_interpreters_beyond_so_many_are_counted_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts_module, "MOST", 2)
+    scripts = StartedScripts(Container(), lambda _: None, lambda _: None)
+    for pid in (41, 42):
+        scripts.executed(pid, "/usr/bin/python3.11", 0.0, NOW)
+    assert scripts.missed == 0
+    scripts.executed(43, "/usr/bin/python3.11", 0.0, NOW)
+    scripts.executed(44, "/usr/bin/cat", 0.0, NOW)
+    assert scripts.missed == 1

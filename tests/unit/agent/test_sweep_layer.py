@@ -216,7 +216,7 @@ def test_a_step_looks_into_so_many_bytes_and_the_next_goes_on(
     assert len(layered.profile.known) == 5
 
 
-@pytest.mark.parametrize(("bound", "most"), [("_MOST", 2), ("MAX_WALKED", 4)])
+@pytest.mark.parametrize(("bound", "most"), [("_MOST", 2), ("_MOST_WALKED", 4)])
 def test_a_layer_that_is_too_large_is_not_compared(
     layered: Layered, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +32,7 @@ class Looks:
     """Counts how often a first process was asked for."""
 
     lacking: Sequence[str] = ()
+    sweeping = "research/w-0 trainer"
 
     def __init__(self) -> None:
         self.asked = 0
@@ -122,6 +125,22 @@ async def test_what_a_node_comes_to_lack_is_said_of_its_pods_and_taken_back_late
     assert "library is not here" in said[-2][1]
 
 
+async def test_what_is_seen_late_of_a_container_is_said_of_its_pod(
+    looks: Looks, group: Path
+) -> None:
+    told = Told()
+    said: list[tuple[str, str]] = []
+    told.say = lambda _uid, _what, status, _reason, words: said.append((status, words))  # type: ignore[attr-defined]
+    watch = await watching(looks, group, told)
+    slow = type("Slow", (), {"lacking": ("what lies in a large layer",)})()
+    watch._watched[TRAINER] = watch_module._Watched(TRAINING, slow)
+    watch._tell_whether_whole(UID)
+    slow.lacking = ()
+    watch._tell_whether_whole(UID)
+    assert [status for status, _ in said[-2:]] == ["False", "True"]
+    assert "large layer" in said[-2][1]
+
+
 async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
     looks: Looks, group: Path
 ) -> None:
@@ -151,11 +170,107 @@ async def test_the_profile_that_a_sweep_ends_with_is_for_the_report_and_no_findi
     assert [(p.container, p.files and p.files.count) for p in given] == [("trainer", 1)]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(watch_module, "HANGS_SECONDS", 0.1)
+
+
+class Conditions(Told):
+    """Also what was said of the watch of the pod."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def say(self, _uid: str, _what: str, status: str, _reason: str, words: str) -> None:
+        self.said.append((status, words))
+
+
+async def until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not there():  # noqa: ASYNC110 - another thread comes to it
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_sweep_that_hangs_is_said_of_all_that_it_keeps_unseen_until_it_goes_on(
+    looks: Looks, group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, answers = Conditions(), threading.Event()
+    watch = await watching(looks, group, told)
+    watch._watched[TRAINER] = watch_module._Watched(TRAINING, None)
+    cast("Any", watch._pods).pods[UID] = None  # lives on, whatever its processes are
+    monkeypatch.setattr(watch, "pod_changed", lambda _: None)
+
+    def waits(_: object) -> Iterable[object]:
+        answers.wait(10)
+        return ()
+
+    cast("Any", looks).sweep = waits
+    sweep = asyncio.ensure_future(watch._sweep())
+    await until(lambda: bool(told.seen))
+    assert "it is at research/w-0 trainer" in told.seen[0]
+    looks.sweeping = "secret/w-0 trainer"
+    before = len(told.seen)
+    await until(lambda: len(told.seen) > before)
+    assert "it is at a pod of another namespace" in told.seen[-1]
+    assert told.said[-1][0] == "False"
+    assert "a sweep is not done" in told.said[-1][1]
+    answers.set()
+    await sweep
+    watch._everything_again()
+    assert told.said[-1][0] == "True"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_sweep_that_ends_in_time_says_nothing(
+    looks: Looks, group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "HANGS_SECONDS", 100.0)
+    told = Conditions()
+    watch = await watching(looks, group, told)
+    cast("Any", looks).sweep = lambda _: time.sleep(0.1) or ()  # type: ignore[func-returns-value]
+    await watch._sweep()
+    assert told.seen == []
+    assert {status for status, _ in told.said} <= {"True"}
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_container_whose_marking_hangs_is_said_not_to_be_watched(
+    looks: Looks, group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, answers = Conditions(), threading.Event()
+
+    def hangs(_: WatchedContainer) -> Eyes:
+        answers.wait(10)
+        raise OSError("it ended")
+
+    monkeypatch.setattr(looks, "eyes", hangs)
+    watch = await watching(looks, group, told)
+    opening = asyncio.ensure_future(watch._open(TRAINING))
+
+    def asked() -> bool:
+        watch._everything_again()
+        return bool(told.seen)
+
+    await until(asked)
+    assert "files of container trainer" in told.seen[0]
+    assert told.said[-1][0] == "False"
+    answers.set()
+    await opening
+    watch._everything_again()
+    assert told.said[-1][0] == "True"
+    await looked(watch)
+
+
 async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, group: Path) -> None:
     told = Told()
     watch = await watching(looks, group, told)
 
     class PutsOff:
+        lacking = ()
+
         def open(self) -> Iterable[Observation]:
             return ()
 

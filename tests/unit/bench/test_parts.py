@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,10 @@ from bench.parts import Outcome, run_part
 from bench.processes import Measured
 from bench.section import Section, paragraphs, table
 from tests.stage.release import CHART
+from tests.stage.waiting import eventually
 
+#: Seconds; see `begun`.
+LIMIT = 77.0
 PAGE = CHART.parents[1] / "docs" / "reference" / "figures.md"
 GOOD = (
     "import json, sys; json.dump({'markdown': 'words', 'values': [1.5]}, open(sys.argv[-1], 'w'))"
@@ -56,30 +60,54 @@ def test_a_bench_that_cannot_begin_is_an_outcome_and_no_error() -> None:
     assert outcome.failure == "RuntimeError: processes do not die"
 
 
-def test_a_bench_without_end_is_asked_to_end_and_what_it_left_is_removed(tmp_path: Path) -> None:
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file; once it is there the limit is over, however long the bench took to begin."""
+    file = tmp_path / "begun"
+
+    class Timed(subprocess.Popen[bytes]):
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout != LIMIT:
+                return super().wait(timeout)
+            eventually(file.exists, "the bench has begun")
+            raise subprocess.TimeoutExpired(self.args, LIMIT)
+
+    monkeypatch.setattr("bench.parts.subprocess.Popen", Timed)
+    return file
+
+
+def test_a_bench_without_end_is_asked_to_end_and_what_it_left_is_removed(
+    tmp_path: Path, begun: Path
+) -> None:
     asked = tmp_path / "asked"
     program = (
-        "import pathlib, time\n"
+        "import pathlib, signal, time\n"
+        # As bench.part does: whoever runs the tests in the background ignores it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
+        f"    pathlib.Path({str(begun)!r}).touch()\n"
         "    time.sleep(60)\n"
         f"except KeyboardInterrupt:\n    pathlib.Path({str(asked)!r}).touch()\n"
     )
-    outcome, cleared = run(program, limit=1.0)
-    assert outcome.failure == "no end within 1 s"
+    outcome, cleared = run(program, limit=LIMIT)
+    assert outcome.failure == "no end within 77 s"
     assert asked.exists()
     assert len(cleared) == 2
 
 
-def test_a_bench_that_does_not_obey_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_bench_that_does_not_obey_is_killed_with_all_that_it_started(
+    tmp_path: Path, begun: Path
+) -> None:
     number = tmp_path / "child"
     program = (
         "import pathlib, signal, subprocess, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "child = subprocess.Popen(['sleep', '60'])\n"
         f"pathlib.Path({str(number)!r}).write_text(str(child.pid))\n"
+        f"pathlib.Path({str(begun)!r}).touch()\n"
         "time.sleep(60)\n"
     )
-    outcome, _ = run(program, limit=2.0, grace=0.2)
+    outcome, _ = run(program, limit=LIMIT, grace=0.2)
     assert outcome.section is None
     stat = Path(f"/proc/{number.read_text()}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -129,6 +129,16 @@ def test_a_finding_is_shown_with_file_process_person_and_difference(
     assert "does not count" not in answer.out
 
 
+def test_what_was_found_by_looking_is_shown_with_when_it_was_not_so_yet(
+    trainseal: Run, stage: Stage
+) -> None:
+    stage.found(report(finding(notBefore="2026-11-23T11:58:00.5Z")))
+    assert "after 2026-11-23T11:58:00Z" in trainseal("drift", "char-lm", *ARGUMENTS).out
+    stage.reports.clear()
+    stage.found(report(finding(notBefore="2026-11-23T12:00:04Z")))
+    assert "not so yet" not in trainseal("drift", "char-lm", *ARGUMENTS).out
+
+
 def test_evidence_that_was_kept_is_named_with_how_to_read_it(trainseal: Run, stage: Stage) -> None:
     stage.found(report(finding(evidenceItem="char-lm-worker-0-u-0123456789abcdef")))
     stage.reports[0]["status"]["evidenceDropped"] = 3

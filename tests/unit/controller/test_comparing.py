@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tests.unit.world import NOW
+from trainseal.api.findings import FindingId
 from trainseal.controller import comparing
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.disturbances import SESSIONS
+from trainseal.controller.ownreport import Seen
 
 Object = dict[str, Any]
+KEY = ("research", "char-lm-1")
 
 
 class Server:
@@ -64,3 +69,33 @@ def test_of_a_flood_so_much_is_read_and_it_is_said(caplog: pytest.LogCaptureFixt
     server = Server(10**6)
     assert server.read(SESSIONS, "u") == comparing._MOST_PAGES
     assert "more than" in caplog.text
+
+
+def dated(passed: bool, late: timedelta | None) -> list[datetime | None]:
+    """Since when a changed Service and a rank that differs can have been so."""
+    recorded: list[Seen] = []
+
+    class Own:
+        async def record(self, _namespace: str, _seal: str, seen: Sequence[Seen]) -> None:
+            recorded.extend(seen)
+
+    compared = Comparing(cast("Any", SimpleNamespace(kube=None, clock=None)))
+    compared._own = cast("Any", Own())
+    if passed:
+        compared._passed[KEY] = NOW
+    wrong = [
+        Seen(FindingId.OBJECT_CHANGED, "Service s", "changed", "now"),
+        Seen(FindingId.RANK_DIFFERS, "u", "differs", "now"),
+    ]
+    asyncio.run(compared._record(KEY, wrong, late=late))
+    return [seen.not_before for seen in recorded]
+
+
+def test_what_a_full_pass_finds_came_after_the_one_before_but_for_ranks() -> None:
+    minute = timedelta(minutes=1)
+    assert dated(passed=True, late=minute) == [NOW - minute, None]
+
+
+def test_what_the_first_pass_finds_may_have_been_so_from_the_start() -> None:
+    assert dated(passed=False, late=timedelta()) == [None, None]
+    assert dated(passed=True, late=None) == [None, None]

@@ -151,6 +151,27 @@ def test_a_sidecar_that_is_killed_while_the_trainer_runs_is_a_kill() -> None:
     assert [k.container for k in kills(found)] == ["proxy"]
 
 
+def restarted(found: Object, code: int) -> Object:
+    """The sidecar was ended so a minute ago, and the kubelet started it again."""
+    before = text(NOW - timedelta(minutes=1))
+    (proxy,) = found["status"]["initContainerStatuses"]
+    proxy["lastState"] = {"terminated": {"exitCode": code, "finishedAt": before}}
+    return found
+
+
+def test_a_sidecar_that_was_killed_and_runs_again_is_a_kill() -> None:
+    found = restarted(sidecar(0), 137)
+    found["status"]["initContainerStatuses"][0]["state"] = {"running": {}}
+    (kill,) = kills(found)
+    assert (kill.container, kill.at) == ("proxy", NOW - timedelta(minutes=1))
+
+
+def test_a_sidecar_that_fails_by_itself_and_runs_again_is_none() -> None:
+    found = restarted(sidecar(0), 1)
+    found["status"]["initContainerStatuses"][0]["state"] = {"running": {}}
+    assert list(kills(found)) == []
+
+
 def test_a_kill_names_who_alone_had_a_session_in_the_pod() -> None:
     (kill,) = kills(pod(137))
     found = killed(pod(137), kill, [record("mallory@example.org", "Exec", timedelta(minutes=2))])

@@ -50,11 +50,15 @@ class Server:
 
 
 def found(server: Server, run: LiveRun) -> list[FindingId]:
+    return compared(server, run)[0]
+
+
+def compared(server: Server, run: LiveRun) -> tuple[list[FindingId], bool]:
     given = SimpleNamespace(
         kube=server, settings=Settings(gate_image=world.GATE_IMAGE), registry_ca=""
     )
-    seen = world.run(reference_findings(cast("World", given), run, Additions()))
-    return [s.id for s in seen]
+    seen, whole = world.run(reference_findings(cast("World", given), run, Additions()))
+    return [s.id for s in seen], whole
 
 
 def live(server: Server) -> LiveRun:
@@ -67,7 +71,16 @@ def live(server: Server) -> LiveRun:
 
 def test_a_run_whose_objects_are_all_there_has_no_finding() -> None:
     server = Server()
-    assert found(server, live(server)) == []
+    assert compared(server, live(server)) == ([], True)
+
+
+def test_a_pass_that_has_nothing_to_compare_with_is_no_whole_one() -> None:
+    server = Server()
+    server.objects[JOB]["spec"]["config"]["parameters"]["learning_rate"] = 9
+    server.objects[SERVICE]["spec"]["selector"] = {"app": "evil"}
+    assert compared(server, live(server)) == ([], False)
+    del server.objects[JOB]
+    assert compared(server, live(server)) == ([], False)
 
 
 def test_an_object_that_is_gone_is_found() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.pods = SealedPods()
         self.pod("ADDED")
-        self.silence = Silence(self, "home", self.pods, self, lambda: self.now)  # type: ignore[arg-type]
+        self.silence = Silence(self, "home", self.pods, self, lambda: self.now, lambda: NOW)  # type: ignore[arg-type]
 
     def pod(
         self, event: Any, phase: str = "Running", uid: str = "u", seal: str = "char-lm-1"
@@ -116,6 +117,25 @@ def test_silence_is_a_finding_on_the_pods_of_the_node() -> None:
     assert seen.id is FindingId.WATCH_SILENT
     assert seen.evidence["lastRenewal"] == "a"
     assert "trainer-0" in seen.message
+
+
+@pytest.mark.parametrize(
+    ("renewed", "since"),
+    [
+        ("2026-11-23T11:59:30Z", NOW - timedelta(seconds=30)),
+        ("2026-11-23T12:59:00Z", NOW - timedelta(seconds=15.5)),  # its clock is ahead
+        ("2026-11-23T11:59:30", None),
+        ("yesterday", None),
+    ],
+)
+def test_what_was_done_in_silence_was_done_after_the_last_renewal(
+    renewed: str, since: datetime | None
+) -> None:
+    stage = Stage(lease=renewed)
+    stage.look(0, renewed)
+    stage.look(15.5, renewed)
+    ((_, _, (seen,)),) = stage.recorded
+    assert seen.not_before == since
 
 
 def test_an_agent_that_renews_is_not_silent_though_our_watch_hangs() -> None:

@@ -13,9 +13,11 @@ from tests.unit.world import NOW
 from trainseal.api.checkpoint import Checkpoint, CheckpointSpec
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.sealedrun import RunTaint
-from trainseal.controller.taints import FOUND_LATE, ruling, run_taint, taint_of
+from trainseal.controller.sightings import Sighting
+from trainseal.controller.taints import ruling, run_taint, taint_of
 
 SECOND = timedelta(seconds=1)
+BEGAN = NOW - timedelta(days=3)
 NAME = "w-0-aaaaaaaa-0123456789ab"
 
 
@@ -39,54 +41,85 @@ def release(*names: str, user: str = "oncall", name: str = "r-1") -> HoldRelease
 # Runs --------------------------------------------------------------------------------------------
 
 
+def run_tainted(
+    *sightings: Sighting, before: RunTaint | None = None, now: datetime = NOW
+) -> RunTaint | None:
+    return run_taint(before, sightings, now, BEGAN)
+
+
+def told(**changed: Any) -> Sighting:
+    """By an event, as it happened."""
+    return seen(**{"not_before": changed.get("first_time", NOW), **changed})
+
+
 def test_a_run_on_which_nothing_was_found_is_not_tainted() -> None:
-    assert run_taint(None, [], NOW) is None
+    assert run_tainted() is None
 
 
 @pytest.mark.parametrize("severity", ["Warning", "Critical"])
-def test_a_finding_taints_from_when_it_was_seen(severity: str) -> None:
-    found = run_taint(None, [seen(severity=severity)], NOW + 5 * SECOND)
+def test_what_an_event_told_taints_from_when_it_was_seen(severity: str) -> None:
+    found = run_tainted(told(severity=severity), now=NOW + 5 * SECOND)
     assert found is not None
     assert (found.since, found.finding, found.users) == (NOW, "file.changed", ["mallory"])
 
 
 def test_a_finding_that_only_informs_taints_nothing() -> None:
-    assert run_taint(None, [seen(severity="Info", id="pod.evicted")], NOW) is None
+    assert run_tainted(seen(severity="Info", id="pod.evicted")) is None
 
 
 @pytest.mark.parametrize(
     "finding", ["pod.killed", "pod.deleted", "pod.unrecorded", "watch.blind", "watch.misreported"]
 )
 def test_what_says_nothing_of_what_was_computed_taints_nothing(finding: str) -> None:
-    assert run_taint(None, [seen(id=finding, severity="Critical")], NOW) is None
+    assert run_tainted(seen(id=finding, severity="Critical")) is None
 
 
 def test_an_unproved_finding_taints_nothing() -> None:
-    assert run_taint(None, [seen(proved=False)], NOW) is None
+    assert run_tainted(seen(proved=False)) is None
 
 
 def test_the_first_finding_counts_whatever_came_to_be_known_first() -> None:
-    later = run_taint(None, [seen(first_time=NOW + 60 * SECOND)], NOW + 61 * SECOND)
-    first = run_taint(later, [seen(first_time=NOW, id="env.loader")], NOW + 90 * SECOND)
+    later = run_tainted(told(first_time=NOW + 60 * SECOND), now=NOW + 61 * SECOND)
+    first = run_tainted(told(id="env.loader"), before=later, now=NOW + 90 * SECOND)
     assert first is not None
-    assert first.finding == "env.loader"
-    assert first.since == NOW - FOUND_LATE["env.loader"]
+    assert (first.finding, first.since) == ("env.loader", NOW)
 
 
 def test_a_taint_stays_when_its_report_is_gone() -> None:
-    assert run_taint(tainted(), [], NOW) == tainted()
+    assert run_tainted(before=tainted()) == tainted()
+
+
+@pytest.mark.parametrize("id_", ["file.changed", "exec.foreign", "map.foreign", "tree.changed"])
+def test_what_looking_finds_was_done_since_an_earlier_look(id_: str) -> None:
+    found = run_tainted(seen(id=id_, not_before=NOW - 70 * SECOND))
+    assert found is not None
+    assert found.since == NOW - 70 * SECOND
+
+
+@pytest.mark.parametrize(
+    "id_", ["rank.differs", "gpu.foreign", "object.changed", "checkpoint.replaced"]
+)
+def test_what_nobody_can_date_was_done_at_any_time_of_the_run(id_: str) -> None:
+    found = run_tainted(seen(id=id_))
+    assert found is not None
+    assert found.since == BEGAN
+
+
+def test_a_checkpoint_between_an_act_and_its_late_finding_is_tainted() -> None:
+    """One rank is given excepted code, saves half a minute later, and is then found to differ."""
+    run = run_tainted(seen(id="rank.differs", severity="Warning"))
+    assert taint_of(spec(NOW - 74 * SECOND), NOW - 70 * SECOND, run) is not None
+
+
+def test_a_checkpoint_before_what_an_event_told_is_clean() -> None:
+    assert taint_of(spec(NOW - 2 * SECOND), NOW - SECOND, run_tainted(told())) is None
 
 
 def test_an_agent_whose_clock_is_ahead_makes_no_taint_later() -> None:
-    found = run_taint(None, [seen(first_time=NOW + timedelta(hours=1))], NOW)
+    ahead = NOW + timedelta(hours=1)
+    found = run_tainted(seen(first_time=ahead, not_before=ahead - 70 * SECOND))
     assert found is not None
-    assert found.since == NOW
-
-
-def test_what_only_reading_again_finds_was_done_before_it_was_found() -> None:
-    found = run_taint(None, [seen(id="tree.changed")], NOW)
-    assert found is not None
-    assert found.since == NOW - timedelta(minutes=10)
+    assert found.since == NOW - 70 * SECOND
 
 
 # Checkpoints -------------------------------------------------------------------------------------

@@ -59,6 +59,13 @@ CLASSES = {
 LOG = "step 1 loss 4.5\nstep 80 loss 2.3\nfinished, weights sha256:0\nresumed after step 80\n"
 CHANGED = """job trainseal-demo/char-lm: refuted: it was changed after signing; none that counts;
 wants a signature by alice"""
+FOUND = {
+    "id": "file.changed",
+    "accessRecord": "exec-1",
+    "firstTime": "2026-11-01T00:00:00.750000Z",
+}
+REPORTS = {"items": [{"status": {"findings": [FOUND]}}, {}]}
+RECORD = {"spec": {"time": "2026-11-01T00:00:00.500000Z"}}
 #: Parts of a command, its exit status, standard output and standard error.
 ANSWERS: list[tuple[str, int, str, str]] = [
     ("kubectl get nodes|json", 0, json.dumps(NODES), ""),
@@ -67,6 +74,8 @@ ANSWERS: list[tuple[str, int, str, str]] = [
     ("helm status", 1, "", "not found"),
     ("trainseal sign code", 0, f"registry.example/trainseal-demo/char-lm-code@{DIGEST}\n", ""),
     ("trainseal status", 0, "Succeeded, signed by alice\n", ""),
+    ("kubectl get drift -o json", 0, json.dumps(REPORTS), ""),
+    ("kubectl get access exec-1 -o json", 0, json.dumps(RECORD), ""),
     ("trainseal drift", 1, "frozen: adam.py by mallory@example.org\n+ -lr\n", ""),
     ("apply -f copied.yaml", 1, "", "code trainer: refuted: no signature found"),
     ("apply -f changed.yaml", 1, "", CHANGED),

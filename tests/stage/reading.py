@@ -1,0 +1,85 @@
+"""Reads a cluster's objects, again and again, by one `kubectl proxy`.
+
+Tests wait on what the API shows. By kubectl each look would be a program that starts, a handshake
+and much of a processor's time, which on a small machine is what everything else waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.cluster import Target
+
+Object = dict[str, Any]
+_GROUPS = {
+    "configmaps": "api/v1",
+    "events": "api/v1",
+    "jobs": "apis/batch/v1",
+    "networkpolicies": "apis/networking.k8s.io/v1",
+    "pods": "api/v1",
+    "services": "api/v1",
+}
+_OURS = "apis/trainseal.dev/v1alpha1"
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads as the administrator. Resources are named in the singular or plural."""
+
+    port: int
+
+    def get(self, resource: str, name: str, namespace: str) -> Object | None:
+        """The object; None where it is not there, or the API server does not answer."""
+        return self._get(f"{_collection(resource, namespace)}/{name}")
+
+    def listed(
+        self, resource: str, namespace: str, *, labels: str = "", fields: str = ""
+    ) -> list[Object] | None:
+        """The objects that the selectors choose; None where the API server does not answer."""
+        query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
+        found = self._get(f"{_collection(resource, namespace)}?{urlencode(query)}")
+        return None if found is None else list(found["items"])
+
+    def _get(self, path: str) -> Object | None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            if answer.status == 200:
+                found: Object = json.loads(answer.read())
+                return found
+        return None
+
+
+@contextlib.contextmanager
+def proxy(target: Target) -> Iterator[int]:
+    """The loopback port of a ``kubectl proxy``, which speaks TLS for us."""
+    process = subprocess.Popen(
+        [str(target.tools.kubectl), "proxy", "--port=0"],
+        env=target.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline().rpartition(":")[2])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _collection(resource: str, namespace: str) -> str:
+    plural = resource if resource.endswith("s") else re.sub("y$", "ie", resource) + "s"
+    return f"/{_GROUPS.get(plural, _OURS)}/namespaces/{namespace}/{plural}"
