@@ -32,7 +32,7 @@ if libc.setns(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY), 0) != 0:
     sys.exit(os.strerror(ctypes.get_errno()))
 source, target = source.encode(), target.encode()
 mount = act == "mount"
-if (libc.mount(source, target, None, 4096, None) if mount else libc.umount2(target, 0)) != 0:
+if (libc.mount(source, target, None, 4096, None) if mount else libc.umount2(target, 2)) != 0:
     sys.exit(os.strerror(ctypes.get_errno()))
 """
 _SERIOUS = ("Warning", "Critical")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from trainseal.agent.layers import kind_of
 from trainseal.agent.linkednames import LinkedNames
 from trainseal.agent.marks import file_marks, name_roots
 from trainseal.agent.memorywrites import MemoryWrites
-from trainseal.agent.mounts import at_path
+from trainseal.agent.mounts import Mount, at_path
 from trainseal.agent.mounttable import MountTable
 from trainseal.agent.names import NameMarks
 from trainseal.agent.observed import (
@@ -108,12 +108,7 @@ class Eyes:
         self._pulse = pulse
         #: What is in the queues came since then; whether something may have been left there.
         self._since, self._behind = pulse(), True
-        self._table = MountTable(container.pid)  # first: what changes from now on is news
-        try:
-            self._scene = scene = Scene(container, node)
-        except BaseException:
-            self._table.close()
-            raise
+        self._scene = scene = Scene(container, node)
         self._places = ContainerPlaces(container, scene.mounts, scene.layers, scene.root)
         self._mounts = LaterMounts(container, scene.mounts, scene.holds_code)
         self._scripts = StartedScripts(self._places, self._witnesses.of, _directory)
@@ -121,6 +116,7 @@ class Eyes:
         self._files: Group | None = None
         self._names: NameMarks | None = None
         self._memory: MemoryWrites | None = None
+        self._table: MountTable | None = None
         self._wakeups: Wakeups | None = None
         self._linked = LinkedNames(scene.upper_files, scene.shown, monotonic)
         self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
@@ -141,7 +137,8 @@ class Eyes:
         found = [*self._mark_files(), *self._mark_names(), *self._mark_memory()]
         groups = (self._files, self._names and self._names.group, self._memory)
         queues = [group.fileno() for group in groups if group]
-        self._wakeups = Wakeups(queues, self._table.wakes)
+        found += self._watch_mounts()
+        self._wakeups = Wakeups(queues, self._table.wakes if self._table else ())
         found += [_blind(subject, words) for subject, words in self._scene.blind]
         found += self._walk.first()
         self._schedule()
@@ -163,7 +160,8 @@ class Eyes:
         self._walk.close()
         if self._memory is not None:
             self._memory.close()
-        self._table.close()
+        if self._table is not None:
+            self._table.close()
         self._scene.close()
 
     @property
@@ -227,6 +225,15 @@ class Eyes:
             words = f"who writes into a process's memory is seen if it is held: {error.strerror}"
             yield _blind("memory", words)
 
+    def _watch_mounts(self) -> Iterator[Observation]:
+        try:
+            self._table = MountTable(self._container.pid)
+            yield from self._look_at(self._table.read())
+        except ProcessLookupError:
+            return  # it has ended
+        except OSError as error:
+            yield _blind("mounts", f"what is mounted later is not seen: {error.strerror}")
+
     # Events ---------------------------------------------------------------------------------------
 
     def read(self, *, final: bool = False) -> list[Observation]:
@@ -277,7 +284,7 @@ class Eyes:
             self._behind |= self._memory.behind
         if lost:
             found += self._after_loss()
-        found += self._look_at_mounts()
+        found += self._look_at(self._table.news() if self._table is not None else None)
         for script, by in self._scripts.look(now):
             found.append(self._finished(script, by))
         if self._scripts.missed:
@@ -483,12 +490,13 @@ class Eyes:
                 replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
             )
 
-    def _look_at_mounts(self) -> Iterator[Observation]:
-        mounts = self._table.news()
-        if mounts is not None:
-            self._places.mounted(mounts)
-            for seen in self._mounts.look(mounts):
-                yield self._finished(replace(seen, not_before=self._since), None)
+    def _look_at(self, mounts: Sequence[Mount] | None) -> Iterator[Observation]:
+        """What of them is new; None: they are as they were."""
+        if mounts is None:
+            return
+        self._places.mounted(mounts)
+        for seen in self._mounts.look(mounts):
+            yield self._finished(replace(seen, not_before=self._since), None)
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True

@@ -27,19 +27,18 @@ class MountTable:
     """Of one process, while it lives: an open table keeps all that is mounted there. Close it."""
 
     def __init__(self, pid: int) -> None:
-        """OSError where the process is gone."""
+        """OSError; ProcessLookupError where the process has ended."""
         self._fds: list[int] = []
+        self._poll = select.poll()
+        self._ended = self._keep(os.pidfd_open(pid), select.POLLIN)
         try:
-            self._ended = self._keep(os.pidfd_open(pid))
             # The kernel says it once to each: to who waits, and to who then asks.
             self._waited = self._keep(os.open(f"/proc/{pid}/mountinfo", os.O_RDONLY))
-            self._asked = self._keep(os.open(f"/proc/{pid}/mountinfo", os.O_RDONLY))
-        except BaseException:
+            self._asked = self._keep(os.open(f"/proc/{pid}/mountinfo", os.O_RDONLY), select.POLLPRI)
+        except OSError as error:
+            ended = self._happened()
             self.close()
-            raise
-        self._poll = select.poll()
-        self._poll.register(self._ended, select.POLLIN)
-        self._poll.register(self._asked, select.POLLPRI)
+            raise ProcessLookupError(pid) if ended else error from None
 
     @property
     def wakes(self) -> tuple[tuple[int, int], ...]:
@@ -48,23 +47,30 @@ class MountTable:
 
     def news(self) -> tuple[Mount, ...] | None:
         """The mounts, where they changed since this was made or asked; None where not. OSError."""
-        happened = {fd for fd, _ in self._poll.poll(0)} if self._fds else set()
+        happened = self._happened()
         if self._ended in happened:
             self.close()
             return None
-        if self._asked not in happened:
-            return None
+        return self.read() if self._asked in happened else None
+
+    def read(self) -> tuple[Mount, ...]:
+        """The mounts, now. OSError."""
         os.lseek(self._asked, 0, os.SEEK_SET)
         data = b""
         while len(data) < MAX_MOUNTINFO and (part := os.read(self._asked, 64 * 1024)):
             data += part
         return parsed(data)
 
+    def _happened(self) -> set[int]:
+        return {fd for fd, _ in self._poll.poll(0)} if self._fds else set()
+
     def close(self) -> None:
         """Twice is fine."""
         while self._fds:
             os.close(self._fds.pop())
 
-    def _keep(self, fd: int) -> int:
+    def _keep(self, fd: int, events: int = 0) -> int:
         self._fds.append(fd)
+        if events:
+            self._poll.register(fd, events)
         return fd

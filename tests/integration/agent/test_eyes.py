@@ -451,6 +451,20 @@ def test_mounts_where_nothing_is_signed_are_silent(watched: Watched) -> None:
     assert watched.seen() == set()
 
 
+def test_where_the_table_of_mounts_cannot_be_watched_that_is_said(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    with started(tmp_path, image) as container, watch(container) as found:
+        assert [o.message for o in found.at_start] == [
+            "what is mounted later is not seen: Operation not permitted"
+        ]
+        assert found.after(f"echo x >> {ADAM}") == {(F.FILE_CHANGED, ADAM)}
+
+
 def test_a_container_that_has_ended_keeps_none_of_its_mounts(watched: Watched) -> None:
     def tables() -> list[str]:
         found = []

@@ -66,6 +66,12 @@ class Watched:
         self._take()
         return self.found
 
+    def one(self) -> Observation:
+        """The one finding, told by the write or by the closing, or by both."""
+        seen = self.read(lambda: self.found)
+        assert len({key_of("trainer", one) for one in seen}) == 1
+        return seen[0]
+
     def _take(self) -> None:
         seen = self.eyes.read()
         self.found += [o for o in seen if o.finding is FindingId.PROCESS_MEMORY_OPENED]
@@ -97,7 +103,7 @@ def test_memory_of_another_that_was_open_for_writing_for_a_moment_is_found(
     watched: Watched, script: str
 ) -> None:
     pid = watched.lab.enter(PYTHON, "-c", script, "1", "0")
-    (found,) = watched.read(lambda: watched.found)
+    found = watched.one()
     assert found.lineage
     assert (found.lineage.chain[0].pid, found.lineage.session is not None) == (pid, True)
     assert found.evidence["memory of"].startswith("1 in the container: ")
@@ -105,20 +111,20 @@ def test_memory_of_another_that_was_open_for_writing_for_a_moment_is_found(
 
 def test_it_is_found_though_who_did_it_is_gone(watched: Watched) -> None:
     assert watched.entering(_WRITE, "1", "0").wait(20) == 0
-    assert len(watched.read(lambda: watched.found)) == 1
+    assert watched.one()
 
 
 def test_from_the_node_through_the_containers_own_files_it_is_found(watched: Watched) -> None:
     root = f"{watched.lab.watched.pid}/root/proc/1"
     with watched.lab.aside(PYTHON, "-c", _OPEN, root) as other:
-        (found,) = watched.read(lambda: watched.found)
+        found = watched.one()
     assert found.lineage
     assert (found.lineage.chain[0].pid, found.lineage.session) == (other.pid, None)
 
 
 def test_held_it_is_the_finding_that_the_sweep_makes(watched: Watched) -> None:
     watched.lab.child(PYTHON, "-c", _WRITE, "1", "100")
-    (found,) = watched.read(lambda: watched.found)
+    found = watched.one()
     container = watched.lab.watched
     members = watched.processes.members([container])
     (swept,) = [seen[1] for seen in MemorySweep(watched.processes).run(members) if seen]
