@@ -143,8 +143,8 @@ CASES = (
         CODE, "written in an excepted place, hard-linked into code", "T1036.005",
         Finding("file.renamed", f"{TORCH}/optim/tuned.py"),
         lambda s: s.sh(_moved("ln", f"{TORCH}/optim/tuned.py")),
-        lambda s: s.sh(_moved("ln", f"{_PLACE}/d.py")),
-        "hard-linked within the excepted place",
+        lambda s: s.sh(f"{_moved('cp', f'{_PLACE}/d.py')}; rm {_PLACE}/d.py"),
+        "copied and removed within the excepted place",
         on="excepted",
     ),
 )  # fmt: skip

@@ -138,13 +138,16 @@ class ContainerPlaces:
         return followed(path, self._root.link_target, partial(self._of_process, pid))
 
     def _of_process(self, pid: int | None, other: int | None, name: str) -> str | None:
-        """A link of the kernel's; ``other`` is numbered as in the container."""
+        """A link of the kernel's; ``other`` is numbered as in the container. Of a process that is
+        gone the root was the container's, unless it had changed its own.
+        """
+        gone = "/" if name == "root" else None
         if other is not None:
-            return self._root.link_target(f"/proc/{other}/{name}")
+            return self._root.link_target(f"/proc/{other}/{name}") or gone
         try:
-            return None if pid is None else os.readlink(f"/proc/{pid}/{name}")  # noqa: PTH115 text
+            return gone if pid is None else os.readlink(f"/proc/{pid}/{name}")  # noqa: PTH115 text
         except OSError:
-            return None
+            return gone
 
     def status(self, path: str) -> os.stat_result | None:
         """As Places has it."""

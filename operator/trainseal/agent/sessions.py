@@ -190,7 +190,9 @@ def becomes(command: Sequence[str], argv: Sequence[str]) -> bool:
     script = _shell_text(command)
     if script is None:
         return False
-    return any(_same_words(words, argv) or _is_script(words, argv) for words in _commands(script))
+    # A line's end within quotes is one of the text's ends of commands there.
+    flat = [word.replace("\n", ";") for word in argv]
+    return any(_same_words(words, flat) or _is_script(words, flat) for words in _commands(script))
 
 
 def own_commands(container: JsonObject, env: Mapping[str, str | None]) -> frozenset[Command]:

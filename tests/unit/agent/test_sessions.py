@@ -245,3 +245,10 @@ def test_a_word_that_the_shell_expands_may_be_any_one_word_but_never_the_program
     assert becomes(("sh", "-c", 'ls "$DIR"'), ("ls", "/data"))
     assert not becomes(("sh", "-c", 'ls "$DIR"'), ("ls", "/data", "-l"))
     assert not becomes(("sh", "-c", '"$TOOL" x'), ("evil", "x"))
+
+
+def test_a_text_of_several_lines_within_quotes_is_followed_to_its_command() -> None:
+    text = "date +%s; exec python3 -c '\nimport time\ntime.sleep(9)\n'"
+    argv = ("python3", "-c", "\nimport time\ntime.sleep(9)\n")
+    assert becomes(("sh", "-c", text), argv)
+    assert not becomes(("sh", "-c", text), ("python3", "-c", "\nimport os\n"))
