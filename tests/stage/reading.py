@@ -47,7 +47,11 @@ class Reader:
         """The objects that the selectors choose; None where the API server does not answer."""
         query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
         found = self._get(f"{_collection(resource, namespace)}?{urlencode(query)}")
-        return None if found is None else list(found["items"])
+        if found is None:
+            return None
+        # In a list the items do not say what they are; kubectl adds it, too.
+        what = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
+        return [what | item for item in found["items"]]
 
     def _get(self, path: str) -> Object | None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS)
