@@ -232,7 +232,7 @@ class Eyes:
         except ProcessLookupError:
             return  # it has ended
         except OSError as error:
-            yield _blind("mounts", f"what is mounted later is not seen: {error.strerror}")
+            yield _mounts_unseen(error)
 
     # Events ---------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class Eyes:
             self._behind |= self._memory.behind
         if lost:
             found += self._after_loss()
-        found += self._look_at(self._table.news() if self._table is not None else None)
+        found += self._look_at_mounts()
         for script, by in self._scripts.look(now):
             found.append(self._finished(script, by))
         if self._scripts.missed:
@@ -490,10 +490,18 @@ class Eyes:
                 replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
             )
 
-    def _look_at(self, mounts: Sequence[Mount] | None) -> Iterator[Observation]:
-        """What of them is new; None: they are as they were."""
-        if mounts is None:
+    def _look_at_mounts(self) -> Iterator[Observation]:
+        """What is mounted since; that it cannot be known costs no event that was read."""
+        try:
+            mounts = self._table.news() if self._table is not None else None
+        except OSError as error:
+            yield _mounts_unseen(error)
             return
+        if mounts is not None:
+            yield from self._look_at(mounts)
+
+    def _look_at(self, mounts: Sequence[Mount]) -> Iterator[Observation]:
+        """What of them is new."""
         self._places.mounted(mounts)
         for seen in self._mounts.look(mounts):
             yield self._finished(replace(seen, not_before=self._since), None)
@@ -544,6 +552,10 @@ def _beside(old: str, new: str) -> bool:
 
 def _printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _mounts_unseen(error: OSError) -> Observation:
+    return _blind("mounts", f"what is mounted later is not seen: {error.strerror or error}")
 
 
 def _blind(subject: str, words: str) -> Observation:

@@ -51,7 +51,13 @@ class MountTable:
         if self._ended in happened:
             self.close()
             return None
-        return self.read() if self._asked in happened else None
+        try:
+            return self.read() if self._asked in happened else None
+        except OSError:
+            if self._ended not in self._happened():
+                raise
+            self.close()  # it ended meanwhile
+            return None
 
     def read(self) -> tuple[Mount, ...]:
         """The mounts, now. OSError."""

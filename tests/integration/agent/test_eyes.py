@@ -26,6 +26,7 @@ from tests.integration.agent.minicontainer import (
 from trainseal.agent import scripts, upperwalk
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
+from trainseal.agent.mounttable import MountTable
 from trainseal.agent.observed import FOUND_BY, LOOKING, Lineage, Observation, Process
 from trainseal.agent.processes import Processes
 from trainseal.api.findings import FindingId as F
@@ -463,6 +464,19 @@ def test_where_the_table_of_mounts_cannot_be_watched_that_is_said(
             "what is mounted later is not seen: Operation not permitted"
         ]
         assert found.after(f"echo x >> {ADAM}") == {(F.FILE_CHANGED, ADAM)}
+
+
+def test_a_table_of_mounts_that_cannot_be_read_costs_no_event(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(_: object) -> None:
+        raise OSError("no line of mountinfo: …")
+
+    monkeypatch.setattr(MountTable, "news", too_long)
+    found = watched.after(f"echo x >> {ADAM}")
+    assert (F.FILE_CHANGED, ADAM) in found
+    said = [o.message for o in watched.observations if o.finding is F.WATCH_BLIND]
+    assert "what is mounted later is not seen: no line of mountinfo: …" in said
 
 
 def test_a_container_that_has_ended_keeps_none_of_its_mounts(watched: Watched) -> None:
