@@ -117,14 +117,14 @@ class Ledger:
             # The pod's own process, at what a person began; or one that outlived its session, which
             # a sweep tells of again after a restart.
             whose = there.finding.user if shows_who(there.finding) else None
-            return key if whose is None or seen.subject is not None else _another(key)
+            return key if whose is None or seen.subject is not None else _key(key)
         person = opened(there.finding, session)
         if person is None:
             return key
         since = thawed if thawed is not None and _is_after(seen, now, thawed) else None
         if since is not None and there.finding.first_time < since:
-            return _another(key, person.user, since.isoformat())
-        return _another(key, person.user) if _by_another(there, session, person) else key
+            return _key(key, person.user, since.isoformat())
+        return _key(key, person.user) if _by_another(there, session, person) else key
 
     def again(self, key: str, now: datetime, places: Sequence[Place] = ()) -> bool:
         """Counts a finding up that is there; False where it is not.
@@ -259,12 +259,12 @@ class Ledger:
 def key_of(container: str | None, seen: Observation) -> str:
     """Which finding this is: the same thing seen again has the same key."""
     told_apart = [seen.subject] if seen.subject is not None else [seen.path, executable_of(seen)]
-    text = json.dumps([seen.finding, container, *told_apart])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return _key(seen.finding, container, *told_apart)
 
 
-def _another(key: str, *apart: str) -> str:
-    return hashlib.sha256(json.dumps([key, *apart]).encode()).hexdigest()[:16]
+def _key(*apart: str | None) -> str:
+    # JSON escapes what UTF-8 has no bytes for.
+    return hashlib.sha256(json.dumps(apart).encode()).hexdigest()[:16]
 
 
 def _by_another(there: _Entry, session: Process, person: Person) -> bool:

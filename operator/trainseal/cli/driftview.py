@@ -18,6 +18,7 @@ from trainseal.cli.clusters import listed, no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.provenance.keyrings import rfc3339
 
 _RESPONSES = {
     "Freeze": "frozen",
@@ -262,8 +263,7 @@ def _facts(item: Found) -> Iterator[tuple[str, str]]:
         )
     yield "what", plain(found.message)
     if found.not_before and found.first_time - found.not_before > _AT_ONCE:
-        since = found.not_before.replace(microsecond=0).isoformat().replace("+00:00", "Z")
-        yield "when", f"after {since}: it was not so yet then"
+        yield "when", f"after {rfc3339(found.not_before)}: it was not so yet then"
     for name, value in sorted((found.evidence or {}).items()):
         if name != "occasion" and value:
             yield plain(name), plain(value)
