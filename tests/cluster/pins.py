@@ -85,7 +85,7 @@ PROGRAMS: dict[str, Program] = {
         Program("coredns", "coredns", ".", 110),
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 220),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
-        Program("cert-manager", "cert-manager", ".", 90),
+        Program("cert-manager", "cert-manager", ".", 220),
     )
 }
 
