@@ -383,8 +383,8 @@ class Play:
                 detail=found,
             )
         self._show.note(
-            f"The job stands still, {self._how_soon():.2f} s after Mallory asked to be let in. "
-            "Alice stops it for good; what was seen remains:"
+            f"It was found {self._how_soon():.2f} s after Mallory asked to be let in, and the job "
+            "stands still. Alice stops it for good; what was seen remains:"
         )
         alice.run("kubectl delete tj char-lm")
         alice.run("kubectl get drift,access")
@@ -397,7 +397,7 @@ class Play:
                 raise DemoError("the archive is not whole", expected="whole")
 
     def _how_soon(self) -> float:
-        """Seconds from the access record of who did it to the finding, which froze the pod."""
+        """Seconds from the access record of who did it to the finding."""
         alice = self._team.alice
         reports = json.loads(alice.look("kubectl get drift -o json"))["items"]
         (found, *_) = sorted(
