@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+UV := build/uv/bin/uv
+LOCKED := --no-deps --require-hashes -r requirements/dev.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lint format crds lock ready unit integration e2e attacks test bench demo clean \
@@ -14,12 +16,15 @@ help: ## list the targets
 
 venv: $(STAMP) ## the virtual environment, from hash-locked requirements
 
-$(STAMP): requirements/dev.txt
+$(STAMP): requirements/dev.txt $(UV)
 	@# Where python3-venv is missing, the first try leaves a python without pip.
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@# The lock is the whole answer: a pip that resolves by itself takes a newer release of what one
 	@# distribution asks an extra of (pydantic[email]), and then refuses it. `check` says it is complete.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements/dev.txt
+	@# uv does in seconds what takes pip most of a minute, but knows nothing of pip's configuration:
+	@# where packages come by that alone, pip has them.
+	$(UV) pip install --quiet --python $(BIN)/python $(LOCKED) || \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(LOCKED)
 	$(BIN)/pip check --disable-pip-version-check
 	@# The package itself is used from the checkout, without a build.
 	@$(BIN)/python -c "import site, pathlib; pathlib.Path(site.getsitepackages()[0], 'trainseal.pth').write_text(str(pathlib.Path('operator').resolve()))"
@@ -48,12 +53,11 @@ crds: $(STAMP) ## generate crds/ and the reference pages from the models
 	$(BIN)/python -m trainseal.api.findingspage
 	$(BIN)/python -m trainseal.cli.reference
 
-# uv, by its own lock, in a folder of its own: nothing else here needs it.
-UV := build/uv/bin/uv
+# uv, by its own lock, in a folder of its own: it is no part of what it installs.
 COMPILE := $(UV) pip compile --quiet --universal --no-header --generate-hashes
 
 $(UV): requirements/lock.txt
-	$(PYTHON) -m venv build/uv
+	test -x build/uv/bin/pip || $(PYTHON) -m venv --clear build/uv
 	build/uv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/lock.txt
 	touch $@
 

@@ -21,26 +21,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="of the attacks at random: does again what a run did")
 
 
+#: Of tests/integration, those that share the API server with the kinds on it and nothing else.
+_KINDS = ("test_canonical_roundtrip", "test_cli", "test_crds", "test_rendering", "test_templates")
 #: Of tests/e2e, those that run on a second cluster: about half of the time that all take.
 _SECOND_LAB = ("after_admission", "checkpoints", "outages", "responses", "stacks")
 
 
 class ByCluster(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
-    """Tests of one file run in one process, and so do tests/e2e's of one cluster.
+    """Tests of one file run in one process, and so do those of one cluster or API server.
 
     `--dist loadgroup` would say it with marks: with pytest 9.2, xdist 3.8 does not heed them.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if not nodeid.startswith("tests/e2e/"):
-            return str(super()._split_scope(nodeid))
-        if os.environ.get("TRAINSEAL_KUBECONFIG"):
-            return "the user's own cluster"
-        file = nodeid.partition("::")[0].removeprefix("tests/e2e/test_").removesuffix(".py")
-        if file == "chart":
-            return file
-        # What is asked of each cluster, its last tests, says so by its parameter.
-        return "second lab" if file in _SECOND_LAB or nodeid.endswith("[second]") else "lab"
+        path = nodeid.partition("::")[0]
+        *_, suite, file = path.removesuffix(".py").split("/")
+        if suite == "e2e":
+            return _cluster(file, nodeid)
+        if file in _KINDS:
+            return "the kinds"
+        # Helm takes long, and its life cycle takes half of that.
+        return suite if suite == "chart" and file != "test_lifecycle" else path
+
+
+def _cluster(file: str, nodeid: str) -> str:
+    """The one that an end-to-end test runs on."""
+    if os.environ.get("TRAINSEAL_KUBECONFIG"):
+        return "the user's own cluster"
+    if file == "test_chart":
+        return "the chart's"
+    # What is asked of each cluster, its last tests, says so by its parameter.
+    second = file.removeprefix("test_") in _SECOND_LAB or nodeid.endswith("[second]")
+    return "second lab" if second else "lab"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByCluster | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.cluster.cluster import remove
 from tests.cluster.places import state_root
-from tests.stage.reading import plural_of, proxy
+from tests.stage.reading import asked, collection_of, path_of, proxy
 
 CRDS = Path(__file__).parents[2] / "crds"
 
@@ -58,27 +56,27 @@ class ApiServer:
 
     def create(self, obj: Object, *, dry_run: bool = False) -> Object:
         """The object as it is stored; RefusedError."""
-        return self._send("POST", _collection(obj), obj, dry_run=dry_run)
+        return self._send("POST", collection_of(obj), obj, dry_run=dry_run)
 
     def replace(self, obj: Object, *, dry_run: bool = False) -> Object:
         """The object after an update with PUT; RefusedError."""
-        return self._send("PUT", _path(obj), obj, dry_run=dry_run)
+        return self._send("PUT", path_of(obj), obj, dry_run=dry_run)
 
     def patch(
         self, obj: Object, patch: Object, *, subresource: str = "", dry_run: bool = False
     ) -> Object:
         """The object after a merge patch, in which None takes a field away; RefusedError."""
-        path = _path(obj) + (f"/{subresource}" if subresource else "")
+        path = path_of(obj) + (f"/{subresource}" if subresource else "")
         return self._send("PATCH", path, patch, "application/merge-patch+json", dry_run=dry_run)
 
     def get(self, obj: Object) -> Object:
         """The live object of the same kind and name; RefusedError with 404 where there is none."""
-        return self._send("GET", _path(obj))
+        return self._send("GET", path_of(obj))
 
     def delete(self, obj: Object) -> None:
         """Gone when this returns; nothing happens where it was not there."""
         try:
-            self._send("DELETE", _path(obj))
+            self._send("DELETE", path_of(obj))
         except RefusedError as error:
             if error.code != 404:
                 raise
@@ -103,29 +101,13 @@ class ApiServer:
         query = {} if method in ("GET", "DELETE") else {"fieldValidation": "Ignore"}
         if dry_run:
             query["dryRun"] = "All"
-        connection = http.client.HTTPConnection("127.0.0.1", self.proxy_port, timeout=60)
-        with contextlib.closing(connection):
-            payload = None if body is None else json.dumps(body)
-            headers = {"Content-Type": content_type}
-            connection.request(method, f"{path}?{urlencode(query)}", payload, headers)
-            response = connection.getresponse()
-            answer: Object = json.load(response)
-        if response.status >= 300:
-            raise RefusedError(response.status, answer)
+        address = f"{path}?{urlencode(query)}"
+        status, answer = asked(
+            self.proxy_port, method, address, body, {"Content-Type": content_type}
+        )
+        if status >= 300:
+            raise RefusedError(status, answer)
         return answer
-
-
-def _collection(obj: Object) -> str:
-    """The collection's path."""
-    api = obj["apiVersion"]
-    namespace = obj["metadata"].get("namespace")
-    plural = plural_of(obj["kind"].lower())
-    parts = ["apis" if "/" in api else "api", api]
-    return "/" + "/".join([*parts, *(["namespaces", namespace] if namespace else []), plural])
-
-
-def _path(obj: Object) -> str:
-    return f"{_collection(obj)}/{obj['metadata']['name']}"
 
 
 def _remove_leftovers() -> None:

@@ -1,4 +1,4 @@
-"""Reads a cluster's objects, again and again, by one `kubectl proxy`.
+"""Asks an API server, again and again, by one `kubectl proxy`.
 
 Tests wait on what the API shows. By kubectl each look would be a program that starts, a handshake
 and much of a processor's time, which on a small machine is what everything else waits for.
@@ -11,7 +11,7 @@ import http.client
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -54,17 +54,42 @@ class Reader:
         return [what | item for item in found["items"]]
 
     def _get(self, path: str) -> Object | None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS)
-        with (
-            contextlib.closing(connection),
-            contextlib.suppress(OSError, http.client.HTTPException),
-        ):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            if answer.status == 200:
-                found: Object = json.loads(answer.read())
-                return found
+        with contextlib.suppress(OSError, http.client.HTTPException, json.JSONDecodeError):
+            status, found = asked(self.port, "GET", path)
+            return found if status == 200 else None
         return None
+
+
+def asked(
+    port: int,
+    method: str,
+    path: str,
+    body: Object | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, Object]:
+    """Status and body of the API server's answer to one request over the proxy."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+    with contextlib.closing(connection):
+        payload = None if body is None else json.dumps(body)
+        connection.request(method, path, payload, dict(headers or {}))
+        answer = connection.getresponse()
+        found: Object = json.loads(answer.read())
+        return answer.status, found
+
+
+def collection_of(obj: Object) -> str:
+    """The path of the collection that the object belongs to."""
+    api = obj["apiVersion"]
+    namespace = obj["metadata"].get("namespace")
+    parts = ["apis" if "/" in api else "api", api]
+    return "/" + "/".join(
+        [*parts, *(["namespaces", namespace] if namespace else []), plural_of(obj["kind"].lower())]
+    )
+
+
+def path_of(obj: Object) -> str:
+    """The object's own."""
+    return f"{collection_of(obj)}/{obj['metadata']['name']}"
 
 
 @contextlib.contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml
@@ -17,6 +19,8 @@ import yaml
 from tests.cluster import Cluster, CommandError, tools
 from tests.cluster.cluster import remove
 from tests.cluster.places import state_root
+from tests.stage.reading import asked, collection_of, path_of, proxy
+from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
 
@@ -31,9 +35,14 @@ WEBHOOK = f"system:serviceaccount:{NAMESPACE}:trainseal-webhook"
 
 @dataclass(frozen=True)
 class ApiServer:
-    """An API server as kubectl shows it; CommandError wherever it refuses."""
+    """An API server; CommandError wherever it refuses.
+
+    One object at a time goes over HTTP: a kubectl for each takes far longer than what it asks for.
+    Flags are kubectl's, and mean what they mean there: who asks, and whether it is only tried.
+    """
 
     cluster: Cluster
+    proxy_port: int
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """kubectl's standard output."""
@@ -41,33 +50,90 @@ class ApiServer:
 
     def create(self, obj: Object, *flags: str) -> Object:
         """The object as it is stored."""
-        text = self.kubectl("create", "-f", "-", "-o", "json", *flags, stdin=json.dumps(obj))
-        stored: Object = json.loads(text)
-        return stored
+        return self._send("POST", collection_of(obj), obj, flags)
 
     def get(self, obj: Object) -> Object:
         """The live object of the same kind and name."""
-        read: Object = json.loads(self.kubectl("get", *_address(obj), "-o", "json"))
-        return read
+        return self._send("GET", path_of(obj))
 
     def replace(self, obj: Object) -> None:
         """An update of the whole object."""
-        self.kubectl("replace", "-f", "-", stdin=json.dumps(obj))
+        self._send("PUT", path_of(obj), obj)
 
-    def patch(self, obj: Object, patch: Object) -> None:
+    def patch(self, obj: Object, patch: Object, *flags: str) -> None:
         """A merge patch, in which None takes a field away."""
-        self.kubectl("patch", *_address(obj), "--type=merge", "-p", json.dumps(patch))
+        self._send("PATCH", path_of(obj), patch, flags)
 
     def delete(self, obj: Object) -> None:
         """Gone when this returns; nothing happens where it was not there."""
-        self.kubectl("delete", "--ignore-not-found", "--wait", *_address(obj))
+        path = path_of(obj)
+        try:
+            self._send("DELETE", path, {"propagationPolicy": "Background"})
+        except CommandError as error:
+            if error.returncode != 404:
+                raise
+        eventually(lambda: self._answer("GET", path)[0] == 404, f"{path} is gone")
+
+    def refusal(self, obj: Object, *flags: str) -> str:
+        """Why it may not be created, as the API server says it; nothing where it may."""
+        try:
+            self.create(obj, "--dry-run=server", *flags)
+        except CommandError as error:
+            return error.stderr
+        return ""
+
+    def until_refused(self, obj: Object, words: str, *flags: str) -> str:
+        """The refusal, once it holds the words: rules reach the API server by watch."""
+        last = ""
+
+        def refused() -> bool:
+            nonlocal last
+            last = self.refusal(obj, *flags)
+            return words in last if words else bool(last)
+
+        eventually(refused, f"refused with {words!r}")
+        return last
+
+    def until_accepted(self, obj: Object, *flags: str) -> None:
+        """The counterpart."""
+        eventually(lambda: not self.refusal(obj, *flags), f"{obj['kind']} is accepted")
+
+    def _send(
+        self, method: str, path: str, body: Object | None = None, flags: Sequence[str] = ()
+    ) -> Object:
+        status, answer = self._answer(method, path, body, flags)
+        if status >= 300:
+            argv = [method, path, *flags]
+            said = str(answer.get("message"))
+            raise CommandError(argv, subprocess.CompletedProcess(argv, status, "", said))
+        return answer
+
+    def _answer(
+        self, method: str, path: str, body: Object | None = None, flags: Sequence[str] = ()
+    ) -> tuple[int, Object]:
+        kind = "merge-patch+json" if method == "PATCH" else "json"
+        said = _FLAGS.parse_args(flags)
+        headers = {"Impersonate-User": said.user, "Impersonate-Group": said.group}
+        headers = {name: value for name, value in headers.items() if value}
+        query = {"fieldValidation": "Strict"} if method in ("POST", "PUT", "PATCH") else {}
+        if said.dry_run:
+            query["dryRun"] = "All"
+        if said.subresource:
+            path = f"{path}/{said.subresource}"
+        return asked(
+            self.proxy_port,
+            method,
+            f"{path}?{urlencode(query)}",
+            body,
+            headers | {"Content-Type": f"application/{kind}"},
+        )
 
 
-def _address(obj: Object) -> list[str]:
-    metadata = obj["metadata"]
-    place = ["-n", metadata["namespace"]] if "namespace" in metadata else []
-    group = obj["apiVersion"].rpartition("/")[0]
-    return [*place, f"{obj['kind']}.{group}" if group else obj["kind"], metadata["name"]]
+_FLAGS = argparse.ArgumentParser(allow_abbrev=False)
+_FLAGS.add_argument("--as", dest="user")
+_FLAGS.add_argument("--as-group", dest="group")
+_FLAGS.add_argument("--dry-run", choices=["server"])
+_FLAGS.add_argument("--subresource")
 
 
 @dataclass(frozen=True)
@@ -112,9 +178,10 @@ def server() -> Iterator[ApiServer]:
             remove(folder.name)
     cluster = Cluster.up(f"{_NAME}-{os.getpid()}", api_only=True)
     try:
-        server = ApiServer(cluster)
-        server.kubectl("wait", "--for=create", "--timeout=30s", "namespace/default")
-        yield server
+        with proxy(cluster) as port:
+            server = ApiServer(cluster, port)
+            server.kubectl("wait", "--for=create", "--timeout=30s", "namespace/default")
+            yield server
     finally:
         cluster.down()
 
@@ -135,6 +202,15 @@ def chart(server: ApiServer, helm: Path) -> Iterator[Helm]:
 def _remove_keys(server: ApiServer) -> None:
     keys = ("secrets", "configmaps")
     server.kubectl("delete", ",".join(keys), "--all", "-n", NAMESPACE, "--ignore-not-found")
+
+
+def configuration(kind: str, name: str = "trainseal") -> Object:
+    """The address of a webhook configuration; ``kind`` is mutating or validating."""
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": f"{kind.title()}WebhookConfiguration",
+        "metadata": {"name": name},
+    }
 
 
 def ours(server: ApiServer, resource: str, *flags: str) -> list[str]:

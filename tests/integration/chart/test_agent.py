@@ -166,14 +166,7 @@ def agents(installed: ApiServer, tmp_path: Path) -> Iterator[Agents]:
 def _until_in_force(agents: Agents) -> None:
     """Admission policies reach the API server by watch, a moment after they exist."""
     for guarded in (_report(NODE), _evidence(NODE)):
-        for _ in range(100):
-            try:
-                agents.server.create(guarded, "--dry-run=server")
-            except CommandError as error:
-                if "written by the agent" in error.stderr or "expected" in error.stderr:
-                    break
-        else:
-            raise AssertionError(f"nobody guards {guarded['kind']}s")
+        agents.server.until_refused(guarded, "expected")
 
 
 async def watch(kube: Kube, act: Callable[[Reports], None], node: str = NODE) -> None:

@@ -45,14 +45,7 @@ def made(node: str = NODE, subject: Subject = POD, digest: str = "a") -> Object:
 @pytest.fixture(autouse=True)
 def in_force(agents: Agents) -> Iterator[None]:
     """Once nobody else may write one; none is left after the test."""
-    for _ in range(200):
-        try:
-            agents.server.create(made(), "--dry-run=server")
-        except CommandError as error:
-            if "found writer" in error.stderr:
-                break
-    else:
-        raise AssertionError("trainseal-checkpoints never came into force")
+    agents.server.until_refused(made(), "found writer")
     yield
     agents.server.kubectl("delete", "checkpoints", "--all", "-n", TEAM, *AS_CONTROLLER)
 

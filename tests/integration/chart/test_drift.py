@@ -80,14 +80,7 @@ def _until_anybody_may_report(server: ApiServer) -> None:
     """API servers learn by watch that a policy is bound no more."""
     report = drift_report("anybodys")
     report["metadata"]["namespace"] = TEAM
-    for _ in range(300):
-        try:
-            server.create(report, "--dry-run=server")
-        except CommandError as error:
-            said = error.stderr
-        else:
-            return
-    raise AssertionError(said)
+    server.until_accepted(report)
 
 
 @dataclass

@@ -66,29 +66,13 @@ def _prepare(server: ApiServer) -> None:
         "patch", "configmap", "trainseal-floor", "-n", NAMESPACE,
         "-p", json.dumps({"data": audited}),
     )  # fmt: skip
-    _until(server, refused=pod("probe", **gpu()))
-    _until(server, accepted=pod("probe", AUDITED, **gpu()))
-
-
-def _until(
-    server: ApiServer, *, refused: Object | None = None, accepted: Object | None = None
-) -> None:
-    """API servers learn of policies and their parameters by watch."""
-    for _ in range(600):
-        said = answer(server, refused or accepted or {})
-        if ("trainseal" in said) if refused else not said:
-            return
-    raise AssertionError(said)
+    server.until_refused(pod("probe", **gpu()), "trainseal", DEV)
+    server.until_accepted(pod("probe", AUDITED, **gpu()), DEV)
 
 
 def answer(server: ApiServer, obj: Object, *flags: str) -> str:
     """The refusal, or nothing; the developer asks unless the flags say who."""
-    asked = flags or (DEV,)
-    try:
-        server.create(obj, "--dry-run=server", *asked)
-    except CommandError as error:
-        return error.stderr
-    return ""
+    return server.refusal(obj, *(flags or (DEV,)))
 
 
 def gpu() -> Object:
@@ -331,13 +315,8 @@ def run(world: ApiServer) -> Iterator[Object]:
 
 def patch(server: ApiServer, obj: Object, change: Object, who: str, *flags: str) -> str:
     """The refusal of a merge patch, or nothing."""
-    metadata = obj["metadata"]
-    place = ("-n", metadata["namespace"]) if "namespace" in metadata else ()
     try:
-        server.kubectl(
-            "patch", obj["kind"], metadata["name"], *place, "--type=merge",
-            "-p", json.dumps(change), who, *flags,
-        )  # fmt: skip
+        server.patch(obj, change, who, *flags)
     except CommandError as error:
         return error.stderr
     return ""
@@ -461,12 +440,12 @@ def test_a_gpu_job_from_before_the_install_can_still_be_held_and_deleted(
     }
     world.patch(map_, enforced)
     try:
-        _until(world, refused=pod("probe", AUDITED, **gpu()))
+        world.until_refused(pod("probe", AUDITED, **gpu()), "trainseal", DEV)
         assert not patch(world, old, {"spec": {"parallelism": 2}}, DEV)
         world.kubectl("delete", "job", "old", "-n", AUDITED, DEV)
     finally:
         world.patch(map_, {"data": {"now": None}})
-        _until(world, accepted=pod("probe", AUDITED, **gpu()))
+        world.until_accepted(pod("probe", AUDITED, **gpu()), DEV)
 
 
 # Configurations -----------------------------------------------------------------------------------

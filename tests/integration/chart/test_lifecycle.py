@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import CommandError
-from tests.integration.chart.conftest import CHART, NAMESPACE, ApiServer, Helm, Object, ours
+from tests.integration.chart.conftest import (
+    CHART,
+    NAMESPACE,
+    ApiServer,
+    Helm,
+    Object,
+    configuration,
+    ours,
+)
 from tests.sample_objects import sealed_run, training_job
 from trainseal.provenance.admissionrules import CONFIG_MAP, PLURALS, read
 
@@ -50,14 +58,12 @@ def seal_key(server: ApiServer) -> Object:
 def trust(server: ApiServer, bundle: bytes) -> None:
     """Fills in caBundle as the controller does."""
     for kind in ("mutating", "validating"):
-        resource = f"{kind}webhookconfiguration"
-        found = json.loads(server.kubectl("get", resource, "trainseal", "-o", "json"))
         patch = [
             {"name": rule["name"], "clientConfig": {"caBundle": base64.b64encode(bundle).decode()}}
-            for rule in found["webhooks"]
+            for rule in server.get(configuration(kind))["webhooks"]
         ]
         server.kubectl(
-            "patch", resource, "trainseal", "--type=strategic",
+            "patch", f"{kind}webhookconfiguration", "trainseal", "--type=strategic",
             "--field-manager=trainseal-controller", "-p", json.dumps({"webhooks": patch}),
         )  # fmt: skip
 
@@ -66,65 +72,55 @@ def trusted(server: ApiServer) -> set[bytes]:
     """Every caBundle of our webhooks."""
     bundles = set()
     for kind in ("mutating", "validating"):
-        resource = f"{kind}webhookconfiguration"
-        found = json.loads(server.kubectl("get", resource, "trainseal", "-o", "json"))
-        for rule in found["webhooks"]:
+        for rule in server.get(configuration(kind))["webhooks"]:
             bundles.add(base64.b64decode(rule["clientConfig"].get("caBundle", "")))
     return bundles
-
-
-def wait_until_refused(server: ApiServer, obj: Object) -> str:
-    """The refusal; rules reach the API server's admission by watch, a moment after they exist."""
-    for _ in range(100):
-        try:
-            server.create(obj, "--dry-run=server")
-        except CommandError as error:
-            return error.stderr
-    raise AssertionError("it was never refused")
-
-
-def wait_until_accepted(server: ApiServer, obj: Object) -> None:
-    """The counterpart."""
-    for _ in range(100):
-        try:
-            server.create(obj, "--dry-run=server")
-        except CommandError as error:
-            last = error.stderr
-        else:
-            return
-    raise AssertionError(last)
 
 
 def test_from_the_moment_of_the_install_gpu_pods_and_jobs_are_denied_and_other_pods_are_not(
     chart: Helm, server: ApiServer
 ) -> None:
     chart.install("--set", "floor.enabled=false")
-    assert "failed calling webhook" in wait_until_refused(server, GPU_POD)
-    assert "failed calling webhook" in wait_until_refused(server, training_job())
+    server.until_refused(GPU_POD, "failed calling webhook")
+    server.until_refused(training_job(), "failed calling webhook")
     ordinary = {**GPU_POD, "spec": {"containers": [{"name": "main", "image": "x"}]}}
     server.create(ordinary, "--dry-run=server")
 
 
-def test_an_uninstall_leaves_nothing_that_blocks_the_cluster(
-    chart: Helm, server: ApiServer
-) -> None:
+@pytest.fixture(scope="class")
+def uninstalled(server: ApiServer, helm: Path) -> None:
+    """Where it was in force."""
+    chart = Helm(server, helm)
     chart.install()
-    wait_until_refused(server, GPU_POD)
-    chart.uninstall()
-    for resource in CLUSTER_WIDE:
-        left = [name for name in ours(server, resource) if name != "trainseal-parameters"]
-        assert left == [], resource
-    wait_until_accepted(server, GPU_POD)
-    # The kinds stay, and what is of them can be written and deleted without us.
-    job = server.create(training_job())
-    server.delete(job)
-
-
-def test_an_uninstall_takes_the_agents_namespace_along(chart: Helm, server: ApiServer) -> None:
-    chart.install()
+    server.until_refused(GPU_POD, "")
     server.kubectl("get", "namespace", "trainseal-agent")
     chart.uninstall()
-    server.kubectl("wait", "--for=delete", "namespace/trainseal-agent", "--timeout=60s")
+
+
+@pytest.mark.usefixtures("uninstalled")
+class TestAfterAnUninstall:
+    def test_nothing_is_left_that_blocks_the_cluster(self, server: ApiServer) -> None:
+        for resource in CLUSTER_WIDE:
+            left = [name for name in ours(server, resource) if name != "trainseal-parameters"]
+            assert left == [], resource
+        server.until_accepted(GPU_POD)
+        # The kinds stay, and what is of them can be written and deleted without us.
+        job = server.create(training_job())
+        server.delete(job)
+
+    def test_the_agents_namespace_is_gone(self, server: ApiServer) -> None:
+        server.kubectl("wait", "--for=delete", "namespace/trainseal-agent", "--timeout=60s")
+
+    def test_a_namespace_of_jobs_can_be_deleted(self, server: ApiServer) -> None:
+        server.kubectl("create", "namespace", "team")
+        job = training_job()
+        job["metadata"]["namespace"] = "team"
+        seal = sealed_run()
+        seal["metadata"]["namespace"] = "team"
+        server.until_accepted(job)
+        server.create(job)
+        server.create(seal)
+        server.kubectl("delete", "namespace", "team", "--wait", "--timeout=60s")
 
 
 def test_an_uninstall_keeps_seals_and_the_seal_key_and_a_reinstall_finds_them(
@@ -139,7 +135,7 @@ def test_an_uninstall_keeps_seals_and_the_seal_key_and_a_reinstall_finds_them(
     assert server.get(key)["data"] == key["data"]
     assert server.get(seal)["metadata"]["uid"] == seal["metadata"]["uid"]
     chart.uninstall()
-    wait_until_accepted(server, sealed_run() | {"metadata": {"name": "x", "namespace": "default"}})
+    server.until_accepted(sealed_run() | {"metadata": {"name": "x", "namespace": "default"}})
     server.delete(seal)
 
 
@@ -151,29 +147,13 @@ def test_a_namespace_with_seals_can_be_deleted_while_the_webhook_is_away(
     server.kubectl("create", "namespace", "ending")
     seal = sealed_run()
     seal["metadata"]["namespace"] = "ending"
-    wait_until_accepted(server, seal)
+    server.until_accepted(seal)
     server.create(seal)
     chart.install()
-    wait_until_refused(server, seal | {"metadata": seal["metadata"] | {"name": "another"}})
+    server.until_refused(seal | {"metadata": seal["metadata"] | {"name": "another"}}, "")
     with pytest.raises(CommandError, match="failed calling webhook"):
         server.delete(seal)
     server.kubectl("delete", "namespace", "ending", "--wait", "--timeout=60s")
-
-
-def test_a_namespace_of_jobs_can_be_deleted_after_an_uninstall(
-    chart: Helm, server: ApiServer
-) -> None:
-    chart.install()
-    chart.uninstall()
-    server.kubectl("create", "namespace", "team")
-    job = training_job()
-    job["metadata"]["namespace"] = "team"
-    seal = sealed_run()
-    seal["metadata"]["namespace"] = "team"
-    wait_until_accepted(server, job)
-    server.create(job)
-    server.create(seal)
-    server.kubectl("delete", "namespace", "team", "--wait", "--timeout=60s")
 
 
 @pytest.mark.parametrize("apply", ["--server-side=true", "--server-side=false"])

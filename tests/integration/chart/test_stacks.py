@@ -86,25 +86,14 @@ def installed(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     for node in (NODE, OTHER):
         server.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
         server.create(pod(f"agent-{node}", AGENTS, node, serviceAccountName=AGENTS))
-    _until_refused(server, request("somebody@example.org"), "found spec.user", "--as", DEV)
-    _until_refused(server, stack_dump(NODE), "found writer")
+    server.until_refused(request("somebody@example.org"), "found spec.user", "--as", DEV)
+    server.until_refused(stack_dump(NODE), "found writer")
     yield server
     for node in (NODE, OTHER):
         server.kubectl("delete", "pod", f"agent-{node}", "-n", AGENTS, "--force")
         server.kubectl("delete", "node", node)
     chart.uninstall()
     server.kubectl("delete", "namespace", TEAM, "--wait")
-
-
-def _until_refused(server: ApiServer, obj: Object, words: str, *flags: str) -> None:
-    """Policies and aggregated roles reach the API server a moment after they exist."""
-    for _ in range(100):
-        try:
-            server.create(obj, "--dry-run=server", *flags)
-        except CommandError as error:
-            if words in error.stderr:
-                return
-    raise AssertionError(f"never refused with {words!r}")
 
 
 @pytest.fixture

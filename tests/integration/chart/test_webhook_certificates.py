@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from kubernetes.aio import client, config
 
-from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm
+from tests.integration.chart.conftest import (
+    CONTROLLER,
+    NAMESPACE,
+    ApiServer,
+    Helm,
+    Object,
+    configuration,
+)
 from trainseal.controller.certificate_rotation import (
     CHECK_EVERY,
     LIFETIME,
@@ -29,15 +36,37 @@ from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SERVICE = "trainseal-webhook"
 SECRET = "trainseal-webhook-tls"
+SECRET_OBJECT: Object = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": SECRET, "namespace": NAMESPACE},
+}
 #: The chart's webhook configurations, and how many webhooks they have together.
-OURS = (("mutating", "trainseal"), ("validating", "trainseal"), ("validating", "trainseal-access"))
+OURS = (
+    configuration("mutating"),
+    configuration("validating"),
+    configuration("validating", "trainseal-access"),
+)
 WEBHOOKS = 8
 
 
-@pytest.fixture
-async def controller(chart: Helm, server: ApiServer) -> AsyncIterator[client.ApiClient]:
-    """A client with the controller's own rights, after an install."""
+@pytest.fixture(scope="module")
+def installed(server: ApiServer, helm: Path) -> Iterator[list[Object]]:
+    """Our webhook configurations as an install makes them."""
+    chart = Helm(server, helm)
     chart.install()
+    yield [server.get(obj) for obj in OURS]
+    chart.uninstall()
+
+
+@pytest.fixture
+async def controller(server: ApiServer, installed: list[Object]) -> AsyncIterator[client.ApiClient]:
+    """A client with the controller's own rights, where all is as after an install."""
+    server.delete(SECRET_OBJECT)
+    for obj in installed:
+        live = server.get(obj)["metadata"]
+        current = {key: live[key] for key in ("uid", "resourceVersion")}
+        server.replace(obj | {"metadata": obj["metadata"] | current})
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}")
     kubeconfig = server.cluster.user_kubeconfig(CONTROLLER, groups)
     api_client = await config.new_client_from_config(  # type: ignore[no-untyped-call]
@@ -54,7 +83,7 @@ async def ensure(controller: client.ApiClient, now: datetime) -> datetime:
 
 def kept(server: ApiServer) -> WebhookTLS:
     """What the Secret holds."""
-    found = json.loads(server.kubectl("get", "secret", SECRET, "-n", NAMESPACE, "-o", "json"))
+    found = server.get(SECRET_OBJECT)
     assert found["type"] == "kubernetes.io/tls"
     state = from_secret(found["data"], found["metadata"].get("annotations", {}))
     assert state is not None
@@ -63,25 +92,16 @@ def kept(server: ApiServer) -> WebhookTLS:
 
 def trusted(server: ApiServer) -> list[bytes]:
     """caBundle of every webhook of ours."""
-    configurations = [
-        json.loads(server.kubectl("get", f"{kind}webhookconfiguration", name, "-o", "json"))
-        for kind, name in OURS
-    ]
     return [
         base64.b64decode(webhook["clientConfig"].get("caBundle", ""))
-        for configuration in configurations
-        for webhook in configuration["webhooks"]
+        for configuration in OURS
+        for webhook in server.get(configuration)["webhooks"]
     ]
 
 
 def versions(server: ApiServer) -> list[str]:
     """resourceVersions of all that is written."""
-    return server.kubectl(
-        "get", f"secret/{SECRET}", "-n", NAMESPACE, "-o", "jsonpath={.metadata.resourceVersion}"
-    ).split() + server.kubectl(
-        "get", "mutatingwebhookconfigurations,validatingwebhookconfigurations",
-        "-o", "jsonpath={.items[*].metadata.resourceVersion}",
-    ).split()  # fmt: skip
+    return [server.get(obj)["metadata"]["resourceVersion"] for obj in (SECRET_OBJECT, *OURS)]
 
 
 async def test_after_an_install_it_is_made_and_trusted_by_every_webhook(
@@ -104,7 +124,7 @@ async def test_a_second_look_writes_nothing(
 
 
 async def test_an_emptied_trust_is_filled_again(
-    controller: client.ApiClient, server: ApiServer, chart: Helm
+    controller: client.ApiClient, server: ApiServer
 ) -> None:
     await ensure(controller, NOW)
     before = kept(server)
@@ -119,8 +139,11 @@ async def test_an_emptied_trust_is_filled_again(
 
 
 async def test_an_upgrade_leaves_the_trust_that_it_wrote(
-    controller: client.ApiClient, server: ApiServer, chart: Helm
+    controller: client.ApiClient, server: ApiServer, helm: Path
 ) -> None:
+    chart = Helm(server, helm)
+    chart.uninstall()
+    chart.install()  # each field is Helm's again, and no other's
     await ensure(controller, NOW)
     bundle = kept(server).ca_bundle
     chart.upgrade("--set", "gpuResources={nvidia.com/*}")
@@ -132,7 +155,7 @@ async def test_a_deleted_secret_is_made_anew(
 ) -> None:
     await ensure(controller, NOW)
     before = kept(server)
-    server.kubectl("delete", "secret", SECRET, "-n", NAMESPACE)
+    server.delete(SECRET_OBJECT)
     await ensure(controller, NOW)
     assert kept(server).current != before.current
     assert trusted(server) == [kept(server).ca_bundle] * WEBHOOKS
@@ -169,7 +192,7 @@ async def test_what_another_noted_of_its_certificate_stays_as_long_as_that_is_se
     noted = "cert-manager.io/issuer-name"
 
     def issuer() -> str | None:
-        found = json.loads(server.kubectl("get", "secret", SECRET, "-n", NAMESPACE, "-o", "json"))
+        found = server.get(SECRET_OBJECT)
         name: str | None = found["metadata"].get("annotations", {}).get(noted)
         return name
 
@@ -207,8 +230,8 @@ async def test_a_webhook_that_calls_somebody_else_is_given_no_trust(
 
 
 async def test_an_uninstall_meanwhile_is_no_error(
-    controller: client.ApiClient, server: ApiServer, chart: Helm
+    controller: client.ApiClient, server: ApiServer
 ) -> None:
-    for kind, name in OURS:
-        server.kubectl("delete", f"{kind}webhookconfiguration", name)
+    for obj in OURS:
+        server.delete(obj)
     assert await ensure(controller, NOW) == NOW + RETRY

@@ -20,6 +20,7 @@ import pytest
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
 from tests.sample_objects import sealed_run
+from tests.stage.waiting import eventually
 from trainseal.controller.certificate_rotation import issue
 
 GPU = {"limits": {"nvidia.com/gpu": "1"}}
@@ -118,12 +119,12 @@ def _base64(value: bytes) -> str:
 
 def _until_rules_hold(server: ApiServer, webhook: RecordingWebhook) -> None:
     """API servers learn of configurations by watch: ask until the first request arrives."""
-    for number in range(200):
-        with contextlib.suppress(CommandError):  # still without trust
-            server.create(pod(f"probe-{number}", resources=GPU), "--dry-run=server")
-        if webhook.asked:
-            return
-    raise AssertionError("the API server never called the webhook")
+
+    def called() -> bool:
+        server.refusal(pod("probe", resources=GPU))  # it may be still without trust
+        return bool(webhook.asked)
+
+    eventually(called, "the API server calls the webhook")
 
 
 def pod(name: str, *, namespace: str = "research", **container: Any) -> Object:
@@ -286,6 +287,8 @@ def test_a_pod_that_changes_its_job_is_asked_about(
 ) -> None:
     moved = _kept(_of_a_job("moved"))
     world.create(moved)
+    # A patch that meets the garbage collector's is tried anew, and asked about anew.
+    eventually(lambda: "deletionTimestamp" in world.get(moved)["metadata"], "it is collected")
     assert webhook.paths("moved") == ["/validate-pod"]
     labels = {"batch.kubernetes.io/controller-uid": "another-uid"}
     world.patch(moved, {"metadata": {"labels": labels}})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainseal.provenance.canonical import CanonicalError, canonical_bytes
@@ -53,7 +53,6 @@ def canonical(value: Any) -> bool:
 
 
 @given(PARAMETERS.filter(canonical))
-@settings(max_examples=300, deadline=None)
 def test_both_files_are_read_back_as_the_parameters(parameters: dict[str, Any]) -> None:
     files = config_files(parameters)
     assert strictly_equal(json.loads(files["config.json"]), parameters)
@@ -100,6 +99,5 @@ def test_every_byte_counts_for_the_digest() -> None:
 
 
 @given(PARAMETERS.filter(canonical))
-@settings(max_examples=50, deadline=None)
 def test_the_size_is_that_of_the_json(parameters: dict[str, Any]) -> None:
     assert config_bytes(parameters) == len(config_files(parameters)["config.json"].encode())

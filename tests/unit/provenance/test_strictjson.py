@@ -29,7 +29,7 @@ def test_what_json_writes_is_read_as_json_reads_it(value: object) -> None:
     assert strictjson.parse(text, max_bytes=len(text)) == json.loads(text)
 
 
-@given(st.dictionaries(st.text(), json_values))
+@given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_a_parsed_document_is_checked_as_its_text_is(document: dict[str, object]) -> None:
     value, text = strictjson.from_mapping(document, max_bytes=100_000)
     assert value == json.loads(text) == document
