@@ -1,10 +1,11 @@
-"""A process under measurement: its CPU seconds and memory, from /proc."""
+"""A process under measurement: its CPU seconds and memory, from /proc, and which cores it has."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,33 @@ def cpu_of(pid: int) -> float:
 def memory_of(pid: int) -> float:
     """Resident memory of a process in MiB (proc(5), /proc/PID/statm)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
+
+
+@contextmanager
+def cores_of_their_own(pids: Sequence[int]) -> Iterator[None]:
+    """Each of the processes has a core to itself; all others, the kernel's aside, share the rest.
+
+    So a node with the kubelet's static CPU manager treats a Guaranteed pod with whole CPUs. What
+    begins meanwhile inherits its parent's cores. Afterwards all run everywhere.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    shared = cores[len(pids) :]
+    if not shared:
+        raise ValueError(f"found {len(pids)} processes for {len(cores)} cores, expected fewer")
+    try:
+        _confine({pid: {core} for pid, core in zip(pids, cores, strict=False)}, set(shared))
+        yield
+    finally:
+        _confine({}, set(cores))
+
+
+def _confine(own: Mapping[int, set[int]], others: set[int]) -> None:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # it has ended
+                if (folder / "cmdline").read_bytes():  # the kernel's have none
+                    for task in (folder / "task").iterdir():
+                        os.sched_setaffinity(int(task.name), own.get(int(folder.name), others))
 
 
 class Measured:

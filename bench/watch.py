@@ -5,9 +5,10 @@ are those of a process that is in the pod already, which takes the time before i
 all times are CLOCK_MONOTONIC of the one machine. API server, etcd, kubelet and the bench itself
 share its cores.
 
-Training with and without the agent: a trainer on every core but one, as a node with GPUs has
-processors to spare for what is not training; where trainers hold every core, what is measured is
-their quarrel with the API server. The agent's process is stopped (SIGSTOP) for every other stretch
+Training with and without the agent: a trainer on every core but one, which it has to itself, as
+the kubelet's static CPU manager gives it; all else shares the one. A node with GPUs has processors
+to spare for what is not training; where trainers share them, what is measured is their quarrel with
+the API server. The agent's process is stopped (SIGSTOP) for every other stretch
 of some seconds, in the order on-off, off-on, …, since neighbours in time are alike. To take
 the agent off the node and to put it back takes longer than a stretch, and a new agent reads
 everything anew. Its marks stay meanwhile, so what the kernel does for them is in both; that is
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import percentile, ratio_interval, spread
+from bench.processes import cores_of_their_own
 from bench.section import Section, paragraphs, table
 from bench.watchedworker import ACTED, COUNTED, FOLDER
 from bench.watchground import CACHE, CLUSTER, PODS, Ground, Pod, ground
@@ -135,24 +137,25 @@ async def _share(there: Ground, seconds: float) -> float:
 
 
 async def _training(there: Ground, extent: Extent) -> dict[str, Any]:
-    """One trainer with the agent on, for its share; then on every core but one, on and off."""
+    """One trainer with the agent on, for its share; then one a core but one, on and off."""
     alone = asyncio.ensure_future(there.pods[0].tell("train", seconds=extent.warm + 1.0))
     await asyncio.sleep(1.0)
     share = await _share(there, extent.warm - 1.0)
     await alone
     trainers = there.pods[: max((os.cpu_count() or 1) - 1, 1)]
     seconds = 1.0 + 2 * extent.pairs * (extent.stretch + 0.1)
-    working = [asyncio.ensure_future(pod.tell("train", seconds=seconds)) for pod in trainers]
-    await asyncio.sleep(1.0)
     stretches: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-    for number in range(2 * extent.pairs):
-        on = number % 4 in (0, 3)
-        (there.agent.go_on if on else there.agent.stop)()
-        began = time.monotonic() + _CHANGE
-        await asyncio.sleep(extent.stretch)
-        stretches[on].append((int(began * 1e9), time.monotonic_ns()))
-    there.agent.go_on()
-    steps = [step for done in await asyncio.gather(*working) for step in done]
+    with cores_of_their_own([pod.pid for pod in trainers]):
+        working = [asyncio.ensure_future(pod.tell("train", seconds=seconds)) for pod in trainers]
+        await asyncio.sleep(1.0)
+        for number in range(2 * extent.pairs):
+            on = number % 4 in (0, 3)
+            (there.agent.go_on if on else there.agent.stop)()
+            began = time.monotonic() + _CHANGE
+            await asyncio.sleep(extent.stretch)
+            stretches[on].append((int(began * 1e9), time.monotonic_ns()))
+        there.agent.go_on()
+        steps = [step for done in await asyncio.gather(*working) for step in done]
     with_it, without = (
         [_mean_step(steps, begin, end) for begin, end in stretches[on]] for on in (True, False)
     )
@@ -295,7 +298,10 @@ def _agent_rows(found: dict[str, Any]) -> list[list[str]]:
     named = "process named" if flood["process named"] else "process not named"
     lost = "events lost" if flood["overflow"] else "no event lost"
     windows = f"{len(idle['share'])} windows of {idle['seconds']:.0f} s"
-    trainers = f"trainers: {training['trainers']}; {len(training['with'])} pairs of stretches"
+    trainers = (
+        f"trainers, each on a core of its own: {training['trainers']}; "
+        f"{len(training['with'])} pairs of stretches"
+    )
     writing = (
         f"{flood['writes']:,} excepted writes in {flood['seconds']:.0f} s, a bad one among them"
     )

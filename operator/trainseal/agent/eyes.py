@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from trainseal.agent.checkpointevents import CheckpointWrites, WriteListener
-from trainseal.agent.evidence import with_evidence
 from trainseal.agent.fanotify import (
     ATTRIB,
     CLOSE_WRITE,
@@ -30,7 +29,7 @@ from trainseal.agent.fanotify import (
     Event,
     Group,
 )
-from trainseal.agent.judge import Facts, judge, unjudged
+from trainseal.agent.judge import unjudged
 from trainseal.agent.latermounts import LaterMounts
 from trainseal.agent.layers import kind_of
 from trainseal.agent.linkednames import LinkedNames
@@ -39,19 +38,12 @@ from trainseal.agent.memorywrites import MemoryWrites
 from trainseal.agent.mounts import Mount, at_path
 from trainseal.agent.mounttable import MountTable
 from trainseal.agent.names import NameMarks
-from trainseal.agent.observed import (
-    FOUND_BY,
-    LOOKING,
-    Act,
-    FileEvent,
-    Lineage,
-    Observation,
-    WatchedContainer,
-)
+from trainseal.agent.observed import Act, Lineage, Observation, WatchedContainer
 from trainseal.agent.origins import ContainerPlaces
 from trainseal.agent.scene import Scene
 from trainseal.agent.scripts import MOST, StartedScripts
 from trainseal.agent.touches import Touch
+from trainseal.agent.touchjudge import TouchJudge
 from trainseal.agent.upperwalk import UpperWalk
 from trainseal.agent.wakeups import Wakeups
 from trainseal.agent.witnesses import Witnesses
@@ -60,21 +52,11 @@ from trainseal.api.findings import FindingId
 LineageOf = Callable[[int], Lineage | None]
 #: The most reads of the queues a call: some 500 files, and the names that belong to them.
 _FILE_READS, _NAME_READS = 2, 32
-#: New files whose content is looked at, a second: a flood must not hide the one that counts.
-_NEW_FILES = 100
-_NOT_LOOKED_AT = f"not looked at: more than {_NEW_FILES} new files within a second"
-_IN_FLOODS_WITHOUT = (FindingId.FILE_CREATED, FindingId.IMPORT_CHANGED)
-#: Bytes of files that one call hands on with what it observed; further ones are read again later.
-_BYTES = 4 * 1024 * 1024
 #: More calls than this within a second, and the queues are left alone for a while; seconds.
 _CALLS = 20
 _REST = 0.05
-#: A file written again and again is looked at again after this, then after twice as long; seconds.
-_PACE, _SLOWEST = 1.0, 30.0
-#: A new file that nothing loads code from may be but a name on the way; seconds.
-_BEAT = 0.1
-#: Byte code is compared for so long a call; seconds.
-_COMPILING = 0.03
+#: Byte code that is left is compared after this; seconds.
+_LATER = 1.0
 _MOST_REMEMBERED = 20_000
 _WRITES = {MODIFY: Act.WRITTEN, CLOSE_WRITE: Act.CLOSED, OPEN_EXEC: Act.EXECUTED}
 _NAMES = {CREATE: Act.CREATED, DELETE: Act.DELETED, ATTRIB: Act.ATTRIBUTES, **_WRITES}
@@ -119,15 +101,10 @@ class Eyes:
         self._table: MountTable | None = None
         self._wakeups: Wakeups | None = None
         self._linked = LinkedNames(scene.upper_files, scene.shown, monotonic)
-        self._walk = UpperWalk(self._scene, container, self._judge_walked, monotonic)
-        self._changed: set[str] = set()
-        self._pace: dict[tuple[str, int], tuple[float, float]] = {}
+        self._judge = TouchJudge(container, scene, monotonic)
+        self._walk = UpperWalk(scene, container, self._judge.found, monotonic)
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
-        #: What was written, and whether nobody was seen to: a walk found it.
-        self._uncompared: deque[tuple[Touch, bool]] = deque()
         self._calls: deque[float] = deque(maxlen=_CALLS)
-        self._looked_at = (0, 0)
-        self._bytes = _BYTES
         self.must_walk = False
 
     def open(self) -> list[Observation]:
@@ -244,7 +221,7 @@ class Eyes:
         if self._wakeups is None:
             return []
         self._wakeups.begin()
-        self._bytes = _BYTES
+        self._judge.begin()
         now = self._monotonic()
         self._calls.append(now)
         if not self._behind:
@@ -271,7 +248,7 @@ class Eyes:
             if touch.found and touch.path in seen_at_it:
                 continue
             touch.followed |= touch.path in renamed
-            due = now if final else self._due(key, touch, now)
+            due = now if final else self._judge.due(key, touch, now)
             if due > now and len(self._settling) < _MOST_REMEMBERED:
                 self._settling[key] = due, touch
             else:
@@ -279,14 +256,14 @@ class Eyes:
         if self._memory is not None:
             seen, overflow = self._memory.take(self._witnesses.of)
             since = self._since  # the first write tells itself
-            found += [self._finished(replace(o, not_before=since), o.lineage) for o in seen]
+            found += [self._judge.finished(replace(o, not_before=since), o.lineage) for o in seen]
             lost |= overflow
             self._behind |= self._memory.behind
         if lost:
             found += self._after_loss()
         found += self._look_at_mounts()
         for script, by in self._scripts.look(now):
-            found.append(self._finished(script, by))
+            found.append(self._judge.finished(script, by))
         if self._scripts.missed:
             words = (
                 f"more than {MOST} interpreters were started in a moment: what the others read as "
@@ -295,7 +272,7 @@ class Eyes:
             found.append(_blind("interpreters", words))
             self._scripts.missed = 0
         found += self._walk.step(now, quiet=quiet, blind=self._names is None)
-        found += self._compare_bytecode()
+        found += self._judge.compare_bytecode()
         self._schedule()
         return found
 
@@ -390,105 +367,12 @@ class Eyes:
             known[pid] = self._witnesses.of(pid)
         return known[pid]
 
-    # Judging --------------------------------------------------------------------------------------
-
-    def _due(self, key: tuple[str, int], touch: Touch, now: float) -> float:
-        """When it is time to judge: what may still get another name, or is written on, can wait."""
-        if touch.steady:
-            return self._pace.get(key, (now, 0.0))[0]
-        path = touch.path
-        if not touch.only_new or touch.waited or self._container.mount_of(path) is not None:
-            return now
-        touch.waited = True
-        return now if self._scene.loaders.imports(path) else now + _BEAT
-
     def _judged(self, key: tuple[str, int], touch: Touch, now: float) -> list[Observation]:
-        found: list[Observation] = []
-        for act in touch.telling():
-            event = FileEvent(act, touch.path, touch.pid, touch.directory)
-            found += self._judge(event, touch)
-        if found and touch.steady:
-            _, pace = self._pace.get(key, (0.0, _PACE / 2))
-            pace = min(2 * pace, _SLOWEST)
-            if len(self._pace) >= _MOST_REMEMBERED:
-                self._pace.clear()
-            self._pace[key] = (now + pace, pace)
-        return found
+        if next(touch.telling(), None) is not None:
+            self._walk.remember(touch.path)
+        return self._judge.judged(key, touch, now, self._walk.since)
 
-    def _judge(self, event: FileEvent, touch: Touch, *, walked: bool = False) -> list[Observation]:
-        if touch.own:
-            facts = self._scene.facts(event, from_beside=touch.beside)
-        else:
-            facts = Facts(hidden=True)
-        self._walk.remember(event.path)
-        content = event.act is not Act.ATTRIBUTES
-        if content and facts.bytecode is not None and facts.bytecode.matches is None:
-            self._uncompared.append((touch, walked))
-            self._tells_its_time(event.path)
-        if event.path in self._changed and set(facts.attributes) == {"time"}:
-            return []  # told already with what was written, or about to be
-        observation = judge(event, self._container, facts)
-        if observation is None:
-            return []
-        if content:
-            self._tells_its_time(event.path)
-        since: datetime | None = touch.since
-        if event.act is Act.CLOSED and not walked:  # a mapping that is closed changed it before
-            in_layer = self._container.mount_of(event.path) is None
-            since = min(touch.since, self._walk.since) if in_layer else None
-        if touch.written_as is not None:
-            observation = replace(
-                observation,
-                message=f"{observation.message} through a hard link, {touch.written_as}",
-                evidence={**observation.evidence, "written as": touch.written_as},
-            )
-        return [self._finished(replace(observation, not_before=since), touch.lineage)]
-
-    def _tells_its_time(self, path: str) -> None:
-        if len(self._changed) < _MOST_REMEMBERED:
-            self._changed.add(path)
-
-    def _judge_walked(self, event: FileEvent, since: datetime) -> list[Observation]:
-        touch = Touch(event.path, 0, since, directory=event.directory)
-        return self._judge(event, touch, walked=True)
-
-    def _finished(self, observation: Observation, lineage: Lineage | None) -> Observation:
-        found = replace(observation, lineage=lineage)
-        if self._worth_a_look(observation):
-            found = with_evidence(found, self._scene)
-        else:
-            found = replace(found, evidence={**found.evidence, "content": _NOT_LOOKED_AT})
-        self._bytes -= len(found.content.head) if found.content else 0
-        return replace(
-            found,
-            content=found.content if self._bytes >= 0 else None,
-            message=_printable(found.message),
-            path=None if found.path is None else _printable(found.path),
-            evidence={name: _printable(text) for name, text in found.evidence.items()},
-        )
-
-    def _worth_a_look(self, observation: Observation) -> bool:
-        if observation.finding not in _IN_FLOODS_WITHOUT:
-            return True
-        second = int(self._monotonic())
-        if second != self._looked_at[0]:
-            self._looked_at = (second, 0)
-        self._looked_at = (second, self._looked_at[1] + 1)
-        return self._looked_at[1] <= _NEW_FILES
-
-    def _compare_bytecode(self) -> Iterator[Observation]:
-        until = self._monotonic() + _COMPILING
-        while self._uncompared and self._monotonic() < until:
-            touch, walked = self._uncompared.popleft()
-            path = touch.path
-            facts = Facts(bytecode=self._scene.compiled(path), from_beside=True)
-            observation = judge(FileEvent(Act.CREATED, path, 0), self._container, facts)
-            if observation is None:
-                continue
-            found = self._finished(replace(observation, not_before=touch.since), touch.lineage)
-            yield (
-                replace(found, evidence={**found.evidence, FOUND_BY: LOOKING}) if walked else found
-            )
+    # Mounts and losses ----------------------------------------------------------------------------
 
     def _look_at_mounts(self) -> Iterator[Observation]:
         """What is mounted since; that it cannot be known costs no event that was read."""
@@ -504,7 +388,7 @@ class Eyes:
         """What of them is new."""
         self._places.mounted(mounts)
         for seen in self._mounts.look(mounts):
-            yield self._finished(replace(seen, not_before=self._since), None)
+            yield self._judge.finished(replace(seen, not_before=self._since), None)
 
     def _after_loss(self) -> list[Observation]:
         self.must_walk = True
@@ -531,8 +415,8 @@ class Eyes:
             return
         times = [self._walk.next]
         times += [due for due, _ in self._settling.values()]
-        if self._uncompared:
-            times.append(now + _PACE)
+        if self._judge.behind:
+            times.append(now + _LATER)
         if self._scripts:
             times.append(now)
         if self._linked.next is not None:
@@ -548,10 +432,6 @@ def _directory(pid: int) -> str | None:
 
 def _beside(old: str, new: str) -> bool:
     return old.rpartition("/")[0] == new.rpartition("/")[0]
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _mounts_unseen(error: OSError) -> Observation:

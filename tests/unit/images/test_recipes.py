@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -158,3 +159,13 @@ def test_of_the_dependencies_programs_py_spy_alone_stays_in_the_image(tmp_path: 
     command = line.strip(" &\\").replace("/opt/trainseal/bin", str(tmp_path))
     subprocess.run(["sh", "-ec", command], check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["py-spy", "python"]
+
+
+def test_no_byte_code_in_the_image_depends_on_the_times_of_its_sources() -> None:
+    recipe = (ROOT / "Containerfile").read_text().replace("\\\n", " ")
+    instructions = [line for line in recipe.splitlines() if not line.startswith("#")]
+    compiled = [line for line in instructions if "compileall" in line]
+    assert [line.split()[0] for line in compiled] == ["RUN", "RUN"]
+    assert all(re.search(r'--invalidation-mode"?,? +"?unchecked-hash', line) for line in compiled)
+    (installed,) = (line for line in instructions if "pip install" in line)
+    assert "--no-compile" in installed
