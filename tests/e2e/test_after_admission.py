@@ -155,10 +155,10 @@ def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running
     evil["data"]["config.json"] = json.dumps(values | {"learning_rate": 30})
     for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
         evil["metadata"].pop(field, None)
-    # Without its label the controller does not hear the old one go.
-    lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
 
     def made_anew() -> bool:
+        # Without its label, which one of the controller's making has, it does not hear it go.
+        lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
         lab.kubectl("delete", "configmap", name, "--ignore-not-found")
         with contextlib.suppress(CommandError):  # the controller may be faster, for once
             lab.kubectl("create", "-f", "-", stdin=evil)

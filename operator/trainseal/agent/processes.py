@@ -61,6 +61,8 @@ class Seat:
     pod: str | None
     mount_namespace: int | None
     pid_namespace: int | None
+    #: It was ending when it was first read: it has left its groups, and with them what they tell.
+    exiting: bool = False
 
     @property
     def key(self) -> tuple[int, int]:
@@ -136,7 +138,7 @@ class Processes:
         homes = [(c, self._home(c)) for c in watched]
         for pid in self.pids() if watched else ():
             seat = self.seat(pid, fresh=True)
-            if seat is None or seat.stat.state in "ZX":
+            if seat is None or seat.exiting or seat.stat.exiting:
                 continue
             for container, home in homes:
                 if not _in(seat, container, home, self._node):
@@ -199,7 +201,9 @@ class Processes:
         if stat is None or stat.kernel:
             return None
         known = self._seats.get(pid)
-        if known is not None and not fresh and known.stat.same_image(stat):
+        if known is not None and (
+            stat.ended_as(known.stat) or (not fresh and known.stat.same_image(stat))
+        ):
             return known if known.stat == stat else replace(known, stat=stat)
         try:
             cgroup = self.file(pid, "cgroup").decode(errors="replace")
@@ -212,6 +216,9 @@ class Processes:
             mount_namespace=self._namespace(pid, "mnt"),
             pid_namespace=self._namespace(pid, "pid"),
         )
+        if not seat.containers:
+            now = self._stat(pid)
+            seat = replace(seat, exiting=now is None or now.exiting)
         self._keep(self._seats, pid, seat)
         return seat
 
@@ -220,8 +227,12 @@ class Processes:
         name = container.container_id
         seats: list[Seat] = []
         at: Seat | None = seat
-        while at is not None and len(seats) < _DEEPEST and _in(at, container, home, self._node):
-            seats.append(at)
+        while at is not None and len(seats) < _DEEPEST:
+            if not _in(at, container, home, self._node):
+                if not (seats and at.exiting):
+                    break
+            else:
+                seats.append(at)
             at = None if at.stat.pid == container.pid else self.seat(at.stat.parent)
         chain = [self._process(s.stat) for s in seats]
         if not seats:
@@ -283,7 +294,8 @@ class Processes:
         """
         first = seats[-1]
         for number in reversed(range(len(seats) - 1)):
-            if name in first.containers and name not in seats[number].containers:
+            seat = seats[number]
+            if name in first.containers and name not in seat.containers and not seat.exiting:
                 return number
         if len(seats) > 1 and self.login(seats[-2].stat.pid) is not None:
             return None if self.login(first.stat.pid) is not None else len(seats) - 2
@@ -322,7 +334,7 @@ class Processes:
             uid=uid,
             container_id=cgroup[0] if cgroup else None,
         )
-        if stat.state not in "ZX" and uid >= 0:
+        if not stat.exiting and uid >= 0:
             self._keep(self._read, pid, (stat, process))
         return process
 

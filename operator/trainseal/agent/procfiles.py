@@ -17,6 +17,7 @@ from trainseal.agent.cgroups import container_id_of, pod_uid_of
 #: What Linux allows for arguments and environment together (3/4 of 8 MiB), rounded up.
 MAX_STRINGS = 8 * 1024 * 1024
 _KERNEL_THREAD = 0x00200000
+_EXITING = 0x00000004
 _STATUS = re.compile(
     rb"^(Uid|TracerPid|NSpid|VmSize|VmExe|VmLib):[\t ]+([0-9][0-9\t ]*)(?: kB)?$", re.MULTILINE
 )
@@ -43,6 +44,7 @@ class Stat:
     """``/proc/PID/stat``. ``ticks`` is the start, in clock ticks since the node's boot.
 
     ``image`` differs after an exec: the same process with another image is read again.
+    ``exiting``: it is ending, or has ended and is not yet waited for.
     """
 
     pid: int
@@ -53,17 +55,18 @@ class Stat:
     ticks: int
     kernel: bool
     image: tuple[int | str, ...]
+    exiting: bool = False
 
     def same_image(self, other: Stat) -> bool:
         """Whether it is the same process, and has executed nothing since."""
         return (self.pid, self.ticks, self.image) == (other.pid, other.ticks, other.image)
 
     def ended_as(self, before: Stat) -> bool:
-        """Whether it is ``before``, which ended and is not yet waited for: it has no image any
+        """Whether it is ``before``, which is ending or not yet waited for: it has no image any
         more, and is still called as the program that it ran.
         """
         same = (self.pid, self.ticks, self.name) == (before.pid, before.ticks, before.name)
-        return self.state in "ZX" and same
+        return self.exiting and same
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ def parse_stat(data: bytes) -> Stat:
             ticks=int(fields[19]),
             kernel=bool(int(fields[6]) & _KERNEL_THREAD),
             image=(shown, *(int(fields[i]) for i in _IMAGE if i < len(fields))),
+            exiting=bool(int(fields[6]) & _EXITING) or fields[0][:1] in b"ZX",
         )
     except ValueError as error:
         raise ProcFileError(f"stat: {error}") from None

@@ -110,7 +110,7 @@ class GpuSweep:
         found = {}
         for pid in {pid for gpu in gpus for pid in gpu.pids}:
             seat = self._processes.seat(pid, fresh=True)
-            if seat is None or seat.stat.state in "ZX":
+            if seat is None or seat.stat.exiting:
                 continue
             if seat.pod is None or not self._sealed(seat.pod):
                 found[pid] = seat
