@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -29,26 +29,43 @@ def cores_of_their_own(pids: Sequence[int]) -> Iterator[None]:
     """Each of the processes has a core to itself; all others, the kernel's aside, share the rest.
 
     So a node with the kubelet's static CPU manager treats a Guaranteed pod with whole CPUs. What
-    begins meanwhile inherits its parent's cores. Afterwards all run everywhere.
+    begins meanwhile inherits its parent's cores. Afterwards each has those that it had before, and
+    what is new has all.
     """
     cores = sorted(os.sched_getaffinity(0))
     shared = cores[len(pids) :]
     if not shared:
         raise ValueError(f"found {len(pids)} processes for {len(cores)} cores, expected fewer")
+    own = dict(zip(pids, ({core} for core in cores), strict=False))
+    before = {task: _cores_of(task) for _, task in _tasks()}
     try:
-        _confine({pid: {core} for pid, core in zip(pids, cores, strict=False)}, set(shared))
+        for pid, task in _tasks():
+            _place(task, own.get(pid, set(shared)))
         yield
     finally:
-        _confine({}, set(cores))
+        for _, task in _tasks():
+            _place(task, before.get(task) or set(cores))
 
 
-def _confine(own: Mapping[int, set[int]], others: set[int]) -> None:
+def _tasks() -> Iterator[tuple[int, int]]:
+    """Every thread but the kernel's, after the process that it is of."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):  # it has ended
                 if (folder / "cmdline").read_bytes():  # the kernel's have none
-                    for task in (folder / "task").iterdir():
-                        os.sched_setaffinity(int(task.name), own.get(int(folder.name), others))
+                    for task in os.listdir(folder / "task"):  # noqa: PTH208 names are wanted
+                        yield int(folder.name), int(task)
+
+
+def _cores_of(task: int) -> set[int]:
+    with suppress(OSError):
+        return os.sched_getaffinity(task)
+    return set()
+
+
+def _place(task: int, cores: set[int]) -> None:
+    with suppress(OSError):
+        os.sched_setaffinity(task, cores)
 
 
 class Measured:

@@ -55,6 +55,19 @@ def _cluster(file: str, nodeid: str) -> str:
     return "second lab" if second else "lab"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The chart's integration tests come before the suite's others: one process has them all, and
+    who begins with them late ends alone.
+    """
+    items.sort(key=lambda item: _place(item.nodeid))
+
+
+def _place(nodeid: str) -> int:
+    if not nodeid.startswith("tests/integration/"):
+        return 0
+    return 1 if nodeid.startswith("tests/integration/chart/") else 2
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByCluster | None:
     """Of `--dist loadfile`; any other is xdist's own."""
     return ByCluster(config, log) if config.getoption("dist") == "loadfile" else None
