@@ -8,12 +8,12 @@ share its cores.
 Training with and without the agent: a trainer on every core but one, which it has to itself, as
 the kubelet's static CPU manager gives it; all else shares the one. A node with GPUs has processors
 to spare for what is not training; where trainers share them, what is measured is their quarrel with
-the API server. The agent's process is stopped (SIGSTOP) for every other stretch
-of some seconds, in the order on-off, off-on, …, since neighbours in time are alike. To take
-the agent off the node and to put it back takes longer than a stretch, and a new agent reads
-everything anew. Its marks stay meanwhile, so what the kernel does for them is in both; that is
-measured at the end with the agent taken off. A sweep that fell due while the agent was stopped is
-made up for in the stretch after it: the difference is rather over- than understated.
+the API server. The agent's process is stopped (SIGSTOP) for every other stretch of some seconds, in
+the order on-off, off-on, …, since neighbours in time are alike. To take the agent off the node and
+to put it back takes longer than a stretch, and a new agent reads everything anew. Its marks stay
+meanwhile, so what the kernel does for them is in both; that is measured at the end with the agent
+taken off. A sweep that fell due while the agent was stopped is made up for in the stretch after it:
+the difference is rather over- than understated.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import pytest
 from tests.cluster import Cluster
 from tests.cluster.cluster import remove
 from tests.cluster.places import state_root
-from tests.stage.reading import asked, collection_of, path_of, proxy
+from tests.stage.reading import asked, collection_path, object_path, proxy
 
 CRDS = Path(__file__).parents[2] / "crds"
 
@@ -56,27 +56,27 @@ class ApiServer:
 
     def create(self, obj: Object, *, dry_run: bool = False) -> Object:
         """The object as it is stored; RefusedError."""
-        return self._send("POST", collection_of(obj), obj, dry_run=dry_run)
+        return self._send("POST", collection_path(obj), obj, dry_run=dry_run)
 
     def replace(self, obj: Object, *, dry_run: bool = False) -> Object:
         """The object after an update with PUT; RefusedError."""
-        return self._send("PUT", path_of(obj), obj, dry_run=dry_run)
+        return self._send("PUT", object_path(obj), obj, dry_run=dry_run)
 
     def patch(
         self, obj: Object, patch: Object, *, subresource: str = "", dry_run: bool = False
     ) -> Object:
         """The object after a merge patch, in which None takes a field away; RefusedError."""
-        path = path_of(obj) + (f"/{subresource}" if subresource else "")
+        path = object_path(obj) + (f"/{subresource}" if subresource else "")
         return self._send("PATCH", path, patch, "application/merge-patch+json", dry_run=dry_run)
 
     def get(self, obj: Object) -> Object:
         """The live object of the same kind and name; RefusedError with 404 where there is none."""
-        return self._send("GET", path_of(obj))
+        return self._send("GET", object_path(obj))
 
     def delete(self, obj: Object) -> None:
         """Gone when this returns; nothing happens where it was not there."""
         try:
-            self._send("DELETE", path_of(obj))
+            self._send("DELETE", object_path(obj))
         except RefusedError as error:
             if error.code != 404:
                 raise

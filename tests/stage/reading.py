@@ -17,17 +17,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.cluster import Target
+from trainseal.api.model import API_VERSION
+from trainseal.cluster.api import path_of
 
 Object = dict[str, Any]
-_GROUPS = {
-    "configmaps": "api/v1",
-    "events": "api/v1",
-    "jobs": "apis/batch/v1",
-    "networkpolicies": "apis/networking.k8s.io/v1",
-    "pods": "api/v1",
-    "services": "api/v1",
+_VERSIONS = {
+    "configmaps": "v1",
+    "events": "v1",
+    "jobs": "batch/v1",
+    "networkpolicies": "networking.k8s.io/v1",
+    "pods": "v1",
+    "services": "v1",
 }
-_OURS = "apis/trainseal.dev/v1alpha1"
 _SECONDS = 60.0
 
 
@@ -77,19 +78,15 @@ def asked(
         return answer.status, found
 
 
-def collection_of(obj: Object) -> str:
+def collection_path(obj: Object) -> str:
     """The path of the collection that the object belongs to."""
-    api = obj["apiVersion"]
-    namespace = obj["metadata"].get("namespace")
-    parts = ["apis" if "/" in api else "api", api]
-    return "/" + "/".join(
-        [*parts, *(["namespaces", namespace] if namespace else []), plural_of(obj["kind"].lower())]
-    )
+    plural = plural_of(obj["kind"].lower())
+    return path_of(obj["apiVersion"], plural, obj["metadata"].get("namespace"))
 
 
-def path_of(obj: Object) -> str:
+def object_path(obj: Object) -> str:
     """The object's own."""
-    return f"{collection_of(obj)}/{obj['metadata']['name']}"
+    return f"{collection_path(obj)}/{obj['metadata']['name']}"
 
 
 @contextlib.contextmanager
@@ -116,4 +113,4 @@ def plural_of(kind: str) -> str:
 
 def _collection(resource: str, namespace: str) -> str:
     plural = plural_of(resource)
-    return f"/{_GROUPS.get(plural, _OURS)}/namespaces/{namespace}/{plural}"
+    return path_of(_VERSIONS.get(plural, API_VERSION), plural, namespace)

@@ -228,11 +228,10 @@ class Processes:
         seats: list[Seat] = []
         at: Seat | None = seat
         while at is not None and len(seats) < _DEEPEST:
-            if not _in(at, container, home, self._node):
-                if not (seats and at.exiting):
-                    break
-            else:
+            if _in(at, container, home, self._node):
                 seats.append(at)
+            elif not (seats and at.exiting):
+                break
             at = None if at.stat.pid == container.pid else self.seat(at.stat.parent)
         chain = [self._process(s.stat) for s in seats]
         if not seats:

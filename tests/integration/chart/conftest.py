@@ -19,7 +19,7 @@ import yaml
 from tests.cluster import Cluster, CommandError, tools
 from tests.cluster.cluster import remove
 from tests.cluster.places import state_root
-from tests.stage.reading import asked, collection_of, path_of, proxy
+from tests.stage.reading import asked, collection_path, object_path, proxy
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
@@ -50,23 +50,23 @@ class ApiServer:
 
     def create(self, obj: Object, *flags: str) -> Object:
         """The object as it is stored."""
-        return self._send("POST", collection_of(obj), obj, flags)
+        return self._send("POST", collection_path(obj), obj, flags)
 
     def get(self, obj: Object) -> Object:
         """The live object of the same kind and name."""
-        return self._send("GET", path_of(obj))
+        return self._send("GET", object_path(obj))
 
     def replace(self, obj: Object) -> None:
         """An update of the whole object."""
-        self._send("PUT", path_of(obj), obj)
+        self._send("PUT", object_path(obj), obj)
 
     def patch(self, obj: Object, patch: Object, *flags: str) -> None:
         """A merge patch, in which None takes a field away."""
-        self._send("PATCH", path_of(obj), patch, flags)
+        self._send("PATCH", object_path(obj), patch, flags)
 
     def delete(self, obj: Object) -> None:
         """Gone when this returns; nothing happens where it was not there."""
-        path = path_of(obj)
+        path = object_path(obj)
         try:
             self._send("DELETE", path, {"propagationPolicy": "Background"})
         except CommandError as error:
@@ -82,17 +82,14 @@ class ApiServer:
             return error.stderr
         return ""
 
-    def until_refused(self, obj: Object, words: str, *flags: str) -> str:
-        """The refusal, once it holds the words: rules reach the API server by watch."""
-        last = ""
+    def until_refused(self, obj: Object, words: str = "", *flags: str) -> None:
+        """Until the refusal holds the words: rules reach the API server by watch."""
 
         def refused() -> bool:
-            nonlocal last
-            last = self.refusal(obj, *flags)
-            return words in last if words else bool(last)
+            said = self.refusal(obj, *flags)
+            return bool(said) and words in said
 
-        eventually(refused, f"refused with {words!r}")
-        return last
+        eventually(refused, f"{obj['kind']} is refused with {words!r}")
 
     def until_accepted(self, obj: Object, *flags: str) -> None:
         """The counterpart."""

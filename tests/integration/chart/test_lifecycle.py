@@ -92,7 +92,7 @@ def uninstalled(server: ApiServer, helm: Path) -> None:
     """Where it was in force."""
     chart = Helm(server, helm)
     chart.install()
-    server.until_refused(GPU_POD, "")
+    server.until_refused(GPU_POD)
     server.kubectl("get", "namespace", "trainseal-agent")
     chart.uninstall()
 
@@ -150,7 +150,7 @@ def test_a_namespace_with_seals_can_be_deleted_while_the_webhook_is_away(
     server.until_accepted(seal)
     server.create(seal)
     chart.install()
-    server.until_refused(seal | {"metadata": seal["metadata"] | {"name": "another"}}, "")
+    server.until_refused(seal | {"metadata": seal["metadata"] | {"name": "another"}})
     with pytest.raises(CommandError, match="failed calling webhook"):
         server.delete(seal)
     server.kubectl("delete", "namespace", "ending", "--wait", "--timeout=60s")

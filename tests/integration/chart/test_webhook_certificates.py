@@ -232,6 +232,6 @@ async def test_a_webhook_that_calls_somebody_else_is_given_no_trust(
 async def test_an_uninstall_meanwhile_is_no_error(
     controller: client.ApiClient, server: ApiServer
 ) -> None:
-    for obj in OURS:
+    for obj in OURS:  # nothing puts them back: this test is the last
         server.delete(obj)
     assert await ensure(controller, NOW) == NOW + RETRY
