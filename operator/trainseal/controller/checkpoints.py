@@ -26,9 +26,10 @@ from trainseal.api.model import (
     json_objects,
 )
 from trainseal.api.sealedrun import RunTaint, SealedRun
-from trainseal.cluster.api import JSON_PATCH, NotFoundError, path_of
+from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.controller.belief import PodFact, of_agent
 from trainseal.controller.checkpointretention import KEEP, Manifest, surplus
+from trainseal.controller.objects import put_status
 from trainseal.controller.ownreport import Seen
 from trainseal.controller.resumption import read_claim
 from trainseal.controller.taints import ruling, taint_of
@@ -138,14 +139,7 @@ class Checkpoints:
             judged.status["signature"] = sign(
                 self._world.seal_key, full, judged.status, self._world.clock()
             )
-        await self._world.kube.patch(
-            f"{path}/status",
-            [
-                {"op": "test", "path": "/metadata/uid", "value": whole.metadata.uid},
-                {"op": "add", "path": "/status", "value": judged.status},
-            ],
-            JSON_PATCH,
-        )
+        await put_status(self._world.kube, path, full, judged.status)
         if before.get("standing") != judged.status.get("standing"):
             _JUDGED.labels(str(judged.status.get("standing"))).inc()
         if judged.astray is not None:

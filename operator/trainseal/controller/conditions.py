@@ -48,22 +48,6 @@ def merge(
     return list(by_type.values())
 
 
-def merge_patch(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> JsonObject:
-    """The patch that makes ``after`` of ``before`` (RFC 7396): what is not in it any more is null.
-
-    Law: applied to ``before`` it gives ``after``, if neither holds a null.
-    """
-    patch: JsonObject = {key: None for key in before if key not in after}
-    for key, value in after.items():
-        present = before.get(key)
-        if isinstance(present, dict) and isinstance(value, dict):
-            if present != value:
-                patch[key] = merge_patch(present, value)
-        elif value != present:
-            patch[key] = value
-    return patch
-
-
 def status_of(obj: Mapping[str, JsonValue]) -> JsonObject:
     """An object's status, or an empty one."""
     status = obj.get("status")

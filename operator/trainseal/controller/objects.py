@@ -91,6 +91,19 @@ async def replace_spec(kube: Kube, obj: JsonObject, owner: str) -> None:
     await kube.patch(path, patch, JSON_PATCH)
 
 
+async def put_status(kube: Kube, path: str, obj: JsonObject, status: JsonObject) -> None:
+    """Replaces the status of ``obj``, and of no other that has its name by now.
+
+    Raises KubeError, with 422 where it is another: for a status the API server does not heed the
+    UID of a merge patch.
+    """
+    patch: list[JsonValue] = [
+        {"op": "test", "path": "/metadata/uid", "value": uid_of(obj)},
+        {"op": "add", "path": "/status", "value": status},
+    ]
+    await kube.patch(f"{path}/status", patch, JSON_PATCH)
+
+
 async def ensure_surroundings(kube: Kube, rendered: Rendered, owner: str) -> list[str]:
     """NetworkPolicy, ConfigMap and Service; returns words for what differs from what was sealed."""
     differing = []

@@ -279,7 +279,7 @@ class Runs:
                 message=told.message,
                 occasion=occasion(before),
             )
-        await self._kube.patch(f"{path}/status", {"status": conditions.merge_patch(before, after)})
+        await objects.put_status(self._kube, path, obj, after)
 
     async def _after_the_end(self, path: str, obj: JsonObject) -> None:
         """What is found once a run has ended is shown all the same."""
@@ -296,13 +296,14 @@ class Runs:
             return
         before, drift = conditions.status_of(obj), drift_status(seal)
         after = {
+            **before,
             **drift.fields,
             "conditions": conditions.merge(
                 before.get("conditions"), drift.conditions, _generation(obj), self._world.clock()
             ),
         }
-        if {**before, **after} != before:
-            await self._kube.patch(f"{path}/status", {"status": after})
+        if after != before:
+            await objects.put_status(self._kube, path, obj, after)
 
     async def _close_seals(
         self, namespace: str, name: str, live_uid: str | None

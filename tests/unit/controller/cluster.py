@@ -94,13 +94,14 @@ class Cluster:
         status = path.endswith("/status")
         place = path.removesuffix("/status")
         found = await self.get(place)
-        self._may_write(f"{'PLACE' if isinstance(patch, list) else 'PATCH'} {path}")
+        placing = isinstance(patch, list) and not status
+        self._may_write(f"{'PLACE' if placing else 'PATCH'} {path}")
         if isinstance(patch, list):
             assert content_type == "application/json-patch+json"
             changed = _operated(found, patch)
         else:
             uid = patch.get("metadata", {}).get("uid", found["metadata"]["uid"])
-            if uid != found["metadata"]["uid"]:
+            if uid != found["metadata"]["uid"] and not status:  # a status' takes any, as 1.36 does
                 raise ConflictError(409, "Conflict", "another uid")
             changed = _merged(found, patch)
         changed["status" if not status else "spec"] = found.get("status" if not status else "spec")
@@ -244,7 +245,8 @@ def _operated(value: Object, operations: list[Object]) -> Object:
         for name in parents:
             at = at[name]
         if operation["op"] == "test":
-            assert at[last] == operation["value"]
+            if at[last] != operation["value"]:
+                raise KubeError(422, "Invalid", "the server rejected our request")
         elif operation["op"] == "add":
             at[last] = copy.deepcopy(operation["value"])
         else:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit import world
 from trainseal.api.model import Condition
-from trainseal.controller.conditions import MAX_MESSAGE, Wanted, merge, merge_patch, status_of
+from trainseal.controller.conditions import MAX_MESSAGE, Wanted, merge, status_of
 
 LATER = world.NOW + timedelta(hours=1)
 STATUS = st.sampled_from(["True", "False", "Unknown"])
@@ -59,35 +59,3 @@ def test_each_type_stands_once_and_saying_it_again_changes_nothing(
 
 def test_an_object_without_a_status_has_an_empty_one() -> None:
     assert status_of({}) == status_of({"status": None}) == {}
-
-
-JSON = st.recursive(
-    st.integers() | st.text(max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-OBJECTS = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
-
-
-def patched(value: Any, patch: Any) -> Any:
-    """RFC 7396, as it is written there."""
-    if not isinstance(patch, dict):
-        return patch
-    found = dict(value) if isinstance(value, dict) else {}
-    for name, part in patch.items():
-        if part is None:
-            found.pop(name, None)
-        else:
-            found[name] = patched(found.get(name), part)
-    return found
-
-
-@given(before=OBJECTS, after=OBJECTS)
-def test_the_patch_makes_the_one_of_the_other_and_names_nothing_that_stays(
-    before: Any, after: Any
-) -> None:
-    patch = merge_patch(before, after)
-    assert patched(before, patch) == after
-    assert all(before.get(name) != part for name, part in patch.items())

@@ -641,3 +641,32 @@ def test_a_queue_cannot_start_a_job_that_would_not_be_let_in() -> None:
     cluster.settle()
     assert LABEL_QUEUE not in cluster.objects[ENGINE]["metadata"]["labels"]
     assert cluster.condition("Running")["reason"] == "NotResumed"
+
+
+# A name that is another's by now -----------------------------------------------------------------
+
+
+class Replaced(Cluster):
+    """The job is deleted and made anew while the controller looks at the old one's Job."""
+
+    async def get(self, path: str) -> Object:
+        if path == ENGINE and ENGINE in self.objects:
+            del self.objects[ENGINE]
+            self.submit()
+            self.objects[JOB]["metadata"]["uid"] = "uid-of-the-next"
+        return await super().get(path)
+
+
+def test_what_became_of_a_job_is_not_said_of_the_next_that_has_its_name(cluster: Cluster) -> None:
+    cluster.settle()
+    cluster.works()
+    cluster.settle()
+    assert cluster.status["phase"] == "Running"
+    replaced = Replaced(cluster.objects)
+    with pytest.raises(KubeError) as refused:
+        replaced.reconcile()
+    assert refused.value.status == 422
+    assert "status" not in replaced.objects[JOB]
+    # Looked at again, it is taken for what it is.
+    replaced.reconcile()
+    assert replaced.status["phase"] != "Failed"
