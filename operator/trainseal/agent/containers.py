@@ -220,19 +220,22 @@ def named_by_mounts(mountinfo: str, pod: SealedPod) -> SealedContainer | None:
     """Which of the pod's containers a process's mount table is of; None where it is of none.
 
     Only the mount at the path that the sealed template gives counts: before the runtime has
-    changed the root the table holds the same mount under another path.
+    changed the root the table holds the same mount under another path. Just after that, until it
+    takes the node's root away, both are mounted at ``/``, and the node's mounts are in the table.
     """
+    found, roots = None, 0
     for line in mountinfo.splitlines():
         fields = line.split(" ", 5)
         if len(fields) < 6:
             continue
+        roots += fields[4] == "/"
         match = _MOUNTED_FROM.search(fields[3])
         if match is None or match[1] != pod.uid:
             continue
         container = pod.containers.get(match[2])
-        if container is not None and fields[4] == container.message_path:
-            return container
-    return None
+        if found is None and container is not None and fields[4] == container.message_path:
+            found = container
+    return found if roots < 2 else None
 
 
 def first_process(

@@ -27,6 +27,7 @@ Object = dict[str, Any]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 UID = "0aa3b1c2-1111-2222-3333-444455556666"
 ID = "ab" * 32
+ROOT = "21 1 0:30 / / rw - overlay overlay rw"
 MOUNTINFO = f"""\
 620 500 0:52 / / rw,relatime - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
 700 620 8:1 /kubelet/pods/{UID}/containers/trainer/1f2e3d4c /dev/termination-log rw - ext4 x -
@@ -202,6 +203,7 @@ def test_a_container_is_known_by_the_kubelets_own_mount(node: Node, tmp_path: Pa
     [
         ("the pause container", MOUNTINFO.splitlines()[0]),
         ("another pod's", MOUNTINFO.replace(UID, UID[::-1])),
+        ("with the node's root above its own", f"{ROOT}\n{MOUNTINFO}"),
         ("not yet in its own root", MOUNTINFO.replace("/dev/term", "/run/x/rootfs/dev/term")),
         ("the gate", MOUNTINFO.replace("/trainer/", "/trainseal-gate/")),
         ("a mount of the pod's own naming", MOUNTINFO.replace("/1f2e3d4c ", "/notes.txt ")),
