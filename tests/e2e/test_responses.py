@@ -98,9 +98,9 @@ def release(lab: Lab, job: Object) -> None:
 def _counted(lab: Lab, finding: str) -> float:
     """What the controller that leads says of findings of this id."""
     pods = ("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=controller")
-    names = lab.admin("get", *pods, "-o", "jsonpath={.items[*].metadata.name}").split()
+    ready = "{range .items[?(@.status.containerStatuses[0].ready==true)]}{.metadata.name} {end}"
     found = 0.0
-    for name in names:
+    for name in lab.admin("get", *pods, "-o", f"jsonpath={ready}").split():
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy/metrics"
         for line in lab.admin("get", "--raw", path).splitlines():
             if line.startswith("trainseal_findings_total{") and f'id="{finding}"' in line:

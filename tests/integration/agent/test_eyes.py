@@ -596,7 +596,7 @@ def test_a_cache_of_many_files_keeps_no_change_elsewhere_from_being_found(
             target = container.upper / ADAM.lstrip("/")
             target.parent.mkdir(parents=True)
             target.write_text("lr = 0\n")
-            found.read_for(25, lambda: any(o.path == ADAM for o in found.observations))
+            found.read_for(60, lambda: any(o.path == ADAM for o in found.observations))
             assert found.one(F.FILE_CHANGED).path == ADAM
             assert len({o.path for o in (*found.at_start, *found.observations)}) < 5_000
 
