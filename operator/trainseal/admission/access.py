@@ -1,4 +1,4 @@
-"""Every access to a sealed pod is recorded before it is let through.
+"""Every access to a sealed pod is recorded before it is let through, or refused by a policy.
 
 Whether a pod is sealed is said by the seal of its owner, never by the request. CONNECT and
 evictions bring no pod, so it is read once: one read a pod at a time, shared by those who ask
@@ -38,6 +38,7 @@ from trainseal.admission.reviews import (
     meta,
 )
 from trainseal.admission.sealindex import SealedPod
+from trainseal.admission.waysin import WaysIn
 from trainseal.api.accessrecord import PLURAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
@@ -66,19 +67,19 @@ class _UnknownSealError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class AccessRules:
+class AccessContext:
     """What accesses are judged by, as of now.
 
     ``look`` brings a seal into the index that the watch has not brought yet, and says whether it is
-    known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``judge``
-    answers for ephemeral containers.
+    known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``final`` is
+    the pods' own webhook's answer, so that a debug container has one and not two.
     """
 
     find: Callable[[str], SealedPod | None]
     look: Callable[[str, str], Awaitable[bool]]
     may_hold: Callable[[str, str], bool]
-    judge: Callable[[Request], Response]
-    excluded_namespaces: frozenset[str]
+    final: Callable[[Request], Response]
+    ways_in: WaysIn
     now: Callable[[], datetime]
 
 
@@ -86,7 +87,7 @@ class AccessRecorder:
     """Answers what is asked at /record-access."""
 
     def __init__(
-        self, kube: Kube, rules: AccessRules, monotonic: Callable[[], float] = time.monotonic
+        self, kube: Kube, rules: AccessContext, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._kube = kube
         self._rules = rules
@@ -96,7 +97,7 @@ class AccessRecorder:
 
     async def answer(self, request: Request) -> Response:
         """Yes, with the record's name for the audit log; or no, and why."""
-        if request.namespace in self._rules.excluded_namespaces:
+        if request.namespace in self._rules.ways_in.excluded_namespaces:
             return ALLOWED
         try:
             access = read_access(request)
@@ -135,7 +136,7 @@ class AccessRecorder:
     async def _record(
         self, request: Request, access: Access, pod: JsonObject, seal: str
     ) -> Response:
-        answer = self._rules.judge(request) if request.operation == "UPDATE" else ALLOWED
+        answer = self._judge(request, access, seal)
         made = record(request, access, pod, seal, self._rules.now(), allowed=answer.allowed)
         try:
             await self._write(request.namespace, made)
@@ -148,6 +149,13 @@ class AccessRecorder:
         _RECORDED.labels(access.action, str(answer.allowed).lower()).inc()
         name = f"{request.namespace}/{meta(made)['name']}"
         return dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
+
+    def _judge(self, request: Request, access: Access, seal: str) -> Response:
+        if access.action == "EphemeralContainer":
+            return self._rules.final(request)
+        if access.action == "Delete" or access.action == "Evict":  # one by one, for the type
+            return ALLOWED
+        return self._rules.ways_in.judge(access.action, request, seal)
 
     def _too_often(self, request: Request, access: Access) -> Response:
         _FAILED.labels(access.action, "rate").inc()

@@ -219,7 +219,7 @@ def record(
         "apiVersion": API_VERSION,
         "kind": "AccessRecord",
         "metadata": {
-            "name": _name(request, access, uid, now),
+            "name": _name(request, access, uid, now, allowed=allowed),
             "namespace": request.namespace,
             "labels": {k: v for k, v in labels.items() if _LABEL_VALUE.fullmatch(v)},
         },
@@ -227,11 +227,13 @@ def record(
     }
 
 
-def _name(request: Request, access: Access, pod_uid: str, now: datetime) -> str:
+def _name(request: Request, access: Access, pod_uid: str, now: datetime, *, allowed: bool) -> str:
     same: list[str] = [request.uid]
     if access.once:
         slot = int(now.timestamp()) // _SLOT_SECONDS
         same = [str(slot), request.username, request.user_uid, *access.once]
+    if not allowed:  # a policy may change between two requests of one act
+        same.append("denied")
     text = json.dumps([pod_uid, access.action, *same])
     return f"{access.pod[:200].rstrip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from trainseal.admission.access import AccessRecorder, AccessRules
+from trainseal.admission.access import AccessContext, AccessRecorder
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.reviews import TRY_AGAIN, Request, Response, deny
@@ -132,12 +132,12 @@ def _answers(
 
     accesses = AccessRecorder(
         kube,
-        AccessRules(
+        AccessContext(
             find=state.seals.find,
             look=state.look,
             may_hold=state.seals.may_hold,
-            judge=lambda request: _final(request, pods),
-            excluded_namespaces=pods.excluded_namespaces,
+            final=lambda request: _final(request, pods),
+            ways_in=pods.ways_in,
             now=_now,
         ),
     )

@@ -5,8 +5,8 @@ The rules, in order:
 1. A pod is sealed while the object that controls it is bound by a verified seal. It must be created
    by the Job controller and equal what the seal says.
 2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
-   runtime acts on may change, and no ephemeral container joins; nor does a pod that was made
-   otherwise become a sealed one.
+   runtime acts on may change; an ephemeral container joins only as policies say (waysin); nor does
+   a pod that was made otherwise become a sealed one.
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
    that: they select by our labels (see docs/decisions/0003).
@@ -24,6 +24,7 @@ from pydantic import JsonValue
 
 from trainseal.admission.reviews import ALLOWED, Request, Response, deny, meta
 from trainseal.admission.sealindex import SealedPod
+from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import Difference
@@ -51,6 +52,11 @@ class PodRulesContext:
     broken: Callable[[], tuple[BrokenPolicy, ...]]
     pod_creators: frozenset[str]
     excluded_namespaces: frozenset[str]
+
+    @property
+    def ways_in(self) -> WaysIn:
+        """What accesses to the same pods are judged by."""
+        return WaysIn(self.policies, self.broken, self.excluded_namespaces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +169,10 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
             )
         return _passed_off(request, old, context) or _gpu(request, context, old)
     changed = changed_parts(old, pod, before.expected if before else None)
+    if request.subresource == "ephemeralcontainers" and before is not None:
+        changed = tuple(part for part in changed if part != "spec.ephemeralContainers")
+        if not changed:
+            return context.ways_in.judge("EphemeralContainer", request, before.seal)
     if request.subresource in ("ephemeralcontainers", "resize"):
         changed = (request.subresource, *changed)
     if not changed:

@@ -147,6 +147,41 @@ class PodRules(Model):
     """What the platform may add to a sealed pod."""
 
 
+#: How people get into a pod that runs, by the names that AccessRecords have for it.
+Answer = Literal["Deny", "Record"]
+ServiceAccountName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^system:serviceaccount:[a-z0-9]([-a-z0-9]*[a-z0-9])?:[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        max_length=340,
+    ),
+]
+
+
+class AccessRules(Model):
+    """Ways into sealed pods that run. What passes is on record; so is what is denied.
+
+    Where several policies name a namespace, the strictest answer counts.
+    """
+
+    exec: Answer | None = Field(default=None, description="`kubectl exec`, `cp`. Absent: `Record`.")
+    attach: Answer | None = Field(default=None, description="Absent: `Record`.")
+    port_forward: Answer | None = Field(default=None, description="Absent: `Record`.")
+    proxy: Answer | None = Field(
+        default=None, description="The API server's proxy to a pod. Absent: `Record`."
+    )
+    ephemeral_containers: Answer | None = Field(
+        default=None, description="`kubectl debug`. Absent: `Deny`."
+    )
+    service_accounts: list[ServiceAccountName] | None = Field(
+        default=None,
+        max_length=64,
+        description="Service accounts, by user name, to which the above applies as to people. "
+        "Absent: none. Any other is denied, but those of excluded namespaces: editors of its "
+        "namespace can act as it.",
+    )
+
+
 class DataRules(Model):
     """Datasets. ``Allow`` mounts unverified data read-only and says so in the seal."""
 
@@ -218,6 +253,8 @@ class ProvenancePolicySpec(Model):
     """Absent: none."""
     pods: PodRules | None = None
     """Absent: nothing beyond the signed template."""
+    access: AccessRules | None = None
+    """Absent: people get in and are on record; debug containers and service accounts are denied."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
     drift: DriftRules | None = None
     """Absent: nothing is excepted; findings are recorded and alerted."""

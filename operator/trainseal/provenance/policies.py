@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from trainseal.api.policy import Addition, DriftRules, ProvenancePolicy
 from trainseal.api.policy import Authority as AuthoritySpec
 from trainseal.api.policy import Requirement as RequirementSpec
+from trainseal.provenance.accessrules import CompiledAccess, compile_access
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.authorities import (
     Authority,
@@ -77,6 +78,7 @@ class CompiledPolicy:
     required_validity: frozenset[str]
     allowed_secrets: frozenset[str]
     additions: Additions
+    access: CompiledAccess
     unverified_data: bool
     drift: CompiledDrift
 
@@ -118,6 +120,7 @@ def compile_policy(
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
         allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
         additions=_additions((pods.additions if pods else None) or ()),
+        access=compile_access(policy.spec.access),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
         drift=_drift(policy.spec.drift),
     )

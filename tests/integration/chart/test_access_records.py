@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ PROGRAM = "from trainseal.cli.main import main; main()"
 #: One sealed pod for each test that looks at what is on record of it.
 PODS = (
     "exec", "attach", "forward", "proxy", "rehearsed", "deleted", "forced", "swept", "evicted",
-    "debugged", "unwritten", "unanswered", "collected",
+    "debugged", "unwritten", "unanswered", "collected", "shut", "watched", "borrowed", "helped",
 )  # fmt: skip
 
 
@@ -337,13 +337,121 @@ def test_an_eviction_is_on_record_but_not_its_dry_run(team: Team) -> None:
 
 
 def test_a_debug_container_is_refused_and_on_record(team: Team) -> None:
-    with pytest.raises(CommandError, match="found a change of ephemeralcontainers"):
+    with pytest.raises(CommandError, match=r"access\.ephemeralContainers is Deny"):
         team.kubectl(
             "debug", "debugged", "--image=busybox", "--quiet", "--attach=false", "--", "sh", "-i"
         )
     (found,) = team.records("debugged")
     assert (found["spec"]["action"], found["spec"]["allowed"]) == ("EphemeralContainer", False)
     assert (found["spec"]["image"], found["spec"]["command"]) == ("busybox", ["sh", "-i"])
+
+
+# What a policy says -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def policy(team: Team) -> Iterator[Callable[..., Object]]:
+    """Applies a policy of the namespace that says this of ways in."""
+    made: list[Object] = []
+
+    def apply(mode: str = "Enforce", **access: object) -> Object:
+        here = {"include": [TEAM]}
+        made.append(signed.policy_object("ways-in", mode=mode, namespaces=here, access=access))
+        return team.server.create(made[-1])
+
+    yield apply
+    for obj in made:
+        team.server.delete(obj)
+
+
+def test_an_exec_that_a_policy_denies_is_refused_and_on_record(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    policy(exec="Deny")
+    eventually(lambda: "is Deny" in team.connect("shut", EXEC), "the policy counts")
+    answer = team.connect("shut", EXEC)
+    assert "of ProvenancePolicy ways-in, access.exec is Deny" in answer
+    assert f"SealedRun {TEAM}/{team.seal}" in answer
+    last = team.records("shut")[-1]["spec"]
+    assert (last["action"], last["username"]) == ("Exec", "ann@example.org")
+    assert False in {r["spec"]["allowed"] for r in team.records("shut")}
+    assert "denied" not in team.connect("shut", "attach?container=trainer&stdin=true")
+    assert "denied" not in team.connect("bare", EXEC)
+
+
+def test_a_policy_that_audits_warns_who_gets_in(team: Team, policy: Callable[..., Object]) -> None:
+    policy("Audit", exec="Deny")
+    path = f"/api/v1/namespaces/{TEAM}/pods/watched/{EXEC}"
+
+    def warned() -> bool:
+        with pytest.raises(CommandError) as answered:
+            team.server.kubectl(*ANN, "create", "--raw", path, "-f", "-", stdin="")
+        return "Warning: would be denied under Enforce" in answered.value.stderr
+
+    eventually(warned, "the policy counts")
+    assert {r["spec"]["allowed"] for r in team.records("watched")} == {True}
+
+
+def _with_token(server: ApiServer, token: str, path: Path) -> Path:
+    text = server.kubectl("config", "view", "--raw", "--minify", "--flatten")
+    config = yaml.safe_load(text)
+    for entry in config["users"]:
+        entry["user"] = {"token": token}
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_nobody_gets_in_as_a_service_account_by_impersonation_or_by_its_token(
+    team: Team, policy: Callable[..., Object], tmp_path: Path
+) -> None:
+    """An editor may take on any of the namespace: what it does would bear no person's name."""
+    robot = f"system:serviceaccount:{TEAM}:default"
+    team.server.kubectl(
+        "create", "rolebinding", "robot", "-n", TEAM, "--clusterrole=edit",
+        f"--serviceaccount={TEAM}:default",
+    )  # fmt: skip
+    as_robot = (f"--as={robot}",)
+    eventually(
+        lambda: "does not name this service account" in team.connect(
+            "borrowed", EXEC, by=as_robot
+        ),
+        "the account may exec as far as RBAC goes",
+    )  # fmt: skip
+    path = f"/api/v1/namespaces/{TEAM}/pods/borrowed/{EXEC}"
+    token = team.kubectl("create", "token", "default").strip()
+    with pytest.raises(CommandError, match="does not name this service account"):
+        team.server.cluster.kubectl(
+            *("create", "--raw", path, "-f", "-"),
+            input="",
+            kubeconfig=_with_token(team.server, token, tmp_path / "robot.kubeconfig"),
+        )
+    assert {r["spec"]["username"] for r in team.records("borrowed")} == {robot}
+    assert {r["spec"]["allowed"] for r in team.records("borrowed")} == {False}
+    assert "denied" not in team.connect("bare", EXEC, by=as_robot)
+    # The twin: one that a policy names.
+    policy(serviceAccounts=[robot])
+    eventually(
+        lambda: "denied" not in team.connect("borrowed", EXEC, by=as_robot), "the policy counts"
+    )
+
+
+def test_a_debug_container_gets_in_where_a_policy_says_so_and_is_on_record(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    policy(ephemeralContainers="Record")
+    debug = ("debug", "helped", "--image=busybox", "--quiet", "--attach=false", "--", "id")
+
+    def gets_in() -> bool:
+        with contextlib.suppress(CommandError):
+            team.kubectl(*debug)
+            return True
+        return False
+
+    eventually(gets_in, "the policy counts")
+    last = team.records("helped")[-1]["spec"]
+    assert (last["action"], last["image"]) == ("EphemeralContainer", "busybox")
+    assert True in {r["spec"]["allowed"] for r in team.records("helped")}
 
 
 def test_nobody_else_writes_a_record_or_takes_one_away(team: Team) -> None:

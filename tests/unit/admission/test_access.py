@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from trainseal.admission.access import AccessRecorder, AccessRules
+from trainseal.admission.access import AccessContext, AccessRecorder
 from trainseal.admission.pods import decide
 from trainseal.admission.reviews import Request, Response, render
 from trainseal.admission.sealindex import SealIndex
@@ -64,7 +64,7 @@ class Door:
 
     sealed: world.World
     api: ApiServer
-    rules: AccessRules
+    rules: AccessContext
     looked: list[tuple[str, str]]
 
     def __post_init__(self) -> None:
@@ -97,17 +97,17 @@ def door(sealed: world.World) -> Door:
         looked.append((namespace, name))
         return True
 
-    def judge(request: Request) -> Response:
+    def final(request: Request) -> Response:
         answer = decide(request, context, final=True)
         assert isinstance(answer, Response)
         return answer
 
-    rules = AccessRules(
+    rules = AccessContext(
         find=index.find,
         look=look,
         may_hold=index.may_hold,
-        judge=judge,
-        excluded_namespaces=frozenset({"kube-system"}),
+        final=final,
+        ways_in=context.ways_in,
         now=lambda: world.NOW,
     )
     return Door(sealed, ApiServer({f"{place}/{POD}": live, f"{place}/web": other}), rules, looked)
@@ -321,7 +321,7 @@ def debug(door: Door) -> Request:
 def test_a_debug_container_is_refused_and_the_attempt_is_on_record(door: Door) -> None:
     found = door.ask(debug(door))
     assert not found.allowed
-    assert "ephemeralcontainers" in found.message
+    assert "access.ephemeralContainers is Deny" in found.message
     (made,) = door.api.created
     assert made["spec"]["allowed"] is False
     assert made["spec"]["image"] == "busybox"
@@ -330,7 +330,71 @@ def test_a_debug_container_is_refused_and_the_attempt_is_on_record(door: Door) -
 
 def test_it_stays_refused_for_the_same_reason_where_it_cannot_be_recorded(door: Door) -> None:
     door.api.write_fails = FAILURES[0]
-    assert "ephemeralcontainers" in door.ask(debug(door)).message
+    assert "access.ephemeralContainers is Deny" in door.ask(debug(door)).message
+
+
+# What policies say ------------------------------------------------------------------------------
+
+
+def under(door: Door, **access: Any) -> Door:
+    """The same door, where the namespace's one policy says this."""
+    policies = (world.policy(access=access),)
+    context = dataclasses.replace(door.sealed.context(), policies=lambda _: policies)
+
+    def final(request: Request) -> Response:
+        answer = decide(request, context, final=True)
+        assert isinstance(answer, Response)
+        return answer
+
+    rules = dataclasses.replace(door.rules, final=final, ways_in=context.ways_in)
+    return Door(door.sealed, door.api, rules, [])
+
+
+def test_an_exec_that_a_policy_denies_is_refused_and_the_attempt_is_on_record(door: Door) -> None:
+    found = under(door, exec="Deny").ask(exec_())
+    assert not found.allowed
+    assert "access.exec is Deny" in found.message
+    (made,) = door.api.created
+    assert (made["spec"]["action"], made["spec"]["allowed"]) == ("Exec", False)
+    assert found.audit == {"access-record": f"research/{made['metadata']['name']}"}
+
+
+def test_it_stays_denied_where_the_attempt_cannot_be_recorded(door: Door) -> None:
+    door.api.write_fails = FAILURES[0]
+    assert "access.exec is Deny" in under(door, exec="Deny").ask(exec_()).message
+
+
+def test_no_policy_says_who_may_end_a_pod(door: Door) -> None:
+    assert under(door, exec="Deny", attach="Deny").ask(delete(door.pod)).allowed
+
+
+def test_a_pod_of_nobodys_is_not_denied(door: Door) -> None:
+    assert under(door, exec="Deny").ask(exec_("web")) == Response(True)
+
+
+def test_a_debug_container_that_a_policy_lets_in_is_on_record(door: Door) -> None:
+    found = under(door, ephemeralContainers="Record").ask(debug(door))
+    assert found.allowed
+    assert door.api.created[0]["spec"]["allowed"] is True
+
+
+def test_what_else_comes_with_a_debug_container_is_denied(door: Door) -> None:
+    asked = debug(door)
+    asked.object["spec"]["hostPID"] = True
+    found = under(door, ephemeralContainers="Record").ask(asked)
+    assert not found.allowed
+    assert "spec.hostPID" in found.message
+
+
+def test_a_page_that_was_let_through_is_on_record_once_more_when_it_is_denied(door: Door) -> None:
+    """Requests for one path within ten minutes are one record, but not across a change."""
+    asked = dataclasses.replace(
+        world.request({"path": "/metrics"}, operation="CONNECT", subresource="proxy", user=ANN),
+        name=POD,
+    )
+    assert door.ask(asked).allowed
+    assert not under(door, proxy="Deny").ask(asked).allowed
+    assert [o["spec"]["allowed"] for o in door.api.created] == [True, False]
 
 
 # Names of pods ----------------------------------------------------------------------------------

@@ -185,7 +185,21 @@ def test_a_sealed_pod_is_neither_debugged_nor_resized(
     pod = sealed.pod()
     found = answer(context, pod, sealed.pod(), subresource=subresource)
     assert not found.allowed
-    assert subresource in found.message
+    assert subresource in found.message.lower()
+
+
+def test_a_sealed_pod_is_debugged_where_a_policy_says_so_but_never_resized(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    open_to_it = (world.policy(access={"ephemeralContainers": "Record"}),)
+    context = dataclasses.replace(context, policies=lambda _: open_to_it)
+    pod = sealed.pod()
+    pod["spec"]["ephemeralContainers"] = [{"name": "debug"}]
+    assert answer(context, pod, sealed.pod(), subresource="ephemeralcontainers").allowed
+    assert not answer(context, pod, sealed.pod(), subresource="resize").allowed
+    # Whose seal is not known is not known to be open.
+    unknown = dataclasses.replace(context, find=lambda _: None)
+    assert not answer(unknown, pod, sealed.pod(), subresource="ephemeralcontainers").allowed
 
 
 def test_a_pod_that_is_not_sealed_may_be_debugged(context: PodRulesContext) -> None:
