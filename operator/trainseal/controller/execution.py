@@ -33,7 +33,7 @@ from trainseal.provenance.seals import (
     verify_seal,
 )
 
-SEALS = "sealedruns"
+JOBS, SEALS = "trainingjobs", "sealedruns"
 #: Seconds until a run looks again at what somebody took from it or changed: we may not hear of it.
 OBJECT_CHANGED_AGAIN = 15.0
 _log = logging.getLogger(__name__)
@@ -42,6 +42,10 @@ Json = Mapping[str, JsonValue]
 
 class JobChangedError(Exception):
     """A Job is not what was sealed."""
+
+
+class LeavingError(Exception):
+    """The TrainingJob was deleted while its run was looked at, and took its Jobs along."""
 
 
 class Execution:
@@ -53,7 +57,7 @@ class Execution:
         self._steering = Steering(world.kube)
 
     async def advance(self, obj: JsonObject, job: TrainingJob, seal: JsonObject) -> Progress:
-        """Takes the next steps of a sealed job."""
+        """Takes the next steps of a sealed job. Raises LeavingError, KubeError."""
         sealed = SealedRun.parse(seal)
         namespace = sealed.metadata.namespace
         spec = json_object(seal["spec"])
@@ -83,7 +87,7 @@ class Execution:
                 else await self._live_jobs(namespace, bound)
             )
         except JobChangedError as error:
-            return await self._lost(obj, sealed, str(error))
+            return await self._lost(obj, job, sealed, str(error))
         if bound is None:
             await self._bind(sealed, spec, jobs)
         # A quarantined run keeps its pods, also from its user; one that has none gets none.
@@ -328,8 +332,23 @@ class Execution:
         progress.wants("Sealed", False, "SealNotTrusted", words)
         return progress
 
-    async def _lost(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
-        """A Job of the run is not there any more, or is not ours."""
+    async def _leaves(self, job: TrainingJob) -> bool:
+        """Whether the TrainingJob is going, gone, or another of its name by now."""
+        metadata = job.metadata
+        path = path_of(API_VERSION, JOBS, metadata.namespace, metadata.name)
+        try:
+            found = await self._kube.get(path)
+        except NotFoundError:
+            return True
+        going = json_object(found.get("metadata")).get("deletionTimestamp")
+        return bool(going) or objects.uid_of(found) != metadata.uid
+
+    async def _lost(
+        self, obj: JsonObject, job: TrainingJob, sealed: SealedRun, words: str
+    ) -> Progress:
+        """A Job of the run is not there any more, or is not ours. Raises LeavingError."""
+        if await self._leaves(job):
+            raise LeavingError
         # Its other roles are not watched any more.
         await self._suspend_all(objects.uid_of(obj), sealed)
         await self._end(sealed, "Failed", words)

@@ -32,7 +32,7 @@ from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_
 from trainseal.controller import conditions, objects, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status
-from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution
+from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.taintedvolumes import Bar
@@ -57,6 +57,8 @@ UNDETERMINED_AGAIN = 10.0
 #: A run that is on is looked at again after this time at the latest, and up to the second time
 #: later: each run of many at another moment.
 LIVE_AGAIN = 60.0
+#: One that is being deleted, though what says so may be on its way.
+_LEAVING_AGAIN = 0.5
 _SPREAD = 15.0
 ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 
@@ -91,6 +93,8 @@ class Runs:
             return None
         try:
             progress = await self._advance(obj)
+        except LeavingError:
+            return _LEAVING_AGAIN
         except ForeignObjectError as error:
             progress = Progress("Pending", str(error), again=OBJECT_CHANGED_AGAIN)
             progress.wants("Sealed", False, "NameTaken", str(error))

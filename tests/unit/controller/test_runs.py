@@ -663,10 +663,39 @@ def test_what_became_of_a_job_is_not_said_of_the_next_that_has_its_name(cluster:
     cluster.settle()
     assert cluster.status["phase"] == "Running"
     replaced = Replaced(cluster.objects)
-    with pytest.raises(KubeError) as refused:
-        replaced.reconcile()
-    assert refused.value.status == 422
+    replaced.reconcile()
     assert "status" not in replaced.objects[JOB]
     # Looked at again, it is taken for what it is.
     replaced.reconcile()
     assert replaced.status["phase"] != "Failed"
+
+
+class Deleted(Cluster):
+    """The job is deleted while the controller looks at its Job; what it owned goes with it."""
+
+    finalizer = False
+
+    async def get(self, path: str) -> Object:
+        if path == ENGINE and self.objects.pop(ENGINE, None):
+            if self.finalizer:
+                self.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
+            else:
+                del self.objects[JOB]
+        return await super().get(path)
+
+
+@pytest.mark.parametrize("finalizer", [False, True])
+def test_a_job_that_is_deleted_meanwhile_has_not_lost_its_run(
+    cluster: Cluster, finalizer: bool
+) -> None:
+    cluster.settle()
+    cluster.works()
+    cluster.settle()
+    deleted = Deleted(cluster.objects)
+    deleted.finalizer = finalizer
+    deleted.reconcile()
+    assert not deleted.told()
+    assert deleted.seal["status"]["phase"] == "Bound"
+    deleted.objects.pop(JOB, None)
+    deleted.reconcile()
+    assert deleted.seal["status"]["phase"] == "Deleted"
