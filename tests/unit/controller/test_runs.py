@@ -676,7 +676,8 @@ class Deleted(Cluster):
     finalizer = False
 
     async def get(self, path: str) -> Object:
-        if path == ENGINE and self.objects.pop(ENGINE, None):
+        if path == ENGINE and ENGINE in self.objects:
+            del self.objects[ENGINE]
             if self.finalizer:
                 self.objects[JOB]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
             else:
