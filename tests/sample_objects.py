@@ -135,6 +135,18 @@ def provenance_policy(name: str = "research") -> Object:
                 }
             ],
         },
+        "access": {
+            "exec": "BreakGlass",
+            "attach": "Deny",
+            "portForward": "Record",
+            "proxy": "Deny",
+            "ephemeralContainers": "Record",
+            "serviceAccounts": ["system:serviceaccount:ci:smoke-tests"],
+            "breakGlass": {
+                "maxDurationSeconds": 1800,
+                "selfApproval": {"users": ["ann"], "groups": ["oncall"]},
+            },
+        },
         "data": {"unverified": "Allow"},
         "drift": {
             "exceptions": [
@@ -247,6 +259,7 @@ def access_record(name: str = "char-lm-1-0001") -> Object:
         "command": ["sh", "-c", "true"],
         "container": "trainer",
         "allowed": False,
+        "breakGlass": "char-lm-1-0001",
         "time": TIME,
         "truncated": ["command"],
     }
@@ -262,6 +275,19 @@ def hold_release(name: str = "char-lm-1-0001") -> Object:
         "reason": "seen, harmless",
     }
     return _object("HoldRelease", name, spec)
+
+
+def break_glass(name: str = "char-lm-1-0001") -> Object:
+    """Ann, for an hour."""
+    spec = {
+        "sealedRun": "char-lm-1",
+        "user": "ann",
+        "ways": ["Exec"],
+        "reason": "hangs",
+        "notAfter": TIME,
+        "approvedBy": "carol",
+    }
+    return _object("BreakGlass", name, spec)
 
 
 def evidence_item(name: str = "char-lm-worker-0-u-0123456789abcdef") -> Object:
@@ -363,6 +389,7 @@ SAMPLES = (
     drift_report,
     access_record,
     hold_release,
+    break_glass,
     evidence_item,
     checkpoint,
     stack_request,

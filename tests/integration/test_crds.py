@@ -15,6 +15,7 @@ from tests.sample_objects import (
     SAMPLES,
     STATUS_FAULTS,
     access_record,
+    break_glass,
     drift_report,
     evidence_item,
     hold_release,
@@ -349,6 +350,19 @@ OTHER_FAULTS: list[tuple[Callable[[], Object], str, object, str]] = [
     (hold_release, "spec.user", None, "spec.user: Required value"),
     (hold_release, "spec.reason", "", "spec.reason: Invalid value"),
     (hold_release, "spec.reason", "r" * 1025, "spec.reason: Too long"),
+    (hold_release, "spec.hold", None, "takes exactly one of hold, checkpoints, breakGlass"),
+    (hold_release, "spec.breakGlass", "x", "takes exactly one of hold, checkpoints, breakGlass"),
+    (break_glass, "spec.notAfter", "tomorrow", "spec.notAfter: Invalid value"),
+    (break_glass, "spec.ways", [], "spec.ways: Invalid value"),
+    (break_glass, "spec.ways", ["Delete"], "spec.ways[0]: Unsupported value"),
+    (break_glass, "spec.approvedBy", None, "spec.approvedBy: Required value"),
+    (provenance_policy, "spec.access.exec", "Never", "spec.access.exec: Unsupported value"),
+    (
+        provenance_policy,
+        "spec.access.serviceAccounts",
+        ["ci:smoke-tests"],
+        "spec.access.serviceAccounts[0]: Invalid value",
+    ),
 ]
 
 
@@ -475,6 +489,8 @@ def test_metadata_of_a_job_can_be_changed(standing_job: Object, api_server: ApiS
         (access_record, _set("spec.groups", None)),
         (hold_release, _set("spec.hold", "fedcba9876543210")),
         (hold_release, _set("spec.reason", "seen by another")),
+        (break_glass, _set("spec.user", "mallory")),
+        (break_glass, _set("spec.ways", None)),
     ],
 )
 def test_a_record_is_written_once(
@@ -498,7 +514,7 @@ def test_a_policy_can_be_changed(live: Callable[[Object], Object], api_server: A
 # --- status and columns ---------------------------------------------------------------------
 
 
-WITHOUT_STATUS = (access_record, hold_release, evidence_item, stack_request)
+WITHOUT_STATUS = (access_record, hold_release, break_glass, evidence_item, stack_request)
 
 
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s not in WITHOUT_STATUS])
@@ -564,6 +580,7 @@ COLUMNS = [
         'trainer n1 ["system:authenticated"] char-lm-1',
     ),
     (hold_release, "char-lm-1-0001 char-lm-1 0123456789abcdef carol", "seen, harmless"),
+    (break_glass, "char-lm-1-0001 char-lm-1 ann carol 2026-11-23T12:00:00Z", '["Exec"] hangs'),
     (
         evidence_item,
         "char-lm-worker-0-u-0123456789abcdef file.changed /workspace/train.py 6 char-lm-worker-0",

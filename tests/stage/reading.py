@@ -108,6 +108,8 @@ def proxy(target: Target) -> Iterator[int]:
 
 def plural_of(kind: str) -> str:
     """Of a kind in lower case; regular for all that tests use."""
+    if kind.endswith("ss"):
+        return f"{kind}es"
     return kind if kind.endswith("s") else re.sub("cy$", "cie", kind) + "s"
 
 

@@ -21,12 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trainseal.admission.pods import PodRulesContext
 from trainseal.admission.reviews import Request
 from trainseal.admission.sealindex import SealIndex
+from trainseal.admission.waysin import WaysIn
 from trainseal.api.sealedrun import PlatformImage, SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.cluster.settings import Settings
 from trainseal.controller.sealing import Sealing, seal_name, seal_object, template_of
 from trainseal.engines.job import Rendered, render
 from trainseal.engines.podtemplate import RenderInputs
+from trainseal.provenance.accessrules import Permit
 from trainseal.provenance.bundles import make_bundle_dsse
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
@@ -40,6 +42,7 @@ from trainseal.provenance.tickets import Ticket
 from trainseal.provenance.verdicts import Outcome, Signer, Verdict
 from trainseal.verifier.artifacts import CodeResult, ImageResult
 from trainseal.verifier.jobs import JobVerification, JobVerifier
+from trainseal.verifier.policystore import BrokenPolicy
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -431,15 +434,30 @@ class World:
 
     def context(self) -> PodRulesContext:
         """What the webhook judges pods against."""
-        settings = Settings()
+        settings, excluded = Settings(), frozenset({"kube-system", "trainseal-system"})
+
+        def policies(namespace: str) -> tuple[CompiledPolicy, ...]:
+            return self.policies if namespace == "research" else ()
+
         return PodRulesContext(
             is_gpu=settings.is_gpu,
             find=self.index().find,
-            policies=lambda ns: self.policies if ns == "research" else (),
+            policies=policies,
             broken=lambda: (),
             pod_creators=frozenset(settings.pod_creators),
-            excluded_namespaces=frozenset({"kube-system", "trainseal-system"}),
+            excluded_namespaces=excluded,
+            ways_in=ways_in(policies),
         )
+
+
+def ways_in(
+    policies: Callable[[str], tuple[CompiledPolicy, ...]],
+    permits: tuple[Permit, ...] = (),
+    broken: tuple[BrokenPolicy, ...] = (),
+) -> WaysIn:
+    """By these policies; ``permits`` are of every run and user."""
+    excluded = frozenset({"kube-system", "trainseal-system"})
+    return WaysIn(policies, lambda: broken, lambda *_: permits, excluded, lambda: NOW)
 
 
 def sealed_world(

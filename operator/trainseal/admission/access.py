@@ -38,7 +38,7 @@ from trainseal.admission.reviews import (
     meta,
 )
 from trainseal.admission.sealindex import SealedPod
-from trainseal.admission.waysin import WaysIn
+from trainseal.admission.waysin import BREAK_GLASS_KEY, WaysIn
 from trainseal.api.accessrecord import PLURAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
@@ -137,7 +137,11 @@ class AccessRecorder:
         self, request: Request, access: Access, pod: JsonObject, seal: str
     ) -> Response:
         answer = self._judge(request, access, seal)
-        made = record(request, access, pod, seal, self._rules.now(), allowed=answer.allowed)
+        made = record(
+            *(request, access, pod, seal, self._rules.now()),
+            allowed=answer.allowed,
+            break_glass=answer.audit.get(BREAK_GLASS_KEY, ""),
+        )
         try:
             await self._write(request.namespace, made)
         except ConflictError:

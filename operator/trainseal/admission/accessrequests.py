@@ -28,6 +28,7 @@ from pydantic import JsonValue
 from trainseal.admission.reviews import Request, meta
 from trainseal.api.accessrecord import (
     LABEL_ACTION,
+    LABEL_BREAK_GLASS,
     LABEL_NODE,
     LABEL_POD,
     LABEL_SEAL,
@@ -179,8 +180,10 @@ def record(
     now: datetime,
     *,
     allowed: bool,
+    break_glass: str = "",
 ) -> JsonObject:
-    """The AccessRecord; ``pod`` is the live one, ``now`` with a time zone.
+    """The AccessRecord; ``pod`` is the live one, ``now`` with a time zone, ``break_glass`` the name
+    of the BreakGlass that let it pass.
 
     Its name is the same for the same act, so that what is asked twice is not recorded twice.
     """
@@ -198,6 +201,8 @@ def record(
     }
     if isinstance(node, str) and node:
         spec["node"] = node
+    if break_glass:
+        spec["breakGlass"] = break_glass
     if request.user_uid:
         spec["userUID"] = _cut(request.user_uid, _SHORT, "userUID", cut)
     groups: list[JsonValue] = [
@@ -214,12 +219,13 @@ def record(
         LABEL_NODE: node_label(node) if isinstance(node, str) else "",
         LABEL_ACTION: access.action,
         LABEL_POD: uid,
+        LABEL_BREAK_GLASS: "true" if break_glass else "",
     }
     return {
         "apiVersion": API_VERSION,
         "kind": "AccessRecord",
         "metadata": {
-            "name": _name(request, access, uid, now, allowed=allowed),
+            "name": _name(request, access, uid, now, break_glass if allowed else "denied"),
             "namespace": request.namespace,
             "labels": {k: v for k, v in labels.items() if _LABEL_VALUE.fullmatch(v)},
         },
@@ -227,13 +233,16 @@ def record(
     }
 
 
-def _name(request: Request, access: Access, pod_uid: str, now: datetime, *, allowed: bool) -> str:
+def _name(request: Request, access: Access, pod_uid: str, now: datetime, by: str) -> str:
+    """``by`` is what let it pass, or that nothing did: between two requests of one act a policy may
+    change.
+    """
     same: list[str] = [request.uid]
     if access.once:
         slot = int(now.timestamp()) // _SLOT_SECONDS
         same = [str(slot), request.username, request.user_uid, *access.once]
-    if not allowed:  # a policy may change between two requests of one act
-        same.append("denied")
+    if by:
+        same.append(by)
     text = json.dumps([pod_uid, access.action, *same])
     return f"{access.pod[:200].rstrip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 

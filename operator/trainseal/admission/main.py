@@ -22,6 +22,7 @@ from trainseal.admission.server import Answer, application
 from trainseal.admission.state import State
 from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
 from trainseal.admission.turns import Turns
+from trainseal.admission.waysin import WaysIn
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.settings import Settings, load_settings
@@ -66,7 +67,7 @@ async def serve(options: Options) -> int:
         RegistryClient(registry_options, credentials) as registry,
     ):
         cluster = await _cluster_uid(kube)
-        state = State(kube, options.namespace, options.tls_secret, cluster)
+        state = State(kube, options.namespace, options.tls_secret, cluster, _now)
         verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), _now)
         answers = _answers(options, settings, state, verifier, cluster, kube)
         async with contextlib.AsyncExitStack() as stack:
@@ -112,13 +113,22 @@ def _answers(
         deadline=settings.webhook_deadline_seconds,
         turns=Turns(),
     )
+    excluded = frozenset({*settings.excluded_namespaces, options.namespace})
+    ways_in = WaysIn(
+        policies=state.policies.for_namespace,
+        broken=lambda: state.policies.broken,
+        permits=state.permits.of,
+        excluded_namespaces=excluded,
+        now=_now,
+    )
     pods = PodRulesContext(
         is_gpu=settings.is_gpu,
         find=state.seals.find,
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,
         pod_creators=frozenset(settings.pod_creators),
-        excluded_namespaces=frozenset({*settings.excluded_namespaces, options.namespace}),
+        excluded_namespaces=excluded,
+        ways_in=ways_in,
     )
     account = f"system:serviceaccount:{options.namespace}:trainseal-"
     agent = frozenset({f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"})
@@ -137,7 +147,7 @@ def _answers(
             look=state.look,
             may_hold=state.seals.may_hold,
             final=lambda request: _final(request, pods),
-            ways_in=pods.ways_in,
+            ways_in=ways_in,
             now=_now,
         ),
     )

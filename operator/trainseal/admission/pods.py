@@ -52,11 +52,7 @@ class PodRulesContext:
     broken: Callable[[], tuple[BrokenPolicy, ...]]
     pod_creators: frozenset[str]
     excluded_namespaces: frozenset[str]
-
-    @property
-    def ways_in(self) -> WaysIn:
-        """What accesses to the same pods are judged by."""
-        return WaysIn(self.policies, self.broken, self.excluded_namespaces)
+    ways_in: WaysIn
 
 
 @dataclass(frozen=True, slots=True)

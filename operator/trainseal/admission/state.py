@@ -9,9 +9,13 @@ import re
 import ssl
 import tempfile
 import time
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
+from trainseal.admission.permits import Permits, kept
 from trainseal.admission.sealindex import SealIndex, what_counts
+from trainseal.api import breakglass
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Event, Informer, Listener
@@ -32,9 +36,17 @@ _NAME = re.compile(r"[a-z0-9][-.a-z0-9]{0,252}")
 class State:
     """Everything the answers depend on; ``run`` keeps it current until cancelled."""
 
-    def __init__(self, kube: Kube, namespace: str, tls_secret: str, cluster: str) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        tls_secret: str,
+        cluster: str,
+        now: Callable[[], datetime],
+    ) -> None:
         self._kube = kube
         self.policies = PolicyStore()
+        self.permits = Permits(now)
         self.seals = SealIndex(cluster)
         self.ticket_key: PrivateKey | None = None
         self.tickets: Keyring = {}
@@ -67,6 +79,12 @@ class State:
                 path_of(API_VERSION, "sealedruns"),
                 listener=self.seals.on_seal,
                 shape=what_counts,
+            ),
+            "break glasses": Informer(
+                kube,
+                path_of(API_VERSION, breakglass.PLURAL),
+                listener=self.permits.listen,
+                shape=kept,
             ),
             "keyring": named(
                 path_of("v1", "configmaps", namespace), KEYRING_CONFIG_MAP, self._on_keyring

@@ -24,6 +24,8 @@ LABEL_SEAL = "trainseal.dev/seal"
 #: What was asked for, so that deletions are found among many sessions; and the pod's UID.
 LABEL_ACTION = "trainseal.dev/action"
 LABEL_POD = "trainseal.dev/pod-uid"
+#: "true" on the record of an access that a BreakGlass opened.
+LABEL_BREAK_GLASS = "trainseal.dev/break-glass"
 #: A label's value holds no more (Kubernetes, "Labels and selectors").
 _LABEL_LENGTH = 63
 _WORD = 1024
@@ -37,6 +39,8 @@ MAX_PORTS = 16
 MAX_CREDENTIAL = 8
 
 Action = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer", "Delete", "Evict"]
+#: The ways into a pod that runs among them.
+Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 CredentialName = Annotated[str, StringConstraints(max_length=63)]
 #: The fields that hold what a person chose, by their names in the record.
@@ -90,6 +94,8 @@ class AccessRecordSpec(Model):
     """What a deletion or eviction gave the pod to end; absent: the pod's own."""
     allowed: bool
     """Whether TrainSeal let it pass. Others may have refused it all the same."""
+    break_glass: DnsSubdomain | None = None
+    """Name of the BreakGlass that let it pass. Absent: none was needed."""
     time: datetime
     """When it was asked."""
     truncated: list[CutField] | None = Field(default=None, max_length=16)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from trainseal.api import (
     accessrecord,
+    breakglass,
     checkpoint,
     driftreport,
     evidenceitem,
@@ -95,12 +96,10 @@ def _model(resource: type[BaseModel], field: str) -> type[Model]:
     return next(c for c in candidates if isinstance(c, type) and issubclass(c, Model))
 
 
-def exactly_one(first: str, second: str) -> Rule:
-    """Of two optional fields one is there."""
-    return Rule(
-        f"has(dyn(self).{first}) != has(dyn(self).{second})",
-        f"takes exactly one of {first}, {second}",
-    )
+def exactly_one(*fields: str) -> Rule:
+    """Of these optional fields one is there."""
+    there = ", ".join(f"has(dyn(self).{field})" for field in fields)
+    return Rule(f"[{there}].exists_one(x, x)", f"takes exactly one of {', '.join(fields)}")
 
 
 def immutable(field: str, *, required: bool, why: str) -> Rule:
@@ -172,7 +171,8 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "SealedRunSpec": [WRITTEN_ONCE],
     "DriftReportSpec": [WRITTEN_ONCE],
     "AccessRecordSpec": [WRITTEN_ONCE],
-    "HoldReleaseSpec": [WRITTEN_ONCE, exactly_one("hold", "checkpoints")],
+    "HoldReleaseSpec": [WRITTEN_ONCE, exactly_one("hold", "checkpoints", "breakGlass")],
+    "BreakGlassSpec": [WRITTEN_ONCE],
     "EvidenceItemSpec": [WRITTEN_ONCE],
     "CheckpointSpec": [WRITTEN_ONCE],
     "StackRequestSpec": [WRITTEN_ONCE],
@@ -283,6 +283,21 @@ KINDS: tuple[Kind, ...] = (
             AGE,
             Column("Reason", ".spec.reason", wide=True),
             Column("Checkpoints", ".spec.checkpoints", wide=True),
+        ),
+    ),
+    Kind(
+        breakglass.BreakGlass,
+        breakglass.PLURAL,
+        "glass",
+        "Namespaced",
+        (
+            Column("Seal", ".spec.sealedRun"),
+            Column("User", ".spec.user", description="Who may get in."),
+            Column("Approved by", ".spec.approvedBy"),
+            Column("Until", ".spec.notAfter"),
+            AGE,
+            Column("Ways", ".spec.ways", wide=True, description="Empty: all."),
+            Column("Reason", ".spec.reason", wide=True),
         ),
     ),
     Kind(

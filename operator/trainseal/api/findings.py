@@ -47,6 +47,7 @@ class FindingId(StrEnum):
     POD_FOREIGN = "pod.foreign"
     POD_IMAGE = "pod.image"
     POD_EPHEMERAL = "pod.ephemeral"
+    ACCESS_BROKE_GLASS = "access.broke-glass"
     POD_DUPLICATE = "pod.duplicate"
     RANK_DIFFERS = "rank.differs"
     POD_KILLED = "pod.killed"
@@ -314,11 +315,22 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.POD_EPHEMERAL: FindingKind(
         "Critical",
         "a debug container joined a sealed pod",
-        "An ephemeral container shares the pod's network and can share its processes. The webhook "
-        "refuses them: it was away, or was bypassed.",
+        "An ephemeral container shares the pod's network and can share its processes, and nobody "
+        "signed what it runs. The webhook refuses them unless a policy's access lets them in: else "
+        "it was away, or was bypassed.",
         "names and images of the containers",
         _LOOK,
         ("T1609", "T1610"),
+    ),
+    FindingId.ACCESS_BROKE_GLASS: FindingKind(
+        "Warning",
+        "somebody got in by breaking the glass",
+        "A policy lets nobody in this way without a BreakGlass, and somebody who had one got in. "
+        "What they did there is found, or not, like anybody's. It holds no run, and taints it "
+        "until somebody else has reviewed it.",
+        "the BreakGlass, its reason and who approved it, how often it was used and when last",
+        "Ask what was done; then `trainseal break-glass review JOB`.",
+        ("T1609",),
     ),
     FindingId.POD_DUPLICATE: FindingKind(
         "Critical",

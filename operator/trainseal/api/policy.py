@@ -147,8 +147,8 @@ class PodRules(Model):
     """What the platform may add to a sealed pod."""
 
 
-#: How people get into a pod that runs, by the names that AccessRecords have for it.
-Answer = Literal["Deny", "Record"]
+#: `BreakGlass`: for who has one that is valid; nobody else.
+Answer = Literal["Deny", "BreakGlass", "Record"]
 ServiceAccountName = Annotated[
     str,
     StringConstraints(
@@ -156,6 +156,24 @@ ServiceAccountName = Annotated[
         max_length=340,
     ),
 ]
+
+
+class SelfApproval(Model):
+    """Who may open a run for themselves, such as those on call. Others need another person."""
+
+    users: list[ShortText] | None = Field(default=None, max_length=64)
+    """User names. Absent: none."""
+    groups: list[ShortText] | None = Field(default=None, max_length=64)
+    """Groups, as the API server sees them. Absent: none."""
+
+
+class BreakGlassRules(Model):
+    """What a BreakGlass needs, so that it counts under this policy."""
+
+    max_duration_seconds: int | None = Field(default=None, ge=300, le=86400)
+    """How long one may be valid from its creation. Absent: 3600."""
+    self_approval: SelfApproval | None = None
+    """Absent: nobody opens a run for themselves."""
 
 
 class AccessRules(Model):
@@ -180,6 +198,8 @@ class AccessRules(Model):
         "Absent: none. Any other is denied, but those of excluded namespaces: editors of its "
         "namespace can act as it.",
     )
+    break_glass: BreakGlassRules | None = None
+    """What a BreakGlass needs. Absent: another person's approval, for an hour at most."""
 
 
 class DataRules(Model):

@@ -35,6 +35,9 @@ PLURAL = "sealedruns"
 #: Findings of one run that are kept track of one by one. Those beyond are counted.
 MAX_MARKS = 4096
 
+#: BreakGlasses of one run that wait for review at one time; those beyond taint it for good.
+MAX_BROKEN_GLASS = 8
+
 #: Images of one job, each named as the job names it.
 MAX_IMAGES = 64
 
@@ -240,6 +243,19 @@ class RunTaint(Model):
     """Whom findings on the run name: they sign nothing of it off."""
 
 
+class BrokenGlass(Model):
+    """A BreakGlass by which somebody got in, and that nobody else has reviewed since."""
+
+    name: DnsSubdomain
+    """Of the BreakGlass."""
+    user: ShortText
+    """Who got in by it."""
+    since: datetime
+    """When they first did."""
+    last_use: datetime
+    """When they last did, as far as it was seen."""
+
+
 class SealedRunStatus(Model):
     """The binding, what was found while it ran, and how the run ended."""
 
@@ -265,6 +281,8 @@ class SealedRunStatus(Model):
     """Marks of the findings that a person let the run go on after."""
     taint: RunTaint | None = None
     """Absent: nothing was found that taints checkpoints. It stays, whatever a person lets go on."""
+    broken_glass: list[BrokenGlass] | None = Field(default=None, max_length=MAX_BROKEN_GLASS)
+    """They taint the run's checkpoints until they are reviewed. Absent: none."""
     told: list[Mark] | None = Field(default=None, max_length=MAX_MARKS)
     """Marks of the findings that events and alerts have told of."""
     reports: list[Uid] | None = Field(default=None, max_length=MAX_MARKS)

@@ -23,6 +23,7 @@ from prometheus_client import Counter, Gauge
 
 from trainseal.api import (
     accessrecord,
+    breakglass,
     checkpoint,
     driftreport,
     evidenceitem,
@@ -49,6 +50,7 @@ _KINDS = {
     "DriftReport": driftreport.PLURAL,
     "AccessRecord": accessrecord.PLURAL,
     "HoldRelease": holdrelease.PLURAL,
+    "BreakGlass": breakglass.PLURAL,
     "EvidenceItem": evidenceitem.PLURAL,
     "Checkpoint": checkpoint.PLURAL,
     "StackRequest": stackrequest.PLURAL,

@@ -30,8 +30,8 @@ FAILS_OPEN = frozenset({"evictions.access.trainseal.dev"})
 CONFIG_MAP = "trainseal-config"
 KINDS = frozenset(
     {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",
-     "accessrecords", "evidenceitems", "holdreleases", "checkpoints", "stackrequests",
-     "stackdumps"}
+     "accessrecords", "evidenceitems", "holdreleases", "breakglasses", "checkpoints",
+     "stackrequests", "stackdumps"}
 )  # fmt: skip
 #: The Job controller's identity where the controller manager uses one account a controller.
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"

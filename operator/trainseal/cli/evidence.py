@@ -112,8 +112,8 @@ def list_(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="SealedRun, DriftReport, AccessRecord, HoldRelease, EvidenceItem, Checkpoint or "
-            "StackRequest.",
+            help="SealedRun, DriftReport, AccessRecord, HoldRelease, BreakGlass, EvidenceItem, "
+            "Checkpoint or StackRequest.",
         ),
     ] = None,
     name: Annotated[

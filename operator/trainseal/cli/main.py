@@ -13,7 +13,18 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli import checkpoints, debug, doctor, drift, evidence, sign, status, submit, verify
+from trainseal.cli import (
+    breakglass,
+    checkpoints,
+    debug,
+    doctor,
+    drift,
+    evidence,
+    sign,
+    status,
+    submit,
+    verify,
+)
 from trainseal.cli.failures import run
 
 app = typer.Typer(
@@ -34,6 +45,7 @@ app.command(rich_help_panel=RUNNING)(drift.thaw)
 app.command(rich_help_panel=RUNNING)(debug.debug)
 app.command(rich_help_panel=sign.SIGNING)(sign.canonical)
 app.command(rich_help_panel=sign.SIGNING)(sign.digest)
+app.add_typer(breakglass.breakglass, rich_help_panel=RUNNING)
 app.add_typer(evidence.evidence, rich_help_panel=RUNNING)
 app.add_typer(checkpoints.checkpoints, rich_help_panel=RUNNING)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)

@@ -12,6 +12,7 @@ ran is not found, nor is why it went; who asked the API server for it is in the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -20,13 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import reduce
 
-from trainseal.api import accessrecord
+from trainseal.api import accessrecord, breakglass
+from trainseal.api.breakglass import BreakGlass
 from trainseal.api.findings import FindingId
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import WATCH_SECONDS, KubeError, path_of
 from trainseal.cluster.informer import Event, Informer
-from trainseal.controller import disturbances, podfindings
+from trainseal.controller import brokenglass, disturbances, podfindings
 from trainseal.controller.byseal import BySeal
 from trainseal.controller.disturbances import Record, RunState, timestamp
 from trainseal.controller.ownreport import OwnReports, Seen
@@ -54,6 +56,10 @@ FULL_PASS_SECONDS = 60.0
 _GATHER_SECONDS = 1.0
 #: An end is judged once its causes have had this long to show; so is a second pod of an index.
 _SETTLE_SECONDS = 5.0
+#: While somebody may get in by a BreakGlass it is looked at so often whether they did.
+_GLASS_SECONDS = 10.0
+#: Clocks differ, and a record may be on its way.
+_GLASS_LATE = timedelta(minutes=5)
 #: A watch of pods that hangs is behind by so much at most: it ends, and all is listed anew.
 _WATCH_LATE = timedelta(seconds=WATCH_SECONDS + 60)
 #: What the API shows of these does not tell since when it can have been so.
@@ -81,6 +87,14 @@ class Comparing:
         self._seals = Informer(
             world.kube, path_of(API_VERSION, SEALS), listener=self._on_seal, shape=_shape
         )
+        self._glasses = BySeal(self._on_glass)
+        self._glass_informer = Informer(
+            world.kube,
+            path_of(API_VERSION, breakglass.PLURAL),
+            listener=self._glasses.listen,
+        )
+        #: Runs whose BreakGlasses are over, and whose uses were all read since.
+        self._glass_over: set[Key] = set()
         self._full: set[Key] = set()
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
@@ -113,13 +127,19 @@ class Comparing:
             self._full.add(key)
             self.changed(key)
 
+    def _on_glass(self, seal: Key) -> None:
+        self._glass_over.discard(seal)
+        self.changed(seal)
+
     async def run(self, own: OwnReports, reports: BySeal, listed: asyncio.Event) -> None:
         """Compares for ever; begins once pods and reports were ``listed``."""
         self._own, self._reports = own, reports
         METRIC.reports = _All(reports)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._seals.run())
+            group.create_task(self._glass_informer.run())
             await self._seals.synced.wait()
+            await self._glass_informer.synced.wait()
             await listed.wait()
             group.create_task(self._queue.run())
             while True:
@@ -192,6 +212,8 @@ class Comparing:
             again = max(unsettled) + 0.1
         # One after the other: what cannot be read of one part must not hide another.
         await self._record(key, seen, late=_WATCH_LATE)
+        if await self._broken_glass(key):
+            again = min(again or _GLASS_SECONDS, _GLASS_SECONDS)
         if full or ends:
             run = await read_run(self._world.kube, key, seal, sealed, roles)
             await self._record(key, await self._ends(run, pods, now))
@@ -303,16 +325,21 @@ class Comparing:
         )
 
     async def _records(self, key: Key, actions: Iterable[str], pod: str = "") -> list[Record]:
-        """Records of these actions, on one pod if its UID is given.
-
-        People make as many sessions as they like: those are read only of a pod that was killed,
-        and no more than so many. What else is read a flood of them neither slows nor hides.
-        """
-        path = path_of(API_VERSION, accessrecord.PLURAL, key[0])
-        selector = f"{accessrecord.LABEL_SEAL}={key[1]}"
-        selector += f",{accessrecord.LABEL_ACTION} in ({','.join(sorted(actions))})"
+        """Records of these actions, on one pod if its UID is given."""
+        selector = f"{accessrecord.LABEL_ACTION} in ({','.join(sorted(actions))})"
         if pod:
             selector += f",{accessrecord.LABEL_POD}={pod}"
+        return await self._selected(key, selector)
+
+    async def _selected(self, key: Key, selector: str) -> list[Record]:
+        """Records on the run that a label selector chooses.
+
+        People make as many sessions as they like: those are read only of a pod that was killed, or
+        by a BreakGlass, and no more than so many. What else is read a flood of them neither slows
+        nor hides.
+        """
+        path = path_of(API_VERSION, accessrecord.PLURAL, key[0])
+        selector = f"{accessrecord.LABEL_SEAL}={key[1]},{selector}"
         query = {"labelSelector": selector, "limit": str(_PAGE)}
         found: list[Record] = []
         for _ in range(_MOST_PAGES):
@@ -328,6 +355,25 @@ class Comparing:
             query["continue"] = str(token)
         _log.warning("SealedRun %s/%s: more than %d access records", *key, len(found))
         return found
+
+    # Broken glass ---------------------------------------------------------------------------------
+
+    async def _broken_glass(self, key: Key) -> bool:
+        """Records who got in by a BreakGlass; whether somebody still may."""
+        glasses = {}
+        for obj in self._glasses.of(key):
+            with contextlib.suppress(InvalidObjectError):  # the webhook takes none of these
+                glass = BreakGlass.parse(obj)
+                glasses[glass.metadata.name] = glass
+        if not glasses or key in self._glass_over:
+            return False
+        valid = self._world.clock() - _GLASS_LATE
+        over = all(glass.spec.not_after < valid for glass in glasses.values())
+        records = await self._selected(key, accessrecord.LABEL_BREAK_GLASS)
+        await self._record(key, list(brokenglass.uses(glasses, records)))
+        if over:
+            self._glass_over.add(key)
+        return not over
 
     # The seal itself ------------------------------------------------------------------------------
 

@@ -86,6 +86,7 @@ class Record:
     action: str
     user: str
     time: datetime
+    break_glass: str = ""
 
     @classmethod
     def of(cls, obj: JsonObject) -> Record | None:
@@ -102,6 +103,7 @@ class Record:
             action=str(spec.get("action")),
             user=str(spec.get("username")),
             time=time,
+            break_glass=str(spec.get("breakGlass") or ""),
         )
 
 

@@ -23,9 +23,9 @@ from trainseal.api.driftreport import DriftReport, Finding, PodIdentity
 from trainseal.api.findings import FindingId
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
-from trainseal.api.sealedrun import MAX_MARKS, Hold, Lifted, SealedRun, SealedRunStatus
+from trainseal.api.sealedrun import MAX_MARKS, BrokenGlass, Hold, Lifted, SealedRun, SealedRunStatus
 from trainseal.cluster.api import KubeError, NotFoundError, path_of
-from trainseal.controller import conditions, holds, resuming, taints
+from trainseal.controller import brokenglass, conditions, holds, resuming, taints
 from trainseal.controller.alerts import Alerts, alert
 from trainseal.controller.belief import PodFact, judge
 from trainseal.controller.byseal import BySeal
@@ -79,6 +79,7 @@ class _Run:
     bound: list[str] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
+    broken: list[BrokenGlass] = field(default_factory=list)
     change: JsonObject = field(default_factory=dict)
     again: float | None = None
 
@@ -199,6 +200,10 @@ class Drift:
     # 2 ------------------------------------------------------------------------------------------
 
     def _add_up(self, run: _Run) -> None:
+        waiting = run.status.broken_glass or ()
+        releases = tuple(self._releases(run.key))
+        run.broken = brokenglass.unreviewed(waiting, run.sightings, releases)
+        run.change["brokenGlass"] = [b.wire() for b in run.broken] or None
         taint = taints.run_taint(run.status.taint, run.sightings, run.now, _began(run))
         if taint is not None:
             run.change["taint"] = taint.wire()
@@ -342,7 +347,8 @@ class Drift:
         objects = self._sources.checkpoints.of(run.key)
         if not objects:
             return
-        taint = SealedRunStatus.model_validate({"taint": run.change.get("taint")}).taint
+        lasting = SealedRunStatus.model_validate({"taint": run.change.get("taint")}).taint
+        taint = brokenglass.with_glass(lasting, run.broken)
         releases = tuple(self._releases(run.key))
         facts = RunFacts(run.key, run.seal, run.sealed, run.bound, taint, releases, self._pod)
         outcome = await self._checkpoints.reconcile(facts, objects)

@@ -27,8 +27,9 @@ from trainseal.controller.sightings import Sighting, worst
 from trainseal.provenance.drift import STRENGTH, CompiledDrift, response_to
 
 Holding = Literal["Freeze", "Suspend", "Quarantine", "Terminate"]
-#: About an agent and not about the run: whoever has one agent's token could stop any run by it.
-_HOLDS_NOTHING = frozenset({FindingId.WATCH_MISREPORTED.value})
+#: Of an agent and not of the run: whoever has one agent's token could stop any run by it. And what
+#: a policy allows who has a BreakGlass: it waits for review, and the run goes on.
+_HOLDS_NOTHING = frozenset({FindingId.WATCH_MISREPORTED.value, FindingId.ACCESS_BROKE_GLASS.value})
 #: From the weakest to the strongest.
 HOLDING: tuple[Holding, ...] = ("Freeze", "Suspend", "Quarantine", "Terminate")
 

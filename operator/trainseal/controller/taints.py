@@ -26,9 +26,11 @@ from trainseal.api.sealedrun import RunTaint
 from trainseal.controller.sightings import Sighting
 
 MAX_USERS = 32
-#: Of these, none tells that something else ran than was sealed.
+#: Of these, none tells that something else ran than was sealed. Broken glass taints until it is
+#: reviewed (``brokenglass``), and not for good.
 TAINT_NOTHING = frozenset(
     {
+        FindingId.ACCESS_BROKE_GLASS.value,
         FindingId.PROCESS_STOPPED.value,
         FindingId.POD_KILLED.value,
         FindingId.POD_UNRECORDED.value,

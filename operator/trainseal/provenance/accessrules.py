@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from datetime import datetime, timedelta
+from typing import get_args
 
-from trainseal.api.policy import AccessRules, Answer
+from trainseal.api.accessrecord import Way
+from trainseal.api.breakglass import BreakGlass
+from trainseal.api.policy import AccessRules, Answer, BreakGlassRules, SelfApproval
 
-#: The ways in, by the actions of AccessRecords; deletions and evictions are none.
-Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer"]
 WAYS: tuple[Way, ...] = get_args(Way)
+#: How long a BreakGlass may be valid where a policy does not say.
+HOUR = timedelta(hours=1)
 _FIELDS: Mapping[Way, str] = {
     "Exec": "exec",
     "Attach": "attach",
@@ -22,26 +25,98 @@ _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 @dataclass(frozen=True, slots=True)
+class Permit:
+    """A BreakGlass, as far as it decides. ``ways`` is empty where it opens all of them."""
+
+    name: str
+    user: str
+    approved_by: str
+    ways: frozenset[Way]
+    created: datetime
+    not_after: datetime
+
+    @classmethod
+    def of(cls, glass: BreakGlass) -> Permit:
+        """Of one that the API server stores; ValueError where it does not say when it was made."""
+        created = glass.metadata.creation_timestamp
+        if created is None:
+            raise ValueError("it has no creationTimestamp")
+        spec = glass.spec
+        return cls(
+            glass.metadata.name,
+            spec.user,
+            spec.approved_by,
+            frozenset(spec.ways or ()),
+            created,
+            spec.not_after,
+        )
+
+    def opens(self, way: Way, now: datetime) -> bool:
+        """Whether it is for this way, and valid still."""
+        return now < self.not_after and (not self.ways or way in self.ways)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why it is denied, as a policy's reader finds it. ``glass``: a BreakGlass opens it."""
+
+    why: str
+    glass: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledAccess:
-    """The answer for each way in, and the service accounts that it holds for."""
+    """The answer for each way in, the service accounts that it holds for, and what a BreakGlass
+    needs."""
 
     answers: Mapping[Way, Answer]
     service_accounts: frozenset[str]
+    longest: timedelta
+    self_users: frozenset[str]
+    self_groups: frozenset[str]
 
-    def refusal(self, way: Way, username: str, excluded_namespaces: frozenset[str]) -> str | None:
-        """Why it is denied: the rule, as a policy's reader finds it; None where it is not.
+    def refusal(
+        self, way: Way, username: str, excluded_namespaces: frozenset[str]
+    ) -> Refusal | None:
+        """Why somebody is denied; None where they are not.
 
         ``username`` is who asks, as the API server saw them. A service account of an excluded
         namespace is the platform's: who could borrow it is an administrator already.
         """
         if self.answers[way] == "Deny":
-            return f"access.{_FIELDS[way]} is Deny"
+            return Refusal(f"access.{_FIELDS[way]} is Deny")
         namespace = workload_namespace(username)
-        if namespace is None or namespace in excluded_namespaces:
+        if (
+            namespace is not None
+            and namespace not in excluded_namespaces
+            and username not in self.service_accounts
+        ):
+            return Refusal("access.serviceAccounts does not name this service account")
+        if self.answers[way] == "BreakGlass":
+            return Refusal(f"access.{_FIELDS[way]} is BreakGlass", glass=True)
+        return None
+
+    def obstacle(self, permit: Permit, groups: Collection[str]) -> str | None:
+        """Why this BreakGlass does not count here; None where it does. ``groups`` are its user's,
+        as they are when it is used."""
+        lasts = permit.not_after - permit.created
+        if lasts > self.longest:
+            return (
+                f"BreakGlass {permit.name} lasts {_minutes(lasts)}, expected at most "
+                f"{_minutes(self.longest)} (access.breakGlass.maxDurationSeconds)"
+            )
+        if permit.approved_by != permit.user:
             return None
-        if username in self.service_accounts:
+        if permit.user in self.self_users or self.self_groups.intersection(groups):
             return None
-        return "access.serviceAccounts does not name this service account"
+        return (
+            f"BreakGlass {permit.name} was approved by who uses it, expected another person: "
+            "access.breakGlass.selfApproval does not name them"
+        )
+
+
+def _minutes(span: timedelta) -> str:
+    return f"{span.total_seconds() / 60:.0f} min"
 
 
 def workload_namespace(username: str) -> str | None:
@@ -59,6 +134,9 @@ def compile_access(rules: AccessRules | None) -> CompiledAccess:
     """The answers with what holds where a policy is silent. Every way but a debug container is on
     record then: an upgrade locks nobody out of the run they look after."""
     given = rules or AccessRules()
+    glass = given.break_glass or BreakGlassRules()
+    oneself = glass.self_approval or SelfApproval()
+    seconds = glass.max_duration_seconds
     return CompiledAccess(
         {
             "Exec": given.exec or "Record",
@@ -68,6 +146,9 @@ def compile_access(rules: AccessRules | None) -> CompiledAccess:
             "EphemeralContainer": given.ephemeral_containers or "Deny",
         },
         frozenset(given.service_accounts or ()),
+        timedelta(seconds=seconds) if seconds else HOUR,
+        frozenset(oneself.users or ()),
+        frozenset(oneself.groups or ()),
     )
 
 

@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ import yaml
 from tests.cluster import CommandError
 from tests.cluster.ports import free_port
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, WEBHOOK, ApiServer, Helm, Object
-from tests.sample_objects import access_record
+from tests.sample_objects import access_record, break_glass
 from tests.stage.waiting import eventually
 from tests.unit import world as signed
 from trainseal.cluster.keys import new_key_pem
@@ -33,6 +33,7 @@ PROGRAM = "from trainseal.cli.main import main; main()"
 PODS = (
     "exec", "attach", "forward", "proxy", "rehearsed", "deleted", "forced", "swept", "evicted",
     "debugged", "unwritten", "unanswered", "collected", "shut", "watched", "borrowed", "helped",
+    "broken",
 )  # fmt: skip
 
 
@@ -452,6 +453,38 @@ def test_a_debug_container_gets_in_where_a_policy_says_so_and_is_on_record(
     last = team.records("helped")[-1]["spec"]
     assert (last["action"], last["image"]) == ("EphemeralContainer", "busybox")
     assert True in {r["spec"]["allowed"] for r in team.records("helped")}
+
+
+def test_where_a_policy_asks_for_a_break_glass_nobody_gets_in_without_one(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    policy(exec="BreakGlass", breakGlass={"selfApproval": {"groups": ["oncall"]}})
+    eventually(lambda: "is BreakGlass" in team.connect("broken", EXEC), "the policy counts")
+    assert "found no BreakGlass for this user and run" in team.connect("broken", EXEC)
+
+    def open_to(user: str, approved_by: str) -> str:
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+        obj = break_glass()
+        obj["metadata"] = {"generateName": "glass-", "namespace": TEAM}
+        obj["spec"] |= {"sealedRun": team.seal, "user": user, "approvedBy": approved_by}
+        obj["spec"]["notAfter"] = until.isoformat().replace("+00:00", "Z")
+        made = team.server.create(obj, f"--as={approved_by}", ROOT)
+        name: str = made["metadata"]["name"]
+        return name
+
+    ann = "ann@example.org"
+    open_to(ann, ann)
+    eventually(lambda: "was approved by who uses it" in team.connect("broken", EXEC), "it is known")
+    on_call = (*ANN, "--as-group=oncall")
+    assert "denied" not in team.connect("broken", EXEC, by=on_call)
+    name = open_to(ann, "carol@example.org")
+    eventually(lambda: "denied" not in team.connect("broken", EXEC), "it counts")
+    by_it = [r for r in team.records("broken") if r["spec"].get("breakGlass") == name]
+    assert {(r["spec"]["username"], r["spec"]["allowed"]) for r in by_it} == {(ann, True)}
+    assert by_it[0]["metadata"]["labels"]["trainseal.dev/break-glass"] == "true"
+    # It is for one person, and for the way that it names.
+    bob = ("--as=bob@example.org", "--as-group=team", "--as-group=system:authenticated")
+    assert "found no BreakGlass" in team.connect("broken", EXEC, by=bob)
 
 
 def test_nobody_else_writes_a_record_or_takes_one_away(team: Team) -> None:

@@ -147,8 +147,10 @@ async def ended(s: Stage, pod: Any, code: int, reason: str = "Error") -> None:
     await s.kube.patch(path, {"status": status})
 
 
-async def recorded(s: Stage, pod: Any, action: str, user: str) -> None:
-    """What the webhook writes before it lets somebody through."""
+async def recorded(
+    s: Stage, pod: Any, action: str, user: str, glass: str = "", later: timedelta = timedelta()
+) -> None:
+    """What the webhook writes before it lets somebody through; by a BreakGlass if one is named."""
     seal = (await s.status())["sealedRun"]
     metadata: Any = {
         "generateName": "record-",
@@ -165,8 +167,11 @@ async def recorded(s: Stage, pod: Any, action: str, user: str) -> None:
         "action": action,
         "username": user,
         "allowed": True,
-        "time": text(datetime.now(UTC).replace(microsecond=0)),
+        "time": text(datetime.now(UTC).replace(microsecond=0) + later),
     }
+    if glass:
+        spec["breakGlass"] = glass
+        metadata["labels"][accessrecord.LABEL_BREAK_GLASS] = "true"
     await s.kube.create(
         path_of(API_VERSION, accessrecord.PLURAL, TEAM),
         {"apiVersion": API_VERSION, "kind": "AccessRecord", "metadata": metadata, "spec": spec},

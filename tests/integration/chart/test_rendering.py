@@ -274,7 +274,7 @@ def test_someone_who_manages_the_kinds_otherwise_gets_none(helm: Path) -> None:
 
 def test_every_kind_stays_when_the_release_goes(helm: Path) -> None:
     crds = [obj for obj in render(helm) if obj["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 11
+    assert len(crds) == 12
     for crd in crds:
         assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
@@ -310,7 +310,8 @@ def test_the_archive_reads_evidence_and_nothing_else(helm: Path) -> None:
         (
             [
                 *("sealedruns", "driftreports", "accessrecords"),
-                *("holdreleases", "evidenceitems", "checkpoints", "stackrequests"),
+                *("holdreleases", "breakglasses", "evidenceitems", "checkpoints"),
+                "stackrequests",
             ],
             ["list", "watch"],
         ),

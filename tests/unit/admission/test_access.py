@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from trainseal.admission.pods import decide
 from trainseal.admission.reviews import Request, Response, render
 from trainseal.admission.sealindex import SealIndex
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
+from trainseal.provenance.accessrules import Permit
 
 Object = dict[str, Any]
 POD = "char-lm-worker-0-x7f2p"
@@ -66,6 +68,7 @@ class Door:
     api: ApiServer
     rules: AccessContext
     looked: list[tuple[str, str]]
+    permits: tuple[Permit, ...] = ()
 
     def __post_init__(self) -> None:
         self.recorder = AccessRecorder(self.api, self.rules, lambda: 0.0)  # type: ignore[arg-type]
@@ -339,7 +342,11 @@ def test_it_stays_refused_for_the_same_reason_where_it_cannot_be_recorded(door: 
 def under(door: Door, **access: Any) -> Door:
     """The same door, where the namespace's one policy says this."""
     policies = (world.policy(access=access),)
-    context = dataclasses.replace(door.sealed.context(), policies=lambda _: policies)
+    context = dataclasses.replace(
+        door.sealed.context(),
+        policies=lambda _: policies,
+        ways_in=world.ways_in(lambda _: policies, door.permits),
+    )
 
     def final(request: Request) -> Response:
         answer = decide(request, context, final=True)
@@ -370,6 +377,29 @@ def test_no_policy_says_who_may_end_a_pod(door: Door) -> None:
 
 def test_a_pod_of_nobodys_is_not_denied(door: Door) -> None:
     assert under(door, exec="Deny").ask(exec_("web")) == Response(True)
+
+
+def test_an_exec_by_a_break_glass_is_on_record_with_its_name(door: Door) -> None:
+    assert not under(door, exec="BreakGlass").ask(exec_()).allowed
+    valid = Permit("glass-1", ANN, "bob", frozenset(), world.NOW, world.NOW + timedelta(minutes=5))
+    door.permits = (valid,)
+    found = under(door, exec="BreakGlass").ask(exec_())
+    assert found.allowed
+    refused, made = door.api.created
+    assert "breakGlass" not in refused["spec"]
+    assert made["spec"]["breakGlass"] == "glass-1"
+    assert made["metadata"]["labels"]["trainseal.dev/break-glass"] == "true"
+    assert found.audit == {
+        "break-glass": "glass-1",
+        "access-record": f"research/{made['metadata']['name']}",
+    }
+
+
+def test_a_debug_container_by_a_break_glass_is_on_record_with_its_name(door: Door) -> None:
+    valid = Permit("glass-1", ANN, "bob", frozenset(), world.NOW, world.NOW + timedelta(minutes=5))
+    door.permits = (valid,)
+    assert under(door, ephemeralContainers="BreakGlass").ask(debug(door)).allowed
+    assert door.api.created[0]["spec"]["breakGlass"] == "glass-1"
 
 
 def test_a_debug_container_that_a_policy_lets_in_is_on_record(door: Door) -> None:

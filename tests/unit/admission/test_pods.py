@@ -192,7 +192,7 @@ def test_a_sealed_pod_is_debugged_where_a_policy_says_so_but_never_resized(
     sealed: world.World, context: PodRulesContext
 ) -> None:
     open_to_it = (world.policy(access={"ephemeralContainers": "Record"}),)
-    context = dataclasses.replace(context, policies=lambda _: open_to_it)
+    context = dataclasses.replace(context, ways_in=world.ways_in(lambda _: open_to_it))
     pod = sealed.pod()
     pod["spec"]["ephemeralContainers"] = [{"name": "debug"}]
     assert answer(context, pod, sealed.pod(), subresource="ephemeralcontainers").allowed

@@ -42,7 +42,7 @@ def test_a_seal_is_known_once_the_api_server_has_answered(answer: Any, known: bo
     async def play() -> None:
         api = ApiServer(answer)
         api.gate.set()
-        state = State(api, "home", "tls", world.CLUSTER)  # type: ignore[arg-type]
+        state = State(api, "home", "tls", world.CLUSTER, lambda: world.NOW)  # type: ignore[arg-type]
         assert await state.look("research", "char-lm-1") is known
         # Asked again at once, it is not read again, and is known as before.
         assert await state.look("research", "char-lm-1") is known
@@ -53,7 +53,7 @@ def test_a_seal_is_known_once_the_api_server_has_answered(answer: Any, known: bo
 def test_what_a_flood_leaves_unread_is_not_known() -> None:
     async def play() -> None:
         api = ApiServer(NotFoundError(404, "NotFound", "no such seal"))
-        state = State(api, "home", "tls", world.CLUSTER)  # type: ignore[arg-type]
+        state = State(api, "home", "tls", world.CLUSTER, lambda: world.NOW)  # type: ignore[arg-type]
         flood = [asyncio.ensure_future(state.look("research", f"s-{n}")) for n in range(8)]
         await asyncio.sleep(0)
         assert await state.look("research", "char-lm-1") is False

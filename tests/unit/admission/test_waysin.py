@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.unit import world
 from trainseal.admission.reviews import Response
-from trainseal.admission.waysin import WaysIn
-from trainseal.provenance.accessrules import WAYS, Way
+from trainseal.admission.waysin import BREAK_GLASS_KEY
+from trainseal.api.accessrecord import Way
+from trainseal.provenance.accessrules import WAYS, Permit
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.verifier.policystore import BrokenPolicy
 
@@ -33,10 +37,16 @@ def policy(name: str = "research", mode: str = "Enforce", **access: Any) -> Comp
 
 
 def judge(
-    way: Way, *policies: CompiledPolicy, user: str = ANN, broken: tuple[BrokenPolicy, ...] = ()
+    way: Way,
+    *policies: CompiledPolicy,
+    user: str = ANN,
+    groups: Sequence[str] = (),
+    permits: tuple[Permit, ...] = (),
+    broken: tuple[BrokenPolicy, ...] = (),
 ) -> Response:
-    ways = WaysIn(lambda _: policies, lambda: broken, frozenset({"kube-system"}))
-    return ways.judge(way, world.request(user=user), "char-lm-1")
+    ways = world.ways_in(lambda _: policies, permits, broken)
+    asked = dataclasses.replace(world.request(user=user), user={"groups": [*groups]})
+    return ways.judge(way, asked, "char-lm-1")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -118,21 +128,113 @@ def test_a_policy_that_cannot_be_used_denies_since_it_may_say_so() -> None:
     assert "access.exec is Deny" in judge("Exec", policy(exec="Deny"), broken=broken).message
 
 
+# Break glass ------------------------------------------------------------------------------------
+
+GLASS = dict.fromkeys(FIELDS.values(), "BreakGlass")
+MINUTE = timedelta(minutes=1)
+
+
+def permit(**changed: Any) -> Permit:
+    """Bob lets Ann in for half an hour."""
+    fields: dict[str, Any] = {
+        "name": "glass-1",
+        "user": ANN,
+        "approved_by": "bob@example.org",
+        "ways": frozenset(),
+        "created": world.NOW - 10 * MINUTE,
+        "not_after": world.NOW + 20 * MINUTE,
+    }
+    return Permit(**fields | changed)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nobody_gets_in_without_a_break_glass_where_a_policy_asks_for_one(way: Way) -> None:
+    found = judge(way, policy(**GLASS))
+    assert not found.allowed
+    assert f"access.{FIELDS[way]} is BreakGlass" in found.message
+    assert "found no BreakGlass for this user and run" in found.message
+    assert "trainseal break-glass" in found.message
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_has_one_gets_in_and_is_told_what_it_costs(way: Way) -> None:
+    found = judge(way, policy(**GLASS), permits=(permit(),))
+    assert found.allowed
+    assert found.audit == {BREAK_GLASS_KEY: "glass-1"}
+    assert "tainted until somebody else has reviewed it" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"not_after": world.NOW}, "found no BreakGlass"),
+        ({"ways": frozenset({"Attach"})}, "found no BreakGlass"),
+        ({"not_after": world.NOW + 51 * MINUTE}, "lasts 61 min, expected at most 60 min"),
+        ({"approved_by": ANN}, "was approved by who uses it, expected another person"),
+    ],
+)
+def test_one_that_is_over_too_long_for_another_way_or_ones_own_opens_nothing(
+    changed: dict[str, Any], words: str
+) -> None:
+    found = judge("Exec", policy(**GLASS), permits=(permit(**changed),))
+    assert not found.allowed
+    assert words in found.message
+    assert judge("Exec", policy(**GLASS), permits=(permit(**changed), permit())).allowed
+
+
+def test_who_is_on_call_may_approve_for_themselves() -> None:
+    own = (permit(approved_by=ANN),)
+
+    def glass(**who: list[str]) -> CompiledPolicy:
+        return policy(**GLASS, breakGlass={"selfApproval": who})
+
+    assert judge("Exec", glass(users=[ANN]), permits=own).allowed
+    assert not judge("Exec", glass(users=["bob@example.org"]), permits=own).allowed
+    assert judge("Exec", glass(groups=["oncall"]), permits=own, groups=["oncall"]).allowed
+    assert not judge("Exec", glass(groups=["oncall"]), permits=own, groups=["team"]).allowed
+
+
+def test_every_policy_that_asks_for_one_must_take_it() -> None:
+    short = policy("short", **GLASS, breakGlass={"maxDurationSeconds": 300})
+    assert not judge("Exec", policy(**GLASS), short, permits=(permit(),)).allowed
+    # One that only audits asks for nothing.
+    audits = policy("short", "Audit", **GLASS, breakGlass={"maxDurationSeconds": 300})
+    assert judge("Exec", policy(**GLASS), audits, permits=(permit(),)).allowed
+
+
+def test_it_opens_no_way_that_is_denied_and_no_service_accounts() -> None:
+    assert not judge("Exec", policy(**GLASS | {"exec": "Deny"}), permits=(permit(),)).allowed
+    own = (permit(user=ROBOT),)
+    assert not judge("Exec", policy(**GLASS), user=ROBOT, permits=own).allowed
+
+
+def test_it_is_not_used_where_none_is_needed() -> None:
+    assert judge("Exec", policy(exec="Record"), permits=(permit(),)) == Response(True)
+
+
 ACCESS = st.fixed_dictionaries(
-    {}, optional={f: st.sampled_from(["Deny", "Record"]) for f in FIELDS.values()}
+    {}, optional={f: st.sampled_from(["Deny", "BreakGlass", "Record"]) for f in FIELDS.values()}
     | {"serviceAccounts": st.just([ROBOT])},
 )  # fmt: skip
 POLICIES = st.lists(st.tuples(st.sampled_from(["Enforce", "Audit"]), ACCESS), max_size=3)
 
 
-@given(POLICIES, st.sampled_from(WAYS), st.sampled_from([ANN, ROBOT, PLATFORM]))
+@given(
+    POLICIES,
+    st.sampled_from(WAYS),
+    st.sampled_from([ANN, ROBOT, PLATFORM]),
+    st.sampled_from([(), (permit(),)]),
+)
 def test_the_order_of_policies_is_nothing_and_one_more_opens_no_door(
-    drawn: list[tuple[str, dict[str, Any]]], way: Way, user: str
+    drawn: list[tuple[str, dict[str, Any]]], way: Way, user: str, permits: tuple[Permit, ...]
 ) -> None:
     policies = [policy(f"p{n}", mode, **access) for n, (mode, access) in enumerate(drawn)]
-    answers = [judge(way, *order, user=user).allowed for order in itertools.permutations(policies)]
+
+    def allowed(*some: CompiledPolicy) -> bool:
+        return judge(way, *some, user=user, permits=permits).allowed
+
+    answers = [allowed(*order) for order in itertools.permutations(policies)]
     assert len(set(answers)) == 1
     for number in range(1, len(policies)):
         # None at all is stricter than some: what is silent there is asked of one that audits.
-        fewer = judge(way, *policies[:number], user=user)
-        assert fewer.allowed or not judge(way, *policies[: number + 1], user=user).allowed
+        assert allowed(*policies[:number]) or not allowed(*policies[: number + 1])
