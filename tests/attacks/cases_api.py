@@ -146,7 +146,7 @@ CASES = (
     ),
     Case(
         GATE, "headless Service's selector changed", "T1565",
-        Finding("object.changed", by="", tells=("Service attacked", "mallory"), seconds=120),
+        Refused("a change of what it says by mallory"),
         _kubectl("patch", "service", "@JOB", "--type=merge", "-p", _SELECTOR),
         _kubectl("annotate", "service", "@JOB", "example.org/note=x"), "an annotation on it",
     ),

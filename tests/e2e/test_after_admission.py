@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import TEAM, Lab, Object
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.stage.jobs import FINISH, SHORT_CODE
+from tests.stage.reading import asked, collection_path, object_path
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
@@ -45,6 +46,16 @@ def name_of(job: Object) -> str:
 
 def patch(lab: Lab, resource: str, name: str, change: Object) -> None:
     lab.kubectl("patch", resource, name, "--type=merge", "-p", json.dumps(change))
+
+
+def made_anew(lab: Lab, theirs: Object) -> bool:
+    """The editor deletes what stands there and makes their own. The controller hears it go, and
+    makes it anew: the editor has to be faster, and may not be."""
+    port, editor = lab.reader.port, {"Impersonate-User": EDITOR}
+    asked(port, "DELETE", object_path(theirs), headers=editor)
+    json_ = {"Content-Type": "application/json"}
+    status, _ = asked(port, "POST", collection_path(theirs), theirs, editor | json_)
+    return status == 201
 
 
 def test_a_job_that_was_admitted_cannot_be_changed(lab: Lab, running: Object) -> None:
@@ -125,11 +136,14 @@ def test_scheduling_that_is_changed_counts_from_the_next_start_on(
     assert pod["spec"].get("nodeSelector") == (selector if counts else None)
 
 
-def test_a_network_policy_that_is_taken_away_unheard_comes_back(lab: Lab, running: Object) -> None:
+def test_a_network_policy_that_is_taken_away_comes_back(lab: Lab, running: Object) -> None:
     name = lab.status(running)["sealedRun"]
     before = lab.get("networkpolicy", name)
-    # Without its label no watch tells of its end.
-    lab.kubectl("label", "networkpolicy", name, "trainseal.dev/job-")
+    with pytest.raises(CommandError, match="a change of what it says"):
+        patch(lab, "networkpolicy", name, {"spec": {"ingress": [{}]}})
+    # Without its label no watch would tell of its end.
+    with pytest.raises(CommandError, match="a change of its labels"):
+        lab.kubectl("label", "networkpolicy", name, "trainseal.dev/job-")
     lab.kubectl("delete", "networkpolicy", name)
 
     def anew() -> bool:
@@ -155,16 +169,10 @@ def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running
     evil["data"]["config.json"] = json.dumps(values | {"learning_rate": 30})
     for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
         evil["metadata"].pop(field, None)
-
-    def made_anew() -> bool:
-        # Without its label, which one of the controller's making has, it does not hear it go.
-        lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
-        lab.kubectl("delete", "configmap", name, "--ignore-not-found")
-        with contextlib.suppress(CommandError):  # the controller may be faster, for once
-            lab.kubectl("create", "-f", "-", stdin=evil)
-        return "30" in lab.get("configmap", name)["data"]["config.json"]
-
-    eventually(made_anew, "the editor's configuration stands")
+    with pytest.raises(CommandError, match="bears a label of TrainSeal's"):
+        lab.kubectl("create", "--dry-run=server", "-f", "-", stdin=evil)
+    del evil["metadata"]["labels"]
+    eventually(lambda: made_anew(lab, evil), "the editor's configuration stands")
     (pod,) = lab.pods(running)
     lab.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
     status = lab.wait_for_phase(running, "Failed")
@@ -228,8 +236,9 @@ def test_a_run_whose_service_was_taken_over_is_followed_to_its_end(
         "metadata": {"name": name, "namespace": TEAM},
         "spec": {"clusterIP": "None", "selector": {"app": "mallory"}},
     }
-    # In one step: deleted first, the controller would be faster.
-    lab.kubectl("replace", "-f", "-", stdin=theirs)
+    with pytest.raises(CommandError, match="a change of its labels"):
+        lab.kubectl("replace", "-f", "-", stdin=theirs)
+    eventually(lambda: made_anew(lab, theirs), "the editor's Service stands")
     assert "mallory" in json.dumps(lab.get("service", name)["spec"])
     try:
         (pod,) = lab.pods(running)

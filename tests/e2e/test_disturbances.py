@@ -28,6 +28,7 @@ _NUMBERS = itertools.count(1)
 TERMINATE = ("python3", "-c", "import os, signal; os.kill(1, signal.SIGTERM)")
 #: Seconds until what is looked at once a minute must have been.
 PASS = 100.0
+CONTROLLER = "system:serviceaccount:trainseal-system:trainseal-controller"
 
 
 @pytest.fixture
@@ -168,9 +169,17 @@ def trainers(pod_uid: str) -> list[int]:
     return processes
 
 
-def test_an_edited_service_is_found(lab: Lab, job: Object) -> None:
-    change = json.dumps({"spec": {"selector": {"app": "mallory"}}})
-    lab.kubectl("patch", "service", name_of(job), "--type=merge", "-p", change)
+def test_a_service_is_not_edited_and_is_found_where_it_was_all_the_same(
+    lab: Lab, job: Object
+) -> None:
+    edit = (
+        *("patch", "service", name_of(job), "-n", TEAM, "--type=merge"),
+        *("-p", json.dumps({"spec": {"selector": {"app": "mallory"}}})),
+    )
+    with pytest.raises(CommandError, match="a change of what it says"):
+        lab.kubectl(*edit)
+    # With the controller's own credentials, say.
+    lab.admin(*edit, f"--as={CONTROLLER}", "--as-group=system:masters")
     seen = found(lab, job, "object.changed")
     assert seen["severity"] == "Critical"
     assert f"Service {name_of(job)}" in seen["message"]
@@ -183,10 +192,10 @@ def test_a_configuration_that_is_deleted_and_made_anew_is_found(lab: Lab, job: O
     anew = copy.deepcopy(before)
     for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
         anew["metadata"].pop(field, None)
+    del anew["metadata"]["labels"]  # what bears them is the controller's to make
     # The same content: only its age tells.
     made = datetime.fromisoformat(before["metadata"]["creationTimestamp"])
     eventually(lambda: datetime.now(UTC) - made > timedelta(seconds=5), "it has an age")
-    lab.kubectl("label", "configmap", name, "trainseal.dev/job-")
     lab.kubectl("delete", "configmap", name)
     with contextlib.suppress(CommandError):  # the controller may be faster
         lab.kubectl("create", "-f", "-", stdin=anew)

@@ -448,6 +448,99 @@ def test_a_gpu_job_from_before_the_install_can_still_be_held_and_deleted(
         world.until_accepted(pod("probe", AUDITED, **gpu()), DEV)
 
 
+# What a run leans on ------------------------------------------------------------------------------
+
+
+def leaned_on(kind: str, **labels: str) -> Object:
+    """An object of a run; ours, unless other labels are given."""
+    content: dict[str, Object] = {
+        "ConfigMap": {"data": {"config.json": "{}"}},
+        "Service": {"spec": {"clusterIP": "None", "selector": dict(SEAL)}},
+        "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": SEAL}, "ingress": []}},
+    }
+    group = {"NetworkPolicy": "networking.k8s.io/v1"}.get(kind, "v1")
+    metadata = {"name": "leaned-on", "namespace": TEAM, "labels": labels or dict(SEAL)}
+    return {"apiVersion": group, "kind": kind, "metadata": metadata, **content[kind]}
+
+
+CHANGES: dict[str, Object] = {
+    "ConfigMap": {"data": {"config.json": '{"lr": 30}'}},
+    "Service": {"spec": {"selector": {"app": "mallory"}}},
+    "NetworkPolicy": {"spec": {"ingress": [{}]}},
+}
+LEANED_ON = list(CHANGES)
+
+
+@pytest.fixture
+def leaning(world: ApiServer, request: pytest.FixtureRequest) -> Iterator[Object]:
+    """One of each kind, made by our controller."""
+    made = leaned_on(request.param)
+    made["metadata"]["ownerReferences"] = [{**OWNER, "kind": "TrainingJob", "name": "run"}]
+    world.create(made, f"--as={CONTROLLER}")
+    yield made
+    world.delete(made)
+
+
+@pytest.mark.parametrize("kind", LEANED_ON)
+def test_what_bears_our_labels_is_made_by_our_controller_alone(world: ApiServer, kind: str) -> None:
+    said = answer(world, leaned_on(kind))
+    assert "ValidatingAdmissionPolicy 'trainseal-run-objects'" in said
+    assert f"{kind} {TEAM}/leaned-on bears a label of TrainSeal's: found creator dev@" in said
+    assert "take the labels trainseal.dev/* off it" in said
+    assert not answer(world, leaned_on(kind), f"--as={CONTROLLER}")
+    assert not answer(world, leaned_on(kind, app="notebook"))
+
+
+@pytest.mark.parametrize("leaning", LEANED_ON, indirect=True)
+def test_what_a_run_leans_on_says_what_it_said(world: ApiServer, leaning: Object) -> None:
+    change = CHANGES[leaning["kind"]]
+    said = patch(world, leaning, change, DEV)
+    assert "a change of what it says by dev@example.org" in said
+    assert "it is part of a sealed run, and goes with its TrainingJob" in said
+    assert "what it says" in patch(world, leaning, change, "--as=root", "--as-group=system:masters")
+    # It has no right to change most of them, which is no matter of the floor.
+    assert not patch(world, leaning, change, f"--as={CONTROLLER}", "--as-group=system:masters")
+
+
+@pytest.mark.parametrize("leaning", LEANED_ON, indirect=True)
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"metadata": {"labels": {"trainseal.dev/job": None}}}, "its labels trainseal.dev/*"),
+        ({"metadata": {"labels": {"trainseal.dev/role": "x"}}}, "its labels trainseal.dev/*"),
+        ({"metadata": {"ownerReferences": None}}, "its owner, or another finalizer,"),
+        (FINALIZER, "its owner, or another finalizer,"),
+    ],
+    ids=["label off", "another label", "no owner", "a finalizer"],
+)
+def test_nor_is_it_taken_out_of_sight_or_from_its_run(
+    world: ApiServer, leaning: Object, change: Object, what: str
+) -> None:
+    assert f"a change of {what} by dev@example.org" in patch(world, leaning, change, DEV)
+
+
+@pytest.mark.parametrize("leaning", LEANED_ON, indirect=True)
+def test_notes_on_it_and_its_end_are_whose_may_edit(world: ApiServer, leaning: Object) -> None:
+    notes = {"metadata": {"annotations": {"a": "b"}, "labels": {"team": "a"}}}
+    assert not patch(world, leaning, notes, DEV)
+    assert not patch(world, leaning, {"metadata": {"ownerReferences": None}}, COLLECTOR)
+    kind = leaning["kind"].lower()
+    world.kubectl("delete", kind, "leaned-on", "-n", TEAM, "--dry-run=server", DEV)
+
+
+@pytest.mark.parametrize("kind", LEANED_ON)
+def test_an_object_of_somebody_elses_does_not_become_one_of_a_run(
+    world: ApiServer, kind: str
+) -> None:
+    theirs = leaned_on(kind, app="notebook")
+    world.create(theirs, DEV)
+    try:
+        assert "a change of its labels" in patch(world, theirs, {"metadata": {"labels": SEAL}}, DEV)
+        assert not patch(world, theirs, CHANGES[kind], DEV)
+    finally:
+        world.delete(theirs)
+
+
 # Configurations -----------------------------------------------------------------------------------
 
 INJECTOR = "--as=system:serviceaccount:cert-manager:cert-manager-cainjector"

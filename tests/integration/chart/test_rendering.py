@@ -12,7 +12,7 @@ import yaml
 from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
 
 DIGEST = "sha256:" + "0" * 64
-FLOOR = ("trainseal-pods", "trainseal-jobs", "trainseal-configurations")
+FLOOR = ("trainseal-pods", "trainseal-jobs", "trainseal-run-objects", "trainseal-configurations")
 
 
 def config(objects: list[Object]) -> Any:
@@ -95,7 +95,7 @@ def test_a_namespace_of_agents_is_left_alone_only_where_there_are_agents(
         for webhook in obj.get("webhooks") or ()
         for expression in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
     ]
-    for name in ("trainseal-pods", "trainseal-jobs"):
+    for name in ("trainseal-pods", "trainseal-jobs", "trainseal-run-objects"):
         spec = one(objects, "ValidatingAdmissionPolicy", name)["spec"]
         (expression,) = spec["matchConstraints"]["namespaceSelector"]["matchExpressions"]
         found.append(expression["values"])
@@ -115,7 +115,7 @@ def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> N
 
 def test_the_floor_leaves_alone_what_the_webhook_leaves_alone(helm: Path) -> None:
     objects = render(helm, "--set", "excludedNamespaces={gpu-operator}", namespace="x")
-    for name in ("trainseal-pods", "trainseal-jobs"):
+    for name in ("trainseal-pods", "trainseal-jobs", "trainseal-run-objects"):
         spec = one(objects, "ValidatingAdmissionPolicy", name)["spec"]
         (expression,) = spec["matchConstraints"]["namespaceSelector"]["matchExpressions"]
         assert expression["key"] == "kubernetes.io/metadata.name"
