@@ -9,6 +9,7 @@ last counted, and whether it may stop counting. Times are nanoseconds of CLOCK_M
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -27,12 +28,18 @@ SOCKET, SLATE = "orders", "slate"
 ACTED, COUNTED, ENOUGH = 0, 8, 16
 _NUMBER = struct.Struct("<q")
 _COUNT_SECONDS = 20.0
-_CHECKPOINT_EVERY = 50
+#: Of mallopt(3): what was freed is kept, and nothing is mapped for it anew.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _GIB = -1, -3, 1 << 30
 _PAGE = b"x" * 4096
 
 
 def main() -> None:
     """Obeys until it is ended."""
+    # As the allocator of a GPU does. Else a step waits for the kernel to clear pages, and takes
+    # now once and now twice as long.
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_TRIM_THRESHOLD, _GIB)
+    libc.mallopt(_MMAP_THRESHOLD, _GIB)
     _torch().set_num_threads(1)
     slate = _slate()
     orders = socket.socket(socket.AF_UNIX)
@@ -86,8 +93,13 @@ def _append(slate: mmap.mmap, path: str, count: bool = False) -> int:
     return at
 
 
-def _train(_slate: mmap.mmap, seconds: float) -> list[tuple[int, int]]:
-    """Start and length of each step, with its log line and every so often a checkpoint."""
+def _train(
+    _slate: mmap.mmap, seconds: float, every: int = 50, pause: float = 0.0
+) -> list[tuple[int, int]]:
+    """Start and length of each step, with its log line.
+
+    After so many steps there is a checkpoint, but none within ``pause`` seconds of the last.
+    """
     torch = _torch()
     torch.manual_seed(1906)
     model = torch.nn.Sequential(
@@ -96,7 +108,7 @@ def _train(_slate: mmap.mmap, seconds: float) -> list[tuple[int, int]]:
     optimizer = torch.optim.Adam(model.parameters())
     data = torch.randn(64, 256)
     steps: list[tuple[int, int]] = []
-    end = time.monotonic() + seconds
+    due, end = 0.0, time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic_ns()
         loss = torch.nn.functional.mse_loss(model(data), data)
@@ -104,7 +116,8 @@ def _train(_slate: mmap.mmap, seconds: float) -> list[tuple[int, int]]:
         loss.backward()
         optimizer.step()
         print(f"step {len(steps) + 1} loss {float(loss):.4f}", flush=True)
-        if len(steps) % _CHECKPOINT_EVERY == 0:
+        if len(steps) % every == 0 and time.monotonic() >= due:
+            due = time.monotonic() + pause
             torch.save(model.state_dict(), FOLDER / "step.tmp")
             (FOLDER / "step.tmp").rename(FOLDER / f"step-{len(steps) % 4}.pt")
         steps.append((began, time.monotonic_ns() - began))

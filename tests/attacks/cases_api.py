@@ -152,7 +152,7 @@ CASES = (
     ),
     Case(
         GATE, "NetworkPolicy deleted", "T1562",
-        Finding("object.deleted", by="", tells=("NetworkPolicy",), seconds=150),
+        Finding("object.deleted", tells=("NetworkPolicy",), seconds=150),
         _kubectl("delete", "networkpolicy", "-l", "trainseal.dev/job=@JOB"),
         _kubectl("get", "networkpolicy", "-o", "yaml"), "NetworkPolicies read",
     ),
@@ -166,7 +166,7 @@ CASES = (
     ),
     Case(
         CONFIG, "mounted ConfigMap deleted while it runs", "T1565",
-        Finding("object.deleted", by="", tells=("ConfigMap attacked-",), seconds=150),
+        Finding("object.deleted", tells=("ConfigMap attacked-",), seconds=150),
         _kubectl("delete", "configmap", "@SEAL-config"),
         _kubectl("get", "configmap", "@SEAL-config", "-o", "yaml"), "the ConfigMap read",
     ),

@@ -236,7 +236,7 @@ class Scene:
     def records(self) -> list[Object]:
         """The access records on the pod."""
         items = json.loads(self.lab.kubectl("get", "accessrecords", "-o", "json"))["items"]
-        return [i["spec"] for i in items if i["spec"]["pod"]["uid"] == self.uid]
+        return [i["spec"] for i in items if i["spec"].get("pod", {}).get("uid") == self.uid]
 
     def watched(self) -> bool:
         """Whether the agent says so."""

@@ -30,7 +30,7 @@ def records(lab: Lab, pod: Object) -> list[Object]:
     """What is on record of a pod, as its editor may read it."""
     items = json.loads(lab.kubectl("get", "accessrecords", "-o", "json"))["items"]
     uid = pod["metadata"]["uid"]
-    return [item["spec"] for item in items if item["spec"]["pod"]["uid"] == uid]
+    return [item["spec"] for item in items if item["spec"].get("pod", {}).get("uid") == uid]
 
 
 def name_of(pod: Object) -> str:

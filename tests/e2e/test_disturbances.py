@@ -202,12 +202,15 @@ def test_a_configuration_that_is_deleted_and_made_anew_is_found(lab: Lab, job: O
     seen = found(lab, job, "object.deleted", PASS)
     assert f"ConfigMap {name}" in seen["message"]
     assert "made anew" in seen["message"] or "gone" in seen["message"]
+    assert seen["user"] == EDITOR
+    assert seen["accessRecord"].startswith(f"{name}-")
 
 
 def test_a_job_that_is_deleted_beneath_a_run_is_found(lab: Lab, job: Object) -> None:
     lab.kubectl("delete", "job", f"{name_of(job)}-worker", "--wait=false")
     seen = found(lab, job, "object.deleted", PASS)
     assert f"Job {name_of(job)}-worker" in seen["message"]
+    assert seen["user"] == EDITOR
 
 
 # Twins ------------------------------------------------------------------------------------------

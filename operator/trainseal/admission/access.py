@@ -9,6 +9,11 @@ to a sealed pod cannot be written, the access is denied. Where a pod cannot be r
 only if a sealed run that lives could have a pod of that name; where the seal cannot be, only if the
 pod bears the label of one: any other pod is left alone.
 
+Deletions of what a run is made of (its TrainingJob, Job, ConfigMap, Service, NetworkPolicy, the
+claims that it mounts) bring the object, with our label on what is ours; they are recorded, and
+never wait for that: who deleted is then in the audit log alone. In a namespace that is being
+deleted nothing can be created: deletions there are on record in the release's own.
+
 What is not promised: a record says that TrainSeal let an access pass, not that it took place.
 Another admission plugin may refuse it afterwards, or the kubelet.
 """
@@ -19,7 +24,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,9 +42,9 @@ from trainseal.admission.reviews import (
     deny,
     meta,
 )
-from trainseal.admission.sealindex import SealedPod
+from trainseal.admission.sealindex import LiveSeal, SealedPod
 from trainseal.admission.waysin import BREAK_GLASS_KEY, WaysIn
-from trainseal.api.accessrecord import PLURAL
+from trainseal.api.accessrecord import LABEL_NAMESPACE, PLURAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
 
@@ -58,6 +63,12 @@ _CALL_SECONDS = 2.0
 _RATE, _BURST = 20.0, 100.0
 #: Calls to the API server under way at once; more wait for their turn within their two seconds.
 _MOST_CALLS = 32
+#: Runs that one claim is recorded for.
+_MOST_RUNS = 8
+_ENDINGS = frozenset({"Delete", "Evict", "DeleteObject"})
+#: In the API server's answer to whoever creates something in a namespace that is being deleted
+#: (k8s.io/apiserver, plugin/namespace/lifecycle).
+_TERMINATING = "because it is being terminated"
 #: The API server puts the webhook's name before it.
 AUDIT_KEY = "access-record"
 
@@ -71,14 +82,19 @@ class AccessContext:
     """What accesses are judged by, as of now.
 
     ``look`` brings a seal into the index that the watch has not brought yet, and says whether it is
-    known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``final`` is
-    the pods' own webhook's answer, so that a debug container has one and not two.
+    known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``live`` gives
+    what is kept of a run that lives, ``mounting`` the runs whose pods mount a claim; ``final`` is
+    the pods' own webhook's answer, so that a debug container has one and not two. ``home`` is the
+    release's namespace.
     """
 
     find: Callable[[str], SealedPod | None]
     look: Callable[[str, str], Awaitable[bool]]
     may_hold: Callable[[str, str], bool]
+    live: Callable[[str, str], LiveSeal | None]
+    mounting: Callable[[str, str], Iterable[str]]
     final: Callable[[Request], Response]
+    home: str
     ways_in: WaysIn
     now: Callable[[], datetime]
 
@@ -105,6 +121,8 @@ class AccessRecorder:
             return deny(f"{error}; nothing was recorded")
         if access is None:
             return ALLOWED
+        if access.object is not None:
+            return await self._gone(request, access)
         pod = request.old
         if not pod:
             try:
@@ -122,6 +140,56 @@ class AccessRecorder:
         if not access.once and not self._buckets.take((request.namespace, request.username)):
             return self._too_often(request, access)
         return await self._record(request, access, pod, sealed.seal)
+
+    async def _gone(self, request: Request, access: Access) -> Response:
+        """A deletion of an object: recorded where it belongs to runs that live."""
+        answer = ALLOWED
+        for seal in self._runs_of(request, access)[:_MOST_RUNS]:
+            live = self._rules.live(request.namespace, seal)
+            if live is None:
+                continue
+            own = access.object is not None and access.object[0] == "TrainingJob"
+            said = self._rules.ways_in.judge_deletion(
+                request, seal, access.what, live.requester if own else ""
+            )
+            if not said.allowed or answer is ALLOWED:
+                answer = said
+            made = record(
+                request, access, request.old, seal, self._rules.now(), allowed=said.allowed
+            )
+            name = await self._on_record(request, access, made)
+            if name:
+                answer = dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
+            if not answer.allowed:
+                break
+        return answer
+
+    def _runs_of(self, request: Request, access: Access) -> list[str]:
+        """Names of the seals of an object, as it says itself: nobody but we write that."""
+        if access.object is None:
+            return []
+        kind, name = access.object
+        if kind == "PersistentVolumeClaim":
+            return sorted(self._rules.mounting(request.namespace, name))
+        if kind == "TrainingJob":
+            named = json_object(request.old.get("status")).get("sealedRun")
+        else:
+            named = json_object(meta(request.old).get("labels")).get(LABEL_SEAL)
+        return [named] if isinstance(named, str) else []
+
+    async def _on_record(self, request: Request, access: Access, made: JsonObject) -> str:
+        """The record's place; empty where it could not be written."""
+        try:
+            where = await self._write(request.namespace, made, access)
+        except ConflictError:
+            where = request.namespace  # the same act, on record already
+        except (KubeError, TimeoutError) as error:
+            _FAILED.labels(access.action, "write").inc()
+            _log.warning("AccessRecord of %s: %s", _what(request, access), _words(error))
+            return ""
+        allowed = json_object(made.get("spec")).get("allowed") is True
+        _RECORDED.labels(access.action, str(allowed).lower()).inc()
+        return f"{where}/{meta(made)['name']}"
 
     async def _seal_of(self, namespace: str, pod: JsonObject) -> SealedPod | None:
         found = seal_of(pod, namespace, self._rules.find)
@@ -142,8 +210,9 @@ class AccessRecorder:
             allowed=answer.allowed,
             break_glass=answer.audit.get(BREAK_GLASS_KEY, ""),
         )
+        where = request.namespace
         try:
-            await self._write(request.namespace, made)
+            where = await self._write(request.namespace, made, access)
         except ConflictError:
             pass  # the same act, on record already
         except (KubeError, TimeoutError) as error:
@@ -151,13 +220,16 @@ class AccessRecorder:
             _log.warning("AccessRecord of %s: %s", _what(request, access), _words(error))
             return self._unwritten(request, access, seal, error) if answer.allowed else answer
         _RECORDED.labels(access.action, str(answer.allowed).lower()).inc()
-        name = f"{request.namespace}/{meta(made)['name']}"
+        name = f"{where}/{meta(made)['name']}"
         return dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
 
     def _judge(self, request: Request, access: Access, seal: str) -> Response:
         if access.action == "EphemeralContainer":
             return self._rules.final(request)
-        if access.action == "Delete" or access.action == "Evict":  # one by one, for the type
+        if access.action == "Delete":
+            return self._rules.ways_in.judge_deletion(request, seal, access.what, "")
+        # One by one, for the type.
+        if access.action == "Evict" or access.action == "DeleteObject":
             return ALLOWED
         return self._rules.ways_in.judge(access.action, request, seal)
 
@@ -212,14 +284,28 @@ class AccessRecorder:
         async with asyncio.timeout(_CALL_SECONDS), self._calls:
             return await self._kube.get(path, seconds=_CALL_SECONDS)
 
-    async def _write(self, namespace: str, made: JsonObject) -> None:
+    async def _write(self, namespace: str, made: JsonObject, access: Access) -> str:
+        """Where it was written: of deletions in a namespace that is being deleted, at home."""
         async with asyncio.timeout(_CALL_SECONDS), self._calls:
-            await self._kube.create(path_of(API_VERSION, PLURAL, namespace), made)
+            try:
+                await self._kube.create(path_of(API_VERSION, PLURAL, namespace), made)
+            except KubeError as error:
+                if access.action not in _ENDINGS or _TERMINATING not in error.message:
+                    raise
+            else:
+                return namespace
+            metadata = meta(made)
+            labels = {**json_object(metadata.get("labels")), LABEL_NAMESPACE: namespace}
+            moved = {**metadata, "namespace": self._rules.home, "labels": labels}
+            path = path_of(API_VERSION, PLURAL, self._rules.home)
+            await self._kube.create(path, {**made, "metadata": moved})
+            return self._rules.home
 
 
 def _what(request: Request, access: Access) -> str:
     """For people and for the log: without the command, which may hold a secret."""
-    return f"{access.action} on pod {request.namespace}/{access.pod} by {request.username!r:.300}"
+    kind, name = access.object or ("pod", access.pod)
+    return f"{access.action} on {kind} {request.namespace}/{name} by {request.username!r:.300}"
 
 
 def _words(error: Exception) -> str:

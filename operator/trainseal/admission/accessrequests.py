@@ -1,4 +1,5 @@
-"""What a request on a pod asks for, and the AccessRecord that says so. Values in, values out.
+"""What a request on a pod, or on an object of a run, asks for, and the AccessRecord that says so.
+Values in, values out.
 
 The rules, in order:
 
@@ -37,6 +38,7 @@ from trainseal.api.accessrecord import (
     MAX_GROUPS,
     MAX_PORTS,
     Action,
+    ObjectKind,
     command_digest,
     first_words,
     node_label,
@@ -47,7 +49,7 @@ _TEXT = 1024
 _SHORT = 256
 #: Requests that are one act: within one of these slots of time.
 _SLOT_SECONDS = 600
-_POD_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _CREDENTIAL_PREFIX = "authentication.kubernetes.io/"
 _CREDENTIAL_KEY = re.compile(r"[a-z][a-z-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
@@ -60,6 +62,16 @@ _CONNECT: Mapping[str, Action] = {
 }
 
 
+_KINDS: Mapping[str, ObjectKind] = {
+    "configmaps": "ConfigMap",
+    "jobs": "Job",
+    "networkpolicies": "NetworkPolicy",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "services": "Service",
+    "trainingjobs": "TrainingJob",
+}
+
+
 class OddRequestError(ValueError):
     """The request names no pod that can exist, or is none that is recorded."""
 
@@ -68,7 +80,8 @@ class OddRequestError(ValueError):
 class Access:
     """What was asked for: the pod's name, and the record's fields that the action has.
 
-    ``once`` is what makes two requests the same act; empty where each is its own.
+    Of a deleted object of a run ``pod`` is empty, and ``object`` its kind and name. ``once`` is
+    what makes two requests the same act; empty where each is its own.
     """
 
     action: Action
@@ -76,6 +89,12 @@ class Access:
     fields: JsonObject = field(default_factory=dict)
     truncated: tuple[str, ...] = ()
     once: tuple[str, ...] = ()
+    object: tuple[ObjectKind, str] | None = None
+
+    @property
+    def what(self) -> str:
+        """The pod, or the object, by its name."""
+        return f"{self.object[0]} {self.object[1]}" if self.object else f"pod {self.pod}"
 
 
 def read_access(request: Request) -> Access | None:
@@ -93,6 +112,8 @@ def read_access(request: Request) -> Access | None:
         case ("CREATE", "pods", "eviction"):
             name = request.name or str(meta(request.object).get("name", ""))
             return _end("Evict", name, json_object(request.object.get("deleteOptions")))
+        case ("DELETE", resource, "") if resource in _KINDS:
+            return _gone(request, _KINDS[resource])
     what = "/".join(part for part in (request.resource, request.subresource) if part)
     raise OddRequestError(f"{request.operation} of {what}: found no access that is recorded")
 
@@ -158,6 +179,14 @@ def _end(action: Action, name: str, options: JsonObject) -> Access:
     return Access(action, _checked(name), fields, (), (str(fields),))
 
 
+def _gone(request: Request, kind: ObjectKind) -> Access:
+    metadata = meta(request.old)
+    name = _checked(request.name or str(metadata.get("name", "")), kind)
+    uid = str(metadata.get("uid", ""))[:_SHORT]
+    fields: JsonObject = {"object": {"kind": kind, "name": name, "uid": uid}}
+    return Access("DeleteObject", "", fields, once=(kind, uid), object=(kind, name))
+
+
 def _proxied(name: str) -> str:
     """The pod's name in ``NAME``, ``NAME:PORT`` or ``SCHEME:NAME:PORT``."""
     parts = name.split(":")
@@ -166,9 +195,9 @@ def _proxied(name: str) -> str:
     return parts[1] if len(parts) == 3 else parts[0]
 
 
-def _checked(name: str) -> str:
-    if not _POD_NAME.fullmatch(name):
-        raise OddRequestError(f"{name!r:.300} is not the name of a pod")
+def _checked(name: str, kind: str = "pod") -> str:
+    if not _NAME.fullmatch(name):
+        raise OddRequestError(f"{name!r:.300} is not the name of a {kind}")
     return name
 
 
@@ -182,16 +211,16 @@ def record(
     allowed: bool,
     break_glass: str = "",
 ) -> JsonObject:
-    """The AccessRecord; ``pod`` is the live one, ``now`` with a time zone, ``break_glass`` the name
-    of the BreakGlass that let it pass.
+    """The AccessRecord; ``pod`` is the live one, or the object, ``now`` with a time zone,
+    ``break_glass`` the name of the BreakGlass that let it pass.
 
     Its name is the same for the same act, so that what is asked twice is not recorded twice.
     """
-    uid = str(meta(pod).get("uid", ""))
-    node = json_object(pod.get("spec")).get("nodeName")
+    uid = str(meta(pod).get("uid", "")) if access.pod else ""
+    node = json_object(pod.get("spec")).get("nodeName") if access.pod else None
     cut = list(access.truncated)
     spec: JsonObject = {
-        "pod": {"name": access.pod, "uid": uid[:_SHORT]},
+        **({"pod": {"name": access.pod, "uid": uid[:_SHORT]}} if access.pod else {}),
         "sealedRun": seal,
         "action": access.action,
         "username": _cut(request.username, _TEXT, "username", cut),
@@ -225,7 +254,8 @@ def record(
         "apiVersion": API_VERSION,
         "kind": "AccessRecord",
         "metadata": {
-            "name": _name(request, access, uid, now, break_glass if allowed else "denied"),
+            # A claim that is deleted may belong to several runs.
+            "name": _name(request, access, uid or seal, now, break_glass if allowed else "denied"),
             "namespace": request.namespace,
             "labels": {k: v for k, v in labels.items() if _LABEL_VALUE.fullmatch(v)},
         },
@@ -233,9 +263,9 @@ def record(
     }
 
 
-def _name(request: Request, access: Access, pod_uid: str, now: datetime, by: str) -> str:
-    """``by`` is what let it pass, or that nothing did: between two requests of one act a policy may
-    change.
+def _name(request: Request, access: Access, of: str, now: datetime, by: str) -> str:
+    """``of`` is the pod's UID, or the run; ``by`` what let it pass, or that nothing did: between
+    two requests of one act a policy may change.
     """
     same: list[str] = [request.uid]
     if access.once:
@@ -243,8 +273,9 @@ def _name(request: Request, access: Access, pod_uid: str, now: datetime, by: str
         same = [str(slot), request.username, request.user_uid, *access.once]
     if by:
         same.append(by)
-    text = json.dumps([pod_uid, access.action, *same])
-    return f"{access.pod[:200].rstrip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+    text = json.dumps([of, access.action, *same])
+    name = access.object[1] if access.object else access.pod
+    return f"{name[:200].rstrip('-.')}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
 
 def _command(value: JsonValue, cut: list[str]) -> JsonObject:

@@ -20,6 +20,7 @@ from trainseal.cluster.informer import Event
 from trainseal.provenance.boundseals import bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.keyrings import Keyring, UntrustedError
+from trainseal.provenance.livepods import claims_of
 from trainseal.provenance.podmatch import ExpectedPod, prepare
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,17 @@ class SealedPod:
     expected: ExpectedPod
 
 
+@dataclass(frozen=True, slots=True)
+class LiveSeal:
+    """What is kept of a run that lives, beside its pods: the UIDs of its objects, who asked for it,
+    and the claims that its pods mount.
+    """
+
+    uids: tuple[str, ...]
+    requester: str
+    claims: frozenset[str]
+
+
 class SealIndex:
     """Expected pods by the UID of the engine's object."""
 
@@ -47,7 +59,7 @@ class SealIndex:
         self._cluster = cluster
         self._keyring: Keyring = {}
         self._pods: dict[str, SealedPod] = {}
-        self._uids: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._live: dict[tuple[str, str], LiveSeal] = {}
         self._objects: dict[tuple[str, str], JsonObject] = {}
         self._digests: Tally[str] = Tally()
 
@@ -59,10 +71,22 @@ class SealIndex:
         """Whether a pod of this name could belong to a run that lives, by how Jobs name pods."""
         return any(
             pod.startswith(self._pods[uid].expected.object_name[:_KEPT_OF_A_NAME])
-            for (where, _), uids in self._uids.items()
+            for (where, _), live in self._live.items()
             if where == namespace
-            for uid in uids
+            for uid in live.uids
             if uid in self._pods
+        )
+
+    def live(self, namespace: str, name: str) -> LiveSeal | None:
+        """A run that lives, by its seal's name."""
+        return self._live.get((namespace, name))
+
+    def mounting(self, namespace: str, claim: str) -> frozenset[str]:
+        """Names of the seals of runs that live and whose pods mount the claim."""
+        return frozenset(
+            name
+            for (where, name), live in self._live.items()
+            if where == namespace and claim in live.claims
         )
 
     def runs(self, job_digest: str) -> int:
@@ -75,7 +99,7 @@ class SealIndex:
         for key, obj in self._objects.items():
             self._drop(key)
             self._take(key, obj)
-        _BOUND.set(len(self._uids))
+        _BOUND.set(len(self._live))
 
     def on_seal(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
         """Listener for SealedRuns."""
@@ -90,10 +114,11 @@ class SealIndex:
             self._objects[key] = obj
             self._digests[_digest(obj)] += 1
             self._take(key, obj)
-        _BOUND.set(len(self._uids))
+        _BOUND.set(len(self._live))
 
     def _drop(self, key: tuple[str, str]) -> None:
-        for uid in self._uids.pop(key, ()):
+        live = self._live.pop(key, None)
+        for uid in live.uids if live else ():
             self._pods.pop(uid, None)
 
     def _take(self, key: tuple[str, str], obj: JsonObject) -> None:
@@ -114,7 +139,11 @@ class SealIndex:
             expected = prepare(item.object_name, item.object_uid, item.replicas, item.template)
             self._pods[item.object_uid] = SealedPod(namespace, name, item.role, policies, expected)
         if bound:
-            self._uids[key] = tuple(item.object_uid for item in bound)
+            self._live[key] = LiveSeal(
+                tuple(item.object_uid for item in bound),
+                str(json_object(spec.get("requester")).get("username")),
+                frozenset(name for item in bound for name in claims_of(item.template)),
+            )
 
 
 def what_counts(seal: JsonObject) -> JsonObject:

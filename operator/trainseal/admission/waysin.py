@@ -1,4 +1,5 @@
-"""Whether somebody may get into a sealed pod: the policies of its namespace, as they are now.
+"""Whether somebody may get into a sealed pod, or end it: the policies of its namespace, as they
+are now.
 
 Not those that the seal names: who tightens a policy means the runs that are on, too. Decided in
 memory, for the recorder of accesses and for the pods' own webhook, which is asked about debug
@@ -67,6 +68,37 @@ class WaysIn:
             return Response(True, warnings=(f"would be denied under Enforce: {words}: {why}",))
         return ALLOWED
 
+    def judge_deletion(self, request: Request, seal: str, what: str, requester: str) -> Response:
+        """Yes, with a warning where policies that say no only audit; or no, and by whom.
+
+        ``requester`` may delete it in any case; empty where nobody may. A policy that cannot be
+        used denies no deletion: what is gone runs nothing.
+        """
+        if request.username == requester:
+            return ALLOWED
+        denying = [
+            p
+            for p in self.policies(request.namespace)
+            if not p.access.may_delete(request.username, _groups(request))
+        ]
+        if not denying:
+            return ALLOWED
+        words = (
+            f"deletion of {what} by {request.username!r:.300}, which belongs to SealedRun "
+            f"{request.namespace}/{seal}"
+        )
+        why = "; ".join(
+            f"of ProvenancePolicy {p.name}, access.deletion names neither this user nor a group "
+            "of theirs"
+            for p in denying
+        )
+        if any(p.mode == "Enforce" for p in denying):
+            return deny(
+                f"{words}, is denied: {why}; to end a run, whoever asked for it deletes its "
+                "TrainingJob"
+            )
+        return Response(True, warnings=(f"would be denied under Enforce: {words}: {why}",))
+
     def _refusals(
         self, way: Way, request: Request, policies: Sequence[CompiledPolicy]
     ) -> list[tuple[CompiledPolicy | None, Refusal]]:
@@ -86,8 +118,7 @@ class WaysIn:
         binding: Sequence[tuple[CompiledPolicy | None, Refusal]],
         words: str,
     ) -> Response:
-        given = request.user.get("groups")
-        groups = [g for g in given if isinstance(g, str)] if isinstance(given, list) else []
+        groups = _groups(request)
         obstacles: list[str] = []
         for permit in self.permits(request.namespace, seal, request.username):
             if not permit.opens(way, self.now()):
@@ -108,6 +139,11 @@ class WaysIn:
             f"{words} is denied: {why}; {lacks}; somebody with the role trainseal-approver makes "
             "one (`trainseal break-glass JOB --user USER --reason TEXT`); it counts a moment later"
         )
+
+
+def _groups(request: Request) -> list[str]:
+    given = request.user.get("groups")
+    return [g for g in given if isinstance(g, str)] if isinstance(given, list) else []
 
 
 def _by(policy: CompiledPolicy | None, refusal: Refusal) -> str:

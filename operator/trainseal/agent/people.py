@@ -80,7 +80,7 @@ class AccessRecords:
         except InvalidObjectError as error:
             _log.error("AccessRecord %s/%s: %s", *key, error)
             return
-        if record.spec.node != self._node:
+        if record.spec.node != self._node or record.spec.pod is None:
             return
         uid = record.spec.pod.uid
         found = self._records.setdefault(uid, {})

@@ -1,4 +1,5 @@
-"""AccessRecord: one access to a sealed pod; created by the webhook, never updated.
+"""AccessRecord: one access to a sealed pod, or the deletion of an object of its run; created by the
+webhook, never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
 ``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
@@ -24,6 +25,8 @@ LABEL_SEAL = "trainseal.dev/seal"
 #: What was asked for, so that deletions are found among many sessions; and the pod's UID.
 LABEL_ACTION = "trainseal.dev/action"
 LABEL_POD = "trainseal.dev/pod-uid"
+#: Of a record that stands in the release's namespace, since its own is being deleted.
+LABEL_NAMESPACE = "trainseal.dev/namespace"
 #: "true" on the record of an access that a BreakGlass opened.
 LABEL_BREAK_GLASS = "trainseal.dev/break-glass"
 #: A label's value holds no more (Kubernetes, "Labels and selectors").
@@ -38,7 +41,16 @@ MAX_GROUPS = 64
 MAX_PORTS = 16
 MAX_CREDENTIAL = 8
 
-Action = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer", "Delete", "Evict"]
+Action = Literal[
+    "Exec",
+    "Attach",
+    "PortForward",
+    "Proxy",
+    "EphemeralContainer",
+    "Delete",
+    "Evict",
+    "DeleteObject",
+]
 #: The ways into a pod that runs among them.
 Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer"]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -49,11 +61,30 @@ CutField = Literal[
 ]
 
 
-class AccessRecordSpec(Model):
-    """Who did what to which pod, when."""
+#: What a run is made of and leans on, beside its pods.
+ObjectKind = Literal[
+    "TrainingJob", "Job", "ConfigMap", "Service", "NetworkPolicy", "PersistentVolumeClaim"
+]
 
-    pod: PodIdentity
+
+class ObjectIdentity(Model):
+    """An object of a run, in the record's namespace."""
+
+    kind: ObjectKind
+    """Its kind."""
+    name: DnsSubdomain
+    """`metadata.name`."""
+    uid: ShortText
+    """`metadata.uid`."""
+
+
+class AccessRecordSpec(Model):
+    """Who did what to which pod, or object of a run, when: exactly one of `pod` and `object`."""
+
+    pod: PodIdentity | None = None
     """The pod that was reached for."""
+    object: ObjectIdentity | None = None
+    """The object that was deleted."""
     node: DnsSubdomain | None = None
     """Where the pod runs; absent while it is not scheduled."""
     sealed_run: DnsSubdomain

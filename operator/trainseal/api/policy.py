@@ -176,6 +176,15 @@ class BreakGlassRules(Model):
     """Absent: nobody opens a run for themselves."""
 
 
+class DeletionRules(Model):
+    """Who may delete pods of sealed runs, and what runs are made of."""
+
+    users: list[ShortText] | None = Field(default=None, max_length=64)
+    """User names, service accounts among them. Absent: none."""
+    groups: list[ShortText] | None = Field(default=None, max_length=64)
+    """Groups, as the API server sees them. Absent: none."""
+
+
 class AccessRules(Model):
     """Ways into sealed pods that run. What passes is on record; so is what is denied.
 
@@ -198,6 +207,9 @@ class AccessRules(Model):
         "Absent: none. Any other is denied, but those of excluded namespaces: editors of its "
         "namespace can act as it.",
     )
+    deletion: DeletionRules | None = None
+    """Beside those named, who asked for a run may delete its TrainingJob; the chart's
+    `access.disruptors` delete what they like. Absent: whoever RBAC lets."""
     break_glass: BreakGlassRules | None = None
     """What a BreakGlass needs. Absent: another person's approval, for an hour at most."""
 

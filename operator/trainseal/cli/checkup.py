@@ -25,8 +25,8 @@ WEBHOOKS = (
     ("validatingwebhook", "validatingwebhookconfigurations", RELEASE),
     ("accesswebhook", "validatingwebhookconfigurations", "trainseal-access"),
 )
-#: Fails open by design: nodes are drained also while no webhook answers.
-FAILS_OPEN = frozenset({"evictions.access.trainseal.dev"})
+#: Fail open by design: nodes are drained, and objects deleted, also while no webhook answers.
+FAILS_OPEN = frozenset({"evictions.access.trainseal.dev", "objects.access.trainseal.dev"})
 CONFIG_MAP = "trainseal-config"
 KINDS = frozenset(
     {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",

@@ -67,6 +67,8 @@ _SINCE_WHENEVER = frozenset({FindingId.RANK_DIFFERS, FindingId.SEAL_BROKEN})
 _PAGE = 500
 _MOST_PAGES = 20
 _ENDING = frozenset({"Delete", "Evict"})
+#: What may have come of a deletion that is on record.
+_GONE = frozenset({FindingId.OBJECT_DELETED, FindingId.VOLUME_REPLACED})
 #: Pods compared before others have their turn.
 _AT_ONCE = 100
 
@@ -220,7 +222,7 @@ class Comparing:
             if full:
                 additions, _ = self._additions(key[0], sealed)
                 wrong, whole = await reference_findings(self._world, run, additions)
-                await self._record(key, wrong, late=timedelta())
+                await self._record(key, await self._by_whom(key, wrong), late=timedelta())
                 if whole:
                     self._passed[key] = began
         return again
@@ -355,6 +357,13 @@ class Comparing:
             query["continue"] = str(token)
         _log.warning("SealedRun %s/%s: more than %d access records", *key, len(found))
         return found
+
+    async def _by_whom(self, key: Key, wrong: Sequence[Seen]) -> Sequence[Seen]:
+        """Findings on what was deleted, with who did it."""
+        if not any(item.id in _GONE for item in wrong):
+            return wrong
+        records = await self._records(key, {"DeleteObject"})
+        return [disturbances.by_whom(item, records) if item.id in _GONE else item for item in wrong]
 
     # Broken glass ---------------------------------------------------------------------------------
 

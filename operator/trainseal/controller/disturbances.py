@@ -21,6 +21,7 @@ Job controller's suspension (batch/v1 JobStatus.startTime), KEP-3329, KEP-753.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -87,12 +88,15 @@ class Record:
     user: str
     time: datetime
     break_glass: str = ""
+    #: Kind and name of an object of the run that was deleted.
+    object: str = ""
 
     @classmethod
     def of(cls, obj: JsonObject) -> Record | None:
         """Read from an AccessRecord; None where it says nothing that took place."""
         metadata, spec = json_object(obj.get("metadata")), json_object(obj.get("spec"))
         time, pod = timestamp(spec.get("time")), json_object(spec.get("pod"))
+        thing = json_object(spec.get("object"))
         if time is None or spec.get("allowed") is not True:
             return None
         return cls(
@@ -104,6 +108,7 @@ class Record:
             user=str(spec.get("username")),
             time=time,
             break_glass=str(spec.get("breakGlass") or ""),
+            object=f"{thing.get('kind')} {thing.get('name')}" if thing else "",
         )
 
 
@@ -188,6 +193,21 @@ def people(
             user=record.user,
             access_record=record.name,
         )
+
+
+def by_whom(seen: Seen, records: Sequence[Record]) -> Seen:
+    """A finding on an object that is gone, or was made anew, with who last deleted it."""
+    own = [r for r in records if r.object and r.object == seen.evidence.get("object")]
+    if seen.user or not own:
+        return seen
+    last = max(own, key=lambda r: (r.time, r.name))
+    return dataclasses.replace(
+        seen,
+        message=f"{seen.message}; {last.user} deleted it",
+        user=last.user,
+        access_record=last.name,
+        evidence={**seen.evidence, "deletedAt": last.time.isoformat()},
+    )
 
 
 def unexplained_deletion(

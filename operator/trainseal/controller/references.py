@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from trainseal.api.findings import FindingId
-from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.model import JsonObject, json_object
 from trainseal.controller.disturbances import timestamp
 from trainseal.controller.objects import holds, owned_by, uid_of
 from trainseal.controller.ownreport import Seen
@@ -148,13 +148,6 @@ def changed(name: str, found: tuple[str, ...], facts: Mapping[str, str]) -> Seen
         occasion=f"{facts.get('uid', '')} {words}",
         evidence={"object": name, **facts},
     )
-
-
-def claims(template: JsonObject) -> tuple[str, ...]:
-    """Names of the claims that a template's pods mount."""
-    volumes = json_objects(json_object(template.get("spec")).get("volumes"))
-    names = [json_object(v.get("persistentVolumeClaim")).get("claimName") for v in volumes]
-    return tuple(dict.fromkeys(str(n) for n in names if n))
 
 
 def replaced_claim(claim: JsonObject, first_worker: datetime | None) -> Seen | None:

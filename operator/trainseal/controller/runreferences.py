@@ -25,6 +25,7 @@ from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.livepods import claims_of
 
 
 async def reference_findings(
@@ -79,7 +80,7 @@ async def _findings(
     for item in _jobs(run, rendered, additions):
         yield item
     first_worker = job.status.start_time if job.status else None
-    for claim in sorted({c for r in run.sealed.spec.roles for c in references.claims(r.template)}):
+    for claim in sorted({c for r in run.sealed.spec.roles for c in claims_of(r.template)}):
         path = path_of("v1", "persistentvolumeclaims", run.key[0], claim)
         live = await found(world.kube, path)
         replaced = references.replaced_claim(live, first_worker) if live else None

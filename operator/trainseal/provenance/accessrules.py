@@ -74,6 +74,8 @@ class CompiledAccess:
     longest: timedelta
     self_users: frozenset[str]
     self_groups: frozenset[str]
+    #: Who may delete; None: anybody.
+    deleters: tuple[frozenset[str], frozenset[str]] | None
 
     def refusal(
         self, way: Way, username: str, excluded_namespaces: frozenset[str]
@@ -95,6 +97,13 @@ class CompiledAccess:
         if self.answers[way] == "BreakGlass":
             return Refusal(f"access.{_FIELDS[way]} is BreakGlass", glass=True)
         return None
+
+    def may_delete(self, username: str, groups: Collection[str]) -> bool:
+        """Whether somebody may delete pods of sealed runs, and what these are made of."""
+        if self.deleters is None:
+            return True
+        users, named = self.deleters
+        return username in users or bool(named.intersection(groups))
 
     def obstacle(self, permit: Permit, groups: Collection[str]) -> str | None:
         """Why this BreakGlass does not count here; None where it does. ``groups`` are its user's,
@@ -149,6 +158,9 @@ def compile_access(rules: AccessRules | None) -> CompiledAccess:
         timedelta(seconds=seconds) if seconds else HOUR,
         frozenset(oneself.users or ()),
         frozenset(oneself.groups or ()),
+        (frozenset(given.deletion.users or ()), frozenset(given.deletion.groups or ()))
+        if given.deletion
+        else None,
     )
 
 

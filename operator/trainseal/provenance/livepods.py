@@ -188,3 +188,10 @@ def _versus(found: frozenset[str], usual: frozenset[str]) -> str:
     if less := sorted(usual - found):
         words.append(f"lacks {short(', '.join(less))}")
     return ", ".join(words)
+
+
+def claims_of(template: Json) -> tuple[str, ...]:
+    """Names of the claims that a template's pods mount."""
+    volumes = objects(mapping(template.get("spec")).get("volumes"))
+    names = [mapping(v.get("persistentVolumeClaim")).get("claimName") for v in volumes]
+    return tuple(dict.fromkeys(str(n) for n in names if n))

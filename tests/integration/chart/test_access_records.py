@@ -33,7 +33,7 @@ PROGRAM = "from trainseal.cli.main import main; main()"
 PODS = (
     "exec", "attach", "forward", "proxy", "rehearsed", "deleted", "forced", "swept", "evicted",
     "debugged", "unwritten", "unanswered", "collected", "shut", "watched", "borrowed", "helped",
-    "broken",
+    "broken", "kept",
 )  # fmt: skip
 
 
@@ -113,7 +113,7 @@ class Team:
     def records(self, pod: str) -> list[Object]:
         """What is on record of a pod."""
         items = json.loads(self.kubectl("get", "accessrecords", "-o", "json"))["items"]
-        return [i for i in items if i["spec"]["pod"]["name"] == pod]
+        return [i for i in items if i["spec"].get("pod", {}).get("name") == pod]
 
 
 def _sealed_pod(name: str, owner: Object, labels: Object) -> Object:
@@ -485,6 +485,90 @@ def test_where_a_policy_asks_for_a_break_glass_nobody_gets_in_without_one(
     # It is for one person, and for the way that it names.
     bob = ("--as=bob@example.org", "--as-group=team", "--as-group=system:authenticated")
     assert "found no BreakGlass" in team.connect("broken", EXEC, by=bob)
+
+
+# What a run is made of --------------------------------------------------------------------------
+
+
+def _of_the_run(team: Team, kind: str, **spec: object) -> Object:
+    """An object that bears the labels of the run, made as the controller makes it."""
+    group = {"Job": "batch/v1", "NetworkPolicy": "networking.k8s.io/v1"}.get(kind, "v1")
+    labels = {"trainseal.dev/seal": team.seal, "trainseal.dev/job": "char-lm"}
+    metadata: Object = {"name": f"of-{kind.lower()}", "namespace": TEAM, "labels": labels}
+    made: Object = {"apiVersion": group, "kind": kind, "metadata": metadata, **spec}
+    team.server.create(made, f"--as={CONTROLLER}", ROOT)
+    return made
+
+
+def _of_objects(team: Team, name: str) -> list[Object]:
+    items = json.loads(team.kubectl("get", "accessrecords", "-o", "json"))["items"]
+    return [i["spec"] for i in items if i["spec"].get("object", {}).get("name") == name]
+
+
+OBJECTS: dict[str, Object] = {
+    "ConfigMap": {"data": {"a": "b"}},
+    "Service": {"spec": {"clusterIP": "None", "ports": [{"port": 1}]}},
+    "NetworkPolicy": {"spec": {"podSelector": {}}},
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_who_deletes_what_a_run_leans_on_is_on_record(team: Team, kind: str) -> None:
+    made = _of_the_run(team, kind, **OBJECTS[kind])
+    name = made["metadata"]["name"]
+    team.kubectl("delete", kind.lower(), name, "--dry-run=server")
+    assert _of_objects(team, name) == []
+    team.kubectl("delete", kind.lower(), name)
+    (found,) = _of_objects(team, name)
+    assert (found["action"], found["username"]) == ("DeleteObject", "ann@example.org")
+    assert (found["object"]["kind"], found["sealedRun"]) == (kind, team.seal)
+
+
+def test_what_is_no_part_of_a_run_is_deleted_without_a_record(team: Team) -> None:
+    metadata = {"name": "notes", "namespace": TEAM}
+    team.server.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    team.kubectl("delete", "configmap", "notes")
+    assert _of_objects(team, "notes") == []
+
+
+def test_a_claim_that_the_run_mounts_is_on_record_and_another_is_not(team: Team) -> None:
+    for name in ("ckpt", "other"):
+        team.server.create(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": TEAM},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                    "storageClassName": "none",
+                },
+            }
+        )
+        team.kubectl("delete", "persistentvolumeclaim", name, "--wait=false")
+    assert [r["object"]["kind"] for r in _of_objects(team, "ckpt")] == ["PersistentVolumeClaim"]
+    assert _of_objects(team, "other") == []
+
+
+def test_a_policy_names_who_may_delete(team: Team, policy: Callable[..., Object]) -> None:
+    made = _of_the_run(team, "ConfigMap", **OBJECTS["ConfigMap"])
+    policy(exec="Deny", deletion={"groups": ["leads"]})
+
+    eventually(lambda: "is Deny" in team.connect("kept", EXEC), "the policy counts")
+    assert "access.deletion names neither this user" in _refused(team, "pod", "kept")
+    assert "access.deletion names neither" in _refused(team, "configmap", made["metadata"]["name"])
+    lead = (*ANN, "--as-group=leads")
+    team.kubectl("delete", "configmap", made["metadata"]["name"], by=lead)
+    allowed = {r["allowed"] for r in _of_objects(team, made["metadata"]["name"])}
+    assert allowed == {True, False}
+
+
+def _refused(team: Team, *what: str) -> str:
+    try:
+        team.kubectl("delete", *what, "--wait=false")
+    except CommandError as error:
+        return error.stderr
+    return ""
 
 
 def test_nobody_else_writes_a_record_or_takes_one_away(team: Team) -> None:

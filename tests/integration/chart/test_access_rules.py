@@ -24,11 +24,12 @@ def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Pa
         "connect.access.trainseal.dev": [excluded, named],
         "pods.access.trainseal.dev": [excluded],
         "evictions.access.trainseal.dev": [excluded, named],
+        "objects.access.trainseal.dev": [excluded],
     }
 
 
-def test_of_all_rules_only_that_of_evictions_fails_open(helm: Path) -> None:
-    """A node must be drained also while no webhook answers."""
+def test_of_all_rules_those_of_evictions_and_of_objects_ends_alone_fail_open(helm: Path) -> None:
+    """A node must be drained, and a claim deleted, also while no webhook answers."""
     found = [
         webhook["name"]
         for obj in render(helm)
@@ -36,7 +37,7 @@ def test_of_all_rules_only_that_of_evictions_fails_open(helm: Path) -> None:
         for webhook in obj["webhooks"]
         if webhook["failurePolicy"] != "Fail"
     ]
-    assert found == ["evictions.access.trainseal.dev"]
+    assert found == ["evictions.access.trainseal.dev", "objects.access.trainseal.dev"]
 
 
 def test_the_webhook_writes_records_and_nothing_else(helm: Path) -> None:

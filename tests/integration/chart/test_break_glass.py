@@ -54,6 +54,8 @@ def approver(team: ApiServer) -> str:
         f"--user={CAROL}",
     )  # fmt: skip
     team.until_accepted(glass(), f"--as={CAROL}")
+    # The policy reaches the API server by watch.
+    team.until_refused(glass(approvedBy="boss"), "found spec.approvedBy", f"--as={CAROL}")
     return f"--as={CAROL}"
 
 

@@ -150,7 +150,9 @@ async def ended(s: Stage, pod: Any, code: int, reason: str = "Error") -> None:
 async def recorded(
     s: Stage, pod: Any, action: str, user: str, glass: str = "", later: timedelta = timedelta()
 ) -> None:
-    """What the webhook writes before it lets somebody through; by a BreakGlass if one is named."""
+    """What the webhook writes before it lets somebody through, to a pod or to the end of another
+    object; by a BreakGlass if one is named.
+    """
     seal = (await s.status())["sealedRun"]
     metadata: Any = {
         "generateName": "record-",
@@ -169,6 +171,8 @@ async def recorded(
         "allowed": True,
         "time": text(datetime.now(UTC).replace(microsecond=0) + later),
     }
+    if (kind := pod.get("kind", "Pod")) != "Pod":
+        spec["object"] = {"kind": kind, **spec.pop("pod")}
     if glass:
         spec["breakGlass"] = glass
         metadata["labels"][accessrecord.LABEL_BREAK_GLASS] = "true"
@@ -329,9 +333,13 @@ def test_edited_and_deleted_objects_of_the_run_are_found(stage: Go) -> None:
         await s.kube.patch(path_of("networking.k8s.io/v1", "networkpolicies", TEAM, seal), rules)
         engine = path_of("batch/v1", "jobs", TEAM, f"{s.name}-worker")
         await s.kube.patch(engine, {"spec": {"activeDeadlineSeconds": 100000}})
+        await recorded(s, {"kind": "Service", "metadata": {"name": s.name, "uid": "u"}},
+                       "DeleteObject", "mallory@example.org")  # fmt: skip
         await s.kube.delete(path_of("v1", "services", TEAM, s.name))
         async with compared(s):
-            assert f"Service {s.name}" in (await finds(s, "object.deleted"))["message"]
+            gone = await finds(s, "object.deleted")
+        assert f"Service {s.name}" in gone["message"]
+        assert gone["user"] == "mallory@example.org"
         changed = [f for f in await findings(s) if f["id"] == "object.changed"]
         words = " ".join(str(f["message"]) for f in changed)
         assert "spec.ingress" in words

@@ -34,6 +34,7 @@ class ApiServer:
     calls: list[str] = field(default_factory=list)
     read_fails: Exception | None = None
     write_fails: Exception | None = None
+    write_fails_in: dict[str, Exception] = field(default_factory=dict)
     before: Callable[[], Awaitable[object]] | None = None
 
     async def get(self, path: str, *, seconds: float) -> Object:
@@ -53,6 +54,8 @@ class ApiServer:
             await self.before()
         if self.write_fails:
             raise self.write_fails
+        if error := self.write_fails_in.get(obj["metadata"]["namespace"]):
+            raise error
         name = obj["metadata"]["name"]
         if any(o["metadata"]["name"] == name for o in self.created):
             raise ConflictError(409, "AlreadyExists", name)
@@ -109,7 +112,10 @@ def door(sealed: world.World) -> Door:
         find=index.find,
         look=look,
         may_hold=index.may_hold,
+        live=index.live,
+        mounting=index.mounting,
         final=final,
+        home="trainseal-system",
         ways_in=context.ways_in,
         now=lambda: world.NOW,
     )
@@ -371,8 +377,120 @@ def test_it_stays_denied_where_the_attempt_cannot_be_recorded(door: Door) -> Non
     assert "access.exec is Deny" in under(door, exec="Deny").ask(exec_()).message
 
 
-def test_no_policy_says_who_may_end_a_pod(door: Door) -> None:
+def test_who_gets_in_is_no_matter_of_who_may_end_a_pod(door: Door) -> None:
     assert under(door, exec="Deny", attach="Deny").ask(delete(door.pod)).allowed
+
+
+# Deletions by policy ----------------------------------------------------------------------------
+
+
+def gone(door: Door, resource: str = "configmaps", user: str = ANN, **metadata: Any) -> Request:
+    """An object of the run, or one that looks like it, is deleted."""
+    seal = door.sealed.seal["metadata"]["name"]
+    labels = {"trainseal.dev/seal": seal}
+    old: Object = {
+        "metadata": {"name": "x", "uid": "u", "labels": labels} | metadata,
+        "status": {"sealedRun": seal},
+    }
+    return world.request(None, old, operation="DELETE", user=user, resource=resource)
+
+
+RESOURCES = ("trainingjobs", "jobs", "configmaps", "services", "networkpolicies")
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_who_deletes_what_a_run_is_made_of_is_on_record(door: Door, resource: str) -> None:
+    found = door.ask(gone(door, resource))
+    assert found.allowed
+    (made,) = door.api.created
+    assert (made["spec"]["action"], made["spec"]["username"]) == ("DeleteObject", ANN)
+    assert made["spec"]["sealedRun"] == door.sealed.seal["metadata"]["name"]
+    assert found.audit == {"access-record": f"research/{made['metadata']['name']}"}
+    assert len(door.api.calls) == 1
+
+
+def test_a_claim_is_on_record_where_pods_of_a_run_mount_it(door: Door) -> None:
+    assert door.ask(gone(door, "persistentvolumeclaims", name="ckpt", labels={})).allowed
+    assert door.api.created[0]["spec"]["object"]["name"] == "ckpt"
+    assert door.ask(gone(door, "persistentvolumeclaims", name="other")).allowed
+    assert len(door.api.created) == 1
+
+
+def test_what_belongs_to_no_run_that_lives_is_not(door: Door) -> None:
+    assert door.ask(gone(door, labels={"trainseal.dev/seal": "ended"})) == Response(True)
+    assert door.ask(gone(door, labels={})) == Response(True)
+    job = gone(door, "trainingjobs")
+    del job.old["status"]
+    assert door.ask(job) == Response(True)
+    assert not door.api.calls
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_such_a_deletion_never_waits_for_its_record(door: Door, failure: KubeError) -> None:
+    door.api.write_fails = failure
+    assert door.ask(gone(door)).allowed
+
+
+@pytest.mark.parametrize(
+    ("deletion", "allowed"),
+    [
+        ({"users": [ANN]}, True),
+        ({"users": ["bob@example.org"]}, False),
+        ({"groups": ["team"]}, True),
+        ({"groups": ["leads"]}, False),
+        ({}, False),
+    ],
+)
+def test_a_policy_names_who_may_delete(door: Door, deletion: Object, allowed: bool) -> None:
+    strict = under(door, deletion=deletion)
+    for asked in (delete(door.pod), gone(door), gone(door, "jobs")):
+        found = strict.ask(dataclasses.replace(asked, user={"groups": ["team"]}))
+        assert found.allowed is allowed
+        if not allowed:
+            assert "access.deletion names neither this user nor a group of theirs" in found.message
+    assert {o["spec"]["allowed"] for o in door.api.created} == {allowed}
+    assert len(door.api.created) == 3
+
+
+def test_who_asked_for_the_run_may_delete_its_training_job_and_nothing_else(door: Door) -> None:
+    requester = door.sealed.seal["spec"]["requester"]["username"]
+    strict = under(door, deletion={})
+    assert strict.ask(gone(door, "trainingjobs", user=requester)).allowed
+    assert not strict.ask(gone(door, "trainingjobs")).allowed
+    assert not strict.ask(gone(door, "jobs", user=requester)).allowed
+    assert not strict.ask(dataclasses.replace(delete(door.pod), username=requester)).allowed
+
+
+def test_a_policy_that_audits_warns_who_deletes(door: Door) -> None:
+    audits = (world.policy(mode="Audit", access={"deletion": {}}),)
+    ways = world.ways_in(lambda _: audits)
+    strict = Door(door.sealed, door.api, dataclasses.replace(door.rules, ways_in=ways), [])
+    for asked in (delete(door.pod), gone(door)):
+        found = strict.ask(asked)
+        assert found.allowed
+        assert "would be denied under Enforce" in found.warnings[0]
+
+
+TERMINATING = KubeError(
+    403,
+    "Forbidden",
+    "unable to create new content in namespace research because it is being terminated",
+)
+
+
+def test_in_a_namespace_that_goes_deletions_are_on_record_in_the_releases_own(door: Door) -> None:
+    """Else a pod that is stuck there could not be deleted, and the namespace never went."""
+    door.api.write_fails_in = {"research": TERMINATING}
+    for asked in (delete(door.pod), gone(door)):
+        found = door.ask(asked)
+        assert found.allowed
+        assert found.audit["access-record"].startswith("trainseal-system/")
+    assert {o["metadata"]["namespace"] for o in door.api.created} == {"trainseal-system"}
+    assert {o["metadata"]["labels"]["trainseal.dev/namespace"] for o in door.api.created} == {
+        "research"
+    }
+    # Nobody gets in any more.
+    assert not door.ask(exec_()).allowed
 
 
 def test_a_pod_of_nobodys_is_not_denied(door: Door) -> None:

@@ -310,3 +310,54 @@ def test_the_longest_names_fit_into_a_name_and_a_label() -> None:
     node = "n" * 62 + ".example.org"
     labels = made(connect(), spec={"nodeName": node})["metadata"]["labels"]
     assert labels["trainseal.dev/node"] == node_label(node) == "n" * 62
+
+
+# Objects of a run -------------------------------------------------------------------------------
+
+
+def gone(resource: str = "configmaps", name: str = "char-lm-1-config") -> Request:
+    """ann deletes an object."""
+    old = {"metadata": {"name": name, "namespace": "research", "uid": "object-uid"}}
+    asked = world.request(None, old, operation="DELETE", user="ann@example.org", resource=resource)
+    return dataclasses.replace(asked, user={"groups": ["team"]})
+
+
+@pytest.mark.parametrize(
+    ("resource", "kind"),
+    [
+        ("trainingjobs", "TrainingJob"),
+        ("jobs", "Job"),
+        ("configmaps", "ConfigMap"),
+        ("services", "Service"),
+        ("networkpolicies", "NetworkPolicy"),
+        ("persistentvolumeclaims", "PersistentVolumeClaim"),
+    ],
+)
+def test_the_deletion_of_an_object_names_it_and_no_pod(resource: str, kind: str) -> None:
+    spec = made(gone(resource))["spec"]
+    assert spec["action"] == "DeleteObject"
+    assert spec["object"] == {"kind": kind, "name": "char-lm-1-config", "uid": "object-uid"}
+    assert "pod" not in spec
+    assert "node" not in spec
+
+
+def test_it_is_one_record_a_user_object_and_run() -> None:
+    name = made(gone())["metadata"]["name"]
+    assert made(dataclasses.replace(gone(), uid="another"))["metadata"]["name"] == name
+    assert name.startswith("char-lm-1-config-")
+    for other in (
+        made(dataclasses.replace(gone(), username="bob")),
+        made(gone("services")),
+        record(gone(), access(gone()), {}, "another-run", world.NOW, allowed=True),
+        record(gone(), access(gone()), {}, SEAL, world.NOW, allowed=False),
+    ):
+        assert other["metadata"]["name"] != name
+
+
+def test_what_is_no_part_of_runs_is_an_odd_request() -> None:
+    with pytest.raises(OddRequestError, match="DELETE of secrets"):
+        read_access(gone("secrets"))
+
+
+def test_the_dry_run_of_a_deletion_is_none() -> None:
+    assert read_access(dataclasses.replace(gone(), dry_run=True)) is None

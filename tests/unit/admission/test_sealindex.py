@@ -118,3 +118,17 @@ def test_of_a_run_that_has_ended_little_is_kept(seal: Object) -> None:
         "namespace": "research",
         "resourceVersion": "7",
     }
+
+
+def test_of_a_run_that_lives_it_is_known_who_asked_and_which_claims_it_mounts(
+    index: SealIndex, seal: Object
+) -> None:
+    live = index.live(*key(seal))
+    assert live is not None
+    assert live.requester == seal["spec"]["requester"]["username"]
+    assert index.mounting("research", "ckpt") == {key(seal)[1]}
+    assert index.mounting("research", "other") == index.mounting("elsewhere", "ckpt") == frozenset()
+    assert index.live("elsewhere", key(seal)[1]) is None
+    index.on_seal("DELETED", key(seal), seal)
+    assert index.live(*key(seal)) is None
+    assert index.mounting("research", "ckpt") == frozenset()

@@ -85,7 +85,13 @@ def test_the_watch_is_told_with_what_was_not_found() -> None:
         "frozen": [None],
         "frozen_read": [5.0],
         "idle": {"share": [0.005, 0.006], "seconds": 10.0, "memory": [60.0, 61.0]},
-        "training": {"share": 0.02, "trainers": 2, "with": [1.0], "more": "+0.12 % (-0.3 to +0.5)"},
+        "training": {
+            "share": 0.02,
+            "trainers": 2,
+            "with": [1.0],
+            "more": "+0.12 % (-0.3 to +0.5)",
+            "alone": {"more": "+0.01 % (-0.4 to +0.4)"},
+        },
         "kernel": {w: {str(FOLDER): 2.0, "/tmp": 2.5} for w in ("marks", "none")},
         "flood": {
             "writes": 100_000, "seconds": 60.0, "found": False, "process named": False,

@@ -17,6 +17,7 @@ from trainseal.controller.disturbances import (
     SIGNALS,
     Record,
     RunState,
+    by_whom,
     disturbed,
     killed,
     kills,
@@ -24,6 +25,8 @@ from trainseal.controller.disturbances import (
     unexplained_deletion,
     unrecorded,
 )
+from trainseal.controller.ownreport import Seen
+from trainseal.controller.references import deleted as object_deleted
 
 Object = dict[str, Any]
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -350,3 +353,48 @@ def test_a_denied_access_is_no_record_of_anything() -> None:
         "metadata": {}, "spec": {"allowed": True, "time": time},
     }  # fmt: skip
     assert [Record.of(nonsense(t)) for t in (None, 7, "soon")] == [None, None, None]
+
+
+# Objects of the run -----------------------------------------------------------------------------
+
+
+def object_gone(name: str = "ConfigMap char-lm-1-config") -> Seen:
+    return object_deleted(name, "it is gone", "gone", {})
+
+
+def deletion(name: str, user: str, at: datetime = NOW, thing: str = "") -> Record:
+    return Record(
+        name=name, pod="None", pod_uid="None", node="", action="DeleteObject", user=user,
+        time=at, object=thing or "ConfigMap char-lm-1-config",
+    )  # fmt: skip
+
+
+def test_who_last_deleted_an_object_is_named() -> None:
+    records = [
+        deletion("r-1", "ann@example.org", NOW - timedelta(minutes=9)),
+        deletion("r-2", "mallory@example.org"),
+        deletion("r-3", "bob@example.org", NOW + timedelta(minutes=1), "Service char-lm"),
+    ]
+    found = by_whom(object_gone(), records)
+    assert (found.user, found.access_record) == ("mallory@example.org", "r-2")
+    assert found.message.endswith("it is gone; mallory@example.org deleted it")
+    assert found.key == object_gone().key
+
+
+def test_an_object_that_nobody_on_record_deleted_names_nobody() -> None:
+    assert by_whom(object_gone(), []) == object_gone()
+    assert by_whom(object_gone(), [deletion("r", "bob", thing="Service x")]) == object_gone()
+
+
+def test_a_record_of_an_object_says_which() -> None:
+    spec = {
+        "object": {"kind": "Job", "name": "char-lm-worker", "uid": "u"},
+        "action": "DeleteObject",
+        "username": "mallory",
+        "allowed": True,
+        "time": text(NOW),
+    }
+    found = Record.of({"metadata": {"name": "r"}, "spec": spec})
+    assert found is not None
+    assert (found.object, found.action) == ("Job char-lm-worker", "DeleteObject")
+    assert Record.of({"metadata": {"name": "r"}, "spec": {**spec, "allowed": False}}) is None

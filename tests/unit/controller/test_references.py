@@ -14,12 +14,12 @@ from trainseal.api.findings import FindingId
 from trainseal.controller.ownreport import Seen
 from trainseal.controller.references import (
     changes,
-    claims,
     job_changes,
     replaced_claim,
     surroundings,
 )
 from trainseal.provenance.additions import Additions
+from trainseal.provenance.livepods import claims_of
 
 Object = dict[str, Any]
 SEALED = world.sealed_world()
@@ -188,4 +188,4 @@ def test_the_claims_of_a_template_are_those_its_volumes_name() -> None:
         {"name": "c", "emptyDir": {}},
     ]
     template: Object = {"spec": {"volumes": volumes}}
-    assert claims(template) == ("ckpt",)
+    assert claims_of(template) == ("ckpt",)
