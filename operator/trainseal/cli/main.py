@@ -21,6 +21,7 @@ from trainseal.cli import (
     drift,
     evidence,
     sign,
+    simulate,
     status,
     submit,
     verify,
@@ -50,6 +51,7 @@ app.add_typer(evidence.evidence, rich_help_panel=RUNNING)
 app.add_typer(checkpoints.checkpoints, rich_help_panel=RUNNING)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)
+app.command(rich_help_panel=RUNNING)(simulate.simulate)
 app.command(rich_help_panel=RUNNING)(doctor.doctor)
 app.command(rich_help_panel=RUNNING)(doctor.version)
 
