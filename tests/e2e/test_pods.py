@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -272,3 +272,32 @@ def test_what_is_much_like_it_and_safe_is_accepted(
     lab: Lab, change: Callable[[Object], None]
 ) -> None:
     assert lab.accepts(signed(changed(lab.job("safe"), change), lab.alice))
+
+
+@pytest.fixture
+def device_class(lab: Lab) -> Iterator[str]:
+    """A DeviceClass whose devices pods may ask for by a name of its own."""
+    name = "accel.example"
+    obj: Object = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "DeviceClass",
+        "metadata": {"name": name},
+        "spec": {"extendedResourceName": "accel.example/card"},
+    }
+    lab.admin("apply", "-f", "-", stdin=obj)
+    yield "accel.example/card"
+    lab.delete(obj)
+
+
+def test_a_device_by_the_name_of_its_class_is_asked_for_in_vain(
+    lab: Lab, device_class: str
+) -> None:
+    asks = pod(lab, "accel", gpus=0)
+    limits = asks["spec"]["containers"][0]["resources"].setdefault("limits", {})
+    limits[device_class] = 1
+    eventually(
+        lambda: "a device by its DeviceClass" in lab.answer(asks), "the floor knows the name"
+    )
+    # The twin: a resource that no class has.
+    limits["disk.example/ssd"] = limits.pop(device_class)
+    assert lab.accepts(asks)

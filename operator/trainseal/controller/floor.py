@@ -1,4 +1,5 @@
-"""Tells the floor what the policies say: where all of them only audit, it lets pass.
+"""Tells the floor what the policies say: where all of them only audit, it lets pass. And by which
+further names pods ask for devices: those of DeviceClasses (KEP-5004, on by default from 1.36).
 
 The floor is the chart's ValidatingAdmissionPolicies. The API server evaluates one for each of its
 parameters and denies when any evaluation does, so it cannot ask for "some policy, and all of them
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from trainseal.api.model import JsonObject
-from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.api.model import JsonObject, json_object
+from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.informer import Event, Informer
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.verifier.policystore import BrokenPolicy, PolicyStore
 
@@ -22,23 +24,43 @@ CONFIG_MAP = "trainseal-floor"
 #: Seconds after which it is looked at again, whoever changed it.
 _AGAIN = 60.0
 _AFTER_AN_ERROR = 5.0
+_DEVICES_API = "resource.k8s.io/v1"
+#: No policy has this name. The first three lines are an entry that means no namespace.
+_DEVICES = "_devices"
+_NOWHERE = "Device\n^()$\n^()$"
+#: Seconds until a cluster without DeviceClasses is asked again whether it has them by now.
+_NO_DEVICES_AGAIN = 600.0
 
 
-def entries(policies: Sequence[CompiledPolicy], broken: Sequence[BrokenPolicy]) -> dict[str, str]:
-    """The ConfigMap's data: one entry a policy, three lines each.
+def entries(
+    policies: Sequence[CompiledPolicy],
+    broken: Sequence[BrokenPolicy],
+    devices: Iterable[str] = (),
+) -> dict[str, str]:
+    """The ConfigMap's data: one entry a policy, three lines each; and one of device names.
 
     Its mode, a regular expression (RE2) of the namespaces that it includes, and one of those that
     it excludes. A policy that cannot be used may be one that enforces anywhere.
     """
     found = {p.name: f"{p.mode}\n{_any_of(p.include)}\n{_any_of(p.exclude)}" for p in policies}
-    return found | {b.name: f"Enforce\n{_any_of(['*'])}\n{_any_of([])}" for b in broken}
+    found |= {b.name: f"Enforce\n{_any_of(['*'])}\n{_any_of([])}" for b in broken}
+    if names := sorted(set(devices)):
+        found[_DEVICES] = "\n".join([_NOWHERE, *names])
+    return found
 
 
 class Floor:
-    """Keeps the ConfigMap as the policies are."""
+    """Keeps the ConfigMap as policies and DeviceClasses are.
 
-    def __init__(self, kube: Kube, namespace: str, store: PolicyStore) -> None:
+    ``is_gpu`` says of a resource's name whether the chart's expressions know it without being told.
+    """
+
+    def __init__(
+        self, kube: Kube, namespace: str, store: PolicyStore, is_gpu: Callable[[str], bool]
+    ) -> None:
         self._kube = kube
+        self._is_gpu = is_gpu
+        self._devices: dict[str, str] = {}
         self._path = path_of("v1", "configmaps", namespace, CONFIG_MAP)
         self._store = store
         self._changed = asyncio.Event()
@@ -46,6 +68,29 @@ class Floor:
     def changed(self) -> None:
         """To be called when a policy or a trust root changed."""
         self._changed.set()
+
+    def on_device_class(self, event: Event, key: tuple[str, str], obj: JsonObject) -> None:
+        """Listener for DeviceClasses."""
+        name = json_object(obj.get("spec")).get("extendedResourceName")
+        self._devices.pop(key[1], None)
+        if event != "DELETED" and isinstance(name, str) and not self._is_gpu(name):
+            self._devices[key[1]] = name
+            _log.info("pods ask for devices of DeviceClass %s by %s", key[1], name)
+        self.changed()
+
+    async def follow_devices(self) -> None:
+        """Watches DeviceClasses for ever, where the cluster has them."""
+        while True:
+            with contextlib.suppress(KubeError):
+                try:
+                    await self._kube.get(f"/apis/{_DEVICES_API}")
+                    break
+                except NotFoundError:
+                    await asyncio.sleep(_NO_DEVICES_AGAIN)
+                    continue
+            await asyncio.sleep(_AFTER_AN_ERROR)
+        path = path_of(_DEVICES_API, "deviceclasses")
+        await Informer(self._kube, path, listener=self.on_device_class).run()
 
     async def run(self) -> None:
         """Writes for ever; what fails is tried again."""
@@ -63,7 +108,9 @@ class Floor:
     async def write(self) -> None:
         """Writes where something differs. Raises KubeError: also where the object is gone."""
         live = await self._kube.get(self._path)
-        wanted: JsonObject = dict(entries(self._store.policies, self._store.broken))
+        wanted: JsonObject = dict(
+            entries(self._store.policies, self._store.broken, self._devices.values())
+        )
         if (live.get("data") or {}) != wanted:
             await self._kube.replace(self._path, {**live, "data": wanted})
 

@@ -138,7 +138,7 @@ async def _work(
         watching.policies_changed()
 
     store = PolicyStore(policies_changed)
-    floor = Floor(kube, home, store)
+    floor = Floor(kube, home, store, settings.is_gpu)
     registry_options = RegistryOptions(
         plain_http=frozenset(settings.registries.plain_http),
         ca_file=Path(settings.registries.ca_file) if settings.registries.ca_file else None,
@@ -190,6 +190,7 @@ async def _work(
         await policies.synced.wait()
         group.create_task(status.run())
         group.create_task(floor.run())
+        group.create_task(floor.follow_devices())
         group.create_task(queue.run())
         group.create_task(watching.run())
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))

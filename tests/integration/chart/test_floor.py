@@ -16,6 +16,7 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
+from trainseal.controller.floor import entries
 
 TEAM = "floor-team"
 AUDITED = "floor-audited"
@@ -61,7 +62,11 @@ def _prepare(server: ApiServer) -> None:
         server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace)
     for kind in CONFIGURATIONS:
         server.kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=trainseal")
-    audited = {"team": "Enforce\n^(floor-t.*)$\n^()$", "all": "Audit\n^(.*)$\n^(floor-none)$"}
+    audited = {
+        "team": "Enforce\n^(floor-t.*)$\n^()$",
+        "all": "Audit\n^(.*)$\n^(floor-none)$",
+        **entries((), (), ["accel.example/card"]),
+    }
     server.kubectl(
         "patch", "configmap", "trainseal-floor", "-n", NAMESPACE,
         "-p", json.dumps({"data": audited}),
@@ -181,6 +186,26 @@ def living(world: ApiServer) -> Iterator[Object]:
     world.create(made, DEV)
     yield made
     world.delete(made)
+
+
+ACCEL: dict[str, Any] = {"resources": {"limits": {"accel.example/card": "1"}}}
+
+
+def test_a_device_that_is_asked_for_by_the_name_of_its_class_is_seen(world: ApiServer) -> None:
+    world.until_refused(pod("probe", **ACCEL), "a device by its DeviceClass", DEV)
+    in_init = pod("init")
+    in_init["spec"]["initContainers"] = [{"name": "i", "image": "registry.example/x", **ACCEL}]
+    for asks in (pod("bare", **ACCEL), in_init):
+        said = answer(world, asks)
+        assert "ValidatingAdmissionPolicy 'trainseal-devices'" in said
+        assert "asks for accel.example/card, a device by its DeviceClass" in said
+    assert "a device by its DeviceClass" in answer(world, pod("rs", **ACCEL), REPLICA_SETS)
+    # Twins: another extended resource; a sealed run's pod; where all policies audit.
+    assert not answer(world, pod("disk", resources={"limits": {"disk.example/ssd": "1"}}))
+    sealed = sealed_pod("sealed")
+    sealed["spec"]["containers"][0] |= ACCEL
+    assert not answer(world, sealed, JOB_CONTROLLER)
+    assert not answer(world, pod("audited", AUDITED, **ACCEL))
 
 
 @pytest.mark.parametrize("who", [DEV, JOB_CONTROLLER, f"--as={CONTROLLER}"])

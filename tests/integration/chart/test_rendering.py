@@ -12,7 +12,13 @@ import yaml
 from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
 
 DIGEST = "sha256:" + "0" * 64
-FLOOR = ("trainseal-pods", "trainseal-jobs", "trainseal-run-objects", "trainseal-configurations")
+FLOOR = (
+    "trainseal-pods",
+    "trainseal-devices",
+    "trainseal-jobs",
+    "trainseal-run-objects",
+    "trainseal-configurations",
+)
 
 
 def config(objects: list[Object]) -> Any:

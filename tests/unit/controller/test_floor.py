@@ -99,8 +99,14 @@ def store_of(*objects: dict[str, Any]) -> PolicyStore:
     return store
 
 
+def floor_of(server: OneObject, store: PolicyStore) -> Floor:
+    return Floor(
+        cast("Kube", server), "trainseal-system", store, lambda r: r.startswith("nvidia.com/")
+    )
+
+
 def write(server: OneObject, store: PolicyStore) -> None:
-    asyncio.run(Floor(cast("Kube", server), "trainseal-system", store).write())
+    asyncio.run(floor_of(server, store).write())
 
 
 def test_it_is_written_where_it_differs_and_what_the_chart_wrote_stays() -> None:
@@ -118,3 +124,49 @@ def test_it_is_written_where_it_differs_and_what_the_chart_wrote_stays() -> None
 def test_one_that_is_gone_is_an_error_that_is_tried_again() -> None:
     with pytest.raises(NotFoundError):
         write(OneObject(None), store_of())
+
+
+# Devices ----------------------------------------------------------------------------------------
+
+
+def device_class(name: str, resource: str | None) -> dict[str, Any]:
+    spec = {"extendedResourceName": resource} if resource else {}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def told(*changes: tuple[Any, str, str | None]) -> list[str]:
+    """The names that the floor is told after these changes of DeviceClasses."""
+    server = OneObject({"metadata": {"name": "trainseal-floor"}})
+    floor = floor_of(server, store_of())
+    for event, name, resource in changes:
+        floor.on_device_class(event, ("", name), device_class(name, resource))
+    asyncio.run(floor.write())
+    assert server.obj is not None
+    data = server.obj.get("data") or {}
+    return data["_devices"].split("\n")[3:] if data else []
+
+
+def test_the_floor_is_told_by_which_names_devices_are_asked_for() -> None:
+    assert told(("ADDED", "b", "b.example/card"), ("ADDED", "a", "a.example/card")) == [
+        "a.example/card",
+        "b.example/card",
+    ]
+    assert told(("ADDED", "a", "a.example/x"), ("MODIFIED", "a", "a.example/y")) == ["a.example/y"]
+    assert told(("ADDED", "a", "a.example/x"), ("DELETED", "a", "a.example/x")) == []
+    assert told(("ADDED", "a", "a.example/x"), ("MODIFIED", "a", None)) == []
+
+
+def test_a_name_that_the_chart_knows_need_not_be_told() -> None:
+    assert told(("ADDED", "a", "nvidia.com/gpu"), ("ADDED", "b", None)) == []
+
+
+@given(st.lists(POLICY, max_size=2), st.lists(st.just("accel.example/card"), max_size=2))
+def test_device_names_change_nothing_of_what_is_audited(
+    found: list[Any], devices: list[str]
+) -> None:
+    for number, obj in enumerate(found):
+        obj["metadata"]["name"] = f"p{number}"
+    policies = [compiled(obj) for obj in found]
+    for namespace in ("a", "team", ""):
+        without = audited(entries(policies, []), namespace)
+        assert audited(entries(policies, [], devices), namespace) == without
