@@ -14,6 +14,10 @@ claims that it mounts) bring the object, with our label on what is ours; they ar
 never wait for that: who deleted is then in the audit log alone. In a namespace that is being
 deleted nothing can be created: deletions there are on record in the release's own.
 
+The API server's proxy to a Service leads to a pod that the Service's selector chooses: the Service
+is read, and what may lead to a sealed pod is judged and recorded as the proxy to that pod would be.
+One without a selector leads where somebody wrote its endpoints, which takes other rights.
+
 What is not promised: a record says that TrainSeal let an access pass, not that it took place.
 Another admission plugin may refuse it afterwards, or the kubelet.
 """
@@ -24,7 +28,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -83,7 +87,8 @@ class AccessContext:
 
     ``look`` brings a seal into the index that the watch has not brought yet, and says whether it is
     known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``live`` gives
-    what is kept of a run that lives, ``mounting`` the runs whose pods mount a claim; ``final`` is
+    what is kept of a run that lives, ``mounting`` the runs whose pods mount a claim, and
+    ``reached_by`` those whose pods a Service's selector may choose; ``final`` is
     the pods' own webhook's answer, so that a debug container has one and not two. ``home`` is the
     release's namespace.
     """
@@ -93,6 +98,7 @@ class AccessContext:
     may_hold: Callable[[str, str], bool]
     live: Callable[[str, str], LiveSeal | None]
     mounting: Callable[[str, str], Iterable[str]]
+    reached_by: Callable[[str, JsonObject], Sequence[str]]
     final: Callable[[Request], Response]
     home: str
     ways_in: WaysIn
@@ -121,6 +127,8 @@ class AccessRecorder:
             return deny(f"{error}; nothing was recorded")
         if access is None:
             return ALLOWED
+        if access.action == "ServiceProxy":
+            return await self._by_service(request, access)
         if access.object is not None:
             return await self._gone(request, access)
         pod = request.old
@@ -140,6 +148,30 @@ class AccessRecorder:
         if not access.once and not self._buckets.take((request.namespace, request.username)):
             return self._too_often(request, access)
         return await self._record(request, access, pod, sealed.seal)
+
+    async def _by_service(self, request: Request, access: Access) -> Response:
+        """Through a Service: as into the pods that it may lead to."""
+        _, name = access.object or ("Service", "")
+        if not self._rules.reached_by(request.namespace, {}):
+            return ALLOWED  # no sealed run lives here
+        try:
+            service = await self._read(path_of("v1", "services", request.namespace, name))
+        except NotFoundError:
+            return ALLOWED  # the API server will not find it either
+        except (KubeError, TimeoutError) as error:
+            _FAILED.labels(access.action, "read").inc()
+            _log.warning("reading the Service of %s: %s", _what(request, access), _words(error))
+            return deny(
+                f"{_what(request, access)} is denied because it may lead to a sealed pod, and the "
+                f"Service could not be read: found {_words(error)}; try again, and if it lasts "
+                "tell those who run TrainSeal",
+                TRY_AGAIN,
+            )
+        selector = json_object(json_object(service.get("spec")).get("selector"))
+        seals = self._rules.reached_by(request.namespace, selector) if selector else []
+        if not seals:
+            return ALLOWED
+        return await self._record(request, access, service, seals[0])
 
     async def _gone(self, request: Request, access: Access) -> Response:
         """A deletion of an object: recorded where it belongs to runs that live."""
@@ -228,6 +260,8 @@ class AccessRecorder:
             return self._rules.final(request)
         if access.action == "Delete":
             return self._rules.ways_in.judge_deletion(request, seal, access.what, "")
+        if access.action == "ServiceProxy":
+            return self._rules.ways_in.judge("Proxy", request, seal)
         # One by one, for the type.
         if access.action == "Evict" or access.action == "DeleteObject":
             return ALLOWED
@@ -243,8 +277,9 @@ class AccessRecorder:
         )
 
     def _unwritten(self, request: Request, access: Access, seal: str, error: Exception) -> Response:
+        sealed = "the pod is" if access.pod else "it leads to pods that are"
         return deny(
-            f"{_what(request, access)} is denied because it could not be recorded, and the pod is "
+            f"{_what(request, access)} is denied because it could not be recorded, and {sealed} "
             f"sealed by SealedRun {request.namespace}/{seal}: expected an AccessRecord to be "
             f"written, found {_words(error)}; try again, and if it lasts tell those who run "
             "TrainSeal",

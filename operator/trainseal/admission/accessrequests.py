@@ -104,6 +104,8 @@ def read_access(request: Request) -> Access | None:
     match (request.operation, request.resource, request.subresource):
         case ("CONNECT", "pods", subresource) if subresource in _CONNECT:
             return _connect(request, _CONNECT[subresource])
+        case ("CONNECT", "services", "proxy"):
+            return _by_service(request)
         case ("UPDATE", "pods", "ephemeralcontainers"):
             return _debug(request)
         case ("DELETE", "pods", ""):
@@ -148,6 +150,17 @@ def _connect(request: Request, action: Action) -> Access:
     if action == "Exec":
         fields |= _command(options.get("command"), cut)
     return Access(action, _checked(name), fields, tuple(cut), once)
+
+
+def _by_service(request: Request) -> Access:
+    cut: list[str] = []
+    name = _checked(_proxied(request.name), "Service")
+    path = str(request.object.get("path") or "/").partition("?")[0]
+    fields: JsonObject = {
+        "object": {"kind": "Service", "name": name, "uid": ""},
+        "path": _cut(path, _TEXT, "path", cut),
+    }
+    return Access("ServiceProxy", "", fields, tuple(cut), (name, path), ("Service", name))
 
 
 def _debug(request: Request) -> Access:
@@ -232,6 +245,8 @@ def record(
         spec["node"] = node
     if break_glass:
         spec["breakGlass"] = break_glass
+    if access.object and isinstance(thing := spec.get("object"), dict) and not thing["uid"]:
+        spec["object"] = {**thing, "uid": str(meta(pod).get("uid", ""))[:_SHORT]}
     if request.user_uid:
         spec["userUID"] = _cut(request.user_uid, _SHORT, "userUID", cut)
     groups: list[JsonValue] = [

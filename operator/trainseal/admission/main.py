@@ -148,6 +148,7 @@ def _answers(
             may_hold=state.seals.may_hold,
             live=state.seals.live,
             mounting=state.seals.mounting,
+            reached_by=state.seals.reached_by,
             final=lambda request: _final(request, pods),
             home=options.namespace,
             ways_in=ways_in,

@@ -28,6 +28,8 @@ _UNTRUSTED = Counter("trainseal_seals_untrusted_total", "Seals whose binding doe
 _BOUND = Gauge("trainseal_seals_bound", "Seals in the index.")
 #: The Job controller shortens a Job's name in its pods' names, but never to less than this.
 _KEPT_OF_A_NAME = 40
+#: What Job controllers put on the pods that they make.
+_JOB_LABELS = ("batch.kubernetes.io/", "controller-uid", "job-name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,22 @@ class SealIndex:
             if where == namespace and claim in live.claims
         )
 
+    def reached_by(self, namespace: str, selector: Mapping[str, JsonValue]) -> list[str]:
+        """Names of the seals of runs that live and whose pods a Service's selector may choose.
+
+        Labels that a Job controller gives count as chosen: which pod has which is not known here.
+        """
+        return sorted(
+            name
+            for (where, name), live in self._live.items()
+            if where == namespace
+            and any(
+                _may_choose(selector, self._pods[uid].expected)
+                for uid in live.uids
+                if uid in self._pods
+            )
+        )
+
     def runs(self, job_digest: str) -> int:
         """Seals, ended ones too, of a job digest."""
         return self._digests[job_digest]
@@ -144,6 +162,13 @@ class SealIndex:
                 str(json_object(spec.get("requester")).get("username")),
                 frozenset(name for item in bound for name in claims_of(item.template)),
             )
+
+
+def _may_choose(selector: Mapping[str, JsonValue], pod: ExpectedPod) -> bool:
+    return all(
+        key.startswith(_JOB_LABELS) or pod.labels.get(key) == value
+        for key, value in selector.items()
+    )
 
 
 def what_counts(seal: JsonObject) -> JsonObject:

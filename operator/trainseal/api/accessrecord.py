@@ -50,6 +50,7 @@ Action = Literal[
     "Delete",
     "Evict",
     "DeleteObject",
+    "ServiceProxy",
 ]
 #: The ways into a pod that runs among them.
 Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer"]
@@ -84,7 +85,7 @@ class AccessRecordSpec(Model):
     pod: PodIdentity | None = None
     """The pod that was reached for."""
     object: ObjectIdentity | None = None
-    """The object that was deleted."""
+    """The object that was deleted, or the Service that led to pods of the run."""
     node: DnsSubdomain | None = None
     """Where the pod runs; absent while it is not scheduled."""
     sealed_run: DnsSubdomain

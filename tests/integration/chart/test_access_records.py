@@ -550,6 +550,32 @@ def test_a_claim_that_the_run_mounts_is_on_record_and_another_is_not(team: Team)
     assert _of_objects(team, "other") == []
 
 
+@pytest.mark.parametrize(
+    ("selector", "leads"), [({"trainseal.dev/job": "char-lm"}, True), ({"app": "web"}, False)]
+)
+def test_a_service_that_leads_into_a_run_is_a_way_in(
+    team: Team, policy: Callable[..., Object], selector: Object, leads: bool
+) -> None:
+    name = f"leads-{leads}".lower()
+    metadata = {"name": name, "namespace": TEAM}
+    spec = {"selector": selector, "ports": [{"port": 80}]}
+    made = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    team.server.create(made, "--as=ann@example.org", "--as-group=team")
+
+    def through() -> str:
+        path = f"/api/v1/namespaces/{TEAM}/services/{name}:80/proxy/page?token=hunter2"
+        with pytest.raises(CommandError) as answered:
+            team.server.kubectl(*ANN, "get", "--raw", path)
+        return answered.value.stderr
+
+    assert "denied" not in through()  # nothing answers behind it
+    found = _of_objects(team, name)
+    assert [(r["action"], r["path"]) for r in found] == [("ServiceProxy", "/page")] * leads
+    policy(exec="Deny", proxy="Deny")
+    eventually(lambda: "is Deny" in team.connect("kept", EXEC), "the policy counts")
+    assert ("access.proxy is Deny" in through()) is leads
+
+
 def test_a_policy_names_who_may_delete(team: Team, policy: Callable[..., Object]) -> None:
     made = _of_the_run(team, "ConfigMap", **OBJECTS["ConfigMap"])
     policy(exec="Deny", deletion={"groups": ["leads"]})

@@ -114,6 +114,7 @@ def door(sealed: world.World) -> Door:
         may_hold=index.may_hold,
         live=index.live,
         mounting=index.mounting,
+        reached_by=index.reached_by,
         final=final,
         home="trainseal-system",
         ways_in=context.ways_in,
@@ -379,6 +380,70 @@ def test_it_stays_denied_where_the_attempt_cannot_be_recorded(door: Door) -> Non
 
 def test_who_gets_in_is_no_matter_of_who_may_end_a_pod(door: Door) -> None:
     assert under(door, exec="Deny", attach="Deny").ask(delete(door.pod)).allowed
+
+
+# Through a Service ------------------------------------------------------------------------------
+
+
+def through(name: str = "http:char-lm:8080") -> Request:
+    """The API server's proxy to a Service."""
+    asked = world.request(
+        {"path": "/metrics?token=hunter2"}, operation="CONNECT", resource="services",
+        subresource="proxy", user=ANN,
+    )  # fmt: skip
+    return dataclasses.replace(asked, name=name)
+
+
+def service(door: Door, name: str = "char-lm", **selector: str) -> None:
+    """A Service of the namespace."""
+    obj = {"metadata": {"name": name, "uid": "service-uid"}, "spec": {"selector": selector}}
+    door.api.pods[f"/api/v1/namespaces/research/services/{name}"] = obj
+
+
+def test_a_service_that_leads_to_a_sealed_pod_is_as_the_proxy_to_it(door: Door) -> None:
+    service(door, **{"trainseal.dev/job": "char-lm"})
+    assert door.ask(through()).allowed
+    (made,) = door.api.created
+    assert made["spec"]["action"] == "ServiceProxy"
+    assert made["spec"]["object"] == {"kind": "Service", "name": "char-lm", "uid": "service-uid"}
+    assert made["spec"]["path"] == "/metrics"
+    assert "hunter2" not in json.dumps(made)
+    found = under(door, proxy="Deny").ask(through())
+    assert "access.proxy is Deny" in found.message
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"batch.kubernetes.io/controller-uid": "any"},
+        {"trainseal.dev/job": "char-lm", "batch.kubernetes.io/job-completion-index": "1"},
+    ],
+)
+def test_so_is_one_that_chooses_by_what_a_job_controller_writes(
+    door: Door, selector: Object
+) -> None:
+    service(door, **selector)
+    assert not under(door, proxy="Deny").ask(through()).allowed
+
+
+@pytest.mark.parametrize("selector", [{"app": "web"}, {}, {"trainseal.dev/job": "other"}])
+def test_one_that_leads_elsewhere_is_nobodys_business(door: Door, selector: Object) -> None:
+    service(door, **selector)
+    assert under(door, proxy="Deny").ask(through()) == Response(True)
+    assert not door.api.created
+
+
+def test_one_that_is_not_there_is_the_api_servers_to_miss(door: Door) -> None:
+    assert under(door, proxy="Deny").ask(through("gone")) == Response(True)
+
+
+def test_one_that_cannot_be_read_is_denied_only_where_a_sealed_run_lives(door: Door) -> None:
+    door.api.read_fails = FAILURES[3]
+    found = door.ask(through())
+    assert (found.allowed, found.code) == (False, 503)
+    assert "it may lead to a sealed pod" in found.message
+    elsewhere = dataclasses.replace(through(), namespace="elsewhere")
+    assert door.ask(elsewhere) == Response(True)
 
 
 # Deletions by policy ----------------------------------------------------------------------------
