@@ -14,9 +14,12 @@ import time
 import pytest
 
 from tests.attacks import (
+    cases_admission,
     cases_api,
     cases_checkpoints,
     cases_code,
+    cases_config,
+    cases_gate,
     cases_processes,
     cases_ranks,
     cases_watch,
@@ -33,6 +36,9 @@ CASES = (
     *cases_code.CASES,
     *cases_checkpoints.CASES,
     *cases_processes.CASES,
+    *cases_admission.CASES,
+    *cases_config.CASES,
+    *cases_gate.CASES,
     *cases_api.CASES,
     *cases_ranks.CASES,
     *cases_watch.CASES,
