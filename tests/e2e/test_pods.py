@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import TEAM, Lab, Object, changed
+from tests.e2e.test_training import trainseal
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -274,6 +276,16 @@ def test_what_is_much_like_it_and_safe_is_accepted(
     assert lab.accepts(signed(changed(lab.job("safe"), change), lab.alice))
 
 
+def simulated(lab: Lab, *words: str) -> Object:
+    """What the command line says of the cluster, to an administrator."""
+    try:
+        said = trainseal(lab, "simulate", *words, "-o", "json", kubeconfig=lab.target.kubeconfig)
+    except CommandError as error:  # the exit code tells that something is not judged
+        said = error.stdout
+    found: Object = json.loads(said)
+    return found
+
+
 @pytest.fixture
 def device_class(lab: Lab) -> Iterator[str]:
     """A DeviceClass whose devices pods may ask for by a name of its own."""
@@ -301,3 +313,20 @@ def test_a_device_by_the_name_of_its_class_is_asked_for_in_vain(
     # The twin: a resource that no class has.
     limits["disk.example/ssd"] = limits.pop(device_class)
     assert lab.accepts(asks)
+
+
+def test_what_exists_is_judged_as_if_it_were_made_now(lab: Lab, running: Object) -> None:
+    name = running["metadata"]["name"]
+    plain = pod(lab, f"plain-{name}", gpus=0)
+    plain["spec"]["containers"][0]["command"] = ["sleep", "60"]
+    lab.apply(plain)
+    try:
+        said = simulated(lab, "-n", TEAM, "--offline")
+    finally:
+        lab.delete(plain)
+    answers = {f"{o['kind']} {o['name']}": o["answer"] for o in said["objects"]}
+    assert answers[f"Pod plain-{name}"] == "passes"
+    # Its pods are its TrainingJob's, and that is not judged offline.
+    assert answers[f"TrainingJob {name}"] == "undetermined"
+    assert f"Job {name}-worker" not in answers
+    assert {p["name"] for p in said["policies"]} >= {TEAM}

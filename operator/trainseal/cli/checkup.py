@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 
 import yaml
-from rich.console import Console
-from rich.text import Text
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
-from trainseal.cli.failures import DONE, REFUTED
+from trainseal.cli import checkupcoverage
+from trainseal.cli.checkupreport import Finding, Health, unseen
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
 from trainseal.provenance import admissionrules
@@ -38,24 +34,6 @@ JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 SHARED_IDENTITY = "system:kube-controller-manager"
 
 
-class Health(StrEnum):
-    """What was found of one piece."""
-
-    GOOD = "good"
-    WRONG = "wrong"
-    UNSEEN = "unseen"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One piece: what was found of it and, where it is wrong, what to do."""
-
-    what: str
-    health: Health
-    found: str
-    remedy: str = ""
-
-
 async def examine(kube: Kube, namespace: str) -> list[Finding]:
     """Every piece. Raises KubeError where the API server does not answer at all."""
     version = await kube.get("/version")
@@ -68,36 +46,11 @@ async def examine(kube: Kube, namespace: str) -> list[Finding]:
         _keyring(kube, namespace),
         _policies(kube),
         _pod_creator(kube, namespace),
+        *checkupcoverage.parts(kube, namespace),
     )
     for part in parts:
         findings += [finding async for finding in part]
     return findings
-
-
-def exit_code(findings: list[Finding]) -> int:
-    """1 where something is wrong."""
-    return REFUTED if any(f.health is Health.WRONG for f in findings) else DONE
-
-
-def show(findings: list[Finding], *, as_json: bool) -> None:
-    """The findings, on stdout."""
-    if as_json:
-        print(json.dumps([asdict(f) for f in findings], indent=2))  # noqa: T201
-        return
-    marks = {
-        Health.GOOD: ("✓", "green"),
-        Health.WRONG: ("✗", "red"),
-        Health.UNSEEN: ("?", "yellow"),
-    }
-    console = Console(highlight=False, soft_wrap=True)
-    for finding in findings:
-        mark, color = marks[finding.health]
-        text = Text(f"{mark} ", color)
-        text.append(finding.what, "bold")
-        text.append(f" {finding.found}", "")
-        if finding.remedy:
-            text.append(f"\n    to do: {finding.remedy}")
-        console.print(text)
 
 
 async def _kinds(kube: Kube) -> AsyncIterator[Finding]:
@@ -125,7 +78,7 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
             )  # fmt: skip
             continue
         except KubeError as error:
-            yield _unseen(what, error)
+            yield unseen(what, error)
             continue
         hooks = json_objects(found.get("webhooks"))
         empty = [h for h in hooks if not json_object(h.get("clientConfig")).get("caBundle")]
@@ -143,7 +96,12 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
                 "somebody changed it: upgrade the chart, and look at the audit log",
             )  # fmt: skip
         else:
-            yield Finding(what, Health.GOOD, f"{_names(hooks)}: fail closed, with a caBundle")
+            closed = [h for h in hooks if h.get("name") not in FAILS_OPEN]
+            by_design = [h for h in hooks if h.get("name") in FAILS_OPEN]
+            words = f"{_names(closed)}: fail closed, with a caBundle"
+            if by_design:
+                words += f"; {_names(by_design)}: open by design"
+            yield Finding(what, Health.GOOD, words)
 
 
 async def _rules(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
@@ -158,7 +116,7 @@ async def _rules(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
         )
         return
     except KubeError as error:
-        yield _unseen(what, error)
+        yield unseen(what, error)
         return
     rules = admissionrules.read(str(json_object(config.get("data")).get(admissionrules.KEY) or ""))
     good = True
@@ -170,7 +128,7 @@ async def _rules(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
             differences = ("it is gone",)
         except KubeError as error:
             good = False
-            yield _unseen(f"{rule.kind} {rule.name}", error)
+            yield unseen(f"{rule.kind} {rule.name}", error)
             continue
         if differences:
             good = False
@@ -194,7 +152,7 @@ async def _deployments(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
             )  # fmt: skip
             continue
         except KubeError as error:
-            yield _unseen(name, error)
+            yield unseen(name, error)
             continue
         ready = json_object(found.get("status")).get("readyReplicas") or 0
         wanted = json_object(found.get("spec")).get("replicas") or 0
@@ -214,7 +172,7 @@ async def _keyring(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
             "the controller makes it when it first leads: look at its log",
         )  # fmt: skip
     except KubeError as error:
-        yield _unseen("keyring", error)
+        yield unseen("keyring", error)
     else:
         yield Finding("keyring", Health.GOOD, "the operator's public keys are published")
 
@@ -223,7 +181,7 @@ async def _policies(kube: Kube) -> AsyncIterator[Finding]:
     try:
         page = await kube.get(path_of(API_VERSION, "provenancepolicies"))
     except KubeError as error:
-        yield _unseen("policies", error)
+        yield unseen("policies", error)
         return
     policies = json_objects(page.get("items"))
     if not policies:
@@ -251,7 +209,7 @@ async def _pod_creator(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
         config = await kube.get(path_of("v1", "configmaps", namespace, CONFIG_MAP))
         found = await _has_account(kube)
     except KubeError as error:
-        yield _unseen("pod creators", error)
+        yield unseen("pod creators", error)
         return
     text = json_object(config.get("data")).get("config.yaml")
     settings = json_object(yaml.safe_load(str(text or "")))
@@ -276,12 +234,6 @@ async def _has_account(kube: Kube) -> bool:
     except NotFoundError:
         return False
     return True
-
-
-def _unseen(what: str, error: KubeError) -> Finding:
-    if error.status == 0:
-        raise error
-    return Finding(what, Health.UNSEEN, f"cannot be looked at: {error.message}")
 
 
 def _names(hooks: list[JsonObject]) -> str:

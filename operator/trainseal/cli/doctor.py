@@ -21,23 +21,26 @@ def doctor(
 ) -> None:
     """Look whether TrainSeal works in a cluster, and say what to do where it does not.
 
+    Kinds, admission rules, certificates and whether the API server reaches the webhook; processes
+    and keys; policies and the namespaces that they name; the agents of nodes with sealed pods.
+
     Exit codes: 0 nothing is wrong; 1 something is; 2 the cluster did not answer. What you may not
-    see is said, and counts as neither.
+    see is said, and counts as neither; so does what may be meant so, such as a policy in Audit.
 
         trainseal doctor
     """
     import asyncio
 
-    from trainseal.cli import checkup
+    from trainseal.cli import checkup, checkupreport
     from trainseal.cluster.api import connect
 
-    async def work() -> list[checkup.Finding]:
+    async def work() -> list[checkupreport.Finding]:
         async with connect(kubeconfig, context) as kube:
             return await checkup.examine(kube, release_namespace)
 
     findings = asyncio.run(work())
-    checkup.show(findings, as_json=output is Output.JSON)
-    raise typer.Exit(checkup.exit_code(findings))
+    checkupreport.show(findings, as_json=output is Output.JSON)
+    raise typer.Exit(checkupreport.exit_code(findings))
 
 
 def version() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from trainseal.api import crd
 from trainseal.cli.checkup import JOB_CONTROLLER, KINDS, SHARED_IDENTITY
 from trainseal.cluster import api
 from trainseal.cluster.api import KubeError
+from trainseal.controller.certificate_rotation import issue
 
 GROUP = "/apis/trainseal.dev/v1alpha1"
 HOOKS = "/apis/admissionregistration.k8s.io/v1"
@@ -25,6 +28,7 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/trainseal-system/deployments"
 ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/job-controller"
 
 
+NAMESPACES, PODS = "/api/v1/namespaces", "/api/v1/pods"
 FLOOR = f"{HOOKS}/validatingadmissionpolicies/trainseal-pods"
 BINDING = f"{HOOKS}/validatingadmissionpolicybindings/trainseal-pods"
 RULES: list[Any] = [
@@ -61,16 +65,54 @@ def floor(**constraints: Any) -> Any:
     return {"spec": {"failurePolicy": "Fail", "matchConstraints": LIVE | constraints}}
 
 
+#: The API server's clock, and the webhook's authority, which is trusted for three months.
+AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+AUTHORITY = base64.b64encode(issue(["localhost"], AT).authority).decode()
+REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/trainseal-system/leases"
+DENIED = 'admission webhook "trainingjobs.trainseal.dev" denied the request: no signature found'
+
+
 def hook(**fields: Any) -> Any:
-    return {"name": "x", "clientConfig": {"caBundle": "QQ=="}, "failurePolicy": "Fail"} | fields
+    client = {"caBundle": AUTHORITY}
+    return {"name": "x", "clientConfig": client, "failurePolicy": "Fail"} | fields
+
+
+def lease(node: str = "node-1", ago: float = 1) -> Any:
+    renewed = (AT - timedelta(seconds=ago)).isoformat().replace("+00:00", "Z")
+    return {"metadata": {"name": f"trainseal-agent-{node}"}, "spec": {"renewTime": renewed}}
+
+
+def gpu_pod(namespace: str = "research", node: str = "node-1") -> Any:
+    limits = {"limits": {"nvidia.com/gpu": "1"}}
+    return {
+        "metadata": {"name": "p", "namespace": namespace},
+        "spec": {"nodeName": node, "containers": [{"resources": limits}]},
+    }
+
+
+def names(*of: str) -> Any:
+    return {"items": [{"metadata": {"name": name}} for name in of]}
 
 
 @pytest.fixture
 def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     """A cluster in which all is well."""
     deployment = {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}
-    config = yaml.safe_dump({"podCreators": [JOB_CONTROLLER, SHARED_IDENTITY]})
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    config = yaml.safe_dump(
+        {"podCreators": [JOB_CONTROLLER, SHARED_IDENTITY], "agents": {"enabled": True}}
+    )
+    ready = {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "InForce",
+                "message": "read and valid",
+                "lastTransitionTime": "2026-11-23T12:00:00Z",
+            }
+        ]
+    }
     rules = "\n---\n".join(yaml.safe_dump(rule) for rule in RULES)
     found = FakeKube(
         {
@@ -93,8 +135,14 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
             f"{SYSTEM}/trainseal-config": {"data": {"config.yaml": config}},
             f"{GROUP}/provenancepolicies": {"items": [world.policy_object() | {"status": ready}]},
             ACCOUNT: {},
+            REVIEWS: {"metadata": {"creationTimestamp": "2026-11-23T12:00:00Z"}},
+            f"{GROUP}/trustroots": {"items": []},
+            NAMESPACES: names("research", "kube-system"),
+            PODS: {"items": [gpu_pod()]},
+            LEASES: {"items": [lease()]},
         }
     )
+    found.refusal = KubeError(403, "Forbidden", DENIED)
     monkeypatch.setattr(api, "connect", connecting_to(found))
     return found
 
@@ -112,6 +160,17 @@ def put(path: str, value: Any) -> Callable[[FakeKube], None]:
 
 def remove(path: str) -> Callable[[FakeKube], None]:
     return lambda kube: kube.objects.__delitem__(path)
+
+
+def at(time: datetime) -> Callable[[FakeKube], None]:
+    return put(REVIEWS, {"metadata": {"creationTimestamp": time.isoformat()}})
+
+
+def refused(words: str) -> Callable[[FakeKube], None]:
+    def do(kube: FakeKube) -> None:
+        kube.refusal = KubeError(500, "InternalError", words)
+
+    return do
 
 
 UNREADY = {"conditions": [{"type": "Ready", "status": "False", "message": "no such key"}]}
@@ -150,6 +209,18 @@ POLICIES = f"{GROUP}/provenancepolicies"
             put(f"{SYSTEM}/trainseal-config", {"data": {"config.yaml": "podCreators: [me]"}}),
             "no sealed pod would be admitted",
         ),
+        (
+            put(VALIDATING, {"webhooks": [hook(clientConfig={"caBundle": "QQ=="})]}),
+            "no certificate",
+        ),
+        (at(AT + timedelta(days=400)), "is trusted until 2027-"),
+        (refused("failed calling webhook: connection refused"), "does not reach it: failed"),
+        (put(LEASES, {"items": []}), "silent on nodes with sealed pods: node-1"),
+        (put(LEASES, {"items": [lease(ago=31)]}), "silent on nodes with sealed pods: node-1"),
+        (
+            put(LEASES, {"items": [lease(), lease("node-2", ago=-61)]}),
+            "more than a minute ahead of the API server: node-2",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -186,3 +257,51 @@ def test_no_kind_of_ours_is_missing_unnoticed(trainseal: Run, kube: FakeKube, pl
     served = [{"name": kind.plural} for kind in crd.KINDS if kind.plural != plural]
     kube.objects[GROUP] = {"resources": served}
     assert f"missing: {plural}" in trainseal("doctor").out
+
+
+# What somebody may mean so ----------------------------------------------------------------------
+
+
+def audits() -> Any:
+    return world.policy_object(mode="Audit")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (put(NAMESPACES, names("other")), "policy research it names no namespace that exists"),
+        (put(POLICIES, {"items": [audits()]}), "GPU pods run where no policy enforces: research"),
+        (put(PODS, {"items": [gpu_pod("other")]}), "where no policy enforces: other"),
+        (lambda kube: setattr(kube, "refusal", None), "an unsigned TrainingJob passes"),
+        (
+            put(
+                f"{SYSTEM}/trainseal-config",
+                {"data": {"config.yaml": f"podCreators: ['{JOB_CONTROLLER}']"}},
+            ),
+            "they are off: nobody watches running pods",
+        ),
+    ],
+)
+def test_what_may_be_meant_so_is_told_and_is_not_wrong(
+    trainseal: Run, kube: FakeKube, breaks: Callable[[FakeKube], None], words: str
+) -> None:
+    breaks(kube)
+    answer = trainseal("doctor")
+    assert answer.code == 0, answer.out
+    assert f"! {words}" in answer.out or words in answer.out
+    assert "✗" not in answer.out
+
+
+def test_gpu_pods_of_excluded_namespaces_are_meant_to_be_there(
+    trainseal: Run, kube: FakeKube
+) -> None:
+    kube.objects[PODS] = {"items": [gpu_pod("kube-system")]}
+    assert "GPU pods run where" not in trainseal("doctor").out
+
+
+@pytest.mark.parametrize("path", [NAMESPACES, LEASES])
+def test_what_of_it_one_may_not_see_is_said(trainseal: Run, kube: FakeKube, path: str) -> None:
+    kube.failures[path] = KubeError(403, "Forbidden", "not for you")
+    answer = trainseal("doctor")
+    assert answer.code == 0
+    assert "cannot be looked at: not for you" in answer.out
