@@ -346,12 +346,14 @@ CASES = (
         lambda s: submit(s.lab, pod(s.lab, 0, {"app": "notebook"})), "one of the team's own",
     ),
     _case(
-        "node selector of a run's Job changed", "T1565", "a change of its spec",
-        kubectl(
-            "patch", "job", "@JOB-worker", "--type=merge",
-            "-p", '{"spec": {"template": {"spec": {"nodeSelector": {"pool": "mine"}}}}}',
-        ),
+        "Job of a run scaled to nothing", "T1489", "a change of its spec",
+        kubectl("patch", "job", "@JOB-worker", "--type=merge", "-p", '{"spec": {"parallelism": 0}}'),
         kubectl("annotate", "job", "@JOB-worker", "example.org/note=harmless"), "an annotation",
+    ),
+    _case(
+        "Job of a run suspended past its TrainingJob", "T1489", "a change of its spec",
+        kubectl("patch", "job", "@JOB-worker", "--type=merge", "-p", '{"spec": {"suspend": true}}'),
+        kubectl("get", "job", "@JOB-worker", "-o", "yaml"), "it is read",
     ),
     _case(
         "label of a run's Job changed", "T1036", "a change of its labels",
