@@ -11,7 +11,7 @@ from tests.attacks.cases_api import GATE, kubectl, on_record, pod
 from tests.attacks.scene import Scene
 from tests.attacks.submitting import refused, submit
 from tests.cluster import CommandError
-from tests.e2e.lab import TEAM, Lab, Object, changed
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object, changed
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -121,12 +121,24 @@ def _brings_no_pod(kind: str) -> Attack:
                 )
 
             eventually(told, f"the {kind}'s controller was refused its pod")
+            assert _attempted(lab, kind, made["metadata"]["name"])
             assert not lab.listed("pods", TEAM, labels=f"app={made['metadata']['name']}")
         finally:
             lab.delete(made)
         return 0.0
 
     return do
+
+
+def _attempted(lab: Lab, kind: str, name: str) -> bool:
+    """Whether the editor's attempt is on record: the pods are asked for by a controller."""
+    items = json.loads(lab.kubectl("get", "accessrecords", "-o", "json"))["items"]
+    return any(
+        (r["username"], r["action"], r["object"]["kind"], r["object"]["name"])
+        == (EDITOR, "Create", kind, name)
+        for r in (i["spec"] for i in items)
+        if "object" in r
+    )
 
 
 def _brings_pods(kind: str) -> Attack:
@@ -331,7 +343,8 @@ CASES = (
     ),
     *(
         Case(
-            GATE, f"GPU {kind}", "T1610", Told("its controller is refused every pod, and says why"),
+            GATE, f"GPU {kind}", "T1610",
+            Told("its controller is refused every pod; who made it is on record"),
             _brings_no_pod(kind), _brings_pods(kind), f"a {kind} without a GPU",
         )
         for kind in ("Deployment", "StatefulSet", "DaemonSet")
@@ -347,7 +360,8 @@ CASES = (
     ),
     _case(
         "Job of a run scaled to nothing", "T1489", "a change of its spec",
-        kubectl("patch", "job", "@JOB-worker", "--type=merge", "-p", '{"spec": {"parallelism": 0}}'),
+        kubectl("patch", "job", "@JOB-worker", "--type=merge",
+                "-p", '{"spec": {"parallelism": 0}}'),
         kubectl("annotate", "job", "@JOB-worker", "example.org/note=harmless"), "an annotation",
     ),
     _case(

@@ -96,7 +96,8 @@ metadata:
     {{- include "trainseal.labels" .root | nindent 4 }}
 spec:
   policyName: {{ .name }}
-  validationActions: [Deny]
+  # Audit: what is refused stands in the API server's audit log, too.
+  validationActions: [Deny, Audit]
   {{- if .params }}
   paramRef:
     name: trainseal-floor

@@ -28,7 +28,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,9 +48,10 @@ from trainseal.admission.reviews import (
 )
 from trainseal.admission.sealindex import LiveSeal, SealedPod
 from trainseal.admission.waysin import BREAK_GLASS_KEY, WaysIn
-from trainseal.api.accessrecord import LABEL_NAMESPACE, PLURAL
+from trainseal.api.accessrecord import LABEL_NAMESPACE, PLURAL, Action, Way
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
+from trainseal.provenance.accessrules import WAYS
 
 _log = logging.getLogger(__name__)
 _RECORDED = Counter(
@@ -69,6 +70,8 @@ _RATE, _BURST = 20.0, 100.0
 _MOST_CALLS = 32
 #: Runs that one claim is recorded for.
 _MOST_RUNS = 8
+#: How an action gets in; those that do not are none.
+_WAYS_IN: Mapping[Action, Way] = {**{way: way for way in WAYS}, "ServiceProxy": "Proxy"}
 _ENDINGS = frozenset({"Delete", "Evict", "DeleteObject"})
 #: In the API server's answer to whoever creates something in a namespace that is being deleted
 #: (k8s.io/apiserver, plugin/namespace/lifecycle).
@@ -187,7 +190,9 @@ class AccessRecorder:
             if not said.allowed or answer is ALLOWED:
                 answer = said
             made = record(
-                request, access, request.old, seal, self._rules.now(), allowed=said.allowed
+                *(request, access, request.old, seal, self._rules.now()),
+                allowed=said.allowed,
+                message=said.message,
             )
             name = await self._on_record(request, access, made)
             if name:
@@ -241,6 +246,7 @@ class AccessRecorder:
             *(request, access, pod, seal, self._rules.now()),
             allowed=answer.allowed,
             break_glass=answer.audit.get(BREAK_GLASS_KEY, ""),
+            message=answer.message,
         )
         where = request.namespace
         try:
@@ -260,12 +266,8 @@ class AccessRecorder:
             return self._rules.final(request)
         if access.action == "Delete":
             return self._rules.ways_in.judge_deletion(request, seal, access.what, "")
-        if access.action == "ServiceProxy":
-            return self._rules.ways_in.judge("Proxy", request, seal)
-        # One by one, for the type.
-        if access.action == "Evict" or access.action == "DeleteObject":
-            return ALLOWED
-        return self._rules.ways_in.judge(access.action, request, seal)
+        way = _WAYS_IN.get(access.action)
+        return self._rules.ways_in.judge(way, request, seal) if way else ALLOWED
 
     def _too_often(self, request: Request, access: Access) -> Response:
         _FAILED.labels(access.action, "rate").inc()

@@ -223,9 +223,10 @@ def record(
     *,
     allowed: bool,
     break_glass: str = "",
+    message: str = "",
 ) -> JsonObject:
     """The AccessRecord; ``pod`` is the live one, or the object, ``now`` with a time zone,
-    ``break_glass`` the name of the BreakGlass that let it pass.
+    ``break_glass`` the name of the BreakGlass that let it pass, ``message`` why it did not.
 
     Its name is the same for the same act, so that what is asked twice is not recorded twice.
     """
@@ -236,26 +237,19 @@ def record(
         **({"pod": {"name": access.pod, "uid": uid[:_SHORT]}} if access.pod else {}),
         "sealedRun": seal,
         "action": access.action,
-        "username": _cut(request.username, _TEXT, "username", cut),
+        **identity(request, cut),
         **access.fields,
         "allowed": allowed,
         "time": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     }
+    if message:
+        spec["message"] = message[:_TEXT]
     if isinstance(node, str) and node:
         spec["node"] = node
     if break_glass:
         spec["breakGlass"] = break_glass
     if access.object and isinstance(thing := spec.get("object"), dict) and not thing["uid"]:
         spec["object"] = {**thing, "uid": str(meta(pod).get("uid", ""))[:_SHORT]}
-    if request.user_uid:
-        spec["userUID"] = _cut(request.user_uid, _SHORT, "userUID", cut)
-    groups: list[JsonValue] = [
-        _cut(g, _TEXT, "groups", cut) for g in _words(request.user.get("groups"))
-    ]
-    _put(spec, "groups", _most(groups, MAX_GROUPS, "groups", cut))
-    credential = _credential(request.user, cut)
-    if credential:
-        spec["credential"] = credential
     if cut:
         spec["truncated"] = list(dict.fromkeys(cut))
     labels = {
@@ -265,17 +259,37 @@ def record(
         LABEL_POD: uid,
         LABEL_BREAK_GLASS: "true" if break_glass else "",
     }
+    # A claim that is deleted may belong to several runs.
+    name = _name(request, access, uid or seal, now, break_glass if allowed else "denied")
+    return about(name, request.namespace, labels, spec)
+
+
+def about(name: str, namespace: str, labels: Mapping[str, str], spec: JsonObject) -> JsonObject:
+    """An AccessRecord; of the labels those whose value may be one."""
     return {
         "apiVersion": API_VERSION,
         "kind": "AccessRecord",
         "metadata": {
-            # A claim that is deleted may belong to several runs.
-            "name": _name(request, access, uid or seal, now, break_glass if allowed else "denied"),
-            "namespace": request.namespace,
+            "name": name,
+            "namespace": namespace,
             "labels": {k: v for k, v in labels.items() if _LABEL_VALUE.fullmatch(v)},
         },
         "spec": spec,
     }
+
+
+def identity(request: Request, cut: list[str]) -> JsonObject:
+    """A record's fields that say who asked; what was cut of them is added to ``cut``."""
+    found: JsonObject = {"username": _cut(request.username, _TEXT, "username", cut)}
+    if request.user_uid:
+        found["userUID"] = _cut(request.user_uid, _SHORT, "userUID", cut)
+    groups: list[JsonValue] = [
+        _cut(g, _TEXT, "groups", cut) for g in _words(request.user.get("groups"))
+    ]
+    _put(found, "groups", _most(groups, MAX_GROUPS, "groups", cut))
+    if credential := _credential(request.user, cut):
+        found["credential"] = credential
+    return found
 
 
 def _name(request: Request, access: Access, of: str, now: datetime, by: str) -> str:

@@ -17,12 +17,13 @@ from aiohttp import web
 from trainseal.admission.access import AccessContext, AccessRecorder
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
-from trainseal.admission.reviews import TRY_AGAIN, Request, Response, deny
+from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny
 from trainseal.admission.server import Answer, application
 from trainseal.admission.state import State
 from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
 from trainseal.admission.turns import Turns
 from trainseal.admission.waysin import WaysIn
+from trainseal.admission.witness import Witness
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.settings import Settings, load_settings
@@ -191,7 +192,14 @@ def _answers(
             return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
         return await accesses.answer(request)
 
+    witness = Witness(kube, pods, _now)
+
+    async def look_on(request: Request) -> Response:
+        # It is no gate: what it does not know yet it does not hold up.
+        return ALLOWED if state.missing() else await witness.answer(request)
+
     return {
+        "/witness": look_on,
         "/mutate-trainingjob": mutate_training_job,
         "/validate-trainingjob": validate_training_job,
         "/validate-pod": validate_pod,

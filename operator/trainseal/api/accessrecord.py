@@ -1,5 +1,5 @@
-"""AccessRecord: one access to a sealed pod, or the deletion of an object of its run; created by the
-webhook, never updated.
+"""AccessRecord: one access to a sealed pod, the deletion of an object of its run, or an attempt on
+a GPU past all runs; created by the webhook, never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
 ``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
@@ -51,6 +51,8 @@ Action = Literal[
     "Evict",
     "DeleteObject",
     "ServiceProxy",
+    "Create",
+    "Change",
 ]
 #: The ways into a pod that runs among them.
 Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer"]
@@ -62,14 +64,26 @@ CutField = Literal[
 ]
 
 
-#: What a run is made of and leans on, beside its pods.
+#: What a run is made of and leans on beside its pods; and pods, and what makes them, of anybody's.
 ObjectKind = Literal[
-    "TrainingJob", "Job", "ConfigMap", "Service", "NetworkPolicy", "PersistentVolumeClaim"
+    "TrainingJob",
+    "Job",
+    "ConfigMap",
+    "Service",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "Pod",
+    "CronJob",
+    "DaemonSet",
+    "Deployment",
+    "ReplicaSet",
+    "ReplicationController",
+    "StatefulSet",
 ]
 
 
 class ObjectIdentity(Model):
-    """An object of a run, in the record's namespace."""
+    """An object of a run, or one that asks for a GPU past all runs, in the record's namespace."""
 
     kind: ObjectKind
     """Its kind."""
@@ -85,11 +99,11 @@ class AccessRecordSpec(Model):
     pod: PodIdentity | None = None
     """The pod that was reached for."""
     object: ObjectIdentity | None = None
-    """The object that was deleted, or the Service that led to pods of the run."""
+    """The object that was deleted, made or changed, or the Service that led to pods of the run."""
     node: DnsSubdomain | None = None
     """Where the pod runs; absent while it is not scheduled."""
-    sealed_run: DnsSubdomain
-    """Name of the pod's seal."""
+    sealed_run: DnsSubdomain | None = None
+    """Name of the pod's or object's seal. Absent: it belongs to none."""
     action: Action
     """What was asked for."""
     username: Text
@@ -126,6 +140,8 @@ class AccessRecordSpec(Model):
     """What a deletion or eviction gave the pod to end; absent: the pod's own."""
     allowed: bool
     """Whether TrainSeal let it pass. Others may have refused it all the same."""
+    message: Text | None = None
+    """Why an attempt was denied, or would be under `Enforce`, or why its pods will be."""
     break_glass: DnsSubdomain | None = None
     """Name of the BreakGlass that let it pass. Absent: none was needed."""
     time: datetime

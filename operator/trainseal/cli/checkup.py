@@ -21,8 +21,15 @@ WEBHOOKS = (
     ("validatingwebhook", "validatingwebhookconfigurations", RELEASE),
     ("accesswebhook", "validatingwebhookconfigurations", "trainseal-access"),
 )
-#: Fail open by design: nodes are drained, and objects deleted, also while no webhook answers.
-FAILS_OPEN = frozenset({"evictions.access.trainseal.dev", "objects.access.trainseal.dev"})
+#: Fail open by design: nodes are drained, and objects deleted, also while no webhook answers; and
+#: one that looks on is no gate.
+FAILS_OPEN = frozenset(
+    {
+        "evictions.access.trainseal.dev",
+        "objects.access.trainseal.dev",
+        "witness.trainseal.dev",
+    }
+)
 CONFIG_MAP = "trainseal-config"
 KINDS = frozenset(
     {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",

@@ -176,10 +176,13 @@ def _secrets(server: ApiServer, serving: ServingCertificate) -> None:
 
 
 def _point_at(server: ApiServer, webhook: Webhook, authority: bytes) -> None:
-    """The chart's validating rules, asked of our process instead of the Service."""
-    for name in ("trainseal", "trainseal-access"):
+    """The chart's rules, asked of our process instead of the Service."""
+    for kind, name in (
+        ("ValidatingWebhookConfiguration", "trainseal"),
+        ("ValidatingWebhookConfiguration", "trainseal-access"),
+        ("MutatingWebhookConfiguration", "trainseal"),
+    ):
         api = "admissionregistration.k8s.io/v1"
-        kind = "ValidatingWebhookConfiguration"
         live = server.get({"apiVersion": api, "kind": kind, "metadata": {"name": name}})
         for rule in live["webhooks"]:
             path = rule["clientConfig"]["service"]["path"]
@@ -595,6 +598,72 @@ def _refused(team: Team, *what: str) -> str:
     except CommandError as error:
         return error.stderr
     return ""
+
+
+# Past the gate ----------------------------------------------------------------------------------
+
+
+def _asking(kind: str, name: str) -> Object:
+    """An object whose pods ask for a GPU, or such a pod."""
+    resources = {"limits": {"nvidia.com/gpu": "1"}}
+    pod: Object = {
+        "containers": [{"name": "main", "image": "registry.example/x", "resources": resources}]
+    }
+    metadata: Object = {"name": name, "namespace": TEAM}
+    template: Object = {"metadata": {"labels": {"app": name}}, "spec": pod}
+    selector = {"matchLabels": {"app": name}}
+    specs: dict[str, tuple[str, Object]] = {
+        "Pod": ("v1", pod),
+        "Job": ("batch/v1", {"template": {"spec": {**pod, "restartPolicy": "Never"}}}),
+        "Deployment": ("apps/v1", {"selector": selector, "template": template}),
+        "StatefulSet": ("apps/v1", {"selector": selector, "template": template}),
+    }
+    version, spec = specs[kind]
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Job", "Deployment", "StatefulSet"])
+def test_who_asks_for_a_gpu_past_the_gate_is_on_record(team: Team, kind: str) -> None:
+    name = f"past-{kind.lower()}"
+    refused = ""
+    try:
+        team.server.create(_asking(kind, name), "--as=ann@example.org", "--as-group=team")
+    except CommandError as error:
+        refused = error.stderr
+    assert bool(refused) is (kind in ("Pod", "Job"))  # of the others the pods are refused
+    (found,) = _of_objects(team, name)
+    assert (found["username"], found["object"]["kind"]) == ("ann@example.org", kind)
+    assert (found["action"], found["allowed"]) == ("Create", not refused)
+    assert "asks for nvidia.com/gpu and is not part of a sealed run" in found["message"]
+    assert "sealedRun" not in found
+    assert team.webhook.metric(
+        f'trainseal_attempts_total{{allowed="{str(not refused).lower()}",kind="{kind}"}}'
+    ) >= 1  # fmt: skip
+
+
+def test_who_changes_a_sealed_pod_in_place_is_refused_and_on_record(team: Team) -> None:
+    with pytest.raises(CommandError, match="is sealed by SealedRun"):
+        team.kubectl("set", "image", "pod/kept", "trainer=busybox")
+    found = [r for r in _of_objects(team, "kept") if r["action"] == "Change"]
+    assert [(r["username"], r["allowed"]) for r in found] == [("ann@example.org", False)]
+    assert found[0]["sealedRun"] == team.seal
+    # The twin: a note on it.
+    team.kubectl("annotate", "pod", "kept", "example.org/note=harmless")
+    assert len([r for r in _of_objects(team, "kept") if r["action"] == "Change"]) == 1
+
+
+def test_a_pod_without_a_gpu_and_the_clusters_own_controllers_are_not(team: Team) -> None:
+    plain = _asking("Pod", "plain")
+    del plain["spec"]["containers"][0]["resources"]
+    team.server.create(plain, "--as=ann@example.org", "--as-group=team")
+    assert _of_objects(team, "plain") == []
+    with pytest.raises(CommandError, match="not part of a sealed run"):
+        team.server.create(
+            _asking("Pod", "of-a-set"),
+            "--as=system:serviceaccount:kube-system:replicaset-controller",
+            ROOT,
+        )
+    assert _of_objects(team, "of-a-set") == []
 
 
 def test_nobody_else_writes_a_record_or_takes_one_away(team: Team) -> None:

@@ -28,7 +28,7 @@ def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Pa
     }
 
 
-def test_of_all_rules_those_of_evictions_and_of_objects_ends_alone_fail_open(helm: Path) -> None:
+def test_of_all_rules_those_of_evictions_and_ends_and_who_looks_on_fail_open(helm: Path) -> None:
     """A node must be drained, and a claim deleted, also while no webhook answers."""
     found = [
         webhook["name"]
@@ -37,7 +37,11 @@ def test_of_all_rules_those_of_evictions_and_of_objects_ends_alone_fail_open(hel
         for webhook in obj["webhooks"]
         if webhook["failurePolicy"] != "Fail"
     ]
-    assert found == ["evictions.access.trainseal.dev", "objects.access.trainseal.dev"]
+    assert sorted(found) == [
+        "evictions.access.trainseal.dev",
+        "objects.access.trainseal.dev",
+        "witness.trainseal.dev",
+    ]
 
 
 def test_the_webhook_writes_records_and_nothing_else(helm: Path) -> None:

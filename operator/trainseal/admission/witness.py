@@ -1,0 +1,219 @@
+"""What people try past the gate is on record with their name.
+
+A pod for a GPU that no seal describes, a change of a sealed pod: the API server's own policies (the
+floor) refuse the one before any validating webhook is asked, and the pods' webhook the other,
+which writes nothing. So a mutating webhook that changes nothing looks at both first, judges them by
+the same rules, and writes an AccessRecord. It is no gate: it lets everything pass, and where it is
+away, or a record cannot be written, the refusal comes all the same.
+
+Of what makes pods (a Deployment, say) the record says that its pods will be refused: those are
+asked for by a controller, and who it is that wants them is known here alone. The cluster's own
+controllers are not asked about; the chart's match conditions say who that is.
+
+One record a user, object and answer within ten minutes; at most so many a user and namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prometheus_client import Counter
+
+from trainseal.admission.accessrequests import about, identity
+from trainseal.admission.pods import PodRulesContext, Unknown, decide, seal_of
+from trainseal.admission.rates import Buckets
+from trainseal.admission.reviews import ALLOWED, Request, Response, meta
+from trainseal.api.accessrecord import LABEL_ACTION, LABEL_SEAL, PLURAL, Action, ObjectKind
+from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
+
+_log = logging.getLogger(__name__)
+_WITNESSED = Counter(
+    "trainseal_attempts_total", "Attempts past the gate on record.", ["kind", "allowed"]
+)
+_FAILED = Counter(
+    "trainseal_attempts_unrecorded_total",
+    "Attempts that were not recorded: write (the API server took no record), or rate (one user "
+    "made too many).",
+    ["why"],
+)
+_CALL_SECONDS = 1.5
+_MOST_CALLS = 16
+#: Of one user in one namespace, for each replica: a second, and at once.
+_RATE, _BURST = 0.5, 30.0
+_SLOT_SECONDS = 600
+_MESSAGE = 1024
+
+#: By the resource's name: the kind, and where it has the template of its pods.
+_KINDS: Mapping[str, tuple[ObjectKind, tuple[str, ...]]] = {
+    "pods": ("Pod", ()),
+    "cronjobs": ("CronJob", ("spec", "jobTemplate", "spec", "template")),
+    "daemonsets": ("DaemonSet", ("spec", "template")),
+    "deployments": ("Deployment", ("spec", "template")),
+    "jobs": ("Job", ("spec", "template")),
+    "replicasets": ("ReplicaSet", ("spec", "template")),
+    "replicationcontrollers": ("ReplicationController", ("spec", "template")),
+    "statefulsets": ("StatefulSet", ("spec", "template")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is to be recorded."""
+
+    kind: ObjectKind
+    name: str
+    uid: str
+    action: Action
+    allowed: bool
+    message: str
+    seal: str = ""
+
+
+def attempt(request: Request, context: PodRulesContext) -> Attempt | None:
+    """What the request is an attempt at; None where nothing is to be recorded. Pure."""
+    known = _KINDS.get(request.resource)
+    if known is None or request.dry_run or request.namespace in context.excluded_namespaces:
+        return None
+    kind, place = known
+    metadata = meta(request.object)
+    name = str(metadata.get("name") or request.name or metadata.get("generateName") or "")
+    name, uid = name.rstrip("-.") or "unnamed", str(metadata.get("uid", ""))
+    if kind == "Pod":
+        decided = decide(request, context, final=True)
+        answer = ALLOWED if isinstance(decided, Unknown) else decided
+        sealed = seal_of(request.old, request.namespace, context.find)
+        seal = sealed.seal if sealed else ""
+        action: Action = "Change" if request.operation == "UPDATE" else "Create"
+        return _attempt(answer, kind, name, uid, action, allowed=answer.allowed, seal=seal)
+    template, before = _at(request.object, place), _at(request.old, place)
+    if request.operation == "UPDATE" and template == before:
+        return None
+    answer = _of_its_pods(request, template, name, context)
+    # Of a Job the floor refuses the object itself; of others their pods.
+    allowed = answer.allowed or kind != "Job"
+    action = "Change" if request.operation == "UPDATE" else "Create"
+    return _attempt(answer, kind, name, uid, action, allowed=allowed)
+
+
+def _attempt(
+    answer: Response,
+    kind: ObjectKind,
+    name: str,
+    uid: str,
+    action: Action,
+    *,
+    allowed: bool,
+    seal: str = "",
+) -> Attempt | None:
+    message = answer.message or next(iter(answer.warnings), "")
+    if answer.allowed and not message:
+        return None
+    return Attempt(kind, name[:253], uid[:256], action, allowed, message[:_MESSAGE], seal)
+
+
+def _of_its_pods(
+    request: Request, template: JsonObject, name: str, context: PodRulesContext
+) -> Response:
+    """What would be said of a pod made of the template, by whoever makes Jobs' pods."""
+    metadata = json_object(template.get("metadata"))
+    pod: JsonObject = {
+        "metadata": {
+            **{k: metadata[k] for k in ("labels", "annotations") if k in metadata},
+            "name": name,
+            "namespace": request.namespace,
+        },
+        "spec": json_object(template.get("spec")),
+    }
+    asked = Request(
+        uid=request.uid,
+        operation="CREATE",
+        resource="pods",
+        subresource="",
+        namespace=request.namespace,
+        name=name,
+        username=next(iter(sorted(context.pod_creators)), ""),
+        user_uid="",
+        dry_run=False,
+        object=pod,
+        old={},
+    )
+    decided = decide(asked, context, final=True)
+    return ALLOWED if isinstance(decided, Unknown) else decided
+
+
+def _at(obj: JsonObject, place: tuple[str, ...]) -> JsonObject:
+    for part in place:
+        obj = json_object(obj.get(part))
+    return obj
+
+
+def record(request: Request, found: Attempt, now: datetime) -> JsonObject:
+    """The AccessRecord; the same within ten minutes for the same user, object and answer."""
+    cut: list[str] = []
+    spec: JsonObject = {
+        "object": {"kind": found.kind, "name": found.name, "uid": found.uid},
+        "action": found.action,
+        **identity(request, cut),
+        "allowed": found.allowed,
+        "message": found.message,
+        "time": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    if found.seal:
+        spec["sealedRun"] = found.seal
+    if cut:
+        spec["truncated"] = list(dict.fromkeys(cut))
+    slot = int(now.timestamp()) // _SLOT_SECONDS
+    same = [
+        *(str(slot), request.username, request.user_uid, found.kind, found.name, found.action),
+        found.message,
+    ]
+    mark = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:20]
+    labels = {LABEL_ACTION: found.action, **({LABEL_SEAL: found.seal} if found.seal else {})}
+    return about(f"{found.name[:200].rstrip('-.')}-{mark}", request.namespace, labels, spec)
+
+
+class Witness:
+    """Answers what is asked at /witness: always yes."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        context: PodRulesContext,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._context = context
+        self._now = now
+        self._calls = asyncio.Semaphore(_MOST_CALLS)
+        self._buckets = Buckets(_RATE, _BURST, monotonic)
+
+    async def answer(self, request: Request) -> Response:
+        """Yes, once it is on record, or cannot be."""
+        found = attempt(request, self._context)
+        if found is None:
+            return ALLOWED
+        if not self._buckets.take((request.namespace, request.username)):
+            _FAILED.labels("rate").inc()
+            return ALLOWED
+        made = record(request, found, self._now())
+        path = path_of(API_VERSION, PLURAL, request.namespace)
+        try:
+            async with asyncio.timeout(_CALL_SECONDS), self._calls:
+                await self._kube.create(path, made)
+        except ConflictError:
+            return ALLOWED  # on record already
+        except (KubeError, TimeoutError) as error:
+            _FAILED.labels("write").inc()
+            _log.warning("an attempt by %.300r is not recorded: %s", request.username, error)
+            return ALLOWED
+        _WITNESSED.labels(found.kind, str(found.allowed).lower()).inc()
+        return ALLOWED
