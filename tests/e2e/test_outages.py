@@ -13,10 +13,12 @@ import pytest
 
 from tests.cluster import Cluster, CommandError
 from tests.cluster.processes import Process
-from tests.e2e.lab import TEAM, Lab, Object
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object, make_namespace
 from tests.e2e.refusals import refused_to_us
 from tests.stage.jobs import FINISH
+from tests.stage.policies import policy
 from tests.stage.release import NAMESPACE
+from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 #: A standby leads within this many seconds after its leader was killed.
@@ -202,3 +204,68 @@ def plain_pod(lab: Lab, gpus: int = 0) -> Object:
         "metadata": {"name": "plain", "namespace": TEAM},
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
     }
+
+
+# Stuck --------------------------------------------------------------------------------------------
+
+STUCK = "research-stuck"
+
+
+@pytest.fixture
+def stuck(lab: Lab, apply: Callable[[Object], Object]) -> Iterator[Object]:
+    """A worker in a namespace that is being deleted, kept there by a finalizer of the editor's."""
+    make_namespace(lab, STUCK)
+    made = policy(
+        STUCK,
+        STUCK,
+        signers=[lab.alice],
+        image_signers=[lab.platform],
+        registries=lab.registries,
+    )
+    lab.admin("apply", "-f", "-", stdin=made)
+    job = signed(lab.job("stuck", namespace=STUCK), lab.alice)
+    eventually(lambda: not lab.answer(job), "the webhook knows the policy")
+    apply(job)
+    lab.wait_for_phase(job, "Running")
+    (pod,) = lab.pods(job)
+    keep = '{"metadata": {"finalizers": ["example.org/keep"]}}'
+    name = pod["metadata"]["name"]
+    lab.kubectl("patch", "pod", name, "--type=merge", "-p", keep, namespace=STUCK)
+    lab.admin("delete", "namespace", STUCK, "--wait=false")
+    yield pod
+    free = '{"metadata": {"finalizers": null}}'
+    with contextlib.suppress(CommandError):  # where the test did it
+        lab.admin("patch", "pod", name, "-n", STUCK, "--type=merge", "-p", free)
+    lab.admin("delete", "provenancepolicy", STUCK, "--ignore-not-found")
+
+
+def test_a_namespace_that_is_stuck_is_freed_and_who_did_it_is_on_record(
+    lab: Lab, stuck: Object
+) -> None:
+    name = stuck["metadata"]["name"]
+
+    def going() -> bool:
+        return "deletionTimestamp" in lab.get("pod", name, STUCK)["metadata"]
+
+    eventually(going, "the namespace's end has come to the pod")
+    # No record can be made here any more, and the deletion is not held up by that.
+    lab.kubectl("delete", "pod", name, "--force", "--grace-period=0", "--wait=false",
+                namespace=STUCK)  # fmt: skip
+    selector = f"trainseal.dev/namespace={STUCK}"
+
+    def recorded() -> list[Object]:
+        found = lab.admin("get", "accessrecords", "-n", NAMESPACE, "-l", selector, "-o", "json")
+        items: list[Object] = json.loads(found)["items"]
+        return [i["spec"] for i in items]
+
+    eventually(lambda: bool(recorded()), "it is on record in the release's namespace")
+    assert {(r["action"], r["username"], r["pod"]["name"]) for r in recorded()} == {
+        ("Delete", EDITOR, name)
+    }
+    free = '{"metadata": {"finalizers": null}}'
+    lab.kubectl("patch", "pod", name, "--type=merge", "-p", free, namespace=STUCK)
+    eventually(
+        lambda: not lab.admin("get", "namespace", STUCK, "--ignore-not-found", "-o", "name"),
+        "the namespace is gone",
+        120,
+    )
