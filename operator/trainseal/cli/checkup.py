@@ -11,7 +11,7 @@ from trainseal.cli import checkupcoverage
 from trainseal.cli.checkupreport import Finding, Health, unseen
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
-from trainseal.provenance import admissionrules
+from trainseal.provenance import installedrules
 
 ADMISSION = "admissionregistration.k8s.io/v1"
 RELEASE = "trainseal"
@@ -36,6 +36,11 @@ KINDS = frozenset(
      "accessrecords", "evidenceitems", "holdreleases", "breakglasses", "checkpoints",
      "stackrequests", "stackdumps"}
 )  # fmt: skip
+_CHANGED = "somebody changed it: upgrade the chart, and look at the audit log"
+_OTHER_RELEASE = (
+    "upgrade the chart, or use the trainseal command of the release that is installed; if neither"
+    " helps, somebody changed it: look at the audit log"
+)
 #: The Job controller's identity where the controller manager uses one account a controller.
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 SHARED_IDENTITY = "system:kube-controller-manager"
@@ -112,9 +117,8 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
 
 
 async def _rules(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
-    """Whether webhooks and floor are as the chart made them."""
-    what, name = "admission rules", admissionrules.CONFIG_MAP
-    upgrade = "somebody changed it: upgrade the chart, and look at the audit log"
+    """Whether webhooks, floor, roles and kinds are as the chart made them."""
+    what, name = "rules", installedrules.CONFIG_MAP
     try:
         config = await kube.get(path_of("v1", "configmaps", namespace, name))
     except NotFoundError:
@@ -125,23 +129,28 @@ async def _rules(kube: Kube, namespace: str) -> AsyncIterator[Finding]:
     except KubeError as error:
         yield unseen(what, error)
         return
-    rules = admissionrules.read(str(json_object(config.get("data")).get(admissionrules.KEY) or ""))
+    rules = installedrules.read(str(json_object(config.get("data")).get(installedrules.KEY) or ""))
     good = True
+    hidden: dict[str, Finding] = {}
     for rule in rules:
-        path = path_of(rule.api_version, admissionrules.PLURALS[rule.kind], None, rule.name)
+        plural = installedrules.PLURALS[rule.kind]
+        path = path_of(rule.api_version, plural, rule.namespace, rule.name)
         try:
             differences = rule.differences(await kube.get(path))
         except NotFoundError:
             differences = ("it is gone",)
         except KubeError as error:
-            good = False
-            yield unseen(f"{rule.kind} {rule.name}", error)
+            # Who may not look at one may look at none of the kind: said once.
+            hidden.setdefault(rule.kind, unseen(plural, error))
             continue
         if differences:
             good = False
             found = "; ".join(differences[:3])
-            yield Finding(f"{rule.kind} {rule.name}", Health.WRONG, found, upgrade)
-    if good:
+            remedy = _OTHER_RELEASE if rule.kind == installedrules.CRD else _CHANGED
+            yield Finding(f"{rule.kind} {rule.name}", Health.WRONG, found, remedy)
+    for finding in hidden.values():
+        yield finding
+    if good and not hidden:
         floor = any(rule.kind == "ValidatingAdmissionPolicy" for rule in rules)
         off = "" if floor else "; there is no floor beneath the webhook (floor.enabled is false)"
         words = f"{len(rules)} objects are as the chart made them{off}"

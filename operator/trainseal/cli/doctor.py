@@ -21,8 +21,9 @@ def doctor(
 ) -> None:
     """Look whether TrainSeal works in a cluster, and say what to do where it does not.
 
-    Kinds, admission rules, certificates and whether the API server reaches the webhook; processes
-    and keys; policies and the namespaces that they name; the agents of nodes with sealed pods.
+    Kinds, webhooks, floor and roles as the chart made them; certificates, and whether the API
+    server reaches the webhook; processes and keys; policies and the namespaces that they name;
+    the agents of nodes with sealed pods.
 
     Exit codes: 0 nothing is wrong; 1 something is; 2 the cluster did not answer. What you may not
     see is said, and counts as neither; so does what may be meant so, such as a policy in Audit.

@@ -34,12 +34,12 @@ from trainseal.cluster.settings import (
     load_settings,
 )
 from trainseal.controller import handlers
-from trainseal.controller.admissionwatch import AdmissionWatch
 from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.floor import Floor
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
+from trainseal.controller.ruleswatch import RulesWatch
 from trainseal.controller.runs import Runs
 from trainseal.controller.stackexpiry import StackExpiry
 from trainseal.controller.watching import Watching
@@ -194,7 +194,7 @@ async def _work(
         group.create_task(queue.run())
         group.create_task(watching.run())
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
-        group.create_task(AdmissionWatch(kube, home, clock).run())
+        group.create_task(RulesWatch(kube, home, clock).run())
         group.create_task(StackExpiry(kube, clock).run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
 

@@ -20,7 +20,7 @@ from tests.integration.chart.conftest import (
     ours,
 )
 from tests.sample_objects import sealed_run, training_job
-from trainseal.provenance.admissionrules import CONFIG_MAP, PLURALS, read
+from trainseal.provenance.installedrules import CONFIG_MAP, PLURALS, read
 
 CLUSTER_WIDE = (
     "mutatingwebhookconfigurations",
@@ -217,7 +217,7 @@ def test_what_the_doctor_compares_with_is_what_the_api_server_shows(
     found = differences()
     assert len(found) == 2
     assert "webhooks[1].objectSelector: found {'matchLabels': {'a': 'b'}}" in found[0]
-    assert found[1] == "spec.validationActions[0]: found Audit, expected Deny"
+    assert found[1] == "spec.validationActions: found ['Audit'], expected ['Deny', 'Audit']"
 
 
 def test_a_changed_configuration_rolls_both_deployments(chart: Helm, server: ApiServer) -> None:

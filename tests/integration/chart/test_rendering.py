@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
+from trainseal.provenance.installedrules import PLURALS, read
 
 DIGEST = "sha256:" + "0" * 64
 FLOOR = (
@@ -230,23 +231,34 @@ def test_the_webhook_cannot_read_the_key_that_signs_seals(helm: Path) -> None:
                 }
 
 
-def test_the_controller_reads_the_admission_rules_that_it_compares_and_no_others(
-    helm: Path,
+@pytest.mark.parametrize("kind", sorted(PLURALS))
+def test_the_controller_reads_the_rules_that_it_compares_and_no_others(
+    helm: Path, kind: str
 ) -> None:
     objects = render(helm)
-    text = one(objects, "ConfigMap", "trainseal-admission")["data"]["rules.yaml"]
-    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    compared = {
-        rule["metadata"]["name"]
-        for rule in yaml.safe_load_all(text)
-        if rule and rule["kind"] in kinds
-    }
+    text = one(objects, "ConfigMap", "trainseal-rules")["data"]["rules.yaml"]
+    role = "Role" if kind in ("Role", "RoleBinding") else "ClusterRole"
     (rule,) = [
         r
-        for r in rules_of(objects, "ClusterRole", "trainseal-controller")
-        if "validatingadmissionpolicies" in r["resources"]
+        for r in rules_of(objects, role, "trainseal-controller")
+        if PLURALS[kind] in r["resources"]
     ]
-    assert (set(rule["resourceNames"]), rule["verbs"]) == (compared, ["get"])
+    compared = {r.name for r in read(text) if PLURALS[r.kind] in rule["resources"]}
+    verbs = {"get", "patch"} if "webhook" in PLURALS[kind] else {"get"}
+    assert set(rule["resourceNames"]) == compared
+    assert set(rule["verbs"]) == verbs
+
+
+def test_all_that_the_chart_grants_is_compared(helm: Path) -> None:
+    objects = render(helm)
+    text = one(objects, "ConfigMap", "trainseal-rules")["data"]["rules.yaml"]
+    compared = {(rule.kind, rule.name) for rule in read(text)}
+    made = {
+        (obj["kind"], obj["metadata"]["name"])
+        for obj in objects
+        if obj["kind"] in PLURALS and obj["metadata"]["name"] != "trainseal-test"
+    }
+    assert compared == made
 
 
 def test_nobody_reads_secrets_but_by_name(helm: Path) -> None:

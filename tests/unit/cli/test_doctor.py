@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from tests.unit import world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_kube import FakeKube, connecting_to
 from trainseal.api import crd
+from trainseal.api.crd import all_crds
 from trainseal.cli.checkup import JOB_CONTROLLER, KINDS, SHARED_IDENTITY
 from trainseal.cluster import api
 from trainseal.cluster.api import KubeError
@@ -51,7 +53,15 @@ RULES: list[Any] = [
         "metadata": {"name": "trainseal-pods"},
         "spec": {"validationActions": ["Deny"]},
     },
+    {
+        "kind": "Role",
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": {"name": "trainseal-controller", "namespace": "trainseal-system"},
+        "rules": [{"verbs": ["get"]}],
+    },
 ]
+ROLE = "/apis/rbac.authorization.k8s.io/v1/namespaces/trainseal-system/roles/trainseal-controller"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 #: As the API server shows the same: with its defaults.
 LIVE = {
     "resourceRules": [{"a": ["b"], "scope": "*"}],
@@ -116,9 +126,11 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     rules = "\n---\n".join(yaml.safe_dump(rule) for rule in RULES)
     found = FakeKube(
         {
-            f"{SYSTEM}/trainseal-admission": {"data": {"rules.yaml": rules}},
+            f"{SYSTEM}/trainseal-rules": {"data": {"rules.yaml": rules}},
             FLOOR: {"spec": {"failurePolicy": "Fail", "matchConstraints": LIVE}},
             BINDING: {"spec": {"validationActions": ["Deny"]}},
+            ROLE: {"rules": [{"verbs": ["get"]}]},
+            **{f"{CRDS}/{name}": crd for name, crd in all_crds().items()},
             "/version": {"gitVersion": "v1.36.3"},
             GROUP: {"resources": [{"name": kind} for kind in KINDS]},
             f"{HOOKS}/mutatingwebhookconfigurations/trainseal": {"webhooks": [hook()]},
@@ -173,6 +185,18 @@ def refused(words: str) -> Callable[[FakeKube], None]:
     return do
 
 
+def loosened(name: str) -> Callable[[FakeKube], None]:
+    """The kind without the rules of its spec."""
+
+    def do(kube: FakeKube) -> None:
+        crd: Any = copy.deepcopy(kube.objects[f"{CRDS}/{name}"])
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        del schema["properties"]["spec"]["x-kubernetes-validations"]
+        kube.objects[f"{CRDS}/{name}"] = crd
+
+    return do
+
+
 UNREADY = {"conditions": [{"type": "Ready", "status": "False", "message": "no such key"}]}
 POLICIES = f"{GROUP}/provenancepolicies"
 
@@ -199,7 +223,13 @@ POLICIES = f"{GROUP}/provenancepolicies"
         ),
         (put(FLOOR, floor(resourceRules=[{"a": ["c"]}])), "found c, expected b"),
         (put(FLOOR, floor(excludeResourceRules=[{"a": ["b"]}])), "excludeResourceRules: found"),
-        (remove(f"{SYSTEM}/trainseal-admission"), "no ConfigMap trainseal-admission"),
+        (
+            put(ROLE, {"rules": [{"verbs": ["get", "list"]}]}),
+            "rules[0].verbs: found ['get', '",
+        ),
+        (remove(f"{CRDS}/driftreports.trainseal.dev"), "driftreports.trainseal.dev it is gone"),
+        (loosened("driftreports.trainseal.dev"), "x-kubernetes-validations: found nothing, exp"),
+        (remove(f"{SYSTEM}/trainseal-rules"), "no ConfigMap trainseal-rules"),
         (remove(f"{DEPLOYMENTS}/trainseal-webhook"), "no Deployment"),
         (put(f"{DEPLOYMENTS}/trainseal-webhook", {"spec": {"replicas": 2}}), "0 of 2 ready"),
         (remove(f"{SYSTEM}/trainseal-keyring"), "no seal can be read"),

@@ -1,7 +1,7 @@
-"""Compares the webhook configurations and the floor with what the chart made, each minute.
+"""Compares what guards the cluster with what the chart made of it, each minute.
 
 A weakened rule concerns the whole cluster and no run more than another, so it is told once: by the
-metric ``trainseal_admission_rules_changed``, by an Event in our namespace and in the log, until the
+metric ``trainseal_rules_changed``, by an Event in our namespace and in the log, until the
 rule is as it was. The API server's audit log has the person; no admission sees such a change.
 """
 
@@ -18,19 +18,19 @@ from yaml import YAMLError
 
 from trainseal.api.model import JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
-from trainseal.provenance.admissionrules import CONFIG_MAP, KEY, PLURALS, Rules, read
+from trainseal.provenance.installedrules import CONFIG_MAP, KEY, PLURALS, Rules, read
 from trainseal.provenance.keyrings import rfc3339
 
 _log = logging.getLogger(__name__)
 EVERY_SECONDS = 60.0
 _CHANGED = Gauge(
-    "trainseal_admission_rules_changed",
-    "1 where a webhook configuration or a policy of the floor is not as the chart made it.",
+    "trainseal_rules_changed",
+    "1 where a webhook configuration, policy, role or kind is not as the chart made it.",
     ["kind", "name"],
 )
 
 
-class AdmissionWatch:
+class RulesWatch:
     """``namespace`` is ours."""
 
     def __init__(self, kube: Kube, namespace: str, clock: Callable[[], datetime]) -> None:
@@ -44,7 +44,7 @@ class AdmissionWatch:
             try:
                 await self.look()
             except (KubeError, YAMLError) as error:
-                _log.warning("comparing the admission rules: %s", error)
+                _log.warning("comparing the rules with the chart's: %s", error)
             await asyncio.sleep(EVERY_SECONDS)
 
     async def look(self) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -53,7 +53,13 @@ class AdmissionWatch:
         config = await self._kube.get(path)
         found = {}
         for rule in read(str(json_object(config.get("data")).get(KEY) or "")):
-            differences = await self._differences(rule)
+            try:
+                differences = await self._differences(rule)
+            except KubeError as error:
+                if error.status == 0:
+                    raise
+                # Nor may that be seen: the controller's own role is among what is compared.
+                differences = (f"it cannot be looked at: {error.message:.200}",)
             found[rule.kind, rule.name] = differences
             _CHANGED.labels(rule.kind, rule.name).set(1 if differences else 0)
             if differences:
@@ -64,7 +70,7 @@ class AdmissionWatch:
         return found
 
     async def _differences(self, rule: Rules) -> tuple[str, ...]:
-        path = path_of(rule.api_version, PLURALS[rule.kind], None, rule.name)
+        path = path_of(rule.api_version, PLURALS[rule.kind], rule.namespace, rule.name)
         try:
             return rule.differences(await self._kube.get(path))
         except NotFoundError:
@@ -85,7 +91,7 @@ class AdmissionWatch:
                 "namespace": self._namespace,
                 "uid": json_object(config.get("metadata")).get("uid"),
             },
-            "reason": "AdmissionRuleChanged",
+            "reason": "RuleChanged",
             "message": message[:1024],
             "type": "Warning",
             "source": {"component": "trainseal-controller"},

@@ -1,4 +1,4 @@
-"""The controller finds what was changed of the admission rules, with the chart's own rights."""
+"""The controller finds what was changed of what guards the cluster, with the chart's own rights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm
 from trainseal.cluster.api import connect
-from trainseal.controller.admissionwatch import AdmissionWatch
+from trainseal.controller.ruleswatch import RulesWatch
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def rules(chart: Helm, server: ApiServer) -> Callable[[], dict[Any, Any]]:
     async def look() -> dict[Any, Any]:
         account = server.cluster.user_kubeconfig(CONTROLLER)
         async with connect(str(account)) as kube:
-            watch = AdmissionWatch(kube, NAMESPACE, lambda: datetime.now(UTC))
+            watch = RulesWatch(kube, NAMESPACE, lambda: datetime.now(UTC))
             return {k: v for k, v in (await watch.look()).items() if v}
 
     return lambda: asyncio.run(look())
 
 
-def test_a_weakened_admission_rule_is_found_and_told_once(
+def test_a_weakened_rule_is_found_and_told_once(
     rules: Callable[[], dict[Any, Any]], server: ApiServer
 ) -> None:
     assert rules() == {}
@@ -37,13 +37,30 @@ def test_a_weakened_admission_rule_is_found_and_told_once(
     weak = [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]
     server.kubectl("patch", kind, "trainseal", "--type=json", "-p", json.dumps(weak))
     server.kubectl("delete", "validatingadmissionpolicybinding", "trainseal-pods")
+    more = [
+        {
+            "op": "add",
+            "path": "/subjects/-",
+            "value": {"kind": "ServiceAccount", "name": "a", "namespace": "b"},
+        }
+    ]
+    server.kubectl(
+        "patch", "clusterrolebinding", "trainseal-webhook", "--type=json", "-p", json.dumps(more)
+    )
+    where = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations"
+    loose = [{"op": "remove", "path": where}]
+    server.kubectl(
+        "patch", "crd", "driftreports.trainseal.dev", "--type=json", "-p", json.dumps(loose)
+    )
     for _ in range(2):
         assert set(rules()) == {
             ("ValidatingWebhookConfiguration", "trainseal"),
             ("ValidatingAdmissionPolicyBinding", "trainseal-pods"),
+            ("ClusterRoleBinding", "trainseal-webhook"),
+            ("CustomResourceDefinition", "driftreports.trainseal.dev"),
         }
     events = server.kubectl(
-        "get", "events", "-n", NAMESPACE, "--field-selector", "reason=AdmissionRuleChanged",
+        "get", "events", "-n", NAMESPACE, "--field-selector", "reason=RuleChanged",
         "-o", "name",
     )  # fmt: skip
-    assert len(events.split()) == 2
+    assert len(events.split()) == 4
