@@ -17,6 +17,7 @@ from aiohttp import web
 from trainseal.admission.access import AccessContext, AccessRecorder
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
+from trainseal.admission.policyrecords import PolicyRecords
 from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny
 from trainseal.admission.server import Answer, application
 from trainseal.admission.state import State
@@ -180,8 +181,11 @@ def _answers(
             decided = _final(request, pods)
         return decided
 
+    changes = PolicyRecords(kube, options.namespace, _now)
+
     async def validate_policies(request: Request) -> Response:
-        return validate_policy(request, state.policies.trust_roots)
+        decided = validate_policy(request, state.policies.trust_roots)
+        return await changes.answer(request, decided)
 
     async def validate_seal(request: Request) -> Response:
         return validate_evidence(request, writers)

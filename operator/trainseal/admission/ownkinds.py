@@ -15,6 +15,8 @@ def validate_policy(
     request: Request, roots: Mapping[str, tuple[str, TrustedRoot | str]]
 ) -> Response:
     """ProvenancePolicies and TrustRoots: refused at the edge, with the field that is wrong."""
+    if request.operation == "DELETE":
+        return ALLOWED
     if request.operation == "UPDATE" and request.object.get("spec") == request.old.get("spec"):
         return ALLOWED
     if request.resource == "trustroots":

@@ -65,13 +65,17 @@ def explained(
     used: Callable[[str], bool] = lambda _: False,
     *,
     exactly: bool = False,
+    late: bool = False,
 ) -> Opened | None:
     """The record of the pod that explains this session, which is in the container's group;
     ``exactly``: by its command word by word.
 
     None while it is still the runtime's own helper: its command says nothing of the session's.
+    ``late``: it will be seen as nothing else any more, so the time must tell. What one person
+    asked for several times may then have been any of these.
     """
-    if is_helper(session):
+    helper = is_helper(session)
+    if helper and not late:
         return None
     fitting = [
         r
@@ -84,11 +88,13 @@ def explained(
     ]
     # The latest one before the process; another of the same command belongs to an earlier process.
     fitting.sort(key=lambda r: r.spec.time, reverse=True)
-    for how, fits in _WAYS[:1] if exactly else _WAYS:
+    for how, fits in _HELPERS_WAY if helper else _WAYS[:1] if exactly else _WAYS:
         found = [r for r in fitting if fits(r, session.command)]
-        if not found or (how == "time only" and len(found) > 1):
+        if not found:
             continue
         others = {r.spec.username for r in found} - {found[0].spec.username}
+        if how == "time only" and (others or (len(found) > 1 and not helper)):
+            continue
         return Opened(
             found[0].metadata.name, found[0].spec.username, how, tuple(sorted(others)[:4])
         )
@@ -118,9 +124,11 @@ class Sessions:
         records: Iterable[AccessRecord],
         *,
         exactly: bool = False,
+        late: bool = False,
     ) -> Opened | None:
         """Who opened it; None where no record says. The answer stays once there is one: asked
         ``exactly`` while a session is what the record says, it is right whatever runs there next.
+        ``late`` is as `explained` has it.
         """
         if session.container_id is None:
             return None
@@ -128,9 +136,8 @@ class Sessions:
             key = (session.pid, session.started)
             found = self._opened.get(key)
             if found is None:
-                found = explained(
-                    session, container, records, self._used.__contains__, exactly=exactly
-                )
+                used = self._used.__contains__
+                found = explained(session, container, records, used, exactly=exactly, late=late)
                 if found is not None:
                     self._opened[key] = found
                     self._used[found.record] = None
@@ -167,11 +174,15 @@ class Sessions:
         grouped = session.container_id == container.container_id
         if grouped and any(becomes(command, session.command) for command in own):
             return None
-        opened = self.opened_by(session, container.container, records) if grouped else None
-        if opened is not None:
-            return _entered(session, lineage, opened)
         # The runtime's helper joins the namespaces before all else, for the kubelet's probes too.
         waits = not current or now - session.started < GRACE
+        opened = (
+            self.opened_by(session, container.container, records, late=not waits)
+            if grouped
+            else None
+        )
+        if opened is not None:
+            return _entered(session, lineage, opened)
         if (grouped or is_helper(session)) and waits:
             return None
         return _unrecorded(session, lineage, grouped)
@@ -244,6 +255,12 @@ _WAYS: tuple[tuple[How, Callable[[AccessRecord, Command], bool]], ...] = (
     ("command", _by_command),
     ("what its command runs", _by_text),
     ("time only", _by_time),
+)
+
+
+#: Of who ended before it was seen as what it became.
+_HELPERS_WAY: tuple[tuple[How, Callable[[AccessRecord, Command], bool]], ...] = (
+    ("time only", lambda _, __: True),
 )
 
 

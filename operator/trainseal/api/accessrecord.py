@@ -1,5 +1,5 @@
-"""AccessRecord: one access to a sealed pod, the deletion of an object of its run, or an attempt on
-a GPU past all runs; created by the webhook, never updated.
+"""AccessRecord: one access to a sealed pod, the deletion of an object of its run, an attempt on a
+GPU past all runs, or a change of what is enforced; created by the webhook, never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
 ``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
@@ -29,6 +29,8 @@ LABEL_POD = "trainseal.dev/pod-uid"
 LABEL_NAMESPACE = "trainseal.dev/namespace"
 #: "true" on the record of an access that a BreakGlass opened.
 LABEL_BREAK_GLASS = "trainseal.dev/break-glass"
+#: "true" on the record of a change by which less is demanded than before.
+LABEL_WEAKENS = "trainseal.dev/weakens"
 #: A label's value holds no more (Kubernetes, "Labels and selectors").
 _LABEL_LENGTH = 63
 _WORD = 1024
@@ -64,7 +66,8 @@ CutField = Literal[
 ]
 
 
-#: What a run is made of and leans on beside its pods; and pods, and what makes them, of anybody's.
+#: What a run is made of and leans on beside its pods; pods, and what makes them, of anybody's; and
+#: what says what is enforced.
 ObjectKind = Literal[
     "TrainingJob",
     "Job",
@@ -79,11 +82,14 @@ ObjectKind = Literal[
     "ReplicaSet",
     "ReplicationController",
     "StatefulSet",
+    "ProvenancePolicy",
+    "TrustRoot",
 ]
 
 
 class ObjectIdentity(Model):
-    """An object of a run, or one that asks for a GPU past all runs, in the record's namespace."""
+    """An object of a run, or one that asks for a GPU past all runs, in the record's namespace; or a
+    policy or trust root, which are the cluster's."""
 
     kind: ObjectKind
     """Its kind."""
@@ -141,7 +147,8 @@ class AccessRecordSpec(Model):
     allowed: bool
     """Whether TrainSeal let it pass. Others may have refused it all the same."""
     message: Text | None = None
-    """Why an attempt was denied, or would be under `Enforce`, or why its pods will be."""
+    """Why an attempt was denied, or would be under `Enforce`, or why its pods will be; of a policy
+    what it demands no more."""
     break_glass: DnsSubdomain | None = None
     """Name of the BreakGlass that let it pass. Absent: none was needed."""
     time: datetime

@@ -21,12 +21,13 @@ WEBHOOKS = (
     ("validatingwebhook", "validatingwebhookconfigurations", RELEASE),
     ("accesswebhook", "validatingwebhookconfigurations", "trainseal-access"),
 )
-#: Fail open by design: nodes are drained, and objects deleted, also while no webhook answers; and
-#: one that looks on is no gate.
+#: Fail open by design: nodes are drained, and objects and broken policies deleted, also while no
+#: webhook answers; and one that looks on is no gate.
 FAILS_OPEN = frozenset(
     {
         "evictions.access.trainseal.dev",
         "objects.access.trainseal.dev",
+        "removals.trainseal.dev",
         "witness.trainseal.dev",
     }
 )

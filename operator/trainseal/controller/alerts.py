@@ -36,6 +36,8 @@ MAX_BATCH = 64
 MAX_TOKEN_BYTES = 16 * 1024
 #: No finding ends by itself; without an end the Alertmanager would call it resolved in minutes.
 FIRING = timedelta(hours=24)
+#: How the id of an alert about no run begins.
+ENFORCEMENT = "enforcement:"
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _SECONDS = 10.0
@@ -85,6 +87,32 @@ def alert(
             },
             "startsAt": rfc3339(finding.first_time),
             "endsAt": rfc3339(now + FIRING),
+        },
+    )
+
+
+def enforcement_alert(
+    kind: str, name: str, summary: str, description: str, *, record: str, since: datetime,
+    until: datetime,
+) -> Alert:  # fmt: skip
+    """The alert that less is enforced than was; ``record`` is the name of who did it on record,
+    empty where nobody is.
+    """
+    labels: JsonObject = {
+        "alertname": "TrainSealEnforcement",
+        "severity": "critical",
+        "kind": kind,
+        "name": name,
+    }
+    if record:
+        labels["record"] = record
+    return Alert(
+        f"{ENFORCEMENT}{kind}/{name}/{record}",
+        {
+            "labels": labels,
+            "annotations": {"summary": summary[:1024], "description": description[:4096]},
+            "startsAt": rfc3339(since),
+            "endsAt": rfc3339(until),
         },
     )
 

@@ -194,7 +194,7 @@ async def _work(
         group.create_task(queue.run())
         group.create_task(watching.run())
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
-        group.create_task(RulesWatch(kube, home, clock).run())
+        group.create_task(RulesWatch(kube, home, clock, watching.tell).run())
         group.create_task(StackExpiry(kube, clock).run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
 

@@ -11,7 +11,7 @@ from trainseal.api import checkpoint, driftreport, holdrelease
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import path_of
 from trainseal.cluster.informer import Event, Informer
-from trainseal.controller.alerts import Alerts
+from trainseal.controller.alerts import ENFORCEMENT, Alert, Alerts
 from trainseal.controller.byseal import BySeal
 from trainseal.controller.checkpoints import shape as checkpoint_shape
 from trainseal.controller.drift import Drift, Sources, seal_of_alert
@@ -127,6 +127,13 @@ class Watching:
         self._volumes.listen(event, key, obj)
         self._checkpoints.listen(event, key, obj)
 
+    def tell(self, alert: Alert) -> None:
+        """Tells the Alertmanager, where there is one, of what is about no run."""
+        if self._alerts is not None:
+            self._alerts.offer(alert)
+
     def _was_told(self, alert: str) -> None:
+        if alert.startswith(ENFORCEMENT):
+            return
         self._delivered.add(alert)
         self.changed(seal_of_alert(alert))

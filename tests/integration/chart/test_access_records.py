@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -22,8 +23,11 @@ from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, WEBHOOK, Api
 from tests.sample_objects import access_record, break_glass
 from tests.stage.waiting import eventually
 from tests.unit import world as signed
+from trainseal.cluster.api import connect
 from trainseal.cluster.keys import new_key_pem
+from trainseal.controller.alerts import Alert
 from trainseal.controller.certificate_rotation import ServingCertificate, issue
+from trainseal.controller.ruleswatch import RulesWatch
 
 TEAM = "accesses"
 ANN = ("--as=ann@example.org", "--as-group=team", "--as-group=system:authenticated")
@@ -713,3 +717,44 @@ def test_while_no_webhook_answers_nobody_gets_in_and_nothing_else_waits(team: Te
     finally:
         team.webhook.start()
     assert team.records("unanswered") == []
+
+
+def test_who_weakens_a_policy_is_on_record_told_so_and_alerted(team: Team) -> None:
+    server, by = team.server, ("--as=root@example.org", ROOT)
+    namespaces = {"include": ["nowhere-*"]}
+    policy = signed.policy_object("weakened", namespaces=namespaces)
+    weaker = signed.policy_object("weakened", namespaces=namespaces, mode="Audit")
+
+    def apply(obj: Object) -> None:
+        server.kubectl(*by, "apply", "--warnings-as-errors", "-f", "-", stdin=json.dumps(obj))
+
+    apply(policy)
+    with pytest.raises(CommandError, match="weakened is weaker: mode: found Audit"):
+        apply(weaker)
+    apply(weaker)  # it is so already
+    server.kubectl(*by, "delete", "provenancepolicy", "weakened")
+    listed = server.kubectl("get", "accessrecords", "-n", NAMESPACE, "-o", "json")
+    found = [
+        (spec["action"], spec["username"], spec["message"])
+        for spec in (item["spec"] for item in json.loads(listed)["items"])
+        if spec.get("object", {}).get("name") == "weakened"
+    ]
+    who = "root@example.org"
+    assert sorted(found) == [
+        ("Change", who, "mode: found Audit, before it was Enforce"),
+        ("Create", who, "it is new"),
+        ("DeleteObject", who, "what it demanded is demanded no more"),
+    ]
+
+    told: list[Alert] = []
+
+    async def look() -> None:
+        async with connect(str(server.cluster.user_kubeconfig(CONTROLLER))) as kube:
+            watch = RulesWatch(kube, NAMESPACE, lambda: datetime.now(UTC), told.append)
+            await watch.look_at_records()
+            await watch.look_at_records()
+
+    asyncio.run(look())
+    summaries = [s for s in (json.dumps(a.body) for a in told) if "ProvenancePolicy weakened" in s]
+    assert len(summaries) == 2, "each once; what is new weakens nothing"
+    assert all("weakened was weakened by root@example.org" in s for s in summaries)

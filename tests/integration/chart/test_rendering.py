@@ -117,7 +117,8 @@ def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> N
         for webhook in one(objects, f"{kind}WebhookConfiguration", "trainseal")["webhooks"]:
             # One that looks on is no gate.
             looks_on = webhook["name"] == "witness.trainseal.dev"
-            assert webhook["failurePolicy"] == ("Ignore" if looks_on else "Fail")
+            open_ = looks_on or webhook["name"] == "removals.trainseal.dev"
+            assert webhook["failurePolicy"] == ("Ignore" if open_ else "Fail")
             assert "objectSelector" not in webhook
             of_pods = looks_on or webhook["name"] == "pods.trainseal.dev"
             assert ("namespaceSelector" in webhook) == of_pods

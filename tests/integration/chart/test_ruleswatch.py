@@ -12,27 +12,34 @@ import pytest
 
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm
 from trainseal.cluster.api import connect
+from trainseal.controller.alerts import Alert
 from trainseal.controller.ruleswatch import RulesWatch
 
 
 @pytest.fixture
-def rules(chart: Helm, server: ApiServer) -> Callable[[], dict[Any, Any]]:
+def told() -> list[Alert]:
+    """What the Alertmanager would be told."""
+    return []
+
+
+@pytest.fixture
+def rules(chart: Helm, server: ApiServer, told: list[Alert]) -> Callable[[], dict[Any, Any]]:
     """Looks as the controller would, with its rights."""
     chart.install()
 
     async def look() -> dict[Any, Any]:
         account = server.cluster.user_kubeconfig(CONTROLLER)
         async with connect(str(account)) as kube:
-            watch = RulesWatch(kube, NAMESPACE, lambda: datetime.now(UTC))
+            watch = RulesWatch(kube, NAMESPACE, lambda: datetime.now(UTC), told.append)
             return {k: v for k, v in (await watch.look()).items() if v}
 
     return lambda: asyncio.run(look())
 
 
 def test_a_weakened_rule_is_found_and_told_once(
-    rules: Callable[[], dict[Any, Any]], server: ApiServer
+    rules: Callable[[], dict[Any, Any]], server: ApiServer, told: list[Alert]
 ) -> None:
-    assert rules() == {}
+    assert (rules(), told) == ({}, [])
     kind = "validatingwebhookconfiguration"
     weak = [{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]
     server.kubectl("patch", kind, "trainseal", "--type=json", "-p", json.dumps(weak))
@@ -64,3 +71,6 @@ def test_a_weakened_rule_is_found_and_told_once(
         "-o", "name",
     )  # fmt: skip
     assert len(events.split()) == 4
+    # What was told of in the first minute is the same alert in the second.
+    assert len({alert.id for alert in told}) == 4
+    assert len(told) == 8

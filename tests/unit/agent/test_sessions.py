@@ -196,6 +196,25 @@ def test_what_did_not_come_by_the_control_group_is_explained_by_no_record() -> N
         assert judge(session, record(), after=timedelta()) == "process.unrecorded"
 
 
+def test_a_session_that_ended_before_it_was_seen_as_its_program_is_explained_by_time() -> None:
+    helper = runs("runc", "init")
+    early, late = timedelta(seconds=1), GRACE + timedelta(seconds=1)
+    mine, again, anothers = record(), record("r2", 3), record("r3", 2, username="ann")
+    assert judge(helper, mine, after=early) is None, "it may yet be seen"
+    assert judge(helper, mine, after=late) == "process.entered"
+    assert judge(helper, mine, again, after=late) == "process.entered", "either is mallory's"
+    assert judge(helper, mine, anothers, after=late) == "process.unrecorded", "whose it is?"
+    assert judge(helper, record(ago=60), after=late) == "process.unrecorded"
+    assert judge(replace(helper, container_id=None), mine, after=late) == "process.unrecorded"
+
+
+def test_one_record_explains_one_such_session_and_no_second() -> None:
+    sessions, helper = Sessions(), runs("runc", "init")
+    another = replace(helper, pid=4243)
+    assert sessions.opened_by(helper, "trainer", [record()], late=True)
+    assert sessions.opened_by(another, "trainer", [record()], late=True) is None
+
+
 def test_the_runtimes_helper_on_its_way_in_is_left_alone_and_not_for_long() -> None:
     helper = replace(runs("runc", "init"), container_id=None)
     assert judge(helper, after=timedelta(seconds=1)) is None

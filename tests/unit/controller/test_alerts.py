@@ -151,3 +151,20 @@ def test_a_full_queue_says_so_and_the_same_alert_twice_is_one() -> None:
         assert not sender.offer(made("one more"))
 
     asyncio.run(offers())
+
+
+def test_an_alert_about_what_is_enforced_names_what_and_who() -> None:
+    made = alerts.enforcement_alert(
+        "ProvenancePolicy", "research", "weakened by ann", "mode: found Audit",
+        record="research-1", since=NOW, until=NOW + alerts.FIRING,
+    )  # fmt: skip
+    body: Any = made.body
+    assert made.id.startswith(alerts.ENFORCEMENT)
+    assert body["labels"] == {
+        "alertname": "TrainSealEnforcement",
+        "severity": "critical",
+        "kind": "ProvenancePolicy",
+        "name": "research",
+        "record": "research-1",
+    }
+    assert body["annotations"]["summary"] == "weakened by ann"
