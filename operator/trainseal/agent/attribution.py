@@ -36,6 +36,11 @@ class Near:
     record: str
     by: str
 
+    @property
+    def by_command(self) -> bool:
+        """Whether the command names the file."""
+        return self.by in (_BY_COMMAND, _BY_COMMAND_UNSEEN)
+
 
 def nearby(
     records: Iterable[AccessRecord],

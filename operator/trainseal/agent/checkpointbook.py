@@ -193,9 +193,12 @@ class Book:
             work.found = digest
             return Replaced(path, stamp, before, digest, file.manifest)
         self._complete(path, file, digest, now)
-        if before is not None and work.writer in ("Session", "Outside"):
-            return Replaced(path, stamp, before, digest, file.manifest, work.lineage, sure=True)
-        return None
+        if before is None or work.writer not in ("Session", "Outside", "Container"):
+            return None
+        manifest, unseen = file.manifest, work.writer == "Container"
+        return Replaced(
+            path, stamp, before, digest, manifest, work.lineage, sure=not unseen, unseen=unseen
+        )
 
     def vanished(self, path: str) -> None:
         """The file is gone; a walk will tell where it went."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -54,6 +54,8 @@ _SPREAD = 10
 _UNREPAIRABLE = frozenset({400, 403, 413, 422})
 
 SessionOf = Callable[[str, str | None, Process], Person | None]
+#: By the pod's UID, the container, the file's path in it, and when it was changed.
+Named = Callable[[str, str | None, str, datetime], bool]
 
 
 class Tells(Protocol):
@@ -88,7 +90,8 @@ class _Pod:
 class CheckpointWatch:
     """All pods of the node. ``place_of`` says what a container's pod is, None where it mounts no
     checkpoints; ``lives`` whether a pod is still there, by UID; ``session_of`` who opened a
-    session; ``told`` whether events tell of writes on this node.
+    session; ``named`` whether the command of an access just before names a file; ``told`` whether
+    events tell of writes on this node.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class CheckpointWatch:
         place_of: Callable[[WatchedContainer], Place | None],
         lives: Callable[[str], bool],
         session_of: SessionOf,
+        named: Named,
         told: Callable[[], bool],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
@@ -110,6 +114,7 @@ class CheckpointWatch:
         self._place_of = place_of
         self._lives = lives
         self._session_of = session_of
+        self._named = named
         self._told = told
         self._clock = clock
         self._monotonic = monotonic
@@ -228,8 +233,10 @@ class CheckpointWatch:
 
     def _take(self, pod: _Pod, turn: Turn) -> None:
         for replaced in turn.replaced:
-            if replaced.sure:
+            if replaced.sure or (replaced.unseen and self._is_named(pod, replaced)):
                 self._tell(pod, replaced)
+            elif replaced.unseen:
+                continue
             else:
                 pod.questions.append(replaced)
         for batch in turn.batches:
@@ -242,6 +249,11 @@ class CheckpointWatch:
                 self._clock(),
             )
             pod.unsent.append(obj)
+
+    def _is_named(self, pod: _Pod, replaced: Replaced) -> bool:
+        changed = datetime.fromtimestamp(replaced.stamp.changed / 10**9, UTC)
+        path = f"{pod.path}/{replaced.path}"
+        return self._named(pod.place.subject.uid, pod.container, path, changed)
 
     def _user_of(self, pod: _Pod, file: Completed) -> str | None:
         session = file.lineage.session if file.lineage is not None else None
@@ -282,7 +294,9 @@ class CheckpointWatch:
             "digest": replaced.found,
             "manifest": replaced.manifest,
         }
-        if replaced.lineage is None:
+        if replaced.unseen:
+            by = "by a process that was gone, just after an access whose command names it"
+        elif replaced.lineage is None:
             by = "by nobody in the pod"
             evidence[FOUND_BY] = HASHING  # whoever had a session just now did not do it there
         else:

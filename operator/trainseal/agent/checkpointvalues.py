@@ -63,7 +63,9 @@ class Completed:
 @dataclass(frozen=True, slots=True)
 class Replaced:
     """A file whose content is not what its manifest says. ``sure``: somebody was seen to do it;
-    else the caller asks whether another pod's manifest explains it, and answers.
+    else the caller asks whether another pod's manifest explains it, and answers. ``unseen``: who
+    did it was gone before they could be looked at, and may be the trainer's own: it counts where
+    an access names the file.
     """
 
     path: str
@@ -73,6 +75,7 @@ class Replaced:
     manifest: str
     lineage: Lineage | None = None
     sure: bool = False
+    unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,7 @@ def build(kube: Kube, options: Options, cluster: str, clock: Callable[[], dateti
         place_of=place_of,
         lives=lambda uid: uid in pods.pods,
         session_of=lambda uid, container, session: senses.opened_by(uid, container, session),
+        named=lambda uid, container, path, at: senses.named(uid, container, path, at),
         told=lambda: senses.sees_writes,
         clock=clock,
     )

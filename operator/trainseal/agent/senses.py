@@ -166,6 +166,11 @@ class NodeSenses:
         )
         return None if found is None else Person(found.user, found.record, found.by)
 
+    def named(self, uid: str, container: str | None, path: str, at: datetime) -> bool:
+        """Whether the command of one person who had just been let in names the file."""
+        found = nearby(self._records(uid), container, path, at)
+        return found is not None and found.by_command
+
     def sweep(self, containers: Sequence[WatchedContainer]) -> Iterator[Seen]:
         """What events miss, in all containers. Takes its time; runs in a thread."""
         self._trees.keep(containers)

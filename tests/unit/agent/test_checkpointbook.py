@@ -233,6 +233,18 @@ def test_whoever_else_overwrites_a_checkpoint_replaces_it(mount: Mount, writer: 
     assert mount.told[-1] == ("step-1.pt", "poisoned", writer)
 
 
+def test_who_overwrote_one_and_was_gone_is_left_for_the_access_records_to_tell(
+    mount: Mount,
+) -> None:
+    mount.write("step-1.pt", "one")
+    mount.after(20)
+    mount.write("step-1.pt", "two", "Container")
+    mount.after(30)
+    (found,) = mount.replaced
+    assert (found.unseen, found.sure) == (True, False)
+    assert mount.told[-1] == ("step-1.pt", "two", "Container")
+
+
 # From outside ------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,8 @@ class Lab:
     told: Told = field(default_factory=Told)
     now: float = 1000.0
     lives: bool = True
+    #: Files that the command of an access names.
+    named: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.container = WatchedContainer(
@@ -109,6 +111,7 @@ class Lab:
             place_of=lambda _: Place(POD, Volume("ckpt", "")),
             lives=lambda _: self.lives,
             session_of=lambda *_: Person("mallory@example.org", "exec-1"),
+            named=lambda *asked: asked[2] in self.named,
             told=lambda: True,
             clock=lambda: datetime.now(UTC),
             monotonic=lambda: self.now,
@@ -124,6 +127,7 @@ class Lab:
         self.change(path, content)
         status = (self.folder / path).stat()
         writer: Any = "Session" if lineage is SESSION else "Trainer"
+        writer = writer if lineage is not None else "Container"
         key = (status.st_dev, status.st_ino)
         self.watch.wrote(self.container, Written(key, path, writer, lineage))
 
@@ -184,6 +188,23 @@ async def test_a_session_that_overwrites_a_checkpoint_is_a_finding(lab: Lab) -> 
     assert seen.path == f"{lab.folder}/step-1"
     assert seen.lineage is SESSION
     assert lab.api.files["step-1"]["writer"] == "Session"
+
+
+async def test_one_overwritten_by_who_was_gone_is_a_finding_where_an_access_names_it(
+    lab: Lab,
+) -> None:
+    lab.opens()
+    lab.write("latest", b"one", TRAINER)
+    lab.write("step-1", b"one", TRAINER)
+    await lab.after(10)
+    lab.named = {f"{lab.folder}/step-1"}
+    lab.write("latest", b"two", None)  # by a helper of the trainer's, for all that is known
+    lab.write("step-1", b"bad", None)
+    await lab.after(30)
+    (seen,) = lab.told.seen
+    assert (seen.finding, seen.path) == (FindingId.CHECKPOINT_REPLACED, f"{lab.folder}/step-1")
+    assert "by a process that was gone" in seen.message
+    assert FOUND_BY not in seen.evidence, "it is not from outside"
 
 
 async def test_a_checkpoint_that_is_changed_from_outside_is_a_finding(lab: Lab) -> None:
