@@ -488,6 +488,6 @@ class following:  # noqa: N801 - a context manager
 def test_the_doctor_says_what_a_cluster_without_the_chart_lacks(at_cluster: Desk) -> None:
     answer = at_cluster.trainseal("doctor", *at_cluster.cluster)
     assert answer.code == 1
-    assert "all 11 are served" in answer.out
+    assert "all 12 are served" in answer.out
     assert "nothing is enforced" in answer.out
     assert "no Deployment in namespace trainseal-system" in answer.out

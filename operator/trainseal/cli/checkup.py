@@ -37,10 +37,12 @@ KINDS = frozenset(
      "accessrecords", "evidenceitems", "holdreleases", "breakglasses", "checkpoints",
      "stackrequests", "stackdumps"}
 )  # fmt: skip
-_CHANGED = "somebody changed it: upgrade the chart, and look at the audit log"
+_CHANGED = (
+    "somebody changed it: upgrade the chart with --force-conflicts, and look at the audit log"
+)
 _OTHER_RELEASE = (
     "upgrade the chart, or use the trainseal command of the release that is installed; if neither"
-    " helps, somebody changed it: look at the audit log"
+    " helps, somebody changed it: upgrade with --force-conflicts, and look at the audit log"
 )
 #: The Job controller's identity where the controller manager uses one account a controller.
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
@@ -106,7 +108,7 @@ async def _webhooks(kube: Kube) -> AsyncIterator[Finding]:
         elif open_:
             yield Finding(
                 what, Health.WRONG, f"{_names(open_)}: failurePolicy is not Fail: it fails open",
-                "somebody changed it: upgrade the chart, and look at the audit log",
+                _CHANGED,
             )  # fmt: skip
         else:
             closed = [h for h in hooks if h.get("name") not in FAILS_OPEN]

@@ -36,7 +36,10 @@ EVERY_SECONDS = 60.0
 #: What is changed is told of again each minute; once it is as it was, the alert ends by itself.
 _FIRING = timedelta(minutes=5)
 _PAGE = 500
-_REMEDY = "Upgrade the chart, which makes it as it was, and look who did it in the audit log."
+_REMEDY = (
+    "Upgrade the chart with --force-conflicts, which makes it as it was, and look who did it in "
+    "the audit log."
+)
 _CHANGED = Gauge(
     "trainseal_rules_changed",
     "1 where a webhook configuration, policy, role or kind is not as the chart made it.",
