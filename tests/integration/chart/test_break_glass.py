@@ -165,17 +165,16 @@ def test_who_got_in_taints_the_run_until_somebody_else_has_reviewed_it(
             (pod, *_) = await pods(s)
             seal = (await s.status())["sealedRun"]
             name = s.server.create(glass(sealedRun=seal), approver)["metadata"]["name"]
-            before = await wrote(s, await _placed(s, pod), 1)
-            await becomes(s, before, lambda status: status["signature"])
             assert "brokenGlass" not in (await s.seal())["status"]
 
             await recorded(s, pod, "Exec", ANN, glass=name)
+            after = await wrote(s, await _placed(s, pod), 1)
             found = await finds(s, "access.broke-glass")
             assert (found["user"], found["severity"]) == (ANN, "Warning")
             assert found["evidence"]["approvedBy"] == CAROL
             waits = await has(s, lambda seal: seal["status"]["brokenGlass"])
             assert [(g["name"], g["user"]) for g in waits] == [(name, ANN)]
-            bad = await becomes(s, before, lambda status: status["tainted"])
+            bad = await becomes(s, after, lambda status: status["tainted"])
             assert bad["status"]["tainted"]["finding"] == "access.broke-glass"
 
             # Her own word is none; somebody else's is.
@@ -189,7 +188,7 @@ def test_who_got_in_taints_the_run_until_somebody_else_has_reviewed_it(
                 return True
 
             await until(reviewed)
-            clean = await becomes(s, before, lambda status: "tainted" not in status)
+            clean = await becomes(s, after, lambda status: "tainted" not in status)
             assert verify(world.keyring(world.SEAL_KEY), clean)
             # What was found stays on the run.
             assert (await s.seal())["status"]["drift"]["warning"] == 1

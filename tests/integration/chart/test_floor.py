@@ -16,6 +16,7 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
+from tests.stage.waiting import eventually
 from trainseal.controller.floor import entries
 
 TEAM = "floor-team"
@@ -208,6 +209,13 @@ def test_a_device_that_is_asked_for_by_the_name_of_its_class_is_seen(world: ApiS
     assert not answer(world, pod("audited", AUDITED, **ACCEL))
 
 
+def _may_patch(world: ApiServer, who: str) -> bool:
+    try:
+        return "yes" in world.kubectl("auth", "can-i", "patch", "pods", "-n", TEAM, who)
+    except CommandError:  # kubectl's way to say no
+        return False
+
+
 @pytest.mark.parametrize("who", [DEV, JOB_CONTROLLER, f"--as={CONTROLLER}"])
 def test_no_pod_gets_a_label_of_ours_later(world: ApiServer, living: Object, who: str) -> None:
     world.kubectl(
@@ -215,6 +223,7 @@ def test_no_pod_gets_a_label_of_ours_later(world: ApiServer, living: Object, who
         f"--serviceaccount={NAMESPACE}:trainseal-controller",
     )  # fmt: skip
     try:
+        eventually(lambda: _may_patch(world, who), "the authorizer knows of the role")
         said = patch(world, living, {"metadata": {"labels": SEAL}}, who)
         assert "found a change of its labels trainseal.dev/* by" in said
         assert not patch(world, living, {"metadata": {"labels": {"team": "a"}}}, who)

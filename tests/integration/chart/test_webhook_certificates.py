@@ -47,7 +47,7 @@ OURS = (
     configuration("validating"),
     configuration("validating", "trainseal-access"),
 )
-WEBHOOKS = 8
+WEBHOOKS = 11
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,12 @@ class RecordingWebhook:
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     def paths(self, name: str) -> list[str]:
-        """The paths at which an object of that name was asked about, in order."""
-        return [path for path, asked in self.asked if asked == name]
+        """The paths at which an object of that name was judged, in order: who looks on does not."""
+        return [path for path, asked in self.asked if asked == name and path != "/witness"]
+
+    def witnessed(self, name: str) -> bool:
+        """Whether who looks on was shown an object of that name."""
+        return ("/witness", name) in self.asked
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +200,7 @@ def test_a_pod_that_asks_for_a_gpu_or_claims_a_seal_is_asked_about(
     asks(wanting)
     world.create(wanting, "--dry-run=server")
     assert webhook.paths(name) == ["/validate-pod"]
+    assert webhook.witnessed(name)
 
 
 @pytest.mark.parametrize(
@@ -421,6 +426,7 @@ def test_the_largest_pod_stays_within_the_cost_of_a_match_condition(
     large["metadata"]["annotations"] = {f"team.example/note-{n}": "x" for n in range(1000)}
     world.create(large, "--dry-run=server")
     assert webhook.paths("large") == []
+    assert not webhook.witnessed("large")
     large["metadata"]["name"] = "large-gpu"
     large["spec"]["containers"][-1]["resources"] = GPU
     world.create(large, "--dry-run=server")
