@@ -22,7 +22,7 @@ class Alertmanager:
 
     def about(self, job: str) -> list[dict[str, Any]]:
         """The alerts on a job's run."""
-        return [alert for alert in self.told if alert["labels"]["job"] == job]
+        return [alert for alert in self.told if alert["labels"].get("job") == job]
 
 
 @contextmanager

@@ -160,13 +160,13 @@ class Lab:
         )
 
     def member(self, processes: Processes, last_word: str) -> Member:
-        """Waits for the process whose command line ends so."""
+        """Waits for the process whose command line ends so, and which is on its way to no other."""
         return eventually(
             lambda: next(
                 (
                     m
                     for m in processes.members([self.watched])[self.watched.container_id]
-                    if m.process.command[-1:] == (last_word,)
+                    if m.process.command[-1:] == (last_word,) and _ENTER not in m.process.command
                 ),
                 None,
             )
