@@ -14,7 +14,8 @@ from trainseal.api.policy import AccessRules, Answer, BreakGlassRules, SelfAppro
 WAYS: tuple[Way, ...] = get_args(Way)
 #: How long a BreakGlass may be valid where a policy does not say.
 HOUR = timedelta(hours=1)
-_FIELDS: Mapping[Way, str] = {
+#: The policy's field of each.
+FIELDS: Mapping[Way, str] = {
     "Exec": "exec",
     "Attach": "attach",
     "PortForward": "portForward",
@@ -86,7 +87,7 @@ class CompiledAccess:
         namespace is the platform's: who could borrow it is an administrator already.
         """
         if self.answers[way] == "Deny":
-            return Refusal(f"access.{_FIELDS[way]} is Deny")
+            return Refusal(f"access.{FIELDS[way]} is Deny")
         namespace = workload_namespace(username)
         if (
             namespace is not None
@@ -95,7 +96,7 @@ class CompiledAccess:
         ):
             return Refusal("access.serviceAccounts does not name this service account")
         if self.answers[way] == "BreakGlass":
-            return Refusal(f"access.{_FIELDS[way]} is BreakGlass", glass=True)
+            return Refusal(f"access.{FIELDS[way]} is BreakGlass", glass=True)
         return None
 
     def may_delete(self, username: str, groups: Collection[str]) -> bool:

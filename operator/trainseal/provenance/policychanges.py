@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import cast, get_args
 
 from pydantic import BaseModel, JsonValue
@@ -16,29 +17,16 @@ from pydantic import BaseModel, JsonValue
 from trainseal.api.policy import (
     AccessRules,
     Answer,
-    BreakGlassRules,
     DriftRules,
     ProvenancePolicySpec,
     Requirements,
-    Response,
     SelfApproval,
 )
+from trainseal.provenance.accessrules import FIELDS, compile_access
+from trainseal.provenance.drift import STRENGTH, compile_drift
 
 #: From the strictest on.
 _ANSWERS: tuple[str, ...] = get_args(Answer)
-#: From the weakest on (the API lists them so).
-_RESPONSES: tuple[str, ...] = get_args(Response)
-#: What an absent answer means (api.policy.AccessRules).
-_WAYS = {
-    "exec": "Record",
-    "attach": "Record",
-    "port_forward": "Record",
-    "proxy": "Record",
-    "ephemeral_containers": "Deny",
-}
-_SEVERITIES = {"critical": "Alert", "warning": "Alert", "info": "Record"}
-_GLASS_SECONDS = 3600
-_FREEZE_SECONDS = 300
 _SHOWN = 5
 
 
@@ -118,42 +106,37 @@ def _added(spec: ProvenancePolicySpec) -> list[str]:
 
 
 def _access(old: AccessRules, new: AccessRules) -> Iterator[str]:
-    for field, absent in _WAYS.items():
-        name = _camel(field)
-        before, now = getattr(old, field) or absent, getattr(new, field) or absent
-        if _ANSWERS.index(now) > _ANSWERS.index(before):
-            yield f"access.{name}: found {now}, before it was {before}"
+    before, now = compile_access(old), compile_access(new)
+    for way, field in FIELDS.items():
+        was, answer = before.answers[way], now.answers[way]
+        if _ANSWERS.index(answer) > _ANSWERS.index(was):
+            yield f"access.{field}: found {answer}, before it was {was}"
     yield from _more("access.serviceAccounts", old.service_accounts, new.service_accounts)
     if old.deletion is not None and new.deletion is None:
         yield "access.deletion: is gone, before it named who may delete"
     elif old.deletion is not None and new.deletion is not None:
         yield from _more("access.deletion.users", old.deletion.users, new.deletion.users)
         yield from _more("access.deletion.groups", old.deletion.groups, new.deletion.groups)
-    glass, then = old.break_glass or BreakGlassRules(), new.break_glass or BreakGlassRules()
-    yield from _longer(
-        "access.breakGlass.maxDurationSeconds",
-        glass.max_duration_seconds or _GLASS_SECONDS,
-        then.max_duration_seconds or _GLASS_SECONDS,
+    yield from _longer("access.breakGlass.maxDurationSeconds", before.longest, now.longest)
+    own, others = (
+        (rules.break_glass and rules.break_glass.self_approval) or SelfApproval()
+        for rules in (old, new)
     )
-    own, others = glass.self_approval or SelfApproval(), then.self_approval or SelfApproval()
     yield from _more("access.breakGlass.selfApproval.users", own.users, others.users)
     yield from _more("access.breakGlass.selfApproval.groups", own.groups, others.groups)
 
 
 def _drift(old: DriftRules, new: DriftRules) -> Iterator[str]:
     yield from _more("drift.exceptions", old.exceptions, new.exceptions)
-    for field, absent in _SEVERITIES.items():
-        before = getattr(old.responses, field, None) or absent
-        now = getattr(new.responses, field, None) or absent
-        yield from _milder(f"drift.responses.{field}", before, now)
-    before_seconds = (old.freeze and old.freeze.max_duration_seconds) or _FREEZE_SECONDS
-    now_seconds = (new.freeze and new.freeze.max_duration_seconds) or _FREEZE_SECONDS
-    yield from _longer("drift.freeze.maxDurationSeconds", before_seconds, now_seconds)
-    yield from _milder(
-        "drift.freeze.then",
-        (old.freeze and old.freeze.then) or "Suspend",
-        (new.freeze and new.freeze.then) or "Suspend",
+    # Their patterns need not be such as can be used.
+    before, now = (
+        compile_drift(rules.model_copy(update={"exceptions": None})) for rules in (old, new)
     )
+    for (severity, was), (_, response) in zip(before.responses, now.responses, strict=True):
+        yield from _milder(f"drift.responses.{severity.lower()}", was, response)
+    spans = (timedelta(seconds=rules.freeze_seconds) for rules in (before, now))
+    yield from _longer("drift.freeze.maxDurationSeconds", *spans)
+    yield from _milder("drift.freeze.then", before.then, now.then)
 
 
 def _allows(spec: ProvenancePolicySpec) -> bool:
@@ -161,13 +144,15 @@ def _allows(spec: ProvenancePolicySpec) -> bool:
 
 
 def _milder(field: str, before: str, now: str) -> Iterator[str]:
-    if _RESPONSES.index(now) < _RESPONSES.index(before):
+    if STRENGTH.index(now) < STRENGTH.index(before):
         yield f"{field}: found {now}, before it was {before}"
 
 
-def _longer(field: str, before: int, now: int) -> Iterator[str]:
+def _longer(field: str, before: timedelta, now: timedelta) -> Iterator[str]:
     if now > before:
-        yield f"{field}: found {now}, before it was {before}"
+        yield (
+            f"{field}: found {now.total_seconds():.0f}, before it was {before.total_seconds():.0f}"
+        )
 
 
 def _more(
@@ -214,8 +199,3 @@ def _name(item: str | BaseModel) -> str:
 def _some(names: list[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _camel(field: str) -> str:
-    first, *rest = field.split("_")
-    return first + "".join(part.capitalize() for part in rest)
