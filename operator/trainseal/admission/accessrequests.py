@@ -240,7 +240,7 @@ def record(
         **identity(request, cut),
         **access.fields,
         "allowed": allowed,
-        "time": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "time": _text(now),
     }
     if message:
         spec["message"] = message[:_TEXT]
@@ -262,6 +262,49 @@ def record(
     # A claim that is deleted may belong to several runs.
     name = _name(request, access, uid or seal, now, break_glass if allowed else "denied")
     return about(name, request.namespace, labels, spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """The object that a record is about, by its kind, name and UID."""
+
+    kind: ObjectKind
+    name: str
+    uid: str
+
+
+def record_of(
+    request: Request,
+    thing: Thing,
+    namespace: str,
+    spec: JsonObject,
+    labels: Mapping[str, str],
+    now: datetime,
+    same: tuple[str, ...],
+) -> JsonObject:
+    """The AccessRecord about an object, by its ``spec`` without object, person and time.
+
+    Its name is the same where ``same`` is, and object and action are.
+    """
+    cut: list[str] = []
+    action, message = str(spec["action"]), str(spec["message"])
+    whole: JsonObject = {
+        **spec,
+        "object": {"kind": thing.kind, "name": thing.name, "uid": thing.uid[:_SHORT]},
+        **identity(request, cut),
+        "message": message[:_TEXT],
+        "time": _text(now),
+    }
+    if cut:
+        whole["truncated"] = list(dict.fromkeys(cut))
+    words = [*same, thing.kind, thing.name, action]
+    mark = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:20]
+    name = f"{thing.name[:200].rstrip('-.')}-{mark}"
+    return about(name, namespace, {**labels, LABEL_ACTION: action}, whole)
+
+
+def _text(now: datetime) -> str:
+    return now.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def about(name: str, namespace: str, labels: Mapping[str, str], spec: JsonObject) -> JsonObject:

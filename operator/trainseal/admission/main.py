@@ -151,7 +151,7 @@ def _answers(
             live=state.seals.live,
             mounting=state.seals.mounting,
             reached_by=state.seals.reached_by,
-            final=lambda request: _final(request, pods),
+            final=lambda request: decide(request, pods, final=True),
             home=options.namespace,
             ways_in=ways_in,
             now=_now,
@@ -178,7 +178,7 @@ def _answers(
         decided = decide(request, pods, final=False)
         if isinstance(decided, Unknown):
             await state.look(request.namespace, decided.seal)
-            decided = _final(request, pods)
+            decided = decide(request, pods, final=True)
         return decided
 
     changes = PolicyRecords(kube, options.namespace, _now)
@@ -211,13 +211,6 @@ def _answers(
         "/validate-seal": validate_seal,
         "/record-access": record_access,
     }
-
-
-def _final(request: Request, pods: PodRulesContext) -> Response:
-    decided = decide(request, pods, final=True)
-    if isinstance(decided, Unknown):  # decide() gives none when it is final
-        raise TypeError("a final decision was none")
-    return decided
 
 
 async def _cluster_uid(kube: Kube) -> str:

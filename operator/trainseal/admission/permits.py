@@ -55,8 +55,9 @@ class Permits:
 
     def of(self, namespace: str, seal: str, user: str) -> tuple[Permit, ...]:
         """Those of a user on a run, in order of name; some may be over."""
-        return tuple(
+        found = (
             permit
-            for (where, _), (run, permit) in sorted(self._permits.items())
+            for (where, _), (run, permit) in self._permits.items()
             if where == namespace and run == seal and permit.user == user
         )
+        return tuple(sorted(found, key=lambda permit: permit.name))

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Literal, overload
 
 from pydantic import JsonValue
 
@@ -62,6 +63,16 @@ class Unknown:
     seal: str
 
 
+@overload
+def decide(request: Request, context: PodRulesContext, *, final: Literal[True]) -> Response: ...
+
+
+@overload
+def decide(
+    request: Request, context: PodRulesContext, *, final: Literal[False]
+) -> Response | Unknown: ...
+
+
 def decide(request: Request, context: PodRulesContext, *, final: bool) -> Response | Unknown:
     """The answer, or Unknown while a seal that is not seen yet might be the pod's."""
     if request.namespace in context.excluded_namespaces:
@@ -103,8 +114,8 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
 
 def _gpu(request: Request, context: PodRulesContext, old: JsonObject) -> Response:
     spec = json_object(request.object.get("spec"))
-    had = set(_resources(json_object(old.get("spec"))))
-    resources = sorted({r for r in _resources(spec) if r not in had and context.is_gpu(r)})
+    had = set(resources_of(json_object(old.get("spec"))))
+    resources = sorted({r for r in resources_of(spec) if r not in had and context.is_gpu(r)})
     if resources:
         return _unsealed(request, f"asks for {', '.join(resources)}", context)
     if spec.get("resourceClaims") and request.operation == "CREATE":
@@ -226,7 +237,7 @@ def _owner(pod: Mapping[str, JsonValue]) -> str:
     return ""
 
 
-def _resources(spec: JsonObject) -> Iterator[str]:
+def resources_of(spec: JsonObject) -> Iterator[str]:
     """Names of every resource in any container's, or the pod's own, requests and limits."""
     holders: list[JsonValue] = [spec]
     for kind in ("containers", "initContainers", "ephemeralContainers"):

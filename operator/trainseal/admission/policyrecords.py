@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from prometheus_client import Counter
 
-from trainseal.admission.accessrequests import about, identity
+from trainseal.admission.accessrequests import Thing, record_of
 from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny, meta
 from trainseal.api.accessrecord import (
-    LABEL_ACTION,
     LABEL_WEAKENS,
     PLURAL,
     Action,
@@ -39,7 +36,6 @@ _FAILED = Counter(
     "Changes of policies and trust roots that could not be recorded: refused, but for deletions.",
 )
 _CALL_SECONDS = 2.0
-_MESSAGE = 1024
 _KINDS: dict[str, ObjectKind] = {
     "provenancepolicies": "ProvenancePolicy",
     "trustroots": "TrustRoot",
@@ -91,21 +87,10 @@ def policy_change(request: Request) -> PolicyChange | None:
 
 def record(request: Request, change: PolicyChange, home: str, now: datetime) -> JsonObject:
     """The AccessRecord, in the release's namespace; the same for the same request."""
-    cut: list[str] = []
-    spec: JsonObject = {
-        "object": {"kind": change.kind, "name": change.name, "uid": change.uid[:256]},
-        "action": change.action,
-        **identity(request, cut),
-        "allowed": True,
-        "message": change.message[:_MESSAGE],
-        "time": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-    }
-    if cut:
-        spec["truncated"] = list(dict.fromkeys(cut))
-    same = [request.uid, request.username, change.kind, change.name, change.action]
-    mark = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:20]
-    labels = {LABEL_ACTION: change.action, LABEL_WEAKENS: "true" if change.weakens else ""}
-    return about(f"{change.name[:200].rstrip('-.')}-{mark}", home, labels, spec)
+    thing = Thing(change.kind, change.name, change.uid)
+    spec: JsonObject = {"action": change.action, "allowed": True, "message": change.message}
+    labels = {LABEL_WEAKENS: "true" if change.weakens else ""}
+    return record_of(request, thing, home, spec, labels, now, (request.uid, request.username))
 
 
 class PolicyRecords:

@@ -16,22 +16,21 @@ One record a user, object and answer within ten minutes; at most so many a user 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from prometheus_client import Counter
 
-from trainseal.admission.accessrequests import about, identity
-from trainseal.admission.pods import PodRulesContext, Unknown, decide, seal_of
+from trainseal.admission.accessrequests import Thing, record_of
+from trainseal.admission.podmakers import BY_PLURAL, judged
+from trainseal.admission.pods import PodRulesContext, decide, seal_of
 from trainseal.admission.rates import Buckets
 from trainseal.admission.reviews import ALLOWED, Request, Response, meta
-from trainseal.api.accessrecord import LABEL_ACTION, LABEL_SEAL, PLURAL, Action, ObjectKind
-from trainseal.api.model import API_VERSION, JsonObject, json_object
+from trainseal.api.accessrecord import LABEL_SEAL, PLURAL, Action, ObjectKind
+from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
 
 _log = logging.getLogger(__name__)
@@ -49,19 +48,6 @@ _MOST_CALLS = 16
 #: Of one user in one namespace, for each replica: a second, and at once.
 _RATE, _BURST = 0.5, 30.0
 _SLOT_SECONDS = 600
-_MESSAGE = 1024
-
-#: By the resource's name: the kind, and where it has the template of its pods.
-_KINDS: Mapping[str, tuple[ObjectKind, tuple[str, ...]]] = {
-    "pods": ("Pod", ()),
-    "cronjobs": ("CronJob", ("spec", "jobTemplate", "spec", "template")),
-    "daemonsets": ("DaemonSet", ("spec", "template")),
-    "deployments": ("Deployment", ("spec", "template")),
-    "jobs": ("Job", ("spec", "template")),
-    "replicasets": ("ReplicaSet", ("spec", "template")),
-    "replicationcontrollers": ("ReplicationController", ("spec", "template")),
-    "statefulsets": ("StatefulSet", ("spec", "template")),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +65,25 @@ class Attempt:
 
 def attempt(request: Request, context: PodRulesContext) -> Attempt | None:
     """What the request is an attempt at; None where nothing is to be recorded. Pure."""
-    known = _KINDS.get(request.resource)
-    if known is None or request.dry_run or request.namespace in context.excluded_namespaces:
+    maker = BY_PLURAL.get(request.resource)
+    if maker is None or request.dry_run or request.namespace in context.excluded_namespaces:
         return None
-    kind, place = known
     metadata = meta(request.object)
     name = str(metadata.get("name") or request.name or metadata.get("generateName") or "")
     name, uid = name.rstrip("-.") or "unnamed", str(metadata.get("uid", ""))
-    if kind == "Pod":
-        decided = decide(request, context, final=True)
-        answer = ALLOWED if isinstance(decided, Unknown) else decided
+    action: Action = "Change" if request.operation == "UPDATE" else "Create"
+    if maker.kind == "Pod":
+        answer = decide(request, context, final=True)
         sealed = seal_of(request.old, request.namespace, context.find)
         seal = sealed.seal if sealed else ""
-        action: Action = "Change" if request.operation == "UPDATE" else "Create"
-        return _attempt(answer, kind, name, uid, action, allowed=answer.allowed, seal=seal)
-    template, before = _at(request.object, place), _at(request.old, place)
-    if request.operation == "UPDATE" and template == before:
+        return _attempt(answer, maker.kind, name, uid, action, allowed=answer.allowed, seal=seal)
+    template = maker.template(request.object)
+    if request.operation == "UPDATE" and template == maker.template(request.old):
         return None
-    answer = _of_its_pods(request, template, name, context)
+    answer = judged(template, request.namespace, name, context)
     # Of a Job the floor refuses the object itself; of others their pods.
-    allowed = answer.allowed or kind != "Job"
-    action = "Change" if request.operation == "UPDATE" else "Create"
-    return _attempt(answer, kind, name, uid, action, allowed=allowed)
+    allowed = answer.allowed or maker.kind != "Job"
+    return _attempt(answer, maker.kind, name, uid, action, allowed=allowed)
 
 
 def _attempt(
@@ -116,68 +99,18 @@ def _attempt(
     message = answer.message or next(iter(answer.warnings), "")
     if answer.allowed and not message:
         return None
-    return Attempt(kind, name[:253], uid[:256], action, allowed, message[:_MESSAGE], seal)
-
-
-def _of_its_pods(
-    request: Request, template: JsonObject, name: str, context: PodRulesContext
-) -> Response:
-    """What would be said of a pod made of the template, by whoever makes Jobs' pods."""
-    metadata = json_object(template.get("metadata"))
-    pod: JsonObject = {
-        "metadata": {
-            **{k: metadata[k] for k in ("labels", "annotations") if k in metadata},
-            "name": name,
-            "namespace": request.namespace,
-        },
-        "spec": json_object(template.get("spec")),
-    }
-    asked = Request(
-        uid=request.uid,
-        operation="CREATE",
-        resource="pods",
-        subresource="",
-        namespace=request.namespace,
-        name=name,
-        username=next(iter(sorted(context.pod_creators)), ""),
-        user_uid="",
-        dry_run=False,
-        object=pod,
-        old={},
-    )
-    decided = decide(asked, context, final=True)
-    return ALLOWED if isinstance(decided, Unknown) else decided
-
-
-def _at(obj: JsonObject, place: tuple[str, ...]) -> JsonObject:
-    for part in place:
-        obj = json_object(obj.get(part))
-    return obj
+    return Attempt(kind, name[:253], uid, action, allowed, message, seal)
 
 
 def record(request: Request, found: Attempt, now: datetime) -> JsonObject:
     """The AccessRecord; the same within ten minutes for the same user, object and answer."""
-    cut: list[str] = []
-    spec: JsonObject = {
-        "object": {"kind": found.kind, "name": found.name, "uid": found.uid},
-        "action": found.action,
-        **identity(request, cut),
-        "allowed": found.allowed,
-        "message": found.message,
-        "time": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-    }
+    slot = int(now.timestamp()) // _SLOT_SECONDS
+    same = (str(slot), request.username, request.user_uid, found.message)
+    thing = Thing(found.kind, found.name, found.uid)
+    spec: JsonObject = {"action": found.action, "allowed": found.allowed, "message": found.message}
     if found.seal:
         spec["sealedRun"] = found.seal
-    if cut:
-        spec["truncated"] = list(dict.fromkeys(cut))
-    slot = int(now.timestamp()) // _SLOT_SECONDS
-    same = [
-        *(str(slot), request.username, request.user_uid, found.kind, found.name, found.action),
-        found.message,
-    ]
-    mark = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:20]
-    labels = {LABEL_ACTION: found.action, **({LABEL_SEAL: found.seal} if found.seal else {})}
-    return about(f"{found.name[:200].rstrip('-.')}-{mark}", request.namespace, labels, spec)
+    return record_of(request, thing, request.namespace, spec, {LABEL_SEAL: found.seal}, now, same)
 
 
 class Witness:

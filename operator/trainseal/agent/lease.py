@@ -16,12 +16,11 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.settings import CONFIG_MAP
 
 _log = logging.getLogger(__name__)
 _API = "coordination.k8s.io/v1"
 PREFIX = "trainseal-agent-"
-#: The chart makes it.
-CONFIG_MAP = "trainseal-config"
 #: What the node offers, as JSON text.
 SEES_ANNOTATION = "trainseal.dev/sees"
 RENEW_SECONDS = 5.0

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 import yaml
 
+from trainseal.api import crd
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli import checkupcoverage
 from trainseal.cli.checkupreport import Finding, Health, unseen
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
-from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+from trainseal.cluster.settings import CONFIG_MAP, KEYRING_CONFIG_MAP
 from trainseal.provenance import installedrules
 
 ADMISSION = "admissionregistration.k8s.io/v1"
@@ -31,12 +32,7 @@ FAILS_OPEN = frozenset(
         "witness.trainseal.dev",
     }
 )
-CONFIG_MAP = "trainseal-config"
-KINDS = frozenset(
-    {"trainingjobs", "provenancepolicies", "trustroots", "sealedruns", "driftreports",
-     "accessrecords", "evidenceitems", "holdreleases", "breakglasses", "checkpoints",
-     "stackrequests", "stackdumps"}
-)  # fmt: skip
+KINDS = frozenset(kind.plural for kind in crd.KINDS)
 _CHANGED = (
     "somebody changed it: upgrade the chart with --force-conflicts, and look at the audit log"
 )

@@ -7,20 +7,18 @@ import binascii
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
-import yaml
 from cryptography import x509
 
-from trainseal.admission.pods import LABEL_SEAL
+from trainseal.admission.pods import LABEL_SEAL, resources_of
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.caller import caller
 from trainseal.cli.checkupreport import Finding, Health, unseen
+from trainseal.cli.clusterrules import policies_of, settings_of
 from trainseal.cli.clusters import listed
-from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.cluster.settings import Settings
 from trainseal.controller.heartbeats import SILENT_SECONDS
 from trainseal.controller.silence import LEASE_PREFIX
-from trainseal.provenance.policies import CompiledPolicy
-from trainseal.verifier.policystore import PolicyStore
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
 _CONFIGURATIONS = (
@@ -129,8 +127,8 @@ async def _reach(kube: Kube) -> AsyncIterator[Finding]:
 async def _coverage(kube: Kube, release: str) -> AsyncIterator[Finding]:
     """Policies that name nothing, and namespaces with GPU pods that nothing enforces."""
     try:
-        settings = await _settings(kube, release)
-        policies = await _policies(kube)
+        settings = await settings_of(kube, release)
+        policies = (await policies_of(kube)).policies
         names = [_name(n) async for n in listed(kube, path_of("v1", "namespaces"))]
         asking = await _asking(kube, settings)
     except KubeError as error:
@@ -164,7 +162,7 @@ async def _agents(kube: Kube, release: str) -> AsyncIterator[Finding]:
     now = (await caller(kube)).now
     query = {"labelSelector": LABEL_SEAL, "fieldSelector": "status.phase=Running"}
     try:
-        settings = await _settings(kube, release)
+        settings = await settings_of(kube, release)
         nodes = {
             str(json_object(pod.get("spec")).get("nodeName"))
             async for pod in listed(kube, path_of("v1", "pods"), query)
@@ -203,37 +201,12 @@ async def _agents(kube: Kube, release: str) -> AsyncIterator[Finding]:
         yield Finding("agents", Health.GOOD, f"heard of on {len(nodes)} nodes with sealed pods")
 
 
-async def _settings(kube: Kube, release: str) -> Settings:
-    try:
-        found = await kube.get(path_of("v1", "configmaps", release, "trainseal-config"))
-    except NotFoundError:
-        return Settings()
-    text = json_object(found.get("data")).get("config.yaml")
-    return Settings.model_validate(yaml.safe_load(str(text or "")) or {})
-
-
-async def _policies(kube: Kube) -> tuple[CompiledPolicy, ...]:
-    store = PolicyStore()
-    for plural, listen in (
-        ("trustroots", store.on_trust_root),
-        ("provenancepolicies", store.on_policy),
-    ):
-        async for item in listed(kube, path_of(API_VERSION, plural)):
-            listen("ADDED", ("", _name(item)), item)
-    return store.policies
-
-
 async def _asking(kube: Kube, settings: Settings) -> set[str]:
     """Namespaces with pods that ask for GPUs."""
     found: set[str] = set()
     async for pod in listed(kube, path_of("v1", "pods")):
         spec = json_object(pod.get("spec"))
-        limits = (
-            json_object(json_object(c.get("resources")).get("limits"))
-            for kind in ("containers", "initContainers")
-            for c in json_objects(spec.get(kind))
-        )
-        if spec.get("resourceClaims") or any(settings.is_gpu(r) for names in limits for r in names):
+        if spec.get("resourceClaims") or any(map(settings.is_gpu, resources_of(spec))):
             found.add(str(json_object(pod.get("metadata")).get("namespace")))
     return found
 

@@ -17,12 +17,12 @@ from trainseal.api.breakglass import PLURAL, BreakGlass
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import BrokenGlass, SealedRunStatus
 from trainseal.cli.caller import caller, may_not_create
-from trainseal.cli.clusters import job_path, listed, no_run, runs_of
+from trainseal.cli.clusters import listed, no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.releases import PAUSE, ask
-from trainseal.cli.statusview import no_job
+from trainseal.cli.statusview import job_of
 from trainseal.cli.terminaltext import plain
-from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.provenance.keyrings import rfc3339
 
 _REASON = 1024
@@ -103,10 +103,7 @@ class Listed:
 
 async def make(kube: Kube, namespace: str, job: str, wanted: Wanted) -> Made:
     """Creates one, in the caller's name. Raises Failure where it may not."""
-    try:
-        found = await kube.get(job_path(namespace, job))
-    except NotFoundError as error:
-        raise no_job(namespace, job, error) from None
+    found = await job_of(kube, namespace, job)
     seal = json_object(found.get("status")).get("sealedRun")
     if not isinstance(seal, str):
         raise Failure(

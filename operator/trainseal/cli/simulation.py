@@ -17,7 +17,7 @@ import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,8 +25,8 @@ from enum import StrEnum
 from rich.console import Console
 from rich.text import Text
 
-from trainseal.admission.pods import LABEL_SEAL, PodRulesContext, decide
-from trainseal.admission.reviews import Request, Response
+from trainseal.admission.podmakers import BY_KIND, judged
+from trainseal.admission.pods import LABEL_SEAL, PodRulesContext
 from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED
@@ -40,17 +40,6 @@ from trainseal.verifier.artifacts import ArtifactVerifier
 from trainseal.verifier.jobs import JobVerifier
 from trainseal.verifier.policystore import BrokenPolicy
 
-#: Where a kind has the template of its pods.
-TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "Deployment": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "Pod": (),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-}
 TRAINING_JOB = "TrainingJob"
 _SECONDS = 60.0
 _SHOWN = 20
@@ -155,26 +144,14 @@ def _roots(objects: Sequence[JsonObject]) -> Iterator[JsonObject]:
 
 
 def _looked_at(obj: JsonObject) -> bool:
-    return obj.get("kind") in TEMPLATES or obj.get("kind") == TRAINING_JOB
+    return obj.get("kind") in BY_KIND or obj.get("kind") == TRAINING_JOB
 
 
 def _workload(world: World, obj: JsonObject) -> Judged:
     namespace, kind, name = _namespace(obj), str(obj.get("kind")), _name(obj)
     if LABEL_SEAL in json_object(_metadata(obj).get("labels")):
         return Judged(namespace, kind, name, Answer.SEALED)
-    template = obj
-    for part in TEMPLATES[kind]:
-        template = json_object(template.get(part))
-    metadata = json_object(template.get("metadata"))
-    pod: JsonObject = {
-        "metadata": {
-            **{k: metadata[k] for k in ("labels", "annotations") if k in metadata},
-            "name": name,
-            "namespace": namespace,
-        },
-        "spec": json_object(template.get("spec")),
-    }
-    answer = _decided(world, pod, namespace, name)
+    answer = judged(BY_KIND[kind].template(obj), namespace, name, _context(world))
     if not answer.allowed:
         return Judged(namespace, kind, name, Answer.REFUSED, answer.message)
     if answer.warnings:
@@ -182,37 +159,20 @@ def _workload(world: World, obj: JsonObject) -> Judged:
     return Judged(namespace, kind, name, Answer.PASSES)
 
 
-def _decided(world: World, pod: JsonObject, namespace: str, name: str) -> Response:
+def _context(world: World) -> PodRulesContext:
     def broken() -> tuple[BrokenPolicy, ...]:
         return world.broken
 
-    context = PodRulesContext(
+    return PodRulesContext(
         is_gpu=lambda r: world.settings.is_gpu(r) or r in world.devices,
         find=lambda _: None,
         policies=world.of,
         broken=broken,
+        # Who made the object itself is not known: it is judged as at the hand of one of these.
         pod_creators=frozenset(world.settings.pod_creators),
         excluded_namespaces=world.excluded,
         ways_in=WaysIn(world.of, broken, lambda *_: (), world.excluded, lambda: datetime.now(UTC)),
     )
-    # At the hand of a controller: who made the object itself is not known.
-    creator = next(iter(world.settings.pod_creators), "")
-    request = Request(
-        uid="simulated",
-        operation="CREATE",
-        resource="pods",
-        subresource="",
-        namespace=namespace,
-        name=name,
-        username=creator,
-        user_uid="",
-        dry_run=True,
-        object=pod,
-        old={},
-    )
-    decided = decide(request, context, final=True)
-    assert isinstance(decided, Response)  # noqa: S101 - a final one
-    return decided
 
 
 async def _job(world: World, obj: JsonObject, client: RegistryClient | None) -> Judged:

@@ -8,27 +8,19 @@ from pathlib import Path
 
 import yaml
 
+from trainseal.admission.podmakers import BY_KIND
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.cli.clusterrules import policies_of, settings_of
 from trainseal.cli.clusters import listed
 from trainseal.cli.failures import UNDETERMINED, Failure
-from trainseal.cli.simulation import TEMPLATES, TRAINING_JOB, World
+from trainseal.cli.simulation import TRAINING_JOB, World
 from trainseal.cli.verification import Policies, read_policies
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
-from trainseal.cluster.settings import Settings
-from trainseal.verifier.policystore import PolicyStore
 
 #: libyaml's where there is one: a cluster's dump has megabytes.
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_CONFIG_MAP = "trainseal-config"
-_KINDS = {
-    "Pod": ("v1", "pods"),
-    "ReplicationController": ("v1", "replicationcontrollers"),
-    "DaemonSet": ("apps/v1", "daemonsets"),
-    "Deployment": ("apps/v1", "deployments"),
-    "ReplicaSet": ("apps/v1", "replicasets"),
-    "StatefulSet": ("apps/v1", "statefulsets"),
-    "CronJob": ("batch/v1", "cronjobs"),
-    "Job": ("batch/v1", "jobs"),
+_KINDS: dict[str, tuple[str, str]] = {
+    **{maker.kind: (maker.api_version, maker.plural) for maker in BY_KIND.values()},
     TRAINING_JOB: (API_VERSION, "trainingjobs"),
 }
 _DEVICES = ("resource.k8s.io/v1", "deviceclasses")
@@ -38,12 +30,12 @@ def from_files(files: Sequence[Path], policies: Sequence[Path]) -> World:
     """Manifests, one document or many, lists among them. Raises Failure, ManifestError."""
     read = read_policies(policies)
     objects = [obj for file in files for obj in _documents(file)]
-    wanted = [o for o in objects if o.get("kind") in TEMPLATES or o.get("kind") == TRAINING_JOB]
+    wanted = [o for o in objects if o.get("kind") in _KINDS]
     if not wanted:
         kinds = ", ".join(sorted({str(o.get("kind")) for o in objects})) or "nothing"
         raise Failure(
             f"{', '.join(map(str, files))}: nothing that makes pods (found {kinds})",
-            expected=f"objects of the kinds {', '.join([*TEMPLATES, TRAINING_JOB])}",
+            expected=f"objects of the kinds {', '.join(_KINDS)}",
             remedy="`kubectl get pods,deploy,sts,ds,jobs,cronjobs,tj -A -o yaml` prints them",
         )
     return World(tuple(wanted), read.compiled, read.broken, devices=frozenset(_devices(objects)))
@@ -55,7 +47,7 @@ def _documents(file: Path) -> Iterator[JsonObject]:
         if text.lstrip().startswith("{"):
             values = [json.loads(text)]
         else:
-            values = list(yaml.load_all(text, yaml.CSafeLoader))
+            values = list(yaml.load_all(text, _LOADER))
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise Failure(f"{file}: {error}", expected="manifests as YAML or JSON") from None
     for value in values:
@@ -67,13 +59,8 @@ async def from_cluster(
     kube: Kube, release: str, policies: Sequence[Path], namespaces: Collection[str]
 ) -> World:
     """What the cluster has, and its own policies unless others are given. Raises Failure."""
-    settings = Settings()
     try:
-        found = await kube.get(path_of("v1", "configmaps", release, _CONFIG_MAP))
-        config = yaml.safe_load(str(json_object(found.get("data")).get("config.yaml"))) or {}
-        settings = Settings.model_validate(config)
-    except NotFoundError:
-        pass  # not installed yet: the chart's defaults hold
+        settings = await settings_of(kube, release)
     except KubeError as error:
         raise _unreadable("the chart's configuration", error) from None
     try:
@@ -113,15 +100,8 @@ def _devices(objects: Sequence[JsonObject]) -> Iterator[str]:
 
 
 async def _policies(kube: Kube) -> Policies:
-    store = PolicyStore()
     try:
-        for plural, listen in (
-            ("trustroots", store.on_trust_root),
-            ("provenancepolicies", store.on_policy),
-        ):
-            async for item in listed(kube, path_of(API_VERSION, plural)):
-                name = str(json_object(item.get("metadata")).get("name"))
-                listen("ADDED", ("", name), item)
+        store = await policies_of(kube)
     except NotFoundError:
         raise Failure(
             "the cluster has no ProvenancePolicies: TrainSeal is not installed there",

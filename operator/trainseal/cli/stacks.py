@@ -19,10 +19,10 @@ from trainseal.api.model import (
 from trainseal.api.stackdump import StackDump, StackDumpStatus
 from trainseal.api.stackrequest import StackRequest
 from trainseal.cli.caller import caller, may_not_create
-from trainseal.cli.clusters import job_path, listed
+from trainseal.cli.clusters import listed
 from trainseal.cli.failures import DONE, UNDETERMINED, Failure
 from trainseal.cli.stackgroups import Rank, ranges
-from trainseal.cli.statusview import no_job
+from trainseal.cli.statusview import job_of
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import (
     ConflictError,
@@ -136,10 +136,7 @@ async def ask(
 
 
 async def _run(kube: Kube, namespace: str, job: str) -> Run:
-    try:
-        found = await kube.get(job_path(namespace, job))
-    except NotFoundError as error:
-        raise no_job(namespace, job, error) from None
+    found = await job_of(kube, namespace, job)
     seal = json_object(found.get("status")).get("sealedRun")
     if not isinstance(seal, str):
         raise Failure(

@@ -77,10 +77,7 @@ class JobView:
 
 async def look(kube: Kube, namespace: str, name: str, release_namespace: str) -> JobView:
     """The job as it is now. Raises Failure where there is none."""
-    try:
-        job = await kube.get(job_path(namespace, name))
-    except NotFoundError as error:
-        raise no_job(namespace, name, error) from None
+    job = await job_of(kube, namespace, name)
     return await _around(kube, namespace, name, job, release_namespace)
 
 
@@ -307,6 +304,14 @@ def _live(console: Console) -> Iterator[Live | None]:
         return
     with Live(console=console, auto_refresh=False) as live:
         yield live
+
+
+async def job_of(kube: Kube, namespace: str, name: str) -> JsonObject:
+    """A TrainingJob. Raises Failure where there is none, KubeError."""
+    try:
+        return await kube.get(job_path(namespace, name))
+    except NotFoundError as error:
+        raise no_job(namespace, name, error) from None
 
 
 def no_job(namespace: str, name: str, error: NotFoundError) -> Failure:

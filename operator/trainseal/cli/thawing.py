@@ -6,20 +6,17 @@ import asyncio
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cli.caller import caller
-from trainseal.cli.clusters import SEALS, job_path
+from trainseal.cli.clusters import SEALS
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
 from trainseal.cli.releases import PAUSE, ask
-from trainseal.cli.statusview import no_job
+from trainseal.cli.statusview import job_of
 from trainseal.cli.terminaltext import plain
-from trainseal.cluster.api import Kube, NotFoundError, path_of
+from trainseal.cluster.api import Kube, path_of
 
 
 async def thaw(kube: Kube, namespace: str, job: str, reason: str, wait: float) -> None:
     """Lifts the hold that stands now. Raises Failure where it does not go."""
-    try:
-        found = await kube.get(job_path(namespace, job))
-    except NotFoundError as error:
-        raise no_job(namespace, job, error) from None
+    found = await job_of(kube, namespace, job)
     name = json_object(found.get("status")).get("sealedRun")
     path = path_of(API_VERSION, SEALS, namespace, str(name))
     hold = await _hold(kube, path) if isinstance(name, str) else {}

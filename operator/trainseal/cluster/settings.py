@@ -16,6 +16,8 @@ from trainseal.api.model import DnsSubdomain, Model, ShortText, Text, problems_o
 SEAL_KEY_SECRET = "trainseal-seal-key"  # noqa: S105 - a name, no secret
 TICKET_KEY_SECRET = "trainseal-ticket-key"  # noqa: S105 - a name, no secret
 KEYRING_CONFIG_MAP = "trainseal-keyring"
+#: What the chart makes of its values.
+CONFIG_MAP = "trainseal-config"
 EVIDENCE_HEAD_CONFIG_MAP = "trainseal-evidence-head"
 TLS_SECRET = "trainseal-webhook-tls"  # noqa: S105 - a name, no secret
 
