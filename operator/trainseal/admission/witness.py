@@ -80,7 +80,7 @@ def attempt(request: Request, context: PodRulesContext) -> Attempt | None:
     template = maker.template(request.object)
     if request.operation == "UPDATE" and template == maker.template(request.old):
         return None
-    answer = judged(template, request.namespace, name, context)
+    answer = judged(maker, template, request.namespace, name, context)
     # Of a Job the floor refuses the object itself; of others their pods.
     allowed = answer.allowed or maker.kind != "Job"
     return _attempt(answer, maker.kind, name, uid, action, allowed=allowed)
