@@ -3,7 +3,8 @@
 Pods that are there are listed; those that were let in and are not there yet stand in ConfigMap
 ``trainseal-lanes`` for as long as the API server may take to store them. That object is replaced
 under its resource version, so that of two replicas which would give the last place away, one reads
-again. A pod that is refused afterwards by somebody else keeps its place for as long.
+again. A pod that is refused afterwards by somebody else, or deleted at once, keeps its place for as
+long.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from trainseal.provenance.lanes import Lane, gpus
 
 CONFIG_MAP = "trainseal-lanes"
 #: After our answer other webhooks have 30 s at most (admissionregistration/v1, timeoutSeconds).
-_KEPT_SECONDS = 45.0
+_KEPT_SECONDS = 35.0
 _CALL_SECONDS = 2.0
 _TRIES = 5
 #: What has ended holds nothing.

@@ -326,7 +326,7 @@ def test_what_was_let_in_counts_before_it_is_there_and_no_longer_than_it_may_tak
         pod["metadata"]["name"] = name
         assert door.validate(pod).allowed
     assert "found 2 pods" in door.validate(notebook()).message
-    door.now += 46
+    door.now += 36
     assert door.validate(notebook()).allowed
     (key,) = door.api.book["data"]
     assert key == "research.notebooks"
@@ -348,7 +348,7 @@ def test_of_two_replicas_one_gives_the_last_place_away(door: Door) -> None:
     door.api.pods = [running("a")]
 
     def other_replica() -> None:
-        taken = {"research.notebooks": json.dumps({"theirs": [1, door.now + 40]})}
+        taken = {"research.notebooks": json.dumps({"theirs": [1, door.now + 30]})}
         door.api.book = {"metadata": {"resourceVersion": "9"}, "data": taken}
 
     door.api.before_write = [other_replica]
