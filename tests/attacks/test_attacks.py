@@ -16,9 +16,11 @@ import pytest
 from tests.attacks import (
     cases_admission,
     cases_api,
+    cases_behaviour,
     cases_checkpoints,
     cases_code,
     cases_config,
+    cases_enforcement,
     cases_gate,
     cases_processes,
     cases_ranks,
@@ -39,8 +41,10 @@ CASES = (
     *cases_admission.CASES,
     *cases_config.CASES,
     *cases_gate.CASES,
+    *cases_enforcement.CASES,
     *cases_api.CASES,
     *cases_ranks.CASES,
+    *cases_behaviour.CASES,
     *cases_watch.CASES,
 )
 #: Where the twins of what is done to others are done.
