@@ -278,6 +278,14 @@ class Cluster(Target):
         if not self._launcher().alive("kube-apiserver"):
             self._control_plane().start_api_server()
 
+    def cut_node_off(self) -> None:
+        """As by a power cut of the one node; `start_node` brings it back."""
+        self._node().cut_off()
+
+    def start_node(self) -> None:
+        """Returns once the node is ready again, with what it had on disk."""
+        self._node().power_on()
+
     def trust_registry(self, address: str) -> None:
         """Let the node pull by plain HTTP from another registry, one that a test runs."""
         self._node().trust_registry(address)
