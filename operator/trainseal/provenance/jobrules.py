@@ -189,7 +189,8 @@ def _validity(
         )  # fmt: skip
     if validity.max_runs is not None and facts.runs is not None and facts.runs >= validity.max_runs:
         yield (
-            "MaxRunsReached", f"{facts.runs} runs of this signed job",
+            "MaxRunsReached",
+            f"{facts.runs} run{'' if facts.runs == 1 else 's'} of this signed job",
             f"at most {validity.max_runs}",
             "have it signed again with a higher maxRuns",
         )  # fmt: skip
