@@ -28,7 +28,7 @@ DEFAULT_NAME = "trainseal"
 
 _SYSTEM_PREFIX = "trainseal."
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
-_NODE = ("kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns")
+_NODE = ("kube-scheduler", "containerd", "kubelet", "kube-proxy", "kube-router", "coredns")
 _REGISTRIES = (WITH_REFERRERS, WITHOUT_REFERRERS)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster import volumes
+from tests.cluster import firewall, volumes
 from tests.cluster.addresses import CLUSTER_DOMAIN, POD_CIDR, AddressPlan
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import ClusterError
@@ -179,7 +179,9 @@ class Node:
         self._import_pause()
         client = self.control_plane.client()
         rbac = "/apis/rbac.authorization.k8s.io/v1"
-        objects = [(f"{rbac}/{item['kind'].lower()}s", item) for item in _DNS_ROLE]
+        objects = [
+            (f"{rbac}/{item['kind'].lower()}s", item) for item in (*_DNS_ROLE, *firewall.ROLE)
+        ]
         for path, item in (*objects, *volumes.make(self.root, self.name)):
             status, answer = client.request("POST", path, item)
             if status not in (201, 409):
@@ -188,6 +190,7 @@ class Node:
         self._start_kube_proxy()
         self._start_dns()
         self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
+        self._start_firewall()  # it ends where it finds no node of its name
         self.launcher.wait("kubelet", "the node's GPUs to be accepted", self.patch_gpus)
         # A pod made before this account exists is refused.
         self.launcher.wait(
@@ -375,6 +378,12 @@ class Node:
             },
         )
         self.launcher.start("kube-proxy", [self.tools["kube-proxy"], f"--config={config}"])
+
+    def _start_firewall(self) -> None:
+        kubeconfig = self.control_plane.authority.kubeconfig(
+            self.launcher.run.conf / "firewall.kubeconfig", self.control_plane.server, firewall.USER
+        )
+        firewall.start(self.launcher, self.tools[firewall.NAME], kubeconfig, self.name)
 
     def _start_dns(self) -> None:
         conf = self.launcher.run.conf
