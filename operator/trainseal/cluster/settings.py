@@ -59,6 +59,13 @@ class AgentSettings(Model):
     enabled: bool = False
 
 
+class FollowedSecrets(Model):
+    """Secrets of one namespace whose metadata the controller may ask for."""
+
+    namespace: DnsSubdomain
+    names: list[DnsSubdomain]
+
+
 class Settings(Model):
     """The configuration file."""
 
@@ -90,11 +97,19 @@ class Settings(Model):
     manage_certificates: bool = Field(
         default=True, description="False where cert-manager keeps the webhook's certificate."
     )
+    floor: bool = Field(
+        default=False, description="Whether the API server's own rules, the floor, are installed."
+    )
+    followed_secrets: list[FollowedSecrets] = Field(default_factory=list)
     webhook_deadline_seconds: float = Field(default=8.0, gt=0, le=25)
 
     def is_gpu(self, resource: str) -> bool:
         """Whether an extended resource of this name is a GPU, or gives one."""
         return any(fnmatch.fnmatchcase(resource, p) for p in self.gpu_resources)
+
+    def follows_secret(self, namespace: str, name: str) -> bool:
+        """Whether the controller may ask for the metadata of this Secret."""
+        return any(f.namespace == namespace and name in f.names for f in self.followed_secrets)
 
 
 def load_settings(path: Path) -> Settings:
