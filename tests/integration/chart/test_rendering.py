@@ -18,6 +18,7 @@ FLOOR = (
     "trainseal-devices",
     "trainseal-jobs",
     "trainseal-run-objects",
+    "trainseal-workloads",
     "trainseal-secrets",
     "trainseal-configurations",
 )
@@ -46,6 +47,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
             "google.com/tpu",
             "deviceclass.resource.kubernetes.io/*",
         ],
+        "gpuRuntimeClasses": [],
         "excludedNamespaces": ["kube-system", NAMESPACE, "trainseal-agent"],
         "agentNamespace": "trainseal-agent",
         "agents": {"enabled": True},
@@ -176,6 +178,7 @@ def test_the_image_is_required_with_a_word_on_its_form(helm: Path) -> None:
         "gpuResources={nvidia.com/*' || true || r == '}",
         "gpuResources={*}",
         "gpuResources={nvidia.com/*/gpu}",
+        "gpuRuntimeClasses={nvidia'] || true || ['}",
         "followedSecrets[0].namespace=team",
         "excludedNamespaces={team-*}",
         "webhook.replicas=0",
