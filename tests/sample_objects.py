@@ -125,6 +125,7 @@ def provenance_policy(name: str = "research") -> Object:
         "validity": {"require": ["notAfter", "maxRuns"]},
         "pods": {
             "allowedSecrets": ["wandb"],
+            "secretRotators": ["system:serviceaccount:external-secrets:external-secrets"],
             "additions": [
                 {
                     "name": "istio",

@@ -24,6 +24,7 @@ from tests.attacks import (
     cases_gate,
     cases_processes,
     cases_ranks,
+    cases_reads,
     cases_watch,
 )
 from tests.attacks.case import Case, Finding, Missed, NotTried, Refused, Told
@@ -42,6 +43,7 @@ CASES = (
     *cases_config.CASES,
     *cases_gate.CASES,
     *cases_enforcement.CASES,
+    *cases_reads.CASES,
     *cases_api.CASES,
     *cases_ranks.CASES,
     *cases_behaviour.CASES,

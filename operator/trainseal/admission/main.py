@@ -124,7 +124,7 @@ def _answers(
         now=_now,
     )
     pods = PodRulesContext(
-        is_gpu=settings.is_gpu,
+        gpus=settings.gpus,
         find=state.seals.find,
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,

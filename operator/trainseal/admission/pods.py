@@ -16,7 +16,7 @@ The rules, in order:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, overload
@@ -29,6 +29,7 @@ from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import Difference
+from trainseal.provenance.gpuasks import GpuRules, asked
 from trainseal.provenance.podmatch import changed_parts, compare_pod
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.verifier.policystore import BrokenPolicy
@@ -37,8 +38,6 @@ LABEL_PREFIX = "trainseal.dev/"
 LABEL_SEAL = "trainseal.dev/seal"
 #: By this label Job controllers select the pods of Jobs that name no selector of their own.
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
-#: By annotations that begin so, a runtime with CDI gives containers devices they did not ask for.
-CDI_PREFIX = "cdi.k8s.io/"
 _MOST_DIFFERENCES = 5
 _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 
@@ -47,7 +46,7 @@ _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 class PodRulesContext:
     """What pods are judged against, as of now."""
 
-    is_gpu: Callable[[str], bool]
+    gpus: GpuRules
     find: Callable[[str], SealedPod | None]
     policies: Callable[[str], tuple[CompiledPolicy, ...]]
     broken: Callable[[], tuple[BrokenPolicy, ...]]
@@ -113,18 +112,8 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
 
 
 def _gpu(request: Request, context: PodRulesContext, old: JsonObject) -> Response:
-    spec = json_object(request.object.get("spec"))
-    had = set(resources_of(json_object(old.get("spec"))))
-    resources = sorted({r for r in resources_of(spec) if r not in had and context.is_gpu(r)})
-    if resources:
-        return _unsealed(request, f"asks for {', '.join(resources)}", context)
-    if spec.get("resourceClaims") and request.operation == "CREATE":
-        return _unsealed(request, "claims a device", context)
-    before = _annotations(old)
-    for name, value in _annotations(request.object).items():
-        if name.startswith(CDI_PREFIX) and before.get(name) != value:
-            return _unsealed(request, f"asks for devices by the annotation {name}", context)
-    return ALLOWED
+    what = asked(request.object, context.gpus, old)
+    return _unsealed(request, what, context) if what else ALLOWED
 
 
 def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response:
@@ -221,10 +210,6 @@ def _labels(pod: Mapping[str, JsonValue]) -> JsonObject:
     return json_object(meta(pod).get("labels"))
 
 
-def _annotations(pod: Mapping[str, JsonValue]) -> JsonObject:
-    return json_object(meta(pod).get("annotations"))
-
-
 def _labelled(pod: Mapping[str, JsonValue]) -> bool:
     return any(k.startswith(LABEL_PREFIX) for k in _labels(pod))
 
@@ -235,18 +220,6 @@ def _owner(pod: Mapping[str, JsonValue]) -> str:
         if isinstance(owner, dict) and owner.get("controller") is True:
             return str(owner.get("uid", ""))
     return ""
-
-
-def resources_of(spec: JsonObject) -> Iterator[str]:
-    """Names of every resource in any container's, or the pod's own, requests and limits."""
-    holders: list[JsonValue] = [spec]
-    for kind in ("containers", "initContainers", "ephemeralContainers"):
-        containers = spec.get(kind)
-        holders.extend(containers if isinstance(containers, list) else ())
-    for holder in holders:
-        resources = json_object(holder).get("resources")
-        for part in ("limits", "requests"):
-            yield from json_object(json_object(resources).get(part))
 
 
 def _name(request: Request) -> str:

@@ -135,6 +135,10 @@ class Addition(Model):
     """Keys of annotations it may add."""
 
 
+#: As the API server sees users; one with a control character in it could not be told to the floor.
+UserName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=256)]
+
+
 class PodRules(Model):
     """What sealed pods may hold beyond the signed template."""
 
@@ -142,6 +146,12 @@ class PodRules(Model):
         default=None,
         max_length=64,
         description="Secrets that a signed template may read keys of, by name.",
+    )
+    secret_rotators: list[UserName] | None = Field(
+        default=None,
+        max_length=64,
+        description="User names, service accounts among them: who alone makes, changes and deletes "
+        "those Secrets in the policy's namespaces. Absent: whoever RBAC lets.",
     )
     additions: list[Addition] | None = Field(default=None, max_length=32)
     """What the platform may add to a sealed pod."""

@@ -28,6 +28,9 @@ _DEVICES_API = "resource.k8s.io/v1"
 #: No policy has this name. The first three lines are an entry that means no namespace.
 _DEVICES = "_devices"
 _NOWHERE = "Device\n^()$\n^()$"
+#: The same for who changes the Secrets that runs read: a line a policy, whose fields tabs part.
+_SECRETS = "_secrets"
+_SECRETS_NOWHERE = "Secrets\n^()$\n^()$"
 #: Seconds until a cluster without DeviceClasses is asked again whether it has them by now.
 _NO_DEVICES_AGAIN = 600.0
 
@@ -37,7 +40,8 @@ def entries(
     broken: Sequence[BrokenPolicy],
     devices: Iterable[str] = (),
 ) -> dict[str, str]:
-    """The ConfigMap's data: one entry a policy, three lines each; and one of device names.
+    """The ConfigMap's data: one entry a policy, three lines each; one of device names; and one of
+    Secrets (``secret_lines``).
 
     Its mode, a regular expression (RE2) of the namespaces that it includes, and one of those that
     it excludes. A policy that cannot be used may be one that enforces anywhere.
@@ -46,7 +50,32 @@ def entries(
     found |= {b.name: f"Enforce\n{_any_of(['*'])}\n{_any_of([])}" for b in broken}
     if names := sorted(set(devices)):
         found[_DEVICES] = "\n".join([_NOWHERE, *names])
+    if lines := secret_lines(policies):
+        found[_SECRETS] = "\n".join([_SECRETS_NOWHERE, *lines])
     return found
+
+
+def secret_lines(policies: Sequence[CompiledPolicy]) -> list[str]:
+    """Who alone writes which Secrets, a line a policy that enforces it: expressions of its
+    namespaces, as ``entries`` has them; names of Secrets, parted by spaces; users, behind ``=``.
+
+    Fields are parted by tabs, which no name of a user has (api.policy). No other field begins with
+    ``=``, so that no name of a Secret is taken for a user's.
+    """
+    return [
+        "\t".join(
+            [
+                _any_of(policy.include),
+                _any_of(policy.exclude),
+                " ".join(sorted(policy.allowed_secrets)),
+                *(f"={user}" for user in sorted(policy.secret_rotators)),
+            ]
+        )
+        for policy in policies
+        if policy.mode == "Enforce"
+        and policy.allowed_secrets
+        and policy.secret_rotators is not None
+    ]
 
 
 class Floor:

@@ -195,3 +195,30 @@ def claims_of(template: Json) -> tuple[str, ...]:
     volumes = objects(mapping(template.get("spec")).get("volumes"))
     names = [mapping(v.get("persistentVolumeClaim")).get("claimName") for v in volumes]
     return tuple(dict.fromkeys(str(n) for n in names if n))
+
+
+def secrets_of(template: Json) -> tuple[str, ...]:
+    """Names of the Secrets that a template's pods read: of variables, of volumes, for pulling."""
+    spec = mapping(template.get("spec"))
+    names: list[JsonValue] = [s.get("name") for s in objects(spec.get("imagePullSecrets"))]
+    for kind in _KINDS:
+        for container in objects(spec.get(kind)):
+            sources = [mapping(e.get("valueFrom")) for e in objects(container.get("env"))]
+            names += [mapping(s.get("secretKeyRef")).get("name") for s in sources]
+    for volume in objects(spec.get("volumes")):
+        names.append(mapping(volume.get("secret")).get("secretName"))
+        for source in objects(mapping(volume.get("projected")).get("sources")):
+            names.append(mapping(source.get("secret")).get("name"))
+    return tuple(dict.fromkeys(str(n) for n in names if n))
+
+
+def account_of(template: Json) -> str:
+    """Name of the service account that a template's pods run as."""
+    return str(mapping(template.get("spec")).get("serviceAccountName") or "default")
+
+
+def claim_templates_of(template: Json) -> tuple[str, ...]:
+    """Names of the ResourceClaimTemplates that a template's pods get their devices by."""
+    claims = objects(mapping(template.get("spec")).get("resourceClaims"))
+    names = [claim.get("resourceClaimTemplateName") for claim in claims]
+    return tuple(dict.fromkeys(str(n) for n in names if n))

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from trainseal.api.policy import Addition, DriftRules, ProvenancePolicy
+from trainseal.api.policy import Addition, DriftRules, PodRules, ProvenancePolicy
 from trainseal.api.policy import Authority as AuthoritySpec
 from trainseal.api.policy import Requirement as RequirementSpec
 from trainseal.provenance.accessrules import CompiledAccess, compile_access
@@ -77,6 +77,7 @@ class CompiledPolicy:
     registries: tuple[str, ...]
     required_validity: frozenset[str]
     allowed_secrets: frozenset[str]
+    secret_rotators: frozenset[str] | None
     additions: Additions
     access: CompiledAccess
     unverified_data: bool
@@ -119,11 +120,19 @@ def compile_policy(
         registries=tuple(policy.spec.registries.allow),
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
         allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
+        secret_rotators=_rotators(pods),
         additions=_additions((pods.additions if pods else None) or ()),
         access=compile_access(policy.spec.access),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
         drift=_drift(policy.spec.drift),
     )
+
+
+def _rotators(pods: PodRules | None) -> frozenset[str] | None:
+    """None: the policy leaves Secrets to RBAC; nobody, where it names none."""
+    if pods is None or pods.secret_rotators is None:
+        return None
+    return frozenset(pods.secret_rotators)
 
 
 def _drift(rules: DriftRules | None) -> CompiledDrift:

@@ -18,6 +18,7 @@ from trainseal.api.policy import (
     AccessRules,
     Answer,
     DriftRules,
+    PodRules,
     ProvenancePolicySpec,
     Requirements,
     SelfApproval,
@@ -51,6 +52,7 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
         old.pods.allowed_secrets if old.pods else None,
         new.pods.allowed_secrets if new.pods else None,
     )
+    yield from _rotators(old.pods or PodRules(), new.pods or PodRules())
     yield from _more("pods.additions", _added(old), _added(new))
     yield from _access(old.access or AccessRules(), new.access or AccessRules())
     if _allows(new) and not _allows(old):
@@ -90,6 +92,13 @@ def _requirements(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Itera
         ]
         if added:
             yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
+
+
+def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:
+    if old.secret_rotators is not None and new.secret_rotators is None:
+        yield "pods.secretRotators: is gone, before it named who may change Secrets"
+    elif old.secret_rotators is not None:
+        yield from _more("pods.secretRotators", old.secret_rotators, new.secret_rotators)
 
 
 def _added(spec: ProvenancePolicySpec) -> list[str]:

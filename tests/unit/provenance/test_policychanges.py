@@ -30,6 +30,8 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
     ("registries.allow", "registries.allow", ["a.example/x"], ["a.example/x", "b.example/**"]),
     ("validity.require", "validity.require", ["notAfter", "maxRuns"], ["notAfter"]),
     ("pods.allowedSecrets", "pods.allowedSecrets", None, ["token"]),
+    ("pods.secretRotators", "pods.secretRotators", ["ann"], None),
+    ("pods.secretRotators", "pods.secretRotators", [], ["ann"]),
     (
         "pods.additions",
         "pods.additions",
