@@ -92,9 +92,9 @@ def _requirements(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Itera
             yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
 
 
-def _added(spec: ProvenancePolicySpec) -> list[str]:
+def _added(spec: ProvenancePolicySpec) -> list[str | BaseModel]:
     """What a platform may add, whatever the addition is called."""
-    found: list[str] = []
+    found: list[str | BaseModel] = []
     for addition in (spec.pods.additions if spec.pods else None) or ():
         found += [
             f"variable {v.name}{f'={v.value_prefix}…' if v.value_prefix else ''}"
@@ -102,6 +102,16 @@ def _added(spec: ProvenancePolicySpec) -> list[str]:
         ]
         found += [f"label {key}" for key in addition.labels or ()]
         found += [f"annotation {key}" for key in addition.annotations or ()]
+        found += [
+            container.model_copy(update={"images": [image]})
+            for container in addition.containers or ()
+            for image in container.images
+        ]
+        found += addition.volumes or ()
+        found += [
+            f"mount of {m.volume} below {m.path}{', read-only' if m.read_only else ''}"
+            for m in addition.mounts or ()
+        ]
     return found
 
 

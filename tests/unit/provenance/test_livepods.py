@@ -82,7 +82,7 @@ CHANGES: dict[str, tuple[Callable[[Object], object], str]] = {
     ),
     "a container beside the trainer": (
         lambda p: p["spec"]["containers"].append({"name": "x", "image": "x"}),
-        "spec.containers",
+        "spec.containers[x]",
     ),
     "its label of the run": (
         lambda p: p["metadata"]["labels"].update({"trainseal.dev/seal": "other"}),
