@@ -108,10 +108,9 @@ def _added(spec: ProvenancePolicySpec) -> list[str | BaseModel]:
             for image in container.images
         ]
         found += addition.volumes or ()
-        found += [
-            f"mount of {m.volume} below {m.path}{', read-only' if m.read_only else ''}"
-            for m in addition.mounts or ()
-        ]
+        for mount in addition.mounts or ():
+            words = f"mount of {mount.volume} below {mount.path}"
+            found += [words] if mount.read_only else [words, f"writable {words}"]
     return found
 
 

@@ -79,6 +79,7 @@ def test_what_a_platform_did_to_all_pods_is_proposed_and_then_passes(
 
 def test_the_proposal_is_the_istio_addition_that_one_would_write(sealed: world.World) -> None:
     pods = [running(sealed, index, istio) for index in (0, 1)]
+    addition: Any
     (addition,) = (a.wire() for a in learnt(sealed, *pods).additions)
     written = PLATFORMS["Istio"][1]()
     assert [c["name"] for c in addition["containers"]] == ["istio-init", "istio-proxy"]

@@ -502,7 +502,7 @@ def test_no_addition_excuses_another_value_of_anything_signed(
         c for c in (*signed["initContainers"], *signed["containers"]) if c["name"] == name
     )
     path = data.draw(st.sampled_from(sorted(leaves(original), key=str)))
-    at = container(pod, name)
+    at: Any = container(pod, name)
     for part in path[:-1]:
         at = at[part]
     if data.draw(st.booleans()) and "requests" not in path:
