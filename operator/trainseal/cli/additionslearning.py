@@ -24,7 +24,6 @@ from pydantic import JsonValue, ValidationError
 from trainseal.api.model import JsonObject, json_object, problems_of
 from trainseal.api.policyadditions import Addition
 from trainseal.cli.learning import alike_for
-from trainseal.cli.terminaltext import plain
 from trainseal.provenance.additions import (
     AddedContainer,
     AddedMount,
@@ -48,7 +47,6 @@ from trainseal.provenance.podrules import RESERVED_PREFIX
 
 #: Characters of a value that the kind holds.
 _LONGEST = 256
-_SHOWN = 20
 _MOST_ADDITIONS = 32
 #: Of each kind, in one addition.
 _MOST = {"env": 64, "labels": 64, "annotations": 64, "containers": 4, "volumes": 16, "mounts": 16}
@@ -366,37 +364,3 @@ def as_admitted(pod: JsonObject) -> JsonObject:
         "metadata": {**metadata, "annotations": kept},
         "spec": {k: v for k, v in spec.items() if k not in ("nodeName", "ephemeralContainers")},
     }
-
-
-# Shown --------------------------------------------------------------------------------------------
-
-
-def as_json(proposal: Proposal, *, verified: bool) -> JsonObject:
-    """For programs."""
-    return {
-        "additions": [a.wire() for a in proposal.additions],
-        "left": [{"place": x.place, "why": x.why, "count": x.count} for x in proposal.left],
-        "pods": proposal.pods,
-        "sealsVerified": verified,
-    }
-
-
-def as_yaml(proposal: Proposal, *, verified: bool) -> Iterator[str]:
-    """For people, line by line: a list to be put into ``spec.pods.additions``, and comments."""
-    import yaml
-
-    yield "# For spec.pods.additions of a ProvenancePolicy, learnt from what stands in"
-    yield f"# {proposal.pods} sealed pods beside what was signed."
-    if not verified:
-        yield "# The seals were read from files: nobody looked at their signatures."
-    yield "# Nothing is in force before who may change policies has applied it. Read each line,"
-    yield "# write into each reason who adds it and why that is trusted, and leave out the rest."
-    additions = [a.wire() for a in proposal.additions]
-    text = yaml.safe_dump(additions, sort_keys=False, allow_unicode=True, width=10_000)
-    yield from text.splitlines()
-    if proposal.left:
-        yield "# Not proposed:"
-    for item in proposal.left[:_SHOWN]:
-        yield f"# - {plain(item.place)} (pods: {item.count}): {plain(item.why)}"
-    if len(proposal.left) > _SHOWN:
-        yield f"#   and {len(proposal.left) - _SHOWN} more"

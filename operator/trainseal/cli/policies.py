@@ -68,7 +68,7 @@ def learn_additions(
     import asyncio
     import json
 
-    from trainseal.cli import additionslearning, additionssource
+    from trainseal.cli import additionslearning, additionssource, additionsview
     from trainseal.cli.clusters import default_namespace
     from trainseal.cli.failures import DONE, REFUTED
     from trainseal.cluster.api import connect
@@ -83,9 +83,9 @@ def learn_additions(
     proposal = additionslearning.propose(asyncio.run(look()))
     verified = not file
     if output is Output.JSON:
-        found = additionslearning.as_json(proposal, verified=verified)
+        found = additionsview.as_json(proposal, verified=verified)
         text = json.dumps(found, indent=2, ensure_ascii=False)
     else:
-        text = "\n".join(additionslearning.as_yaml(proposal, verified=verified))
+        text = "\n".join(additionsview.as_yaml(proposal, verified=verified))
     print(text)  # noqa: T201
     raise typer.Exit(REFUTED if proposal.left else DONE)

@@ -19,7 +19,8 @@ from tests.unit.cli.fake_kube import FakeKube, connecting_to
 from tests.unit.cli.test_checkpoints import CONFIG_MAP, KEYRING
 from tests.unit.platforms import PLATFORMS, identity, istio, mount, vault, volume
 from trainseal.api.model import JsonObject
-from trainseal.cli.additionslearning import Proposal, RolePods, as_yaml, propose
+from trainseal.cli.additionslearning import Proposal, RolePods, propose
+from trainseal.cli.additionsview import as_yaml
 from trainseal.cluster import api
 from trainseal.provenance.additions import Additions, compile_additions
 from trainseal.provenance.podmatch import ExpectedPod, compare_pod, prepare
