@@ -333,6 +333,19 @@ ATTACKS: dict[str, tuple[Callable[[Object], object], str, str]] = {
         "spec.volumes[istio-token]",
         "it holds secret",
     ),
+    "two kinds in one": (
+        lambda pod: next(v for v in pod["spec"]["volumes"] if v["name"] == "istio-envoy").update(
+            hostPath={"path": "/"}
+        ),
+        "spec.volumes[istio-envoy]",
+        "emptyDir, hostPath",
+    ),
+    "a field of a Kubernetes to come": (proxy_with(shares=["x"]), IN_THE_PROXY, "its shares"),
+    "a mount by a variable": (
+        proxy_mounts("istio-envoy", "/etc/istio/x", subPathExpr="$(X)"),
+        IN_THE_PROXY,
+        "subPathExpr",
+    ),
     "one process namespace": (
         lambda pod: pod["spec"].update(shareProcessNamespace=True),
         "spec.shareProcessNamespace",
