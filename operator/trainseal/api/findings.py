@@ -345,10 +345,10 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.RANK_DIFFERS: FindingKind(
         "Warning",
         "one rank differs from its peers",
-        "A pod has environment variables that the others of its role do not have, or lacks some, "
-        "or runs the image for another platform; or its container has changed files, code or "
-        "variables that load code which those of most others do not have, or lacks theirs. No "
-        "exception or addition excuses that.",
+        "A pod has containers or environment variables that the others of its role do not have, "
+        "or lacks some, or runs the image for another platform; or its container has changed "
+        "files, code or variables that load code which those of most others do not have, or lacks "
+        "theirs. No exception or addition excuses that.",
         "index, pod, node and what differs",
         "Ask who runs the platform whether it changed meanwhile; else look at that node. A cache "
         "of compiled code belongs into a scratch mount, where it is not compared.",

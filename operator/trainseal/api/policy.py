@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from trainseal.api.findings import FindingId
 from trainseal.api.model import Condition, Count, DnsLabel, DnsSubdomain, Model, Resource, ShortText
+from trainseal.api.policyadditions import Addition
 
 PLURAL = "provenancepolicies"
 
@@ -108,31 +109,6 @@ class ValidityRules(Model):
         default=None, max_length=3
     )
     """Fields of `spec.validity` that a job must carry. Absent: none."""
-
-
-class EnvAddition(Model):
-    """An environment variable a platform adds. Variables that load code are refused here."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
-    """Name of the variable, literally."""
-    value_prefix: ShortText | None = Field(
-        default=None, description="The value starts with this text. Absent: any value."
-    )
-
-
-class Addition(Model):
-    """One named platform addition to sealed pods, matched by content."""
-
-    name: DnsLabel
-    """What adds it, such as `istio`."""
-    reason: ShortText
-    """Why it is trusted, for who reads the policy."""
-    env: list[EnvAddition] | None = Field(default=None, max_length=64)
-    """Environment variables it may add."""
-    labels: list[ShortText] | None = Field(default=None, max_length=64)
-    """Keys of labels it may add."""
-    annotations: list[ShortText] | None = Field(default=None, max_length=64)
-    """Keys of annotations it may add."""
 
 
 #: As the API server sees users; one with a control character in it could not be told to the floor.

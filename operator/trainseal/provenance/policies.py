@@ -13,11 +13,12 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from trainseal.api.policy import Addition, DriftRules, PodRules, ProvenancePolicy
 from trainseal.api.policy import Authority as AuthoritySpec
+from trainseal.api.policy import DriftRules, PodRules, ProvenancePolicy
 from trainseal.api.policy import Requirement as RequirementSpec
+from trainseal.api.policyadditions import Addition
 from trainseal.provenance.accessrules import CompiledAccess, compile_access
-from trainseal.provenance.additions import Additions
+from trainseal.provenance.additions import AdditionError, Additions, compile_additions
 from trainseal.provenance.authorities import (
     Authority,
     AuthorityError,
@@ -25,7 +26,6 @@ from trainseal.provenance.authorities import (
     KeylessAuthority,
 )
 from trainseal.provenance.canonical import digest
-from trainseal.provenance.commandlines import loads_code
 from trainseal.provenance.drift import CompiledDrift, PatternError, compile_drift
 from trainseal.provenance.keys import KeyFormatError, load_public_key
 from trainseal.provenance.trustroots import TrustedRoot
@@ -143,20 +143,10 @@ def _drift(rules: DriftRules | None) -> CompiledDrift:
 
 
 def _additions(named: Iterable[Addition]) -> Additions:
-    env: dict[str, tuple[str, ...]] = {}
-    labels: set[str] = set()
-    annotations: set[str] = set()
-    for addition in named:
-        for variable in addition.env or ():
-            if loads_code(variable.name):
-                raise PolicyError(
-                    f"addition {addition.name}: variable {variable.name} decides which code a "
-                    "process loads; a platform may not add it, put it into the signed template"
-                )
-            env[variable.name] = (*env.get(variable.name, ()), variable.value_prefix or "")
-        labels.update(addition.labels or ())
-        annotations.update(addition.annotations or ())
-    return Additions(env, frozenset(labels), frozenset(annotations))
+    try:
+        return compile_additions(named)
+    except AdditionError as error:
+        raise PolicyError(str(error)) from None
 
 
 def _requirement(

@@ -101,9 +101,9 @@ def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:
         yield from _more("pods.secretRotators", old.secret_rotators, new.secret_rotators)
 
 
-def _added(spec: ProvenancePolicySpec) -> list[str]:
+def _added(spec: ProvenancePolicySpec) -> list[str | BaseModel]:
     """What a platform may add, whatever the addition is called."""
-    found: list[str] = []
+    found: list[str | BaseModel] = []
     for addition in (spec.pods.additions if spec.pods else None) or ():
         found += [
             f"variable {v.name}{f'={v.value_prefix}…' if v.value_prefix else ''}"
@@ -111,6 +111,15 @@ def _added(spec: ProvenancePolicySpec) -> list[str]:
         ]
         found += [f"label {key}" for key in addition.labels or ()]
         found += [f"annotation {key}" for key in addition.annotations or ()]
+        found += [
+            container.model_copy(update={"images": [image]})
+            for container in addition.containers or ()
+            for image in container.images
+        ]
+        found += addition.volumes or ()
+        for mount in addition.mounts or ():
+            words = f"mount of {mount.volume} below {mount.path}"
+            found += [words] if mount.read_only else [words, f"writable {words}"]
     return found
 
 

@@ -12,6 +12,7 @@ from tests.unit import world
 from trainseal.api.policy import ProvenancePolicySpec
 from trainseal.provenance.policychanges import weakenings
 
+IMAGE, OTHER_IMAGE = (f"registry.example/proxy@sha256:{d * 64}" for d in "12")
 #: For each change: the field that is named, where it is, and its value there, strict and weak. None
 #: is an absent field.
 CHANGES: list[tuple[str, str, Any, Any]] = [
@@ -37,6 +38,28 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
         "pods.additions",
         [{"name": "istio", "reason": "a mesh", "labels": ["x"]}],
         [{"name": "istio", "reason": "a mesh", "labels": ["x", "y"]}],
+    ),
+    *(
+        (
+            "pods.additions",
+            "pods.additions",
+            [{"name": "istio", "reason": "a mesh", **before}],
+            [{"name": "istio", "reason": "a mesh", **after}],
+        )
+        for before, after in (
+            (
+                {"containers": [{"name": "proxy", "images": [IMAGE]}]},
+                {"containers": [{"name": "proxy", "images": [IMAGE, OTHER_IMAGE]}]},
+            ),
+            (
+                {"volumes": [{"name": "x", "kind": "emptyDir"}]},
+                {"volumes": [{"name": n, "kind": "emptyDir"} for n in ("x", "y")]},
+            ),
+            (
+                {"mounts": [{"volume": "x", "path": "/x", "readOnly": True}]},
+                {"mounts": [{"volume": "x", "path": "/x"}]},
+            ),
+        )
     ),
     ("access.exec", "access.exec", "Deny", "BreakGlass"),
     ("access.exec", "access.exec", "BreakGlass", None),
