@@ -91,6 +91,25 @@ namespaceSelector:
   expression: size(variables.policies) > 0 && variables.policies.all(p, p[0] == 'Audit')
 {{- end }}
 
+{{- /* CEL: is a pod that is made one of a lane that every policy which enforces opens there, of its
+repositories? Wants the variable `policies`. Owned by a Job it is none. */ -}}
+{{- define "trainseal.cel.inLane" -}}
+oldObject == null
+&& object.metadata.?labels['trainseal.dev/lane'].orValue('') != ''
+&& object.metadata.labels.all(k, k == 'trainseal.dev/lane' || !(k.startsWith('trainseal.dev/')
+|| k.startsWith('batch.kubernetes.io/') || k in ['controller-uid', 'job-name']))
+&& !{{ include "trainseal.cel.takesDevices" (dict "of" "object") }}
+&& object.metadata.?ownerReferences.orValue([]).all(o, o.apiVersion == 'apps/v1'
+&& o.kind in ['StatefulSet', 'ReplicaSet'])
+&& variables.policies.exists(p, p[0] != 'Audit')
+&& variables.policies.all(p, p[0] == 'Audit'
+|| p.exists(line, line.startsWith('Lane ' + object.metadata.labels['trainseal.dev/lane'] + ' ')
+&& request.namespace.matches(line.split(' ')[2]))
+&& p.exists(line, line.startsWith('Images ')
+&& (object.spec.containers + object.spec.?initContainers.orValue([])).all(c,
+c.?image.orValue('').matches(line.split(' ')[1]))))
+{{- end }}
+
 {{- /* A binding for the whole cluster. Without the parameter the policy does not apply: a release
 namespace that somebody deleted must not stop every pod of the cluster. */ -}}
 {{- define "trainseal.floor.binding" -}}

@@ -10,14 +10,16 @@ The rules, in order:
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
    that: they select by our labels (see docs/decisions/0003).
-4. Any other pod that asks for a GPU, or has a runtime hand it devices, is denied unless every
+4. A pod that bears the label of a lane is one that the policies let run there, and stays so; which
+   images it runs, and how many there are, is judged beside (lanepods).
+5. Any other pod that asks for a GPU, or has a runtime hand it devices, is denied unless every
    policy of its namespace only audits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Literal, overload
 
@@ -30,6 +32,15 @@ from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import Difference
 from trainseal.provenance.gpuasks import GpuRules, asked
+from trainseal.provenance.lanes import (
+    Breach,
+    Lane,
+    breaches,
+    lane_of,
+    open_lanes,
+    owner_breaches,
+    scratch_claims,
+)
 from trainseal.provenance.podmatch import changed_parts, compare_pod
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.verifier.policystore import BrokenPolicy
@@ -53,6 +64,12 @@ class PodRulesContext:
     pod_creators: frozenset[str]
     excluded_namespaces: frozenset[str]
     ways_in: WaysIn
+    #: Names of seals whose runs live and mount a claim, by namespace and claim.
+    mounting: Callable[[str, str], Collection[str]] = field(default=lambda *_: ())
+
+    def lanes(self, namespace: str) -> Mapping[str, Lane]:
+        """Lanes that are open there; a policy that cannot be used may be one that opens none."""
+        return {} if self.broken() else open_lanes(self.policies(namespace), namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +102,43 @@ def decide(request: Request, context: PodRulesContext, *, final: bool) -> Respon
     seal = _labels(pod).get(LABEL_SEAL)
     if isinstance(seal, str) and not final:
         return Unknown(seal)
+    if (named := lane_of(pod)) is not None:
+        return _in_lane(request, named, context)
     if _labelled(pod):
         return deny(
             f"pod {_name(request)} bears a label of TrainSeal's but belongs to no sealed run: "
             f"found owner {_owner(pod) or 'none'}, expected the object of a SealedRun; {_HELP}"
         )
     return _passed_off(request, {}, context) or _gpu(request, context, {})
+
+
+def _in_lane(request: Request, named: str, context: PodRulesContext) -> Response:
+    """A pod that is made with a lane's label, whoever gave it that."""
+    lanes = context.lanes(request.namespace)
+    lane = lanes.get(named)
+    if lane is None:
+        return deny(
+            f"pod {_name(request)} bears the label of lane {named!r}: found the open lanes "
+            f"{', '.join(lanes) or 'none'} in namespace {request.namespace}, expected one that "
+            f"every policy opens there; {_HELP}"
+        )
+    found = [*breaches(request.object, lane, context.gpus.is_gpu)]
+    runtime = json_object(request.object.get("spec")).get("runtimeClassName")
+    if runtime in context.gpus.runtime_classes:
+        words = "GPUs by resources.limits, which are counted"
+        found.append(Breach("spec.runtimeClassName", str(runtime), words))
+    for claim in sorted(scratch_claims(request.object)):
+        if seals := sorted(context.mounting(request.namespace, claim)):
+            words = f"claim {claim}, which run {seals[0]} mounts"
+            found.append(Breach("spec.volumes", words, "one that no run mounts"))
+    return _not_in_lane(request, named, found) if found else ALLOWED
+
+
+def _not_in_lane(request: Request, lane: str, found: Sequence[Breach]) -> Response:
+    return deny(
+        f"pod {_name(request)} may not run in lane {lane}: {_sentences(found)}. Change it, or "
+        "have the platform team widen the lane (spec.lanes of the ProvenancePolicies)"
+    )
 
 
 def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> Response | None:
@@ -122,6 +170,8 @@ def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response
         f"pod {_name(request)} {what} and is not part of a sealed run: found owner "
         f"{_owner(request.object) or 'none'}, expected a TrainingJob's; {_HELP}"
     )
+    if lanes := ", ".join(context.lanes(request.namespace)):
+        words += f"; pods of nobody's, of StatefulSets and of Deployments may name a lane: {lanes}"
     # A policy that cannot be used may be one that enforces here.
     if policies and all(p.mode == "Audit" for p in policies) and not context.broken():
         return Response(True, warnings=(f"would be denied under Enforce: {words}",))
@@ -165,6 +215,8 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
             )
         return _passed_off(request, old, context) or _gpu(request, context, old)
     changed = changed_parts(old, pod, before.expected if before else None)
+    if before is None and (lane := lane_of(old)) is not None:
+        return _updated_in_lane(request, lane, changed, context)
     if request.subresource == "ephemeralcontainers" and before is not None:
         changed = tuple(part for part in changed if part != "spec.ephemeralContainers")
         if not changed:
@@ -178,6 +230,24 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
         f"pod {_name(request)} is sealed by SealedRun {seal}: found a change of "
         f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what runs or of what ties it "
         "to its run; delete the pod to have it made anew, or sign a new job"
+    )
+
+
+def _updated_in_lane(
+    request: Request, lane: str, changed: tuple[str, ...], context: PodRulesContext
+) -> Response:
+    """It stays what was judged; sets let pods go, and take them on."""
+    if request.subresource in ("ephemeralcontainers", "resize"):
+        changed = (request.subresource, *changed)
+    elif changed == ("metadata.ownerReferences",) and not _sealed(request.object, request, context):
+        found = owner_breaches(request.object)
+        return _not_in_lane(request, lane, found) if found else ALLOWED
+    if not changed:
+        return ALLOWED
+    return deny(
+        f"pod {_name(request)} runs in lane {lane}: found a change of "
+        f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what was judged when it was "
+        "made; delete the pod to have it made anew"
     )
 
 
@@ -200,7 +270,7 @@ def _additions(policies: Sequence[CompiledPolicy]) -> Additions:
     return reduce(Additions.both, (p.additions for p in policies))
 
 
-def _sentences(found: tuple[Difference, ...]) -> str:
+def _sentences(found: Sequence[Difference | Breach]) -> str:
     words = "; ".join(str(d) for d in found[:_MOST_DIFFERENCES])
     more = len(found) - _MOST_DIFFERENCES
     return f"{words}; and {more} more" if more > 0 else words

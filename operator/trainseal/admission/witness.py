@@ -80,11 +80,11 @@ def attempt(request: Request, context: PodRulesContext) -> Attempt | None:
     template = maker.template(request.object)
     if request.operation == "UPDATE" and template == maker.template(request.old):
         return None
-    answer = judged(template, request.namespace, name, context)
+    answer = judged(maker, template, request.namespace, name, context)
     # The floor refuses what comes to ask for a GPU; of what asked before, its pods are refused.
     before = maker.template(request.old)
     allowed = answer.allowed or (
-        action == "Change" and not judged(before, request.namespace, name, context).allowed
+        action == "Change" and not judged(maker, before, request.namespace, name, context).allowed
     )
     return _attempt(answer, maker.kind, name, uid, action, allowed=allowed)
 

@@ -11,15 +11,23 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from trainseal.api.findings import FindingId
-from trainseal.api.model import Condition, Count, DnsLabel, DnsSubdomain, Model, Resource, ShortText
+from trainseal.api.model import (
+    Condition,
+    Count,
+    DnsLabel,
+    DnsSubdomain,
+    Model,
+    NamespacePattern,
+    Resource,
+    ShortText,
+)
 from trainseal.api.policyadditions import Addition
+from trainseal.api.policylanes import Lane
+from trainseal.api.signers import Requirement
 
 PLURAL = "provenancepolicies"
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-NamespacePattern = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$", max_length=63)
-]
 
 
 class Namespaces(Model):
@@ -74,14 +82,6 @@ class Authority(Model):
         if (self.key is None) == (self.keyless is None):
             raise ValueError("exactly one of key, keyless")
         return self
-
-
-class Requirement(Model):
-    """Signatures by at least ``threshold`` different persons among ``authorities``."""
-
-    authorities: list[DnsLabel] = Field(min_length=1, max_length=64)
-    """Names of authorities whose signatures count."""
-    threshold: int | None = Field(default=None, ge=1, le=16, description="Absent: 1.")
 
 
 class Requirements(Model):
@@ -273,6 +273,8 @@ class ProvenancePolicySpec(Model):
     """Absent: nothing beyond the signed template."""
     access: AccessRules | None = None
     """Absent: people get in and are on record; debug containers and service accounts are denied."""
+    lanes: list[Lane] | None = Field(default=None, max_length=16)
+    """Absent: none; every pod on a GPU is part of a sealed run."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
     drift: DriftRules | None = None
     """Absent: nothing is excepted; findings are recorded and alerted."""
@@ -282,19 +284,24 @@ class ProvenancePolicySpec(Model):
         names = [a.name for a in self.authorities]
         if len(set(names)) != len(names):
             raise ValueError("authority names, each once")
-        for what in ("job", "image", "code"):
-            requirement: Requirement = getattr(self.requirements, what)
+        lanes = [lane.name for lane in self.lanes or ()]
+        if len(set(lanes)) != len(lanes):
+            raise ValueError("names of lanes, each once")
+        required: dict[str, Requirement] = {
+            f"requirements.{what}": getattr(self.requirements, what)
+            for what in ("job", "image", "code")
+        }
+        required |= {f"lanes[{lane.name}].image": lane.image for lane in self.lanes or ()}
+        for what, requirement in required.items():
             missing = [n for n in requirement.authorities if n not in names]
             if missing:
-                raise ValueError(
-                    f"authorities of requirements.{what} among {names}; not there: {missing}"
-                )
+                raise ValueError(f"authorities of {what} among {names}; not there: {missing}")
             persons = {
                 a.person or a.name for a in self.authorities if a.name in requirement.authorities
             }
             if (requirement.threshold or 1) > len(persons):
                 raise ValueError(
-                    f"threshold of requirements.{what} at most {len(persons)}, the persons it names"
+                    f"threshold of {what} at most {len(persons)}, the persons it names"
                 )
         return self
 

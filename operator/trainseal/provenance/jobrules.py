@@ -91,6 +91,14 @@ def job_rules(
                 "a dataset, which is not verified yet",
                 "verified data only", "a policy may set data.unverified: Allow",
             )  # fmt: skip
+    for place, claim, lane in _lane_scratch(job, policy):
+        refuse(
+            "data", place, f"claim {claim}", "LaneScratch",
+            f"claim {claim}, to which pods in lane {lane} write without a signature",
+            "a volume that no lane writes to",
+            "sign what the run is to read (`trainseal sign code`) and mount it as code, or use "
+            "another claim",
+        )  # fmt: skip
     context = TemplateContext(
         # What a platform mounts there nobody signed either.
         writable=(*unsigned_mounts(job), *policy.additions.places),
@@ -112,6 +120,21 @@ def job_rules(
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def _lane_scratch(job: TrainingJob, policy: CompiledPolicy) -> Iterator[tuple[str, str, str]]:
+    """Volumes of the job that a lane of its namespace writes to: place, claim, lane."""
+    mounts = [(f"spec.data[{data.name}]", data.volume) for data in job.spec.data or ()]
+    if job.spec.checkpoints:
+        mounts.append(("spec.checkpoints", job.spec.checkpoints.volume))
+    for place, volume in mounts:
+        if volume.persistent_volume_claim is None:
+            continue
+        claim = volume.persistent_volume_claim.claim_name
+        for lane in policy.lanes:
+            if lane.names(job.metadata.namespace or "") and lane.is_scratch(claim):
+                yield place, claim, lane.name
+                break
 
 
 def job_warnings(job: TrainingJob) -> tuple[str, ...]:

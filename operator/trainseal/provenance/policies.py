@@ -15,8 +15,9 @@ from pydantic import JsonValue
 
 from trainseal.api.policy import Authority as AuthoritySpec
 from trainseal.api.policy import DriftRules, PodRules, ProvenancePolicy
-from trainseal.api.policy import Requirement as RequirementSpec
 from trainseal.api.policyadditions import Addition
+from trainseal.api.policylanes import Lane
+from trainseal.api.signers import Requirement as RequirementSpec
 from trainseal.provenance.accessrules import CompiledAccess, compile_access
 from trainseal.provenance.additions import AdditionError, Additions, compile_additions
 from trainseal.provenance.authorities import (
@@ -63,6 +64,28 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class CompiledLane:
+    """A policy's lane. ``namespaces`` and ``scratch`` are globs."""
+
+    name: str
+    namespaces: tuple[str, ...]
+    image: Requirement
+    max_pods: int
+    max_gpus: int
+    max_seconds: int
+    scratch: tuple[str, ...]
+    secrets: frozenset[str]
+
+    def names(self, namespace: str) -> bool:
+        """Whether it names this namespace."""
+        return any(fnmatch.fnmatchcase(namespace, p) for p in self.namespaces)
+
+    def is_scratch(self, claim: str) -> bool:
+        """Whether its pods may write to a claim of this name."""
+        return any(fnmatch.fnmatchcase(claim, p) for p in self.scratch)
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledPolicy:
     """A policy ready for use; ``digest`` covers its spec and the trust roots it uses."""
 
@@ -80,6 +103,7 @@ class CompiledPolicy:
     secret_rotators: frozenset[str] | None
     additions: Additions
     access: CompiledAccess
+    lanes: tuple[CompiledLane, ...]
     unverified_data: bool
     drift: CompiledDrift
 
@@ -123,6 +147,7 @@ def compile_policy(
         secret_rotators=_rotators(pods),
         additions=_additions((pods.additions if pods else None) or ()),
         access=compile_access(policy.spec.access),
+        lanes=tuple(_lane(lane, authorities) for lane in policy.spec.lanes or ()),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
         drift=_drift(policy.spec.drift),
     )
@@ -133,6 +158,19 @@ def _rotators(pods: PodRules | None) -> frozenset[str] | None:
     if pods is None or pods.secret_rotators is None:
         return None
     return frozenset(pods.secret_rotators)
+
+
+def _lane(lane: Lane, authorities: Mapping[str, Authority | UnavailableAuthority]) -> CompiledLane:
+    return CompiledLane(
+        name=lane.name,
+        namespaces=tuple(lane.namespaces),
+        image=_requirement(lane.image, authorities),
+        max_pods=lane.max_pods,
+        max_gpus=lane.max_gpus,
+        max_seconds=lane.max_duration_seconds,
+        scratch=tuple(lane.scratch_claims or ()),
+        secrets=frozenset(lane.secrets or ()),
+    )
 
 
 def _drift(rules: DriftRules | None) -> CompiledDrift:

@@ -23,12 +23,15 @@ from trainseal.api.policy import (
     Requirements,
     SelfApproval,
 )
+from trainseal.api.policylanes import Lane
+from trainseal.api.signers import Requirement
 from trainseal.provenance.accessrules import FIELDS, compile_access
 from trainseal.provenance.drift import STRENGTH, compile_drift
 
 #: From the strictest on.
 _ANSWERS: tuple[str, ...] = get_args(Answer)
 _SHOWN = 5
+_LIMITS = ("maxPods", "maxGPUs", "maxDurationSeconds")
 
 
 def weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> tuple[str, ...]:
@@ -55,6 +58,7 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
     yield from _rotators(old.pods or PodRules(), new.pods or PodRules())
     yield from _more("pods.additions", _added(old), _added(new))
     yield from _access(old.access or AccessRules(), new.access or AccessRules())
+    yield from _lanes(old, new)
     if _allows(new) and not _allows(old):
         yield "data.unverified: found Allow, before it was Refuse"
     yield from _drift(old.drift or DriftRules(), new.drift or DriftRules())
@@ -77,21 +81,54 @@ def _included(spec: ProvenancePolicySpec) -> list[str]:
 
 def _requirements(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
     for artifact in Requirements.model_fields:
-        field = f"requirements.{artifact}"
         before, now = getattr(old.requirements, artifact), getattr(new.requirements, artifact)
-        if (now.threshold or 1) < (before.threshold or 1):
-            yield (
-                f"{field}.threshold: found {now.threshold or 1}, "
-                f"before it was {before.threshold or 1}"
-            )
-        counted = {_normal(a) for a in old.authorities if a.name in before.authorities}
-        added = [
-            a.name
-            for a in new.authorities
-            if a.name in now.authorities and _normal(a) not in counted
-        ]
-        if added:
-            yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
+        yield from _requirement(f"requirements.{artifact}", before, now, old, new)
+
+
+def _requirement(
+    field: str,
+    before: Requirement,
+    now: Requirement,
+    old: ProvenancePolicySpec,
+    new: ProvenancePolicySpec,
+) -> Iterator[str]:
+    if (now.threshold or 1) < (before.threshold or 1):
+        yield (
+            f"{field}.threshold: found {now.threshold or 1}, before it was {before.threshold or 1}"
+        )
+    counted = {_normal(a) for a in old.authorities if a.name in before.authorities}
+    added = [
+        a.name for a in new.authorities if a.name in now.authorities and _normal(a) not in counted
+    ]
+    if added:
+        yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
+
+
+def _lanes(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
+    """A lane is wider by what its pods may do more; and by what runs may read that was scratch."""
+    before = {lane.name: lane for lane in old.lanes or ()}
+    now = {lane.name: lane for lane in new.lanes or ()}
+    if opened := sorted(now.keys() - before.keys()):
+        yield f"lanes: now open, and were not before: {_some(opened)}"
+    for name, was in before.items():
+        field, lane = f"lanes[{name}]", now.get(name)
+        scratch = (lane.scratch_claims if lane else None) or ()
+        yield from _fewer(f"{field}.scratchClaims", was.scratch_claims, scratch)
+        if lane is None:
+            continue
+        yield from _more(f"{field}.scratchClaims", was.scratch_claims, scratch)
+        yield from _more(f"{field}.namespaces", was.namespaces, lane.namespaces)
+        if was.scratch_claims:
+            yield from _fewer(f"{field}.namespaces", was.namespaces, lane.namespaces)
+        yield from _more(f"{field}.secrets", was.secrets, lane.secrets)
+        yield from _requirement(f"{field}.image", was.image, lane.image, old, new)
+        for limit, one, other in zip(_LIMITS, _limits(was), _limits(lane), strict=True):
+            if other > one:
+                yield f"{field}.{limit}: found {other}, before it was {one}"
+
+
+def _limits(lane: Lane) -> tuple[int, int, int]:
+    return lane.max_pods, lane.max_gpus, lane.max_duration_seconds
 
 
 def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:

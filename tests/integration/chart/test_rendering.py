@@ -125,7 +125,7 @@ def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> N
             open_ = looks_on or webhook["name"] == "removals.trainseal.dev"
             assert webhook["failurePolicy"] == ("Ignore" if open_ else "Fail")
             assert "objectSelector" not in webhook
-            of_pods = looks_on or webhook["name"] == "pods.trainseal.dev"
+            of_pods = looks_on or webhook["name"] in ("pods.trainseal.dev", "lanes.trainseal.dev")
             assert ("namespaceSelector" in webhook) == of_pods
 
 

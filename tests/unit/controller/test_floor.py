@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.unit import world
@@ -17,6 +17,8 @@ from trainseal.api.model import InvalidObjectError
 from trainseal.cluster.api import Kube, NotFoundError
 from trainseal.controller.floor import Floor, entries
 from trainseal.provenance.policies import CompiledPolicy, compile_policy
+from trainseal.registry.allowlist import allowed
+from trainseal.registry.references import Reference
 from trainseal.verifier.policystore import BrokenPolicy, PolicyStore
 
 PATH = "/api/v1/namespaces/trainseal-system/configmaps/trainseal-floor"
@@ -125,6 +127,54 @@ def test_it_is_written_where_it_differs_and_what_the_chart_wrote_stays() -> None
 def test_one_that_is_gone_is_an_error_that_is_tried_again() -> None:
     with pytest.raises(NotFoundError):
         write(OneObject(None), store_of())
+
+
+# Lanes ------------------------------------------------------------------------------------------
+
+
+def with_lane(*registries: str) -> dict[str, Any]:
+    made = policy("notebooks", include=["team-*"])
+    made["spec"]["registries"] = {"allow": [*registries]}
+    made["spec"]["lanes"] = [
+        {
+            "name": "nb",
+            "reason": "interactive work",
+            "namespaces": ["team-a", "team-b*"],
+            "image": {"authorities": ["alice"]},
+            "maxPods": 1,
+            "maxGPUs": 1,
+            "maxDurationSeconds": 60,
+        }
+    ]
+    return made
+
+
+def test_the_floor_is_told_of_lanes_after_what_it_always_was_told() -> None:
+    lines = entries([compiled(with_lane("registry.example/x"))], [])["notebooks"].split("\n")
+    assert lines[:4] == ["Enforce", "^(team-.*)$", "^()$", "Lane nb ^(team-a|team-b.*)$"]
+    assert [line.split(" ")[0] for line in lines[3:]] == ["Lane", "Images"]
+    assert all(line.count(" ") == n for line, n in zip(lines[3:], (2, 1), strict=True))
+
+
+@given(
+    st.from_regex(r"(a\.b|ab)(:5)?/[ab*]{1,3}(/[ab*]{1,2})?(/\*\*)?", fullmatch=True),
+    st.from_regex(r"(a\.b|axb\.c)(:5)?/[ab]{1,3}(/[ab]{1,2}){0,2}", fullmatch=True),
+)
+def test_the_floor_knows_repositories_as_the_webhook_does(pattern: str, repository: str) -> None:
+    assume("**" not in pattern.removesuffix("/**"))
+    reference = Reference.parse(f"{repository}@sha256:{'0' * 64}")
+    lines = entries([compiled(with_lane(pattern))], [])["notebooks"].split("\n")
+    known = re.search(lines[-1].split(" ")[1], str(reference)) is not None
+    assert known == allowed(reference, [pattern])
+
+
+def test_a_tag_or_a_text_after_the_digest_is_no_image_of_a_lane() -> None:
+    lines = entries([compiled(with_lane("registry.example/**"))], [])["notebooks"].split("\n")
+    expression = lines[-1].split(" ")[1]
+    digest = f"sha256:{'0' * 64}"
+    assert re.search(expression, f"registry.example/a/b@{digest}")
+    for image in ("a", "a:1", f"a@{digest}x", f"a:1@{digest}", f"x@y@{digest}"):
+        assert not re.search(expression, f"registry.example/{image}")
 
 
 # Devices ----------------------------------------------------------------------------------------

@@ -53,6 +53,35 @@ def test_a_job_that_keeps_every_rule_breaks_none() -> None:
     assert broken() == []
 
 
+# Lanes ------------------------------------------------------------------------------------------
+
+
+def notebooks(*scratch: str, namespace: str = "research") -> Object:
+    """A policy's lanes: one, whose pods write to these claims."""
+    lane = {
+        "name": "notebooks",
+        "reason": "interactive work",
+        "namespaces": [namespace],
+        "image": {"authorities": ["alice"]},
+        "maxPods": 1,
+        "maxGPUs": 1,
+        "maxDurationSeconds": 60,
+        "scratchClaims": [*scratch],
+    }
+    return {"lanes": [lane], "data": {"unverified": "Allow"}}
+
+
+def test_what_notebooks_write_no_run_reads() -> None:
+    assert broken(data, **notebooks("corp*")) == ["LaneScratch"]
+    claim = world.job_object()["spec"]["checkpoints"]["volume"]["persistentVolumeClaim"]
+    assert broken(**notebooks(claim["claimName"])) == ["LaneScratch"]
+
+
+def test_other_claims_and_other_namespaces_are_none_of_the_lanes() -> None:
+    assert broken(data, **notebooks("scratch-*")) == []
+    assert broken(data, **notebooks("*", namespace="other")) == []
+
+
 # Names ------------------------------------------------------------------------------------------
 
 
