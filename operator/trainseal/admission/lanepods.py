@@ -52,7 +52,7 @@ class Images:
 
 
 class LanePods:
-    """Answers what is asked at /mutate-lane and /validate-lane."""
+    """Answers what is asked at /mutate-lane and /validate-lane: pods that are made."""
 
     def __init__(
         self, rules: PodRulesContext, images: Images, book: LaneBook, missing: Callable[[], str]
@@ -65,7 +65,7 @@ class LanePods:
 
     async def mutate(self, request: Request) -> Response:
         """What makes the pod one of a lane; nothing for a pod that no lane takes."""
-        if request.namespace in self._rules.excluded_namespaces or request.operation != "CREATE":
+        if request.namespace in self._rules.excluded_namespaces:
             return ALLOWED
         if missing := self._missing():
             return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
@@ -107,7 +107,7 @@ class LanePods:
 
     async def validate(self, request: Request) -> Response:
         """Whether a pod that bears a lane's label may be made."""
-        if request.namespace in self._rules.excluded_namespaces or request.operation != "CREATE":
+        if request.namespace in self._rules.excluded_namespaces:
             return ALLOWED
         if missing := self._missing():
             return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
@@ -116,11 +116,8 @@ class LanePods:
         return answer
 
     async def _judged(self, request: Request) -> Response:
-        named = lane_of(request.object)
-        if named is None:
-            return ALLOWED  # the pods' own webhook says what such a label means
         decided = decide(request, self._rules, final=True)
-        lane = self._rules.lanes(request.namespace).get(named)
+        lane = self._rules.lanes(request.namespace).get(lane_of(request.object) or "")
         if not decided.allowed or lane is None:
             return decided
         found = sorted(set(images(request.object).values()))

@@ -24,6 +24,7 @@ from pydantic import JsonValue, ValidationError
 from trainseal.api.model import JsonObject, json_object, problems_of
 from trainseal.api.policyadditions import Addition
 from trainseal.cli.learning import alike_for
+from trainseal.provenance.additionmatch import VOLUME_KINDS
 from trainseal.provenance.additions import (
     AddedContainer,
     AddedMount,
@@ -53,7 +54,6 @@ _MOST = {"env": 64, "labels": 64, "annotations": 64, "containers": 4, "volumes":
 #: What the parts of an addition are called in a pod.
 _IN_A_POD = {"mounts": "volumeMounts"}
 _PLACE = re.compile(r"(\w+)\[([^\[\]]*)\]$")
-_KINDS = frozenset({"emptyDir", "downwardAPI", "configMap", "projected", "csi"})
 
 T = TypeVar("T", bound=Hashable)
 #: Why something is not proposed, by where it stands in a pod and its name.
@@ -183,7 +183,7 @@ def _look(role: RolePods, seen: _Seen) -> None:
     for name in pods.common("volumes", lambda pod: (str(v.get("name")) for v in pod.volumes)):
         for volume in (v for pod in found for v in pod.volumes if v.get("name") == name):
             rule = volume_as_found(volume)
-            if rule.kind in _KINDS:
+            if rule.kind in VOLUME_KINDS:
                 seen.volumes[name, rule.kind].append(rule)
     keys = pods.common(
         "volumeMounts",

@@ -61,8 +61,8 @@ _HOOKS = ("postStart", "preStop")
 #: The volumes of a run that an added container may read, by the names that rendering gives them.
 _READABLE = re.compile(r"(code|data|scratch)-.+|config|checkpoints")
 _BY_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
-#: Nodes' Unix sockets and files are behind other kinds of volumes.
-_KINDS = ("emptyDir", "downwardAPI", "configMap", "projected", "csi")
+#: Others lead to the node, to claims or to Secrets.
+VOLUME_KINDS = frozenset({"emptyDir", "downwardAPI", "configMap", "projected", "csi"})
 _NOT_NAMED = "no policy's addition has one of this name"
 
 T = TypeVar("T", AddedContainer, AddedVolume, AddedMount)
@@ -101,7 +101,7 @@ def volume_fault(volume: Json, additions: Additions) -> str | None:
     """Why this volume may not be there beside the template's; None where it may."""
     name = str(volume.get("name"))
     kinds = sorted(volume.keys() - {"name"})
-    if len(kinds) != 1 or kinds[0] not in _KINDS:
+    if len(kinds) != 1 or kinds[0] not in VOLUME_KINDS:
         return f"it is of kind {', '.join(kinds) or 'none'}, which no platform may add"
     return _allowed(
         additions.volumes,

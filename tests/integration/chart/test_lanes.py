@@ -138,8 +138,8 @@ def _in_a_lane_that_nobody_opens(p: Object) -> None:
     p["metadata"]["labels"][LABEL] = "other"
 
 
-def _in_a_lane_by_a_pattern(p: Object) -> None:
-    p["metadata"]["labels"][LABEL] = "n."
+def _in_a_lane_by_half_its_name(p: Object) -> None:
+    p["metadata"]["labels"][LABEL] = "n"
 
 
 def _with_an_image_by_tag(p: Object) -> None:

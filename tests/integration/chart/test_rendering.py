@@ -122,10 +122,12 @@ def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> N
         for webhook in one(objects, f"{kind}WebhookConfiguration", "trainseal")["webhooks"]:
             # One that looks on is no gate.
             looks_on = webhook["name"] == "witness.trainseal.dev"
-            open_ = looks_on or webhook["name"] == "removals.trainseal.dev"
+            fits = webhook["name"] == "notebooks.trainseal.dev"
+            open_ = looks_on or fits or webhook["name"] == "removals.trainseal.dev"
             assert webhook["failurePolicy"] == ("Ignore" if open_ else "Fail")
             assert "objectSelector" not in webhook
-            of_pods = looks_on or webhook["name"] in ("pods.trainseal.dev", "lanes.trainseal.dev")
+            named = webhook["name"] in ("pods.trainseal.dev", "lanes.trainseal.dev")
+            of_pods = looks_on or fits or named
             assert ("namespaceSelector" in webhook) == of_pods
 
 

@@ -171,6 +171,22 @@ def test_pods_that_no_lane_takes_are_left_as_they_are(door: Door) -> None:
     assert world.run(door.lanes().mutate(elsewhere)) == Response(True)
 
 
+def test_an_image_by_digest_is_written_in_its_one_spelling_and_nobody_is_asked(door: Door) -> None:
+    both = f"{TAGGED}@{DIGEST}"
+    made = patched(plain(both), door.mutate(plain(both)))
+    reference = f"registry.example/research/notebook@{DIGEST}"
+    assert made["spec"]["containers"][0]["image"] == reference
+    assert door.registry.asked == []
+
+
+def test_excluded_namespaces_are_left_alone(door: Door) -> None:
+    door.rules = dataclasses.replace(door.rules, excluded_namespaces=frozenset({"research"}))
+    assert door.mutate(plain()) == Response(True)
+    pod = notebook()
+    pod["spec"]["hostPID"] = True
+    assert door.validate(pod) == Response(True)
+
+
 def test_while_policies_are_not_known_nothing_is_decided(door: Door) -> None:
     door.missing = "policies"
     assert door.mutate(plain()).code == 503

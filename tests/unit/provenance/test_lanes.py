@@ -152,7 +152,7 @@ def test_it_ends_in_time(seconds: object) -> None:
     assert found(change) == ["spec.activeDeadlineSeconds"]
 
 
-@pytest.mark.parametrize("amount", ["5", 5, "1k", "500m", "1e1"])
+@pytest.mark.parametrize("amount", ["5", 5, "1k", "500m", "1e1", "-1", "1_0"])
 def test_more_gpus_than_the_lane_has_or_such_as_cannot_be_counted_are_refused(
     amount: object,
 ) -> None:
