@@ -233,6 +233,15 @@ def test_no_run_that_lives_mounts_what_a_lane_writes(door: Door) -> None:
     assert "claim scratch-nb, which run char-lm-1 mounts" in refusal(door, notebook())
 
 
+def test_a_runtime_that_gives_gpus_by_itself_gives_none_in_a_lane(door: Door) -> None:
+    pod = notebook()
+    pod["spec"]["runtimeClassName"] = "nvidia"
+    assert decide(asking(pod), door.rules, final=True) == Response(True)
+    rules = dataclasses.replace(door.rules.gpus, runtime_classes=frozenset({"nvidia"}))
+    door.rules = dataclasses.replace(door.rules, gpus=rules)
+    assert "spec.runtimeClassName: found nvidia" in refusal(door, pod)
+
+
 @pytest.mark.parametrize(("outcome", "code"), [(Outcome.REFUTED, 403), (Outcome.UNDETERMINED, 503)])
 def test_an_image_that_is_not_verified_is_refused_with_the_verdict(
     door: Door, outcome: Outcome, code: int
