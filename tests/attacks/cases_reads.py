@@ -107,7 +107,7 @@ def _guarded(lab: Lab) -> None:
             return "is read by sealed runs" in error.stderr
         return False
 
-    eventually(refused, "the floor knows of the policy")
+    eventually(refused, "the floor knows of the policy", 180)
 
 
 def _secret(value: str) -> Object:

@@ -34,6 +34,7 @@ _NOWHERE = "Device\n^()$\n^()$"
 #: The same for who changes the Secrets that runs read: a line a policy, whose fields tabs part.
 _SECRETS = "_secrets"
 _SECRETS_NOWHERE = "Secrets\n^()$\n^()$"
+_ANYBODY = "!"
 #: Seconds until a cluster without DeviceClasses is asked again whether it has them by now.
 _NO_DEVICES_AGAIN = 600.0
 
@@ -60,11 +61,12 @@ def entries(
 
 
 def secret_lines(policies: Sequence[CompiledPolicy]) -> list[str]:
-    """Who alone writes which Secrets, a line a policy that enforces it: expressions of its
-    namespaces, as ``entries`` has them; names of Secrets, parted by spaces; users, behind ``=``.
+    """Who writes which Secrets that runs may read, a line a policy: expressions of its namespaces,
+    as ``entries`` has them; names of Secrets, parted by spaces; users, behind ``=``, or ``!`` where
+    the policy holds nobody to it, and it only goes on record who did.
 
     Fields are parted by tabs, which no name of a user has (api.policy). No other field begins with
-    ``=``, so that no name of a Secret is taken for a user's.
+    ``=`` or ``!``, so that no name of a Secret is taken for a user's.
     """
     return [
         "\t".join(
@@ -72,13 +74,11 @@ def secret_lines(policies: Sequence[CompiledPolicy]) -> list[str]:
                 _any_of(policy.include),
                 _any_of(policy.exclude),
                 " ".join(sorted(policy.allowed_secrets)),
-                *(f"={user}" for user in sorted(policy.secret_rotators)),
+                *_writers(policy),
             ]
         )
         for policy in policies
-        if policy.mode == "Enforce"
-        and policy.allowed_secrets
-        and policy.secret_rotators is not None
+        if policy.allowed_secrets
     ]
 
 
@@ -103,6 +103,12 @@ def _repositories(pattern: Pattern) -> str:
     parts = [re.escape(part).replace(r"\*", "[^/@:]*") for part in pattern.parts]
     parts += ["[^/@:]+(/[^/@:]+)*"] if pattern.deep else []
     return "/".join([re.escape(pattern.registry), *parts])
+
+
+def _writers(policy: CompiledPolicy) -> list[str]:
+    if policy.mode == "Audit" or policy.secret_rotators is None:
+        return [_ANYBODY]
+    return [f"={user}" for user in sorted(policy.secret_rotators)]
 
 
 class Floor:

@@ -28,7 +28,8 @@ def told(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     pods = {"allowedSecrets": ["hub", "wandb"], "secretRotators": [users[0], "ann and bob"]}
     enforces = world.policy("team", namespaces={"include": ["secrets-t*"]}, pods=pods)
     audits = world.policy("all", namespaces={"include": [AUDITED]}, mode="Audit", pods=pods)
-    data = entries((enforces, audits), (), ["accel.example/card"])
+    open_ = world.policy("open", pods={"allowedSecrets": ["open"]}, namespaces={"include": [TEAM]})
+    data = entries((enforces, audits, open_), (), ["accel.example/card"])
     with floored(server, helm, (TEAM, AUDITED), users, data):
         server.until_refused(secret("hub"), "is read by sealed runs", DEV)
         yield server
@@ -94,8 +95,8 @@ def test_a_note_on_it_is_nobodys_business(told: ApiServer, hub: Object) -> None:
     assert not patch(told, hub, notes, DEV)
 
 
-def test_other_secrets_are_nobodys_business(told: ApiServer) -> None:
-    for name in ("hubs", "hub.a", "token"):
+def test_other_secrets_and_where_nobody_is_named_are_nobodys_business(told: ApiServer) -> None:
+    for name in ("hubs", "hub.a", "token", "open"):
         assert not answer(told, secret(name)), name
     assert not answer(told, secret("hub", AUDITED))
     assert not answer(told, secret("hub", NAMESPACE), "--as=admin", "--as-group=system:masters")
