@@ -444,7 +444,7 @@ CASES = (
     ),
     Case(
         GATE, "CPU-only pod joining the rendezvous", "T1557",
-        NotTried("a CNI plugin that enforces NetworkPolicies"),
+        NotTried("a CNI plugin that enforces NetworkPolicies; who may let it in is tried"),
     ),
     Case(
         GATE, "static pod", "T1610", NotTried("a kubelet that reads manifests from its disk"),
