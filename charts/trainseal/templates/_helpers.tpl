@@ -57,13 +57,19 @@ administrates the cluster. Our controller's is one. */ -}}
 {{ join " || " $tests }}
 {{- end }}
 
-{{- /* CEL: does a pod's spec ask for a GPU, in any container or by a claim? `spec` names it. */ -}}
+{{- /* CEL: does a pod's spec ask for a GPU, in any container or by a claim, or have a runtime give it
+one, by its RuntimeClass or a variable? `spec` names it. provenance/gpuasks.py says the same. */ -}}
 {{- define "trainseal.cel.asksForGPU" -}}
 (size({{ .spec }}.?resourceClaims.orValue([])) > 0
+{{- with .root.Values.gpuRuntimeClasses }}
+|| {{ $.spec }}.?runtimeClassName.orValue('') in {{ toJson . }}
+{{- end }}
 || [dyn([{{ .spec }}]), {{ .spec }}.?containers.orValue([]), {{ .spec }}.?initContainers.orValue([]),
 {{ .spec }}.?ephemeralContainers.orValue([])].exists(holders, holders.exists(holder,
 [holder.?resources.?limits.orValue({}), holder.?resources.?requests.orValue({})]
-.exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }})))))
+.exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }}))
+|| holder.?env.orValue([]).exists(e, e.name == 'NVIDIA_VISIBLE_DEVICES'
+&& (e.?valueFrom.hasValue() || !(e.?value.orValue('') in ['', 'none', 'void']))))))
 {{- end }}
 
 {{- /* CEL: do annotations have a runtime with CDI hand a container devices? `of` has metadata. */ -}}
@@ -89,6 +95,25 @@ namespaceSelector:
     request.namespace.matches(p[1]) && !request.namespace.matches(p[2]))
 - name: audited
   expression: size(variables.policies) > 0 && variables.policies.all(p, p[0] == 'Audit')
+{{- end }}
+
+{{- /* CEL: is a pod that is made one of a lane that every policy which enforces opens there, of its
+repositories? Wants the variable `policies`. Owned by a Job it is none. */ -}}
+{{- define "trainseal.cel.inLane" -}}
+oldObject == null
+&& object.metadata.?labels['trainseal.dev/lane'].orValue('') != ''
+&& object.metadata.labels.all(k, k == 'trainseal.dev/lane' || !(k.startsWith('trainseal.dev/')
+|| k.startsWith('batch.kubernetes.io/') || k in ['controller-uid', 'job-name']))
+&& !{{ include "trainseal.cel.takesDevices" (dict "of" "object") }}
+&& object.metadata.?ownerReferences.orValue([]).all(o, o.apiVersion == 'apps/v1'
+&& o.kind in ['StatefulSet', 'ReplicaSet'])
+&& variables.policies.exists(p, p[0] != 'Audit')
+&& variables.policies.all(p, p[0] == 'Audit'
+|| p.exists(line, line.startsWith('Lane ' + object.metadata.labels['trainseal.dev/lane'] + ' ')
+&& request.namespace.matches(line.split(' ')[2]))
+&& p.exists(line, line.startsWith('Images ')
+&& (object.spec.containers + object.spec.?initContainers.orValue([])).all(c,
+c.?image.orValue('').matches(line.split(' ')[1]))))
 {{- end }}
 
 {{- /* A binding for the whole cluster. Without the parameter the policy does not apply: a release

@@ -7,7 +7,8 @@ meanwhile. Then the AccessRecord is written, once, and only then the answer is y
 Each of these calls, waiting for its turn included, has two seconds. Where the record of an access
 to a sealed pod cannot be written, the access is denied. Where a pod cannot be read, it is denied
 only if a sealed run that lives could have a pod of that name; where the seal cannot be, only if the
-pod bears the label of one: any other pod is left alone.
+pod bears the label of one: any other pod is left alone, but those of a lane: who gets into one of
+them is on record likewise.
 
 Deletions of what a run is made of (its TrainingJob, Job, ConfigMap, Service, NetworkPolicy, the
 claims that it mounts) bring the object, with our label on what is ours; they are recorded, and
@@ -29,7 +30,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from prometheus_client import Counter
@@ -52,6 +53,7 @@ from trainseal.api.accessrecord import LABEL_NAMESPACE, PLURAL, Action, Way
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
 from trainseal.provenance.accessrules import WAYS
+from trainseal.provenance.lanes import lane_of
 from trainseal.provenance.selectors import EVERYTHING, Selector, equal_to
 
 _log = logging.getLogger(__name__)
@@ -107,6 +109,8 @@ class AccessContext:
     home: str
     ways_in: WaysIn
     now: Callable[[], datetime]
+    #: Whether a lane is open in a namespace: then any pod there may be one of its pods.
+    has_lanes: Callable[[str], bool] = field(default=lambda _: False)
 
 
 class AccessRecorder:
@@ -147,10 +151,13 @@ class AccessRecorder:
             sealed = await self._seal_of(request.namespace, pod)
         except _UnknownSealError as error:
             return self._unknown(request, access, str(error))
-        if sealed is None:
+        lane = lane_of(pod) or ""
+        if sealed is None and not (lane and access.action in _WAYS_IN):
             return ALLOWED
         if not access.once and not self._buckets.take((request.namespace, request.username)):
             return self._too_often(request, access)
+        if sealed is None:
+            return await self._record(request, access, pod, "", lane)
         return await self._record(request, access, pod, sealed.seal)
 
     async def _by_service(self, request: Request, access: Access) -> Response:
@@ -240,11 +247,12 @@ class AccessRecorder:
         return found
 
     async def _record(
-        self, request: Request, access: Access, pod: JsonObject, seal: str
+        self, request: Request, access: Access, pod: JsonObject, seal: str, lane: str = ""
     ) -> Response:
         answer = self._judge(request, access, seal)
         made = record(
             *(request, access, pod, seal, self._rules.now()),
+            lane=lane,
             allowed=answer.allowed,
             break_glass=answer.audit.get(BREAK_GLASS_KEY, ""),
             message=answer.message,
@@ -257,7 +265,7 @@ class AccessRecorder:
         except (KubeError, TimeoutError) as error:
             _FAILED.labels(access.action, "write").inc()
             _log.warning("AccessRecord of %s: %s", _what(request, access), _words(error))
-            return self._unwritten(request, access, seal, error) if answer.allowed else answer
+            return self._unwritten(request, access, seal, lane, error) if answer.allowed else answer
         _RECORDED.labels(access.action, str(answer.allowed).lower()).inc()
         name = f"{where}/{meta(made)['name']}"
         return dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
@@ -267,6 +275,8 @@ class AccessRecorder:
             return self._rules.final(request)
         if access.action == "Delete":
             return self._rules.ways_in.judge_deletion(request, seal, access.what, "")
+        if not seal:
+            return ALLOWED  # into a pod of a lane people get, and are on record
         way = _WAYS_IN.get(access.action)
         return self._rules.ways_in.judge(way, request, seal) if way else ALLOWED
 
@@ -279,11 +289,14 @@ class AccessRecorder:
             TOO_MANY,
         )
 
-    def _unwritten(self, request: Request, access: Access, seal: str, error: Exception) -> Response:
+    def _unwritten(
+        self, request: Request, access: Access, seal: str, lane: str, error: Exception
+    ) -> Response:
         sealed = "the pod is" if access.pod else "it leads to pods that are"
+        of = f"{sealed} sealed by SealedRun {request.namespace}/{seal}"
         return deny(
-            f"{_what(request, access)} is denied because it could not be recorded, and {sealed} "
-            f"sealed by SealedRun {request.namespace}/{seal}: expected an AccessRecord to be "
+            f"{_what(request, access)} is denied because it could not be recorded, and "
+            f"{f'the pod runs in lane {lane}' if lane else of}: expected an AccessRecord to be "
             f"written, found {_words(error)}; try again, and if it lasts tell those who run "
             "TrainSeal",
             TRY_AGAIN,
@@ -301,11 +314,15 @@ class AccessRecorder:
     def _unread(self, request: Request, access: Access, error: Exception) -> Response:
         _FAILED.labels(access.action, "read").inc()
         _log.warning("reading the pod of %s: %s", _what(request, access), _words(error))
-        if not self._rules.may_hold(request.namespace, access.pod):
+        if self._rules.may_hold(request.namespace, access.pod):
+            why = "be sealed, by its name"
+        elif access.action in _WAYS_IN and self._rules.has_lanes(request.namespace):
+            why = "run in a lane"
+        else:
             return ALLOWED
         return deny(
-            f"{_what(request, access)} is denied because it may be sealed, by its name, and that "
-            f"could not be looked up: found {_words(error)}, expected the pod; try again, and if "
+            f"{_what(request, access)} is denied because it may {why}, and that could "
+            f"not be looked up: found {_words(error)}, expected the pod; try again, and if "
             "it lasts tell those who run TrainSeal",
             TRY_AGAIN,
         )

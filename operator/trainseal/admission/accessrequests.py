@@ -44,6 +44,7 @@ from trainseal.api.accessrecord import (
     node_label,
 )
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.policylanes import LABEL_LANE
 
 _TEXT = 1024
 _SHORT = 256
@@ -222,11 +223,13 @@ def record(
     now: datetime,
     *,
     allowed: bool,
+    lane: str = "",
     break_glass: str = "",
     message: str = "",
 ) -> JsonObject:
     """The AccessRecord; ``pod`` is the live one, or the object, ``now`` with a time zone,
-    ``break_glass`` the name of the BreakGlass that let it pass, ``message`` why it did not.
+    ``seal`` empty for a pod of a ``lane``, ``break_glass`` the name of the BreakGlass that let it
+    pass, ``message`` why it did not.
 
     Its name is the same for the same act, so that what is asked twice is not recorded twice.
     """
@@ -235,7 +238,7 @@ def record(
     cut = list(access.truncated)
     spec: JsonObject = {
         **({"pod": {"name": access.pod, "uid": uid[:_SHORT]}} if access.pod else {}),
-        "sealedRun": seal,
+        **({"lane": lane} if lane else {"sealedRun": seal}),
         "action": access.action,
         **identity(request, cut),
         **access.fields,
@@ -254,6 +257,7 @@ def record(
         spec["truncated"] = list(dict.fromkeys(cut))
     labels = {
         LABEL_SEAL: seal,
+        LABEL_LANE: lane,
         LABEL_NODE: node_label(node) if isinstance(node, str) else "",
         LABEL_ACTION: access.action,
         LABEL_POD: uid,

@@ -15,6 +15,8 @@ from pathlib import Path
 from aiohttp import web
 
 from trainseal.admission.access import AccessContext, AccessRecorder
+from trainseal.admission.lanebook import LaneBook
+from trainseal.admission.lanepods import Images, LanePods
 from trainseal.admission.networks import NetworkContext, Networks
 from trainseal.admission.nodeproxy import NodeContext, NodeProxies
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
@@ -73,8 +75,8 @@ async def serve(options: Options) -> int:
     ):
         cluster = await _cluster_uid(kube)
         state = State(kube, options.namespace, options.tls_secret, cluster, _now)
-        verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), _now)
-        answers = _answers(options, settings, state, verifier, cluster, kube)
+        images = Images(registry, ArtifactVerifier(registry, time.monotonic))
+        answers = _answers(options, settings, state, images, cluster, kube)
         async with contextlib.AsyncExitStack() as stack:
             watching = asyncio.ensure_future(state.run())
             stack.callback(watching.cancel)
@@ -103,14 +105,14 @@ def _answers(
     options: Options,
     settings: Settings,
     state: State,
-    verifier: JobVerifier,
+    images: Images,
     cluster: str,
     kube: Kube,
 ) -> dict[str, Answer]:
     """What is asked at each path; the chart's webhook configurations name the same paths."""
     jobs = JobContext(
         cluster=cluster,
-        verifier=verifier,
+        verifier=JobVerifier(images.verifier, _now),
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,
         runs=state.seals.runs,
@@ -127,13 +129,14 @@ def _answers(
         now=_now,
     )
     pods = PodRulesContext(
-        is_gpu=settings.is_gpu,
+        gpus=settings.gpus,
         find=state.seals.find,
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,
         pod_creators=frozenset(settings.pod_creators),
         excluded_namespaces=excluded,
         ways_in=ways_in,
+        mounting=state.seals.mounting,
     )
     account = f"system:serviceaccount:{options.namespace}:trainseal-"
     agent = frozenset({f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"})
@@ -158,7 +161,14 @@ def _answers(
             home=options.namespace,
             ways_in=ways_in,
             now=_now,
+            has_lanes=lambda namespace: bool(pods.lanes(namespace)),
         ),
+    )
+    lanes = LanePods(
+        pods,
+        images,
+        LaneBook(kube, options.namespace, settings.is_gpu, time.time),
+        lambda: "" if state.draining else state.missing(),
     )
 
     async def mutate_training_job(request: Request) -> Response:
@@ -204,6 +214,8 @@ def _answers(
     return {
         "/witness": look_on,
         "/mutate-trainingjob": mutate_training_job,
+        "/mutate-lane": lanes.mutate,
+        "/validate-lane": lanes.validate,
         "/validate-trainingjob": validate_training_job,
         "/validate-pod": validate_pod,
         "/validate-policy": validate_policies,

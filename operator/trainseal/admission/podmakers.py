@@ -1,7 +1,8 @@
 """What makes pods: which kinds do, where each has its template, and what is said of the pods.
 
 A Deployment is admitted by nobody here; its pods are. What would become of them is told by the
-rules of pods, as if whoever makes Jobs' pods made one of the template.
+rules of pods, as if whoever makes Jobs' pods made one of the template; where a lane takes them, as
+they are then.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ from trainseal.admission.pods import PodRulesContext, decide
 from trainseal.admission.reviews import Request, Response
 from trainseal.api.accessrecord import ObjectKind
 from trainseal.api.model import JsonObject, json_object
+from trainseal.provenance.gpuasks import resources_of
+from trainseal.provenance.lanes import admitted, chosen
 
 
 @dataclass(frozen=True, slots=True)
 class PodMaker:
-    """A kind, and the fields that lead to its template; none of a pod, which is its own."""
+    """A kind, and the fields that lead to its template; none of a pod, which is its own.
+
+    ``in_lanes``: lanes take its pods.
+    """
 
     kind: ObjectKind
     api_version: str
     plural: str
     place: tuple[str, ...] = ("spec", "template")
+    in_lanes: bool = False
 
     def template(self, obj: JsonObject) -> JsonObject:
         """The pod's template in an object of the kind; empty where it has none."""
@@ -34,19 +41,21 @@ class PodMaker:
 _ALL = (
     PodMaker("CronJob", "batch/v1", "cronjobs", ("spec", "jobTemplate", "spec", "template")),
     PodMaker("DaemonSet", "apps/v1", "daemonsets"),
-    PodMaker("Deployment", "apps/v1", "deployments"),
+    PodMaker("Deployment", "apps/v1", "deployments", in_lanes=True),
     PodMaker("Job", "batch/v1", "jobs"),
-    PodMaker("Pod", "v1", "pods", ()),
-    PodMaker("ReplicaSet", "apps/v1", "replicasets"),
+    PodMaker("Pod", "v1", "pods", (), in_lanes=True),
+    PodMaker("ReplicaSet", "apps/v1", "replicasets", in_lanes=True),
     PodMaker("ReplicationController", "v1", "replicationcontrollers"),
-    PodMaker("StatefulSet", "apps/v1", "statefulsets"),
+    PodMaker("StatefulSet", "apps/v1", "statefulsets", in_lanes=True),
 )
 BY_KIND: Mapping[str, PodMaker] = {maker.kind: maker for maker in _ALL}
 BY_PLURAL: Mapping[str, PodMaker] = {maker.plural: maker for maker in _ALL}
 
 
-def judged(template: JsonObject, namespace: str, name: str, context: PodRulesContext) -> Response:
-    """What would be said of a pod made of the template."""
+def judged(
+    maker: PodMaker, template: JsonObject, namespace: str, name: str, context: PodRulesContext
+) -> Response:
+    """What would be said of a pod made of the template, its images and others' pods aside."""
     metadata = json_object(template.get("metadata"))
     pod: JsonObject = {
         "metadata": {
@@ -56,6 +65,8 @@ def judged(template: JsonObject, namespace: str, name: str, context: PodRulesCon
         },
         "spec": json_object(template.get("spec")),
     }
+    if maker.in_lanes and (lane := chosen(pod, context.lanes(namespace))) and _asks(pod, context):
+        pod = admitted(pod, lane)
     request = Request(
         uid="",
         operation="CREATE",
@@ -70,3 +81,8 @@ def judged(template: JsonObject, namespace: str, name: str, context: PodRulesCon
         old={},
     )
     return decide(request, context, final=True)
+
+
+def _asks(pod: JsonObject, context: PodRulesContext) -> bool:
+    """Whether a lane is asked for: by a GPU, which is what the webhook is asked about."""
+    return any(context.gpus.is_gpu(name) for name in resources_of(json_object(pod.get("spec"))))

@@ -11,14 +11,16 @@ The rules, in order:
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
    that: they select by our labels (see docs/decisions/0003).
-4. Any other pod that asks for a GPU, or has a runtime hand it devices, is denied unless every
+4. A pod that bears the label of a lane is one that the policies let run there, and stays so; which
+   images it runs, and how many there are, is judged beside (lanepods).
+5. Any other pod that asks for a GPU, or has a runtime hand it devices, is denied unless every
    policy of its namespace only audits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Literal, overload
 
@@ -30,6 +32,16 @@ from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import Difference
+from trainseal.provenance.gpuasks import GpuRules, asked
+from trainseal.provenance.lanes import (
+    Breach,
+    Lane,
+    breaches,
+    lane_of,
+    open_lanes,
+    owner_breaches,
+    scratch_claims,
+)
 from trainseal.provenance.podmatch import changed_parts, compare_pod
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.verifier.policystore import BrokenPolicy
@@ -38,8 +50,6 @@ LABEL_PREFIX = "trainseal.dev/"
 LABEL_SEAL = "trainseal.dev/seal"
 #: By this label Job controllers select the pods of Jobs that name no selector of their own.
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
-#: By annotations that begin so, a runtime with CDI gives containers devices they did not ask for.
-CDI_PREFIX = "cdi.k8s.io/"
 _MOST_DIFFERENCES = 5
 _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 
@@ -48,13 +58,19 @@ _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 class PodRulesContext:
     """What pods are judged against, as of now."""
 
-    is_gpu: Callable[[str], bool]
+    gpus: GpuRules
     find: Callable[[str], SealedPod | None]
     policies: Callable[[str], tuple[CompiledPolicy, ...]]
     broken: Callable[[], tuple[BrokenPolicy, ...]]
     pod_creators: frozenset[str]
     excluded_namespaces: frozenset[str]
     ways_in: WaysIn
+    #: Names of seals whose runs live and mount a claim, by namespace and claim.
+    mounting: Callable[[str, str], Collection[str]] = field(default=lambda *_: ())
+
+    def lanes(self, namespace: str) -> Mapping[str, Lane]:
+        """Lanes that are open there; a policy that cannot be used may be one that opens none."""
+        return {} if self.broken() else open_lanes(self.policies(namespace), namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +103,43 @@ def decide(request: Request, context: PodRulesContext, *, final: bool) -> Respon
     seal = _labels(pod).get(LABEL_SEAL)
     if isinstance(seal, str) and not final:
         return Unknown(seal)
+    if (named := lane_of(pod)) is not None:
+        return _in_lane(request, named, context)
     if _labelled(pod):
         return deny(
             f"pod {_name(request)} bears a label of TrainSeal's but belongs to no sealed run: "
             f"found owner {_owner(pod) or 'none'}, expected the object of a SealedRun; {_HELP}"
         )
     return _passed_off(request, {}, context) or _gpu(request, context, {})
+
+
+def _in_lane(request: Request, named: str, context: PodRulesContext) -> Response:
+    """A pod that is made with a lane's label, whoever gave it that."""
+    lanes = context.lanes(request.namespace)
+    lane = lanes.get(named)
+    if lane is None:
+        return deny(
+            f"pod {_name(request)} bears the label of lane {named!r}: found the open lanes "
+            f"{', '.join(lanes) or 'none'} in namespace {request.namespace}, expected one that "
+            f"every policy opens there; {_HELP}"
+        )
+    found = [*breaches(request.object, lane, context.gpus.is_gpu)]
+    runtime = json_object(request.object.get("spec")).get("runtimeClassName")
+    if runtime in context.gpus.runtime_classes:
+        words = "GPUs by resources.limits, which are counted"
+        found.append(Breach("spec.runtimeClassName", str(runtime), words))
+    for claim in sorted(scratch_claims(request.object)):
+        if seals := sorted(context.mounting(request.namespace, claim)):
+            words = f"claim {claim}, which run {seals[0]} mounts"
+            found.append(Breach("spec.volumes", words, "one that no run mounts"))
+    return _not_in_lane(request, named, found) if found else ALLOWED
+
+
+def _not_in_lane(request: Request, lane: str, found: Sequence[Breach]) -> Response:
+    return deny(
+        f"pod {_name(request)} may not run in lane {lane}: {_sentences(found)}. Change it, or "
+        "have the platform team widen the lane (spec.lanes of the ProvenancePolicies)"
+    )
 
 
 def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> Response | None:
@@ -114,18 +161,8 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
 
 
 def _gpu(request: Request, context: PodRulesContext, old: JsonObject) -> Response:
-    spec = json_object(request.object.get("spec"))
-    had = set(resources_of(json_object(old.get("spec"))))
-    resources = sorted({r for r in resources_of(spec) if r not in had and context.is_gpu(r)})
-    if resources:
-        return _unsealed(request, f"asks for {', '.join(resources)}", context)
-    if spec.get("resourceClaims") and request.operation == "CREATE":
-        return _unsealed(request, "claims a device", context)
-    before = _annotations(old)
-    for name, value in _annotations(request.object).items():
-        if name.startswith(CDI_PREFIX) and before.get(name) != value:
-            return _unsealed(request, f"asks for devices by the annotation {name}", context)
-    return ALLOWED
+    what = asked(request.object, context.gpus, old)
+    return _unsealed(request, what, context) if what else ALLOWED
 
 
 def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response:
@@ -134,6 +171,8 @@ def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response
         f"pod {_name(request)} {what} and is not part of a sealed run: found owner "
         f"{_owner(request.object) or 'none'}, expected a TrainingJob's; {_HELP}"
     )
+    if lanes := ", ".join(context.lanes(request.namespace)):
+        words += f"; pods of nobody's, of StatefulSets and of Deployments may name a lane: {lanes}"
     # A policy that cannot be used may be one that enforces here.
     if policies and all(p.mode == "Audit" for p in policies) and not context.broken():
         return Response(True, warnings=(f"would be denied under Enforce: {words}",))
@@ -175,6 +214,8 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
             )
         return _passed_off(request, old, context) or _gpu(request, context, old)
     changed = changed_parts(old, pod, before.expected if before else None)
+    if before is None and (lane := lane_of(old)) is not None:
+        return _updated_in_lane(request, lane, changed, context)
     if request.subresource == "ephemeralcontainers" and before is not None:
         changed = tuple(part for part in changed if part != "spec.ephemeralContainers")
         if not changed:
@@ -223,6 +264,24 @@ def _policies(
     return enforcing or policies, audited
 
 
+def _updated_in_lane(
+    request: Request, lane: str, changed: tuple[str, ...], context: PodRulesContext
+) -> Response:
+    """It stays what was judged; sets let pods go, and take them on."""
+    if request.subresource in ("ephemeralcontainers", "resize"):
+        changed = (request.subresource, *changed)
+    elif changed == ("metadata.ownerReferences",) and not _sealed(request.object, request, context):
+        found = owner_breaches(request.object)
+        return _not_in_lane(request, lane, found) if found else ALLOWED
+    if not changed:
+        return ALLOWED
+    return deny(
+        f"pod {_name(request)} runs in lane {lane}: found a change of "
+        f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what was judged when it was "
+        "made; delete the pod to have it made anew"
+    )
+
+
 def _sealed(pod: JsonObject, request: Request, context: PodRulesContext) -> SealedPod | None:
     return seal_of(pod, request.namespace, context.find)
 
@@ -242,7 +301,7 @@ def _additions(policies: Sequence[CompiledPolicy]) -> Additions:
     return reduce(Additions.both, (p.additions for p in policies))
 
 
-def _sentences(found: tuple[Difference, ...]) -> str:
+def _sentences(found: Sequence[Difference | Breach]) -> str:
     words = "; ".join(str(d) for d in found[:_MOST_DIFFERENCES])
     more = len(found) - _MOST_DIFFERENCES
     return f"{words}; and {more} more" if more > 0 else words
@@ -250,10 +309,6 @@ def _sentences(found: tuple[Difference, ...]) -> str:
 
 def _labels(pod: Mapping[str, JsonValue]) -> JsonObject:
     return json_object(meta(pod).get("labels"))
-
-
-def _annotations(pod: Mapping[str, JsonValue]) -> JsonObject:
-    return json_object(meta(pod).get("annotations"))
 
 
 def _labelled(pod: Mapping[str, JsonValue]) -> bool:
@@ -266,18 +321,6 @@ def _owner(pod: Mapping[str, JsonValue]) -> str:
         if isinstance(owner, dict) and owner.get("controller") is True:
             return str(owner.get("uid", ""))
     return ""
-
-
-def resources_of(spec: JsonObject) -> Iterator[str]:
-    """Names of every resource in any container's, or the pod's own, requests and limits."""
-    holders: list[JsonValue] = [spec]
-    for kind in ("containers", "initContainers", "ephemeralContainers"):
-        containers = spec.get(kind)
-        holders.extend(containers if isinstance(containers, list) else ())
-    for holder in holders:
-        resources = json_object(holder).get("resources")
-        for part in ("limits", "requests"):
-            yield from json_object(json_object(resources).get(part))
 
 
 def _name(request: Request) -> str:

@@ -1,6 +1,6 @@
-"""AccessRecord: one access to a sealed pod, the deletion of an object of its run, an attempt on a
-GPU past all runs, what leads to its pods by the network, a way past the API server by a node's
-proxy, or a change of what is enforced; created by the webhook, never updated.
+"""AccessRecord: one access to a sealed pod or to one in a lane, the deletion of an object of its
+run, an attempt on a GPU past all runs, what leads to its pods by the network, a way past the API
+server by a node's proxy, or a change of what is enforced; created by the webhook, never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
 ``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
@@ -17,7 +17,16 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from trainseal.api.driftreport import PodIdentity
-from trainseal.api.model import Count32, Digest, DnsSubdomain, Model, Resource, ShortText, Text
+from trainseal.api.model import (
+    Count32,
+    Digest,
+    DnsLabel,
+    DnsSubdomain,
+    Model,
+    Resource,
+    ShortText,
+    Text,
+)
 
 PLURAL = "accessrecords"
 
@@ -115,6 +124,8 @@ class AccessRecordSpec(Model):
     """Where the pod runs; absent while it is not scheduled."""
     sealed_run: DnsSubdomain | None = None
     """Name of the pod's or object's seal. Absent: it belongs to none."""
+    lane: DnsLabel | None = None
+    """The lane that the pod runs in. Absent: none."""
     action: Action
     """What was asked for."""
     username: Text

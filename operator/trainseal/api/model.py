@@ -57,6 +57,10 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 ShortText = Annotated[str, StringConstraints(max_length=256)]
 #: A UUID, which is what the API server gives every object.
 Uid = Annotated[str, StringConstraints(pattern=r"^[-0-9A-Za-z]+$", max_length=36)]
+#: A namespace by name or glob (``team-*``).
+NamespacePattern = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$", max_length=63)
+]
 #: A name with or without a DNS prefix, as keys of labels are (``k8s.io/apimachinery`` validation,
 #: IsQualifiedName). As a key of a map its length is bounded, and its form is Kubernetes' to judge.
 LabelKey = Annotated[str, StringConstraints(max_length=317)]

@@ -11,14 +11,23 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from trainseal.api.findings import FindingId
-from trainseal.api.model import Condition, Count, DnsLabel, DnsSubdomain, Model, Resource, ShortText
+from trainseal.api.model import (
+    Condition,
+    Count,
+    DnsLabel,
+    DnsSubdomain,
+    Model,
+    NamespacePattern,
+    Resource,
+    ShortText,
+)
+from trainseal.api.policyadditions import Addition
+from trainseal.api.policylanes import Lane
+from trainseal.api.signers import Requirement
 
 PLURAL = "provenancepolicies"
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-NamespacePattern = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$", max_length=63)
-]
 
 
 class Namespaces(Model):
@@ -75,14 +84,6 @@ class Authority(Model):
         return self
 
 
-class Requirement(Model):
-    """Signatures by at least ``threshold`` different persons among ``authorities``."""
-
-    authorities: list[DnsLabel] = Field(min_length=1, max_length=64)
-    """Names of authorities whose signatures count."""
-    threshold: int | None = Field(default=None, ge=1, le=16, description="Absent: 1.")
-
-
 class Requirements(Model):
     """What must be signed, by artifact. All three are required: an absent one would be a hole."""
 
@@ -110,29 +111,8 @@ class ValidityRules(Model):
     """Fields of `spec.validity` that a job must carry. Absent: none."""
 
 
-class EnvAddition(Model):
-    """An environment variable a platform adds. Variables that load code are refused here."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
-    """Name of the variable, literally."""
-    value_prefix: ShortText | None = Field(
-        default=None, description="The value starts with this text. Absent: any value."
-    )
-
-
-class Addition(Model):
-    """One named platform addition to sealed pods, matched by content."""
-
-    name: DnsLabel
-    """What adds it, such as `istio`."""
-    reason: ShortText
-    """Why it is trusted, for who reads the policy."""
-    env: list[EnvAddition] | None = Field(default=None, max_length=64)
-    """Environment variables it may add."""
-    labels: list[ShortText] | None = Field(default=None, max_length=64)
-    """Keys of labels it may add."""
-    annotations: list[ShortText] | None = Field(default=None, max_length=64)
-    """Keys of annotations it may add."""
+#: As the API server sees users; one with a control character in it could not be told to the floor.
+UserName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=256)]
 
 
 class PodRules(Model):
@@ -142,6 +122,12 @@ class PodRules(Model):
         default=None,
         max_length=64,
         description="Secrets that a signed template may read keys of, by name.",
+    )
+    secret_rotators: list[UserName] | None = Field(
+        default=None,
+        max_length=64,
+        description="User names, service accounts among them: who alone makes, changes and deletes "
+        "those Secrets in the policy's namespaces. Absent: whoever RBAC lets.",
     )
     additions: list[Addition] | None = Field(default=None, max_length=32)
     """What the platform may add to a sealed pod."""
@@ -287,6 +273,8 @@ class ProvenancePolicySpec(Model):
     """Absent: nothing beyond the signed template."""
     access: AccessRules | None = None
     """Absent: people get in and are on record; debug containers and service accounts are denied."""
+    lanes: list[Lane] | None = Field(default=None, max_length=16)
+    """Absent: none; every pod on a GPU is part of a sealed run."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
     drift: DriftRules | None = None
     """Absent: nothing is excepted; findings are recorded and alerted."""
@@ -296,19 +284,24 @@ class ProvenancePolicySpec(Model):
         names = [a.name for a in self.authorities]
         if len(set(names)) != len(names):
             raise ValueError("authority names, each once")
-        for what in ("job", "image", "code"):
-            requirement: Requirement = getattr(self.requirements, what)
+        lanes = [lane.name for lane in self.lanes or ()]
+        if len(set(lanes)) != len(lanes):
+            raise ValueError("names of lanes, each once")
+        required: dict[str, Requirement] = {
+            f"requirements.{what}": getattr(self.requirements, what)
+            for what in ("job", "image", "code")
+        }
+        required |= {f"lanes[{lane.name}].image": lane.image for lane in self.lanes or ()}
+        for what, requirement in required.items():
             missing = [n for n in requirement.authorities if n not in names]
             if missing:
-                raise ValueError(
-                    f"authorities of requirements.{what} among {names}; not there: {missing}"
-                )
+                raise ValueError(f"authorities of {what} among {names}; not there: {missing}")
             persons = {
                 a.person or a.name for a in self.authorities if a.name in requirement.authorities
             }
             if (requirement.threshold or 1) > len(persons):
                 raise ValueError(
-                    f"threshold of requirements.{what} at most {len(persons)}, the persons it names"
+                    f"threshold of {what} at most {len(persons)}, the persons it names"
                 )
         return self
 

@@ -151,7 +151,8 @@ def _workload(world: World, obj: JsonObject) -> Judged:
     namespace, kind, name = _namespace(obj), str(obj.get("kind")), _name(obj)
     if LABEL_SEAL in json_object(_metadata(obj).get("labels")):
         return Judged(namespace, kind, name, Answer.SEALED)
-    answer = judged(BY_KIND[kind].template(obj), namespace, name, _context(world))
+    maker = BY_KIND[kind]
+    answer = judged(maker, maker.template(obj), namespace, name, _context(world))
     if not answer.allowed:
         return Judged(namespace, kind, name, Answer.REFUSED, answer.message)
     if answer.warnings:
@@ -164,7 +165,9 @@ def _context(world: World) -> PodRulesContext:
         return world.broken
 
     return PodRulesContext(
-        is_gpu=lambda r: world.settings.is_gpu(r) or r in world.devices,
+        gpus=dataclasses.replace(
+            world.settings.gpus, is_gpu=lambda r: world.settings.is_gpu(r) or r in world.devices
+        ),
         find=lambda _: None,
         policies=world.of,
         broken=broken,

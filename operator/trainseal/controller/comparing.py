@@ -131,8 +131,7 @@ class Comparing:
             self.changed(key)
 
     def _on_network(self, namespace: str, network: Network) -> None:
-        """Of the runs there those whose pods it chooses: people make many for their own, and each run
-        has one."""
+        """Of the runs there those whose pods it chooses: others make many, and each run has one."""
         if network.name == network.seal:
             return
         for key in [(namespace, network.seal)] if network.seal else self.book.seals():

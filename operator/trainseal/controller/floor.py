@@ -1,5 +1,6 @@
 """Tells the floor what the policies say: where all of them only audit, it lets pass. And by which
-further names pods ask for devices: those of DeviceClasses (KEP-5004, on by default from 1.36).
+further names pods ask for devices: those of DeviceClasses (KEP-5004, on by default from 1.36). And
+which lanes they open, from which repositories.
 
 The floor is the chart's ValidatingAdmissionPolicies. The API server evaluates one for each of its
 parameters and denies when any evaluation does, so it cannot ask for "some policy, and all of them
@@ -11,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from trainseal.api.model import JsonObject, json_object
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.informer import Event, Informer
 from trainseal.provenance.policies import CompiledPolicy
+from trainseal.registry.allowlist import InvalidPattern, Pattern
 from trainseal.verifier.policystore import BrokenPolicy, PolicyStore
 
 _log = logging.getLogger(__name__)
@@ -28,6 +31,9 @@ _DEVICES_API = "resource.k8s.io/v1"
 #: No policy has this name. The first three lines are an entry that means no namespace.
 _DEVICES = "_devices"
 _NOWHERE = "Device\n^()$\n^()$"
+#: The same for who changes the Secrets that runs read: a line a policy, whose fields tabs part.
+_SECRETS = "_secrets"
+_SECRETS_NOWHERE = "Secrets\n^()$\n^()$"
 #: Seconds until a cluster without DeviceClasses is asked again whether it has them by now.
 _NO_DEVICES_AGAIN = 600.0
 
@@ -37,16 +43,66 @@ def entries(
     broken: Sequence[BrokenPolicy],
     devices: Iterable[str] = (),
 ) -> dict[str, str]:
-    """The ConfigMap's data: one entry a policy, three lines each; and one of device names.
+    """The ConfigMap's data: one entry a policy, three lines each; one of device names; and one of
+    Secrets (``secret_lines``).
 
     Its mode, a regular expression (RE2) of the namespaces that it includes, and one of those that
-    it excludes. A policy that cannot be used may be one that enforces anywhere.
+    it excludes. A policy that cannot be used may be one that enforces anywhere. Of a policy with
+    lanes a line each follows, ``Lane NAME NAMESPACES``, and one of images, ``Images REFERENCES``.
     """
-    found = {p.name: f"{p.mode}\n{_any_of(p.include)}\n{_any_of(p.exclude)}" for p in policies}
+    found = {p.name: "\n".join(_lines(p)) for p in policies}
     found |= {b.name: f"Enforce\n{_any_of(['*'])}\n{_any_of([])}" for b in broken}
     if names := sorted(set(devices)):
         found[_DEVICES] = "\n".join([_NOWHERE, *names])
+    if lines := secret_lines(policies):
+        found[_SECRETS] = "\n".join([_SECRETS_NOWHERE, *lines])
     return found
+
+
+def secret_lines(policies: Sequence[CompiledPolicy]) -> list[str]:
+    """Who alone writes which Secrets, a line a policy that enforces it: expressions of its
+    namespaces, as ``entries`` has them; names of Secrets, parted by spaces; users, behind ``=``.
+
+    Fields are parted by tabs, which no name of a user has (api.policy). No other field begins with
+    ``=``, so that no name of a Secret is taken for a user's.
+    """
+    return [
+        "\t".join(
+            [
+                _any_of(policy.include),
+                _any_of(policy.exclude),
+                " ".join(sorted(policy.allowed_secrets)),
+                *(f"={user}" for user in sorted(policy.secret_rotators)),
+            ]
+        )
+        for policy in policies
+        if policy.mode == "Enforce"
+        and policy.allowed_secrets
+        and policy.secret_rotators is not None
+    ]
+
+
+def _lines(policy: CompiledPolicy) -> Iterator[str]:
+    yield from (policy.mode, _any_of(policy.include), _any_of(policy.exclude))
+    for lane in policy.lanes:
+        yield f"Lane {lane.name} {_any_of(lane.namespaces)}"
+    if policy.lanes:
+        yield f"Images {_images(policy.registries)}"
+
+
+def _images(patterns: Sequence[str]) -> str:
+    """References by digest in repositories of the patterns; one that is none allows nothing."""
+    try:
+        repositories = [_repositories(Pattern.parse(text)) for text in patterns]
+    except InvalidPattern:
+        repositories = []
+    return f"^({'|'.join(repositories)})@sha256:[0-9a-f]{{64}}$"
+
+
+def _repositories(pattern: Pattern) -> str:
+    parts = [re.escape(part).replace(r"\*", "[^/@:]*") for part in pattern.parts]
+    parts += ["[^/@:]+(/[^/@:]+)*"] if pattern.deep else []
+    return "/".join([re.escape(pattern.registry), *parts])
 
 
 class Floor:

@@ -18,16 +18,20 @@ from trainseal.api.policy import (
     AccessRules,
     Answer,
     DriftRules,
+    PodRules,
     ProvenancePolicySpec,
     Requirements,
     SelfApproval,
 )
+from trainseal.api.policylanes import Lane
+from trainseal.api.signers import Requirement
 from trainseal.provenance.accessrules import FIELDS, compile_access
 from trainseal.provenance.drift import STRENGTH, compile_drift
 
 #: From the strictest on.
 _ANSWERS: tuple[str, ...] = get_args(Answer)
 _SHOWN = 5
+_LIMITS = ("maxPods", "maxGPUs", "maxDurationSeconds")
 
 
 def weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> tuple[str, ...]:
@@ -51,8 +55,10 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
         old.pods.allowed_secrets if old.pods else None,
         new.pods.allowed_secrets if new.pods else None,
     )
+    yield from _rotators(old.pods or PodRules(), new.pods or PodRules())
     yield from _more("pods.additions", _added(old), _added(new))
     yield from _access(old.access or AccessRules(), new.access or AccessRules())
+    yield from _lanes(old, new)
     if _allows(new) and not _allows(old):
         yield "data.unverified: found Allow, before it was Refuse"
     yield from _drift(old.drift or DriftRules(), new.drift or DriftRules())
@@ -75,26 +81,66 @@ def _included(spec: ProvenancePolicySpec) -> list[str]:
 
 def _requirements(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
     for artifact in Requirements.model_fields:
-        field = f"requirements.{artifact}"
         before, now = getattr(old.requirements, artifact), getattr(new.requirements, artifact)
-        if (now.threshold or 1) < (before.threshold or 1):
-            yield (
-                f"{field}.threshold: found {now.threshold or 1}, "
-                f"before it was {before.threshold or 1}"
-            )
-        counted = {_normal(a) for a in old.authorities if a.name in before.authorities}
-        added = [
-            a.name
-            for a in new.authorities
-            if a.name in now.authorities and _normal(a) not in counted
-        ]
-        if added:
-            yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
+        yield from _requirement(f"requirements.{artifact}", before, now, old, new)
 
 
-def _added(spec: ProvenancePolicySpec) -> list[str]:
+def _requirement(
+    field: str,
+    before: Requirement,
+    now: Requirement,
+    old: ProvenancePolicySpec,
+    new: ProvenancePolicySpec,
+) -> Iterator[str]:
+    if (now.threshold or 1) < (before.threshold or 1):
+        yield (
+            f"{field}.threshold: found {now.threshold or 1}, before it was {before.threshold or 1}"
+        )
+    counted = {_normal(a) for a in old.authorities if a.name in before.authorities}
+    added = [
+        a.name for a in new.authorities if a.name in now.authorities and _normal(a) not in counted
+    ]
+    if added:
+        yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
+
+
+def _lanes(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
+    """A lane is wider by what its pods may do more; and by what runs may read that was scratch."""
+    before = {lane.name: lane for lane in old.lanes or ()}
+    now = {lane.name: lane for lane in new.lanes or ()}
+    if opened := sorted(now.keys() - before.keys()):
+        yield f"lanes: now open, and were not before: {_some(opened)}"
+    for name, was in before.items():
+        field, lane = f"lanes[{name}]", now.get(name)
+        scratch = (lane.scratch_claims if lane else None) or ()
+        yield from _fewer(f"{field}.scratchClaims", was.scratch_claims, scratch)
+        if lane is None:
+            continue
+        yield from _more(f"{field}.scratchClaims", was.scratch_claims, scratch)
+        yield from _more(f"{field}.namespaces", was.namespaces, lane.namespaces)
+        if was.scratch_claims:
+            yield from _fewer(f"{field}.namespaces", was.namespaces, lane.namespaces)
+        yield from _more(f"{field}.secrets", was.secrets, lane.secrets)
+        yield from _requirement(f"{field}.image", was.image, lane.image, old, new)
+        for limit, one, other in zip(_LIMITS, _limits(was), _limits(lane), strict=True):
+            if other > one:
+                yield f"{field}.{limit}: found {other}, before it was {one}"
+
+
+def _limits(lane: Lane) -> tuple[int, int, int]:
+    return lane.max_pods, lane.max_gpus, lane.max_duration_seconds
+
+
+def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:
+    if old.secret_rotators is not None and new.secret_rotators is None:
+        yield "pods.secretRotators: is gone, before it named who may change Secrets"
+    elif old.secret_rotators is not None:
+        yield from _more("pods.secretRotators", old.secret_rotators, new.secret_rotators)
+
+
+def _added(spec: ProvenancePolicySpec) -> list[str | BaseModel]:
     """What a platform may add, whatever the addition is called."""
-    found: list[str] = []
+    found: list[str | BaseModel] = []
     for addition in (spec.pods.additions if spec.pods else None) or ():
         found += [
             f"variable {v.name}{f'={v.value_prefix}…' if v.value_prefix else ''}"
@@ -102,6 +148,15 @@ def _added(spec: ProvenancePolicySpec) -> list[str]:
         ]
         found += [f"label {key}" for key in addition.labels or ()]
         found += [f"annotation {key}" for key in addition.annotations or ()]
+        found += [
+            container.model_copy(update={"images": [image]})
+            for container in addition.containers or ()
+            for image in container.images
+        ]
+        found += addition.volumes or ()
+        for mount in addition.mounts or ():
+            words = f"mount of {mount.volume} below {mount.path}"
+            found += [words] if mount.read_only else [words, f"writable {words}"]
     return found
 
 

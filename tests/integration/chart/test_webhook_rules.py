@@ -35,8 +35,14 @@ class RecordingWebhook:
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     def paths(self, name: str) -> list[str]:
-        """The paths at which an object of that name was judged, in order: who looks on does not."""
-        return [path for path, asked in self.asked if asked == name and path != "/witness"]
+        """The paths at which an object of that name was judged, in order: not by who looks on, or
+        makes it fit a lane."""
+        aside = ("/witness", "/mutate-lane")
+        return [path for path, asked in self.asked if asked == name and path not in aside]
+
+    def fitted(self, name: str) -> bool:
+        """Whether it was asked what a lane would give an object of that name."""
+        return ("/mutate-lane", name) in self.asked
 
     def witnessed(self, name: str) -> bool:
         """Whether who looks on was shown an object of that name."""
@@ -219,6 +225,25 @@ def test_any_other_pod_costs_the_webhook_nothing(
 ) -> None:
     world.create(pod(name, **change), "--dry-run=server")
     assert webhook.paths(name) == []
+
+
+def test_lanes_are_asked_about_gpu_pods_and_images_about_pods_that_name_one(
+    world: ApiServer, webhook: RecordingWebhook
+) -> None:
+    world.create(pod("lane-gpu", resources=GPU))
+    assert webhook.fitted("lane-gpu")
+    assert webhook.paths("lane-gpu") == ["/validate-pod"]
+    named = pod("lane-named")
+    named["metadata"]["labels"]["trainseal.dev/lane"] = "nb"
+    world.create(named)
+    assert webhook.fitted("lane-named")
+    assert sorted(webhook.paths("lane-named")) == ["/validate-lane", "/validate-pod"]
+    # Nobody asks a registry for a sealed pod, nor for anybody's.
+    sealed = pod("lane-sealed", resources=GPU)
+    sealed["metadata"]["labels"]["trainseal.dev/seal"] = "x"
+    for other in (pod("lane-cpu"), sealed):
+        world.create(other)
+        assert not webhook.fitted(other["metadata"]["name"])
 
 
 def test_a_label_that_only_looks_like_ours_is_not_asked_about(

@@ -147,6 +147,38 @@ def test_an_exec_into_a_sealed_pod_is_on_record_before_it_is_let_through(door: D
     assert len(door.api.calls) == 2
 
 
+def test_an_exec_into_a_pod_of_a_lane_is_on_record_before_it_is_let_through(door: Door) -> None:
+    web = door.api.pods["/api/v1/namespaces/research/pods/web"]
+    web["metadata"]["labels"] = {"trainseal.dev/lane": "notebooks"}
+    assert door.ask(exec_("web")).allowed
+    (made,) = door.api.created
+    assert (made["spec"]["lane"], made["spec"]["allowed"]) == ("notebooks", True)
+    assert "sealedRun" not in made["spec"]
+    assert made["metadata"]["labels"]["trainseal.dev/lane"] == "notebooks"
+    assert "trainseal.dev/seal" not in made["metadata"]["labels"]
+    door.api.write_fails = KubeError(0, "Unreachable", "gone")
+    found = door.ask(exec_("web", uid="review-2"))
+    assert (found.allowed, found.code) == (False, 503)
+    assert "the pod runs in lane notebooks" in found.message
+
+
+def test_a_pod_of_a_lane_that_is_deleted_is_nobodys_business(door: Door) -> None:
+    web = door.api.pods["/api/v1/namespaces/research/pods/web"]
+    web["metadata"]["labels"] = {"trainseal.dev/lane": "notebooks"}
+    assert door.ask(delete(web)).allowed
+    assert door.api.created == []
+
+
+def test_where_a_lane_is_open_a_pod_that_cannot_be_read_may_be_in_it(door: Door) -> None:
+    door.api.read_fails = KubeError(0, "Unreachable", "gone")
+    assert door.ask(exec_("web")).allowed
+    door.rules = dataclasses.replace(door.rules, has_lanes=lambda n: n == "research")
+    door.__post_init__()
+    found = door.ask(exec_("web"))
+    assert (found.allowed, found.code) == (False, 503)
+    assert "may run in a lane" in found.message
+
+
 def test_an_exec_into_any_other_pod_is_let_through_without_a_record(door: Door) -> None:
     assert door.ask(exec_("web")) == Response(True)
     assert not door.api.created

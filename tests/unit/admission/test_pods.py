@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
+from tests.unit.platforms import istio, istio_addition
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.reviews import Response
 from trainseal.verifier.policystore import BrokenPolicy
@@ -115,6 +116,26 @@ def test_additions_count_only_where_every_enforcing_policy_has_them() -> None:
     assert answer(found.context(), pod).allowed
     pod["metadata"]["labels"]["mesh.example/x"] = "1"
     assert "mesh.example/x" in answer(found.context(), pod).message
+
+
+def test_a_sidecar_is_admitted_only_where_every_enforcing_policy_names_it() -> None:
+    one, other = (
+        world.policy(name, pods={"additions": [istio_addition()]}) for name in ("one", "other")
+    )
+    found = world.sealed_world(None, one, other)
+    pod = found.pod()
+    istio(pod)
+    assert answer(found.context(), pod).allowed
+
+    addition = istio_addition()
+    del addition["containers"]
+    without = world.policy("other", pods={"additions": [addition]})
+    found = world.sealed_world(None, one, without)
+    pod = found.pod()
+    istio(pod)
+    said = answer(found.context(), pod).message
+    assert "spec.initContainers[istio-init]" in said
+    assert "no policy's addition has one of this name" in said
 
 
 # Updates of sealed pods -------------------------------------------------------------------------

@@ -242,3 +242,29 @@ def test_a_policy_that_cannot_be_used_is_said(trainseal: Run, kube: FakeKube) ->
     kube.objects["/apis/trainseal.dev/v1alpha1/provenancepolicies"]["items"].append(broken)
     answer = trainseal("simulate", "--offline", "--kubeconfig", "unused")
     assert "ProvenancePolicy broken cannot be used" in answer.out
+
+
+LANE = {
+    "name": "notebooks",
+    "reason": "interactive work",
+    "namespaces": ["research"],
+    "image": {"authorities": ["alice"]},
+    "maxPods": 1,
+    "maxGPUs": 1,
+    "maxDurationSeconds": 60,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_a_lane_is_open_notebooks_pass_and_what_trains_does_not(
+    trainseal: Run, dump: Any, kind: str
+) -> None:
+    _, answers = simulated(trainseal, *dump(workload(kind, "gpu", GPU), lanes=[LANE]))
+    taken = kind in ("Deployment", "Pod", "ReplicaSet", "StatefulSet")
+    assert answers == {f"{kind} gpu": "passes" if taken else "refused"}
+
+
+def test_a_notebook_that_its_lane_would_refuse_is_refused(trainseal: Run, dump: Any) -> None:
+    two = {"limits": {"nvidia.com/gpu": "2"}}
+    _, answers = simulated(trainseal, *dump(workload("StatefulSet", "gpu", two), lanes=[LANE]))
+    assert answers == {"StatefulSet gpu": "refused"}

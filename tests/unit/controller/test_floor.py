@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.unit import world
+from trainseal.api.model import InvalidObjectError
 from trainseal.cluster.api import Kube, NotFoundError
 from trainseal.controller.floor import Floor, entries
 from trainseal.provenance.policies import CompiledPolicy, compile_policy
+from trainseal.registry.allowlist import allowed
+from trainseal.registry.references import Reference
 from trainseal.verifier.policystore import BrokenPolicy, PolicyStore
 
 PATH = "/api/v1/namespaces/trainseal-system/configmaps/trainseal-floor"
@@ -126,6 +129,54 @@ def test_one_that_is_gone_is_an_error_that_is_tried_again() -> None:
         write(OneObject(None), store_of())
 
 
+# Lanes ------------------------------------------------------------------------------------------
+
+
+def with_lane(*registries: str) -> dict[str, Any]:
+    made = policy("notebooks", include=["team-*"])
+    made["spec"]["registries"] = {"allow": [*registries]}
+    made["spec"]["lanes"] = [
+        {
+            "name": "nb",
+            "reason": "interactive work",
+            "namespaces": ["team-a", "team-b*"],
+            "image": {"authorities": ["alice"]},
+            "maxPods": 1,
+            "maxGPUs": 1,
+            "maxDurationSeconds": 60,
+        }
+    ]
+    return made
+
+
+def test_the_floor_is_told_of_lanes_after_what_it_always_was_told() -> None:
+    lines = entries([compiled(with_lane("registry.example/x"))], [])["notebooks"].split("\n")
+    assert lines[:4] == ["Enforce", "^(team-.*)$", "^()$", "Lane nb ^(team-a|team-b.*)$"]
+    assert [line.split(" ")[0] for line in lines[3:]] == ["Lane", "Images"]
+    assert all(line.count(" ") == n for line, n in zip(lines[3:], (2, 1), strict=True))
+
+
+@given(
+    st.from_regex(r"(a\.b|ab)(:5)?/[ab*]{1,3}(/[ab*]{1,2})?(/\*\*)?", fullmatch=True),
+    st.from_regex(r"(a\.b|axb\.c)(:5)?/[ab]{1,3}(/[ab]{1,2}){0,2}", fullmatch=True),
+)
+def test_the_floor_knows_repositories_as_the_webhook_does(pattern: str, repository: str) -> None:
+    assume("**" not in pattern.removesuffix("/**"))
+    reference = Reference.parse(f"{repository}@sha256:{'0' * 64}")
+    lines = entries([compiled(with_lane(pattern))], [])["notebooks"].split("\n")
+    known = re.search(lines[-1].split(" ")[1], str(reference)) is not None
+    assert known == allowed(reference, [pattern])
+
+
+def test_a_tag_or_a_text_after_the_digest_is_no_image_of_a_lane() -> None:
+    lines = entries([compiled(with_lane("registry.example/**"))], [])["notebooks"].split("\n")
+    expression = lines[-1].split(" ")[1]
+    digest = f"sha256:{'0' * 64}"
+    assert re.search(expression, f"registry.example/a/b@{digest}")
+    for image in ("a", "a:1", f"a@{digest}x", f"a:1@{digest}", f"x@y@{digest}"):
+        assert not re.search(expression, f"registry.example/{image}")
+
+
 # Devices ----------------------------------------------------------------------------------------
 
 
@@ -170,3 +221,70 @@ def test_device_names_change_nothing_of_what_is_audited(
     for namespace in ("a", "team", ""):
         without = audited(entries(policies, []), namespace)
         assert audited(entries(policies, [], devices), namespace) == without
+
+
+# Secrets ----------------------------------------------------------------------------------------
+
+
+def guarding(mode: str = "Enforce", **pods: Any) -> CompiledPolicy:
+    made = policy("guards", mode, include=["team-*"], exclude=["team-x"])
+    made["spec"]["pods"] = pods
+    return compiled(made)
+
+
+def may_write(data: dict[str, str], namespace: str, secret: str, user: str) -> bool:
+    """As the chart's expressions read it."""
+    lines = [line.split("\t") for line in data.get("_secrets", "").split("\n")]
+    rules = [
+        f
+        for f in lines
+        if len(f) >= 3
+        and secret in f[2].split(" ")
+        and re.search(f[0], namespace)
+        and not re.search(f[1], namespace)
+    ]
+    return all(f"={user}" in f for f in rules)
+
+
+def test_secrets_that_a_policy_names_are_written_by_its_rotators_alone() -> None:
+    told = entries([guarding(allowedSecrets=["wandb", "hub"], secretRotators=["ann", "b c"])], [])
+    for user in ("ann", "b c"):
+        assert may_write(told, "team-a", "wandb", user)
+    for user in ("eve", "wandb", "hub wandb", "", "=ann", "^(team-.*)$"):
+        assert not may_write(told, "team-a", "wandb", user)
+    # Twins: another Secret, and where the policy does not hold.
+    assert may_write(told, "team-a", "token", "eve")
+    assert may_write(told, "team-x", "wandb", "eve")
+    assert may_write(told, "other", "wandb", "eve")
+
+
+def test_nobody_writes_them_where_a_policy_names_no_rotator_and_all_must_agree() -> None:
+    nobody = guarding(allowedSecrets=["wandb"], secretRotators=[])
+    one = guarding(allowedSecrets=["wandb"], secretRotators=["ann"])
+    assert not may_write(entries([nobody], []), "team-a", "wandb", "ann")
+    assert may_write(entries([one], []), "team-a", "wandb", "ann")
+    assert not may_write(entries([one, nobody], []), "team-a", "wandb", "ann")
+
+
+def test_a_policy_that_audits_or_names_no_rotators_leaves_secrets_to_roles() -> None:
+    audits = guarding("Audit", allowedSecrets=["wandb"], secretRotators=["ann"])
+    for lenient in (audits, guarding(allowedSecrets=["wandb"]), guarding(secretRotators=["ann"])):
+        assert "_secrets" not in entries([lenient], [])
+
+
+@given(st.lists(POLICY, max_size=2))
+def test_secrets_change_nothing_of_what_is_audited(found: list[Any]) -> None:
+    for number, obj in enumerate(found):
+        obj["metadata"]["name"] = f"p{number}"
+    policies = [compiled(obj) for obj in found]
+    for obj in found:
+        obj["spec"]["pods"] = {"allowedSecrets": ["wandb"], "secretRotators": ["ann"]}
+    guarded = [compiled(obj) for obj in found]
+    for namespace in ("a", "team", ""):
+        assert audited(entries(guarded, []), namespace) == audited(entries(policies, []), namespace)
+
+
+@pytest.mark.parametrize("user", ["a\tb", "a\n=b", "\x7f", ""])
+def test_a_name_that_would_not_be_one_field_is_refused(user: str) -> None:
+    with pytest.raises(InvalidObjectError, match="secretRotators"):
+        guarding(secretRotators=[user])

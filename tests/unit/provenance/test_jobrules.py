@@ -53,6 +53,35 @@ def test_a_job_that_keeps_every_rule_breaks_none() -> None:
     assert broken() == []
 
 
+# Lanes ------------------------------------------------------------------------------------------
+
+
+def notebooks(*scratch: str, namespace: str = "research") -> Object:
+    """A policy's lanes: one, whose pods write to these claims."""
+    lane = {
+        "name": "notebooks",
+        "reason": "interactive work",
+        "namespaces": [namespace],
+        "image": {"authorities": ["alice"]},
+        "maxPods": 1,
+        "maxGPUs": 1,
+        "maxDurationSeconds": 60,
+        "scratchClaims": [*scratch],
+    }
+    return {"lanes": [lane], "data": {"unverified": "Allow"}}
+
+
+def test_what_notebooks_write_no_run_reads() -> None:
+    assert broken(data, **notebooks("corp*")) == ["LaneScratch"]
+    claim = world.job_object()["spec"]["checkpoints"]["volume"]["persistentVolumeClaim"]
+    assert broken(**notebooks(claim["claimName"])) == ["LaneScratch"]
+
+
+def test_other_claims_and_other_namespaces_are_none_of_the_lanes() -> None:
+    assert broken(data, **notebooks("scratch-*")) == []
+    assert broken(data, **notebooks("*", namespace="other")) == []
+
+
 # Names ------------------------------------------------------------------------------------------
 
 
@@ -264,3 +293,17 @@ def test_warnings_come_to_an_end() -> None:
         spec["containers"] = [first | {"name": f"c{n}"} for n in range(99)]
 
     assert len(warned(template(many))) == 16
+
+
+# Platforms --------------------------------------------------------------------------------------
+
+
+def test_nothing_runs_from_where_a_policy_lets_a_platform_mount() -> None:
+    def sourcing(job: Object) -> None:
+        container = job["spec"]["roles"][0]["template"]["spec"]["containers"][0]
+        container["command"] = ["sh", "-c", ". /vault/secrets/env && python /workspace/train.py"]
+        container.pop("args", None)
+
+    addition = {"name": "vault", "reason": "x", "mounts": [{"volume": "v", "path": "/vault"}]}
+    assert broken(sourcing) == []
+    assert "WritableCode" in broken(sourcing, pods={"additions": [addition]})

@@ -12,6 +12,22 @@ from tests.unit import world
 from trainseal.api.policy import ProvenancePolicySpec
 from trainseal.provenance.policychanges import weakenings
 
+IMAGE, OTHER_IMAGE = (f"registry.example/proxy@sha256:{d * 64}" for d in "12")
+
+
+def lane(**fields: Any) -> dict[str, Any]:
+    """A lane of a policy, with these fields."""
+    return {
+        "name": "notebooks",
+        "reason": "interactive work",
+        "namespaces": ["research"],
+        "image": {"authorities": ["alice"]},
+        "maxPods": 2,
+        "maxGPUs": 4,
+        "maxDurationSeconds": 3600,
+    } | fields
+
+
 #: For each change: the field that is named, where it is, and its value there, strict and weak. None
 #: is an absent field.
 CHANGES: list[tuple[str, str, Any, Any]] = [
@@ -30,11 +46,35 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
     ("registries.allow", "registries.allow", ["a.example/x"], ["a.example/x", "b.example/**"]),
     ("validity.require", "validity.require", ["notAfter", "maxRuns"], ["notAfter"]),
     ("pods.allowedSecrets", "pods.allowedSecrets", None, ["token"]),
+    ("pods.secretRotators", "pods.secretRotators", ["ann"], None),
+    ("pods.secretRotators", "pods.secretRotators", [], ["ann"]),
     (
         "pods.additions",
         "pods.additions",
         [{"name": "istio", "reason": "a mesh", "labels": ["x"]}],
         [{"name": "istio", "reason": "a mesh", "labels": ["x", "y"]}],
+    ),
+    *(
+        (
+            "pods.additions",
+            "pods.additions",
+            [{"name": "istio", "reason": "a mesh", **before}],
+            [{"name": "istio", "reason": "a mesh", **after}],
+        )
+        for before, after in (
+            (
+                {"containers": [{"name": "proxy", "images": [IMAGE]}]},
+                {"containers": [{"name": "proxy", "images": [IMAGE, OTHER_IMAGE]}]},
+            ),
+            (
+                {"volumes": [{"name": "x", "kind": "emptyDir"}]},
+                {"volumes": [{"name": n, "kind": "emptyDir"} for n in ("x", "y")]},
+            ),
+            (
+                {"mounts": [{"volume": "x", "path": "/x", "readOnly": True}]},
+                {"mounts": [{"volume": "x", "path": "/x"}]},
+            ),
+        )
     ),
     ("access.exec", "access.exec", "Deny", "BreakGlass"),
     ("access.exec", "access.exec", "BreakGlass", None),
@@ -68,6 +108,24 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
         "access.breakGlass.selfApproval",
         {"groups": ["oncall"]},
         {"groups": ["oncall", "all"]},
+    ),
+    ("lanes", "lanes", None, [lane()]),
+    ("lanes[notebooks].maxPods", "lanes", [lane()], [lane(maxPods=3)]),
+    ("lanes[notebooks].maxGPUs", "lanes", [lane()], [lane(maxGPUs=8)]),
+    ("lanes[notebooks].maxDurationSeconds", "lanes", [lane()], [lane(maxDurationSeconds=7200)]),
+    ("lanes[notebooks].namespaces", "lanes", [lane()], [lane(namespaces=["research", "b"])]),
+    ("lanes[notebooks].secrets", "lanes", [lane()], [lane(secrets=["token"])]),
+    (
+        "lanes[notebooks].image.threshold",
+        "lanes",
+        [lane(image={"authorities": ["alice", "bob"], "threshold": 2})],
+        [lane(image={"authorities": ["alice", "bob"]})],
+    ),
+    (
+        "lanes[notebooks].image.authorities",
+        "lanes",
+        [lane()],
+        [lane(image={"authorities": ["alice", "bob"]})],
     ),
     ("data.unverified", "data.unverified", "Refuse", "Allow"),
     ("data.unverified", "data", None, {"unverified": "Allow"}),
@@ -165,6 +223,29 @@ def test_another_order_and_another_reason_weaken_nothing() -> None:
     after["pods"]["additions"] = [{"name": "istio", "reason": "as ever", "labels": ["y", "x"]}]
     old, new = (ProvenancePolicySpec.model_validate(s) for s in (before, after))
     assert weakenings(old, new) == weakenings(new, old) == ()
+
+
+@pytest.mark.parametrize(
+    ("now", "named"),
+    [
+        ([lane(scratchClaims=["scratch", "home"])], "now has, and had not before: home"),
+        ([lane()], "had before, and has not now: scratch"),
+        (None, "had before, and has not now: scratch"),
+    ],
+)
+def test_scratch_weakens_by_what_is_written_and_by_what_runs_may_read_again(
+    now: Any, named: str
+) -> None:
+    before = having("lanes", [lane(scratchClaims=["scratch"])])
+    (words,) = weakenings(before, having("lanes", now))
+    assert words == f"lanes[notebooks].scratchClaims: {named}"
+
+
+def test_a_lane_with_scratch_that_leaves_a_namespace_lets_its_runs_read_that() -> None:
+    wide = lane(scratchClaims=["scratch"], namespaces=["a", "b"])
+    narrow = lane(scratchClaims=["scratch"], namespaces=["a"])
+    (words,) = weakenings(having("lanes", [wide]), having("lanes", [narrow]))
+    assert words == "lanes[notebooks].namespaces: had before, and has not now: b"
 
 
 def test_a_policy_that_comes_to_hold_everywhere_is_no_weaker() -> None:
