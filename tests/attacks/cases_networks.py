@@ -1,7 +1,7 @@
 """Group *Around the gate*: ways to a run's pods by the network, and past the pods' own doors.
 
-Whether traffic then passes needs a network plugin that enforces NetworkPolicies, which the cluster
-does not have: what is tried is who may open it.
+What is tried is who may open it; what then passes, where policies are enforced, is tried in
+tests/e2e/test_network.py.
 """
 
 from __future__ import annotations

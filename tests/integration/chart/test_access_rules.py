@@ -44,6 +44,7 @@ def test_of_all_rules_those_of_evictions_and_ends_and_who_looks_on_fail_open(hel
     assert sorted(found) == [
         "evictions.access.trainseal.dev",
         "nodes.access.trainseal.dev",
+        "notebooks.trainseal.dev",
         "objects.access.trainseal.dev",
         "removals.trainseal.dev",
         "services.networks.trainseal.dev",
