@@ -362,7 +362,7 @@ CASES = (
     ),
     Case(
         GATE, "CPU-only pod joining the rendezvous", "T1557",
-        NotTried("a CNI plugin that enforces NetworkPolicies"),
+        NotTried("trainings that listen: tests/e2e/test_network.py has some, and tries it"),
     ),
     Case(
         GATE, "static pod", "T1610", NotTried("a kubelet that reads manifests from its disk"),

@@ -38,6 +38,12 @@ matchExpressions:
   {{- end }}
 {{- end }}
 
+{{- /* CEL: who asks is no account of a namespace that is left alone: who could borrow one of those
+administrates the cluster. Our controller's is one. */ -}}
+{{- define "trainseal.cel.notThePlatforms" -}}
+!{{ include "trainseal.excludedNamespaces" . | replace "\"" "'" }}.exists(n, request.userInfo.username.startsWith('system:serviceaccount:' + n + ':'))
+{{- end }}
+
 {{/* CEL: does the resource name `r` ask for a GPU? */}}
 {{- define "trainseal.cel.isGPU" -}}
 {{- $tests := list "r.startsWith('deviceclass.resource.kubernetes.io/')" -}}

@@ -6,7 +6,8 @@ The rules, in order:
    by the Job controller and equal what the seal says.
 2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
    runtime acts on may change; an ephemeral container joins only as policies say (waysin); nor does
-   a pod that was made otherwise become a sealed one.
+   a pod that was made otherwise become a sealed one. It gets no label by which others' Services and
+   NetworkPolicies could choose it, but for a platform's, named in a policy.
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
    that: they select by our labels (see docs/decisions/0003).
@@ -185,10 +186,8 @@ def _created(request: Request, sealed: SealedPod, context: PodRulesContext) -> R
             f"found creator {request.username!r}, expected the Job controller "
             f"({', '.join(sorted(context.pod_creators))}); {_HELP}"
         )
-    names = frozenset(sealed.policies)
-    policies = [p for p in context.policies(request.namespace) if p.name in names]
-    enforcing = [p for p in policies if p.mode == "Enforce"]
-    found = compare_pod(sealed.expected, request.object, _additions(enforcing or policies))
+    binding, audited = _policies(request.namespace, sealed, context)
+    found = compare_pod(sealed.expected, request.object, _additions(binding))
     if not found:
         return ALLOWED
     words = (
@@ -196,7 +195,7 @@ def _created(request: Request, sealed: SealedPod, context: PodRulesContext) -> R
         f"{_sentences(found)}. Whoever made the difference must not; a platform's own additions "
         "are named in a policy's pods.additions"
     )
-    if policies and not enforcing and not context.broken():
+    if audited:
         return Response(True, warnings=(f"would be denied under Enforce: {words}",))
     return deny(words)
 
@@ -224,13 +223,45 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
     if request.subresource in ("ephemeralcontainers", "resize"):
         changed = (request.subresource, *changed)
     if not changed:
-        return ALLOWED
+        return _labels_given(request, before, context) if before else ALLOWED
     seal = f"{before.namespace}/{before.seal}" if before else _labels(old).get(LABEL_SEAL, "?")
     return deny(
         f"pod {_name(request)} is sealed by SealedRun {seal}: found a change of "
         f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what runs or of what ties it "
         "to its run; delete the pod to have it made anew, or sign a new job"
     )
+
+
+def _labels_given(request: Request, sealed: SealedPod, context: PodRulesContext) -> Response:
+    """By labels the network and Services of others choose pods, and what they choose of a run is
+    judged by the labels of its template (networks, access)."""
+    binding, audited = _policies(request.namespace, sealed, context)
+    had, has = _labels(request.old), _labels(request.object)
+    allowed = _additions(binding).labels
+    given = sorted(k for k, v in has.items() if had.get(k) != v and k not in allowed)
+    if not given:
+        return ALLOWED
+    words = (
+        f"pod {_name(request)} is sealed by SealedRun {sealed.namespace}/{sealed.seal}: found "
+        f"{', '.join(f'label {name}' for name in given[:_MOST_DIFFERENCES])} given by "
+        f"{request.username!r:.300}, expected none beyond those of the signed template: by it "
+        "others' Services and NetworkPolicies could choose the pod; use an annotation, or have the "
+        "label named in a policy's pods.additions"
+    )
+    if audited:
+        return Response(True, warnings=(f"would be denied under Enforce: {words}",))
+    return deny(words)
+
+
+def _policies(
+    namespace: str, sealed: SealedPod, context: PodRulesContext
+) -> tuple[Sequence[CompiledPolicy], bool]:
+    """The run's policies that bind, and whether they only audit."""
+    names = frozenset(sealed.policies)
+    policies = [p for p in context.policies(namespace) if p.name in names]
+    enforcing = [p for p in policies if p.mode == "Enforce"]
+    audited = bool(policies) and not enforcing and not context.broken()
+    return enforcing or policies, audited
 
 
 def _updated_in_lane(

@@ -57,6 +57,7 @@ class FindingId(StrEnum):
     POD_EVICTED = "pod.evicted"
     OBJECT_CHANGED = "object.changed"
     OBJECT_DELETED = "object.deleted"
+    NETWORK_OPENED = "network.opened"
     VOLUME_REPLACED = "volume.replaced"
     SECRET_CHANGED = "secret.changed"  # noqa: S105 - a name, no secret
     SECRET_ROTATED = "secret.rotated"  # noqa: S105 - a name, no secret
@@ -411,6 +412,19 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the object, its UID and when it was made",
         "The audit log has the person.",
         ("T1485", "T1489"),
+    ),
+    FindingId.NETWORK_OPENED: FindingKind(
+        "Critical",
+        "somebody opened the run's network",
+        "A NetworkPolicy that is not the run's own lets traffic in to its pods, or in quarantine "
+        "out: policies add up, and in the rendezvous nobody has to prove who they are. The webhook "
+        "refuses one while a run lives; this one was there before, or came past it. That somebody "
+        "came in by it is not said.",
+        "the policy, its UID, its rules, the pods it chooses, and who made it where that is on "
+        "record",
+        "Delete it, or let it choose other pods alone: `{key: trainseal.dev/seal, operator: "
+        "DoesNotExist}` in its podSelector. Look at what else ran in the namespace meanwhile.",
+        ("T1557", "T1562.007"),
     ),
     FindingId.VOLUME_REPLACED: FindingKind(
         "Warning",

@@ -27,10 +27,13 @@ from trainseal.controller.sightings import Sighting
 
 MAX_USERS = 32
 #: Of these, none tells that something else ran than was sealed: what is in a Secret never is.
-#: Broken glass taints until it is reviewed (``brokenglass``), and not for good.
+#: Broken glass taints until it is reviewed (``brokenglass``), and not for good. An open network
+#: says that others could come in, as they can wherever no plugin enforces NetworkPolicies, and not
+#: that one did.
 TAINT_NOTHING = frozenset(
     {
         FindingId.ACCESS_BROKE_GLASS.value,
+        FindingId.NETWORK_OPENED.value,
         FindingId.PROCESS_STOPPED.value,
         FindingId.POD_KILLED.value,
         FindingId.POD_UNRECORDED.value,

@@ -13,7 +13,7 @@ from tests.integration.chart.conftest import NAMESPACE, one, render
 def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Path) -> None:
     objects = render(helm, "--set", "access.namespaces={research}")
     found = one(objects, "ValidatingWebhookConfiguration", "trainseal-access")["webhooks"]
-    selected = {w["name"]: w["namespaceSelector"]["matchExpressions"] for w in found}
+    selected = {w["name"]: w.get("namespaceSelector", {}).get("matchExpressions") for w in found}
     rules = one(objects, "ValidatingWebhookConfiguration", "trainseal")["webhooks"]
     (pods,) = [w for w in rules if w["name"] == "pods.trainseal.dev"]
     (excluded,) = pods["namespaceSelector"]["matchExpressions"]
@@ -25,6 +25,10 @@ def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Pa
         "pods.access.trainseal.dev": [excluded],
         "evictions.access.trainseal.dev": [excluded, named],
         "objects.access.trainseal.dev": [excluded],
+        "policies.networks.trainseal.dev": [excluded, named],
+        "services.networks.trainseal.dev": [excluded, named],
+        # A node is in no namespace.
+        "nodes.access.trainseal.dev": None,
     }
 
 
@@ -39,8 +43,11 @@ def test_of_all_rules_those_of_evictions_and_ends_and_who_looks_on_fail_open(hel
     ]
     assert sorted(found) == [
         "evictions.access.trainseal.dev",
+        "nodes.access.trainseal.dev",
+        "notebooks.trainseal.dev",
         "objects.access.trainseal.dev",
         "removals.trainseal.dev",
+        "services.networks.trainseal.dev",
         "witness.trainseal.dev",
     ]
 

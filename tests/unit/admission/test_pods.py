@@ -199,6 +199,40 @@ def test_a_sealed_pod_cannot_be_changed(
     assert not answer(context, pod, sealed.pod(), user=user).allowed
 
 
+def test_a_sealed_pod_gets_no_label_by_which_others_could_choose_it(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    for user in (world.EDITOR, world.JOB_CONTROLLER):
+        pod = sealed.pod()
+        pod["metadata"]["labels"]["app"] = "mallory"
+        found = answer(context, pod, sealed.pod(), user=user)
+        assert not found.allowed
+        assert "found label app given by" in found.message
+    pod = sealed.pod()
+    pod["metadata"]["annotations"]["app"] = "mallory"
+    assert answer(context, pod, sealed.pod()).allowed
+
+
+def test_it_gets_one_that_a_policy_lets_a_platform_add_and_may_lose_one() -> None:
+    mesh = {"name": "mesh", "reason": "the mesh", "labels": ["mesh.example/rev"]}
+    sealed = world.sealed_world(None, world.policy(pods={"additions": [mesh]}))
+    old, pod = sealed.pod(), sealed.pod()
+    old["metadata"]["labels"]["left"] = "over"
+    pod["metadata"]["labels"]["mesh.example/rev"] = "1"
+    assert answer(sealed.context(), pod, old).allowed
+    pod["metadata"]["labels"]["mesh.example/x"] = "1"
+    assert not answer(sealed.context(), pod, old).allowed
+
+
+def test_of_an_audited_run_a_label_is_told_and_let_pass() -> None:
+    audited = world.sealed_world(None, world.policy(mode="Audit"))
+    pod = audited.pod()
+    pod["metadata"]["labels"]["app"] = "mallory"
+    found = answer(audited.context(), pod, audited.pod())
+    assert found.allowed
+    assert "would be denied under Enforce" in found.warnings[0]
+
+
 @pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize"])
 def test_a_sealed_pod_is_neither_debugged_nor_resized(
     sealed: world.World, context: PodRulesContext, subresource: str
