@@ -52,14 +52,20 @@ def test_of_all_rules_those_of_evictions_and_ends_and_who_looks_on_fail_open(hel
     ]
 
 
-def test_the_webhook_writes_records_and_nothing_else(helm: Path) -> None:
+def test_the_webhook_writes_records_and_the_lanes_count_and_nothing_else(helm: Path) -> None:
     objects = render(helm)
     writes = [
-        (rule["resources"], sorted(set(rule["verbs"]) - {"get", "list", "watch"}))
+        (
+            rule.get("resourceNames", rule["resources"]),
+            sorted(set(rule["verbs"]) - {"get", "list", "watch"}),
+        )
         for kind in ("Role", "ClusterRole")
         for rule in one(objects, kind, "trainseal-webhook")["rules"]
     ]
-    assert [w for w in writes if w[1]] == [(["accessrecords"], ["create"])]
+    assert [w for w in writes if w[1]] == [
+        (["trainseal-lanes"], ["update"]),
+        (["accessrecords"], ["create"]),
+    ]
 
 
 @pytest.mark.parametrize(
