@@ -125,6 +125,7 @@ def provenance_policy(name: str = "research") -> Object:
         "validity": {"require": ["notAfter", "maxRuns"]},
         "pods": {
             "allowedSecrets": ["wandb"],
+            "secretRotators": ["system:serviceaccount:external-secrets:external-secrets"],
             "additions": [
                 {
                     "name": "istio",
@@ -132,6 +133,30 @@ def provenance_policy(name: str = "research") -> Object:
                     "env": [{"name": "MESH", "valuePrefix": "v1-"}],
                     "labels": ["istio.io/rev"],
                     "annotations": ["istio.io/status"],
+                    "containers": [
+                        {
+                            "name": "istio-proxy",
+                            "init": True,
+                            "images": [f"registry.example/istio/proxyv2@sha256:{'1' * 64}"],
+                            "command": ["pilot-agent"],
+                            "args": ["proxy", "sidecar"],
+                            "env": [{"name": "PILOT_CERT_PROVIDER", "valuePrefix": "istiod"}],
+                            "fields": ["POD_NAMESPACE"],
+                            "mounts": [{"volume": "istio-*", "path": "/etc/istio"}],
+                            "hooks": [["pilot-agent", "wait"]],
+                            "capabilities": ["NET_ADMIN"],
+                        }
+                    ],
+                    "volumes": [
+                        {
+                            "name": "istio-token",
+                            "kind": "projected",
+                            "configMaps": ["istio-ca-root-cert"],
+                            "audiences": ["istio-ca"],
+                        },
+                        {"name": "csi", "kind": "csi", "drivers": ["csi.example"]},
+                    ],
+                    "mounts": [{"volume": "istio-*", "path": "/istio", "readOnly": True}],
                 }
             ],
         },

@@ -124,7 +124,7 @@ CASES = (
         _for_cluster(lambda _: "another"), _for_cluster(_this_cluster), "in the cluster it is for",
     ),
     Case(
-        GROUP, "signed job submitted beyond maxRuns", "T1565", Refused("runs of this signed job"),
+        GROUP, "signed job submitted beyond maxRuns", "T1565", Refused("1 run of this signed job"),
         _runs_again(1), _runs_again(2), "within it",
     ),
     Case(

@@ -11,7 +11,7 @@ from tests.attacks.cases_api import GATE, kubectl, on_record, pod
 from tests.attacks.scene import Scene
 from tests.attacks.submitting import refused, submit
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, changed
+from tests.e2e.lab import TEAM, Lab, Object, changed
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -89,80 +89,6 @@ def _owned(scene: Scene) -> None:
     owner = {k: job[k] for k in ("apiVersion", "kind")} | {"controller": True}
     owner |= {k: job["metadata"][k] for k in ("name", "uid")}
     submit(scene.lab, _job(scene.lab, 1, {"ownerReferences": [owner]}))
-
-
-def _workload(kind: str, gpus: int) -> Object:
-    """Of the group apps, with pods that ask for so many GPUs; the image is filled in."""
-    labels = {"app": f"mallory-{kind}".lower()}
-    spec: Object = {"selector": {"matchLabels": labels}}
-    if kind == "StatefulSet":
-        spec["serviceName"] = "mallory"
-    limits = {"nvidia.com/gpu": gpus} if gpus else {}
-    container = {"name": "main", "image": "", "resources": {"limits": limits}}
-    spec["template"] = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
-    metadata = {"name": labels["app"], "namespace": TEAM}
-    return {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
-
-
-def _brings_no_pod(kind: str) -> Attack:
-    """It is made, and its controller is refused every pod: its events say why."""
-
-    def do(scene: Scene) -> float:
-        made, lab = _workload(kind, 1), scene.lab
-        made["spec"]["template"]["spec"]["containers"][0]["image"] = lab.image
-        lab.apply(made)
-        try:
-
-            def told() -> bool:
-                events = lab.admin("get", "events", "-n", TEAM)
-                return any(
-                    made["metadata"]["name"] in line and "not part of a sealed run" in line
-                    for line in events.splitlines()
-                )
-
-            eventually(told, f"the {kind}'s controller was refused its pod")
-            assert _attempted(lab, kind, made["metadata"]["name"])
-            assert not lab.listed("pods", TEAM, labels=f"app={made['metadata']['name']}")
-        finally:
-            lab.delete(made)
-        return 0.0
-
-    return do
-
-
-def _attempted(lab: Lab, kind: str, name: str) -> bool:
-    """Whether the editor's attempt is on record: the pods are asked for by a controller."""
-    items = json.loads(lab.kubectl("get", "accessrecords", "-o", "json"))["items"]
-    return any(
-        (r["username"], r["action"], r["object"]["kind"], r["object"]["name"])
-        == (EDITOR, "Create", kind, name)
-        for r in (i["spec"] for i in items)
-        if "object" in r
-    )
-
-
-def _brings_pods(kind: str) -> Attack:
-    """The twin: without a GPU its pods are made."""
-
-    def do(scene: Scene) -> float:
-        made, lab = _workload(kind, 0), scene.lab
-        made["metadata"]["name"] += "-cpu"
-        labels = {"app": made["metadata"]["name"]}
-        made["spec"]["selector"]["matchLabels"] = labels
-        made["spec"]["template"]["metadata"]["labels"] = labels
-        made["spec"]["template"]["spec"]["containers"][0] |= {
-            "image": lab.image,
-            "command": ["sleep", "60"],
-        }
-        lab.apply(made)
-        try:
-            selector = f"app={labels['app']}"
-            eventually(lambda: bool(lab.listed("pods", TEAM, labels=selector)), "it has a pod")
-        finally:
-            lab.delete(made)
-        return 0.0
-
-    return do
 
 
 # Copies of a sealed pod ---------------------------------------------------------------------------
@@ -341,14 +267,6 @@ CASES = (
         "GPU Job with the owner reference of a run's", "T1036", "make it a TrainingJob",
         _owned, lambda s: submit(s.lab, _job(s.lab, 0)), "a Job of the team's own",
     ),
-    *(
-        Case(
-            GATE, f"GPU {kind}", "T1610",
-            Told("its controller is refused every pod; who made it is on record"),
-            _brings_no_pod(kind), _brings_pods(kind), f"a {kind} without a GPU",
-        )
-        for kind in ("Deployment", "StatefulSet", "DaemonSet")
-    ),
     _case(
         "pod with a sealed pod's owner reference", "T1036", "expected the Job controller",
         _copied("ownerReferences"), lambda s: submit(s.lab, pod(s.lab, 0)), "one without an owner",
@@ -444,7 +362,7 @@ CASES = (
     ),
     Case(
         GATE, "CPU-only pod joining the rendezvous", "T1557",
-        NotTried("a CNI plugin that enforces NetworkPolicies"),
+        NotTried("trainings that listen: tests/e2e/test_network.py has some, and tries it"),
     ),
     Case(
         GATE, "static pod", "T1610", NotTried("a kubelet that reads manifests from its disk"),

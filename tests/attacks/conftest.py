@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks import cases_ranks
+from tests.attacks import cases_ranks, cases_reads
 from tests.attacks.cases_ranks import make_ranks_namespace, open_rank_scenes
 from tests.attacks.ledger import Ledger
 from tests.attacks.scene import Scene, open_scene
@@ -52,7 +52,7 @@ def scenes(lab: Lab) -> Iterator[dict[str, Scene]]:
         sightings.close()
         for scene in opened.values():
             lab.delete(scene.job)
-        for name in (_ERASED, cases_ranks.NAMESPACE):
+        for name in (_ERASED, cases_ranks.NAMESPACE, cases_reads.NAMESPACE):
             for kind in ("namespace", "provenancepolicy"):
                 lab.admin("delete", kind, name, "--ignore-not-found", "--wait=false")
 

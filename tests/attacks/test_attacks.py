@@ -16,13 +16,18 @@ import pytest
 from tests.attacks import (
     cases_admission,
     cases_api,
+    cases_behaviour,
     cases_checkpoints,
     cases_code,
     cases_config,
+    cases_enforcement,
     cases_gate,
     cases_lanes,
+    cases_networks,
+    cases_platform,
     cases_processes,
     cases_ranks,
+    cases_reads,
     cases_watch,
 )
 from tests.attacks.case import Case, Finding, Missed, NotTried, Refused, Told
@@ -40,9 +45,14 @@ CASES = (
     *cases_admission.CASES,
     *cases_config.CASES,
     *cases_gate.CASES,
+    *cases_networks.CASES,
+    *cases_enforcement.CASES,
+    *cases_reads.CASES,
+    *cases_platform.CASES,
     *cases_lanes.CASES,
     *cases_api.CASES,
     *cases_ranks.CASES,
+    *cases_behaviour.CASES,
     *cases_watch.CASES,
 )
 #: Where the twins of what is done to others are done.

@@ -28,7 +28,7 @@ DEFAULT_NAME = "trainseal"
 
 _SYSTEM_PREFIX = "trainseal."
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
-_NODE = ("kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns")
+_NODE = ("kube-scheduler", "containerd", "kubelet", "kube-proxy", "kube-router", "coredns")
 _REGISTRIES = (WITH_REFERRERS, WITHOUT_REFERRERS)
 
 
@@ -277,6 +277,14 @@ class Cluster(Target):
         """Start it again, with all it had, where it does not run; returns when it serves."""
         if not self._launcher().alive("kube-apiserver"):
             self._control_plane().start_api_server()
+
+    def cut_node_off(self) -> None:
+        """As by a power cut of the one node; `start_node` brings it back."""
+        self._node().cut_off()
+
+    def start_node(self) -> None:
+        """Returns once the node is ready again, with what it had on disk."""
+        self._node().power_on()
 
     def trust_registry(self, address: str) -> None:
         """Let the node pull by plain HTTP from another registry, one that a test runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -12,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from tests.cluster import volumes
+from tests.cluster import firewall, volumes
 from tests.cluster.addresses import CLUSTER_DOMAIN, POD_CIDR, AddressPlan
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
 from tests.cluster.pause import PAUSE_IMAGE, pause_archive
-from tests.cluster.processes import daemon_environment
+from tests.cluster.processes import Process, daemon_environment, kill_all
 from tests.cluster.toolchain import Tools
 
 CNI_PLUGINS = Path("/usr/lib/cni")
@@ -178,7 +179,9 @@ class Node:
         self._import_pause()
         client = self.control_plane.client()
         rbac = "/apis/rbac.authorization.k8s.io/v1"
-        objects = [(f"{rbac}/{item['kind'].lower()}s", item) for item in _DNS_ROLE]
+        objects = [
+            (f"{rbac}/{item['kind'].lower()}s", item) for item in (*_DNS_ROLE, *firewall.ROLE)
+        ]
         for path, item in (*objects, *volumes.make(self.root, self.name)):
             status, answer = client.request("POST", path, item)
             if status not in (201, 409):
@@ -187,6 +190,7 @@ class Node:
         self._start_kube_proxy()
         self._start_dns()
         self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
+        self._start_firewall()  # it ends where it finds no node of its name
         self.launcher.wait("kubelet", "the node's GPUs to be accepted", self.patch_gpus)
         # A pod made before this account exists is refused.
         self.launcher.wait(
@@ -195,6 +199,39 @@ class Node:
             lambda: client.exists("/api/v1/namespaces/default/serviceaccounts/default"),
         )
         self.launcher.wait("coredns", "cluster DNS to answer", self._dns_answers)
+
+    def cut_off(self) -> None:
+        """As by a power cut: kubelet, runtime and every process of a pod are gone at once.
+
+        What they had on disk stays. ClusterError where one of them does not die.
+        """
+        self.launcher.stop("kubelet")
+        self.launcher.stop("containerd")
+        left = kill_all(self._of_pods())
+        if left:
+            raise ClusterError(f"{len(left)} processes of pods do not die")
+
+    def power_on(self) -> None:
+        """Starts runtime and kubelet after `cut_off`; returns once the node is ready again."""
+        self.start_containerd()
+        self.launcher.wait("containerd", "containerd to answer on its socket", self._serving)
+        self._start_kubelet()
+        self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
+        self.launcher.wait("kubelet", "the node's GPUs to be accepted", self.patch_gpus)
+
+    def _of_pods(self) -> list[Process]:
+        """The processes of all pods, and the shims of the runtime that hold them."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                groups = (folder / "cgroup").read_text()
+                words = (folder / "cmdline").read_bytes()
+                in_pod = self.cgroup_path in groups and "/kubepods" in groups
+                if in_pod or (b"shim" in words and str(self.containerd_socket).encode() in words):
+                    process = Process.running(int(folder.name))
+                    if process is not None:
+                        found.append(process)
+        return found
 
     def ready(self) -> bool:
         """Whether the node reports `Ready`."""
@@ -235,11 +272,11 @@ class Node:
                 return False
         return len(answer) > 12 and bool(struct.unpack(">H", answer[6:8])[0])
 
-    def _import_pause(self) -> None:
-        def serving() -> bool:
-            return self.containerd_socket.exists() and self._ctr("version").returncode == 0
+    def _serving(self) -> bool:
+        return self.containerd_socket.exists() and self._ctr("version").returncode == 0
 
-        self.launcher.wait("containerd", "containerd to answer on its socket", serving)
+    def _import_pause(self) -> None:
+        self.launcher.wait("containerd", "containerd to answer on its socket", self._serving)
         archive = pause_archive(self.root / "pause.tar")
         result = self._ctr("-n", "k8s.io", "images", "import", str(archive))
         if result.returncode != 0:
@@ -341,6 +378,12 @@ class Node:
             },
         )
         self.launcher.start("kube-proxy", [self.tools["kube-proxy"], f"--config={config}"])
+
+    def _start_firewall(self) -> None:
+        kubeconfig = self.control_plane.authority.kubeconfig(
+            self.launcher.run.conf / "firewall.kubeconfig", self.control_plane.server, firewall.USER
+        )
+        firewall.start(self.launcher, self.tools[firewall.NAME], kubeconfig, self.name)
 
     def _start_dns(self) -> None:
         conf = self.launcher.run.conf

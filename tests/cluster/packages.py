@@ -22,6 +22,8 @@ PACKAGES: dict[str, str] = {
     "containernetworking-plugins": str(CNI_PLUGINS / "ptp"),
     "nftables": "nft",
     "conntrack": "conntrack",
+    "iptables": "iptables",  # kube-router's rules
+    "ipset": "ipset",
     "socat": "socat",  # kubectl port-forward
     "iproute2": "ip",
     "procps": "sysctl",

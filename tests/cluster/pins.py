@@ -83,6 +83,12 @@ PROGRAMS: dict[str, Program] = {
         Program("registry", "registry", ".", 5),
         Program("distribution", "distribution", ".", 30),
         Program("coredns", "coredns", ".", 110),
+        Program(
+            "kube-router",
+            "kube-router",
+            "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+            120,
+        ),
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 220),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
         Program("cert-manager", "cert-manager", ".", 220),

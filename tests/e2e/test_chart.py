@@ -12,6 +12,7 @@ import copy
 import json
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ from tests.stage.policies import policy
 from tests.stage.release import CHART, NAMESPACE
 from tests.stage.waiting import eventually
 from trainseal.cluster.keys import read_keyring
+from trainseal.controller.certificate_rotation import (
+    WebhookTLS,
+    issue,
+    serving_names,
+    to_secret,
+)
 from trainseal.provenance.boundseals import bound_roles
 
 TEAM = "chart-team"
@@ -146,6 +153,108 @@ def test_trust_that_somebody_emptied_comes_back(release: Release) -> None:
 
     eventually(back, "the controller fills caBundle in", seconds=90)
     eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again")
+
+
+def test_evicted_replicas_of_the_webhook_leave_one_by_one(release: Release) -> None:
+    """A drain may take one at a time: the budget holds the other until the first is back."""
+    selector = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=webhook")
+    pods = json.loads(release.kubectl("get", "pods", *selector, "-o", "json"))["items"]
+    names = [p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]]
+    assert len(names) == 2
+    with Asking(release) as asking:
+        assert _evicted(release, names[0])
+        assert not _evicted(release, names[1])
+        eventually(lambda: _evicted(release, names[1]), "the other may go, too", seconds=90)
+        release.kubectl(
+            "rollout", "status", "deployment/trainseal-webhook", "-n", NAMESPACE, "--timeout=90s"
+        )
+    assert [answer for answer in asking.answers if JUDGED not in answer] == []
+
+
+def _evicted(release: Release, name: str) -> bool:
+    """Whether the eviction was let happen; CommandError where it failed otherwise."""
+    body = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+    }
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
+    try:
+        release.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+    except CommandError as error:
+        if "disruption budget" not in error.stderr:
+            raise
+        return False
+    return True
+
+
+def test_after_all_nodes_were_without_power_everything_of_ours_comes_back(
+    release: Release,
+) -> None:
+    """No start of ours waits for ourselves, so the cluster cannot lock itself out."""
+    if not isinstance(release.target, Cluster):
+        pytest.skip("the cluster is not ours to cut off")
+    release.target.cut_node_off()
+    try:
+        assert NOT_ASKED in release.judgement()
+        assert FLOOR in release.refusal(pod(TEAM, gpus=1))
+        assert release.refusal(pod(TEAM)) == ""
+    finally:
+        release.target.start_node()
+    for component in ("webhook", "controller"):
+        release.kubectl(
+            "rollout", "status", f"deployment/trainseal-{component}", "-n", NAMESPACE,
+            "--timeout=120s",
+        )  # fmt: skip
+    release.kubectl(
+        "rollout", "status", "daemonset/trainseal-agent", "-n", "trainseal-agent", "--timeout=120s"
+    )
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again")
+
+
+def test_an_expired_certificate_is_replaced_when_a_controller_runs_again(
+    release: Release,
+) -> None:
+    """As after a month in which none ran: closed meanwhile for what is guarded, and no longer."""
+    scale = ("scale", "deployment/trainseal-controller", "-n", NAMESPACE)
+    release.kubectl(*scale, "--replicas=0")
+    try:
+        _let_it_expire(release)
+        release.kubectl("delete", "pod", "-n", NAMESPACE, "-l",
+                        "app.kubernetes.io/component=webhook", "--wait=false")  # fmt: skip
+        eventually(
+            lambda: "certificate has expired" in release.judgement(), "it is served", seconds=90
+        )
+        assert FLOOR in release.refusal(pod(TEAM, gpus=1))
+        assert release.refusal(pod(TEAM)) == ""
+    finally:
+        release.kubectl(*scale, "--replicas=2")
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again", seconds=180)
+
+
+def _let_it_expire(release: Release) -> None:
+    """Puts a certificate in place that was made four months ago, and trusted."""
+    old = datetime.now(UTC) - timedelta(days=120)
+    data, _ = to_secret(WebhookTLS(issue(serving_names(NAMESPACE, "trainseal-webhook"), old)))
+    secret = release.get("secret", "trainseal-webhook-tls", NAMESPACE)
+    secret["data"] = data
+    secret["metadata"]["annotations"] = {}
+    release.kubectl("replace", "-f", "-", stdin=json.dumps(secret))
+    for kind, name in (("mutating", "trainseal"), ("validating", "trainseal"),
+                       ("validating", "trainseal-access")):  # fmt: skip
+        words = (f"{kind}webhookconfiguration", name)
+        found = json.loads(release.kubectl("get", *words, "-o", "json"))
+        for webhook in found["webhooks"]:
+            webhook["clientConfig"]["caBundle"] = data["ca.crt"]
+        release.kubectl("replace", "-f", "-", stdin=json.dumps(found))
+
+
+def test_an_upgrade_mends_a_webhook_that_does_not_answer(release: Release) -> None:
+    release.kubectl("scale", "deployment/trainseal-webhook", "-n", NAMESPACE, "--replicas=0")
+    eventually(lambda: NOT_ASKED in release.judgement(), "nobody answers")
+    # Who scaled it by kubectl owns the number of replicas until somebody takes it back.
+    release.put("upgrade", "--force-conflicts")
+    eventually(lambda: JUDGED in release.judgement(), "the webhook is asked again", seconds=60)
 
 
 def test_without_the_webhooks_configuration_gpu_pods_are_refused_all_the_same(

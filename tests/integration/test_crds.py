@@ -637,6 +637,14 @@ def test_a_policy_at_every_bound_stays_within_cels_budget(
     }
     addition = spec["pods"]["additions"][0]
     addition["env"] = [{"name": f"E{i}", "valuePrefix": "v"} for i in range(64)]
+    (container,) = addition["containers"]
+    container["images"] = container["images"] * 8
+    container["env"] = addition["env"]
+    container["mounts"] = container["mounts"] * 16
+    container["hooks"] = container["hooks"] * 8
+    addition["containers"] = [container] * 4
+    addition["volumes"] = addition["volumes"] * 8
+    addition["mounts"] = addition["mounts"] * 16
     spec["pods"]["additions"] = [addition] * 32
     assert live(obj)["spec"] == spec
 

@@ -440,7 +440,7 @@ class World:
             return self.policies if namespace == "research" else ()
 
         return PodRulesContext(
-            is_gpu=settings.is_gpu,
+            gpus=settings.gpus,
             find=self.index().find,
             policies=policies,
             broken=lambda: (),

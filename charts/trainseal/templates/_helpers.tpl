@@ -38,6 +38,12 @@ matchExpressions:
   {{- end }}
 {{- end }}
 
+{{- /* CEL: who asks is no account of a namespace that is left alone: who could borrow one of those
+administrates the cluster. Our controller's is one. */ -}}
+{{- define "trainseal.cel.notThePlatforms" -}}
+!{{ include "trainseal.excludedNamespaces" . | replace "\"" "'" }}.exists(n, request.userInfo.username.startsWith('system:serviceaccount:' + n + ':'))
+{{- end }}
+
 {{/* CEL: does the resource name `r` ask for a GPU? */}}
 {{- define "trainseal.cel.isGPU" -}}
 {{- $tests := list "r.startsWith('deviceclass.resource.kubernetes.io/')" -}}
@@ -51,13 +57,19 @@ matchExpressions:
 {{ join " || " $tests }}
 {{- end }}
 
-{{- /* CEL: does a pod's spec ask for a GPU, in any container or by a claim? `spec` names it. */ -}}
+{{- /* CEL: does a pod's spec ask for a GPU, in any container or by a claim, or have a runtime give it
+one, by its RuntimeClass or a variable? `spec` names it. provenance/gpuasks.py says the same. */ -}}
 {{- define "trainseal.cel.asksForGPU" -}}
 (size({{ .spec }}.?resourceClaims.orValue([])) > 0
+{{- with .root.Values.gpuRuntimeClasses }}
+|| {{ $.spec }}.?runtimeClassName.orValue('') in {{ toJson . }}
+{{- end }}
 || [dyn([{{ .spec }}]), {{ .spec }}.?containers.orValue([]), {{ .spec }}.?initContainers.orValue([]),
 {{ .spec }}.?ephemeralContainers.orValue([])].exists(holders, holders.exists(holder,
 [holder.?resources.?limits.orValue({}), holder.?resources.?requests.orValue({})]
-.exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }})))))
+.exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }}))
+|| holder.?env.orValue([]).exists(e, e.name == 'NVIDIA_VISIBLE_DEVICES'
+&& (e.?valueFrom.hasValue() || !(e.?value.orValue('') in ['', 'none', 'void']))))))
 {{- end }}
 
 {{- /* CEL: do annotations have a runtime with CDI hand a container devices? `of` has metadata. */ -}}

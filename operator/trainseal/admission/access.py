@@ -54,6 +54,7 @@ from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
 from trainseal.provenance.accessrules import WAYS
 from trainseal.provenance.lanes import lane_of
+from trainseal.provenance.selectors import EVERYTHING, Selector, equal_to
 
 _log = logging.getLogger(__name__)
 _RECORDED = Counter(
@@ -103,7 +104,7 @@ class AccessContext:
     may_hold: Callable[[str, str], bool]
     live: Callable[[str, str], LiveSeal | None]
     mounting: Callable[[str, str], Iterable[str]]
-    reached_by: Callable[[str, JsonObject], Sequence[str]]
+    reached_by: Callable[[str, Selector], Sequence[str]]
     final: Callable[[Request], Response]
     home: str
     ways_in: WaysIn
@@ -162,7 +163,7 @@ class AccessRecorder:
     async def _by_service(self, request: Request, access: Access) -> Response:
         """Through a Service: as into the pods that it may lead to."""
         _, name = access.object or ("Service", "")
-        if not self._rules.reached_by(request.namespace, {}):
+        if not self._rules.reached_by(request.namespace, EVERYTHING):
             return ALLOWED  # no sealed run lives here
         try:
             service = await self._read(path_of("v1", "services", request.namespace, name))
@@ -178,7 +179,7 @@ class AccessRecorder:
                 TRY_AGAIN,
             )
         selector = json_object(json_object(service.get("spec")).get("selector"))
-        seals = self._rules.reached_by(request.namespace, selector) if selector else []
+        seals = self._rules.reached_by(request.namespace, equal_to(selector)) if selector else []
         if not seals:
             return ALLOWED
         return await self._record(request, access, service, seals[0])

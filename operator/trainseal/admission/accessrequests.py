@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -285,12 +285,14 @@ def record_of(
     labels: Mapping[str, str],
     now: datetime,
     same: tuple[str, ...],
+    truncated: Sequence[str] = (),
 ) -> JsonObject:
-    """The AccessRecord about an object, by its ``spec`` without object, person and time.
+    """The AccessRecord about an object, by its ``spec`` without object, person and time;
+    ``truncated`` are fields of it that are cut already.
 
     Its name is the same where ``same`` is, and object and action are.
     """
-    cut: list[str] = []
+    cut = [*truncated]
     action, message = str(spec["action"]), str(spec["message"])
     whole: JsonObject = {
         **spec,

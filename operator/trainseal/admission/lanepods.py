@@ -150,7 +150,7 @@ class LanePods:
     async def _counted(self, request: Request, lane: Lane) -> Response:
         # Named by the API server before it asks here; else the request's own name will do.
         name = str(meta(request.object).get("name") or request.uid)
-        place = Place(request.namespace, name, gpus(request.object, self._rules.is_gpu))
+        place = Place(request.namespace, name, gpus(request.object, self._rules.gpus.is_gpu))
         try:
             said = await self._book.take(place, lane, dry_run=request.dry_run)
         except (KubeError, CrowdedError, ValueError) as error:

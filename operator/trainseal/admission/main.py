@@ -17,6 +17,8 @@ from aiohttp import web
 from trainseal.admission.access import AccessContext, AccessRecorder
 from trainseal.admission.lanebook import LaneBook
 from trainseal.admission.lanepods import Images, LanePods
+from trainseal.admission.networks import NetworkContext, Networks
+from trainseal.admission.nodeproxy import NodeContext, NodeProxies
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.policyrecords import PolicyRecords
@@ -30,6 +32,7 @@ from trainseal.admission.witness import Witness
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.settings import Settings, load_settings
+from trainseal.provenance.selectors import Selector
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.credentials import default_config_file, from_file
 from trainseal.registry.transport import Options as RegistryOptions
@@ -126,7 +129,7 @@ def _answers(
         now=_now,
     )
     pods = PodRulesContext(
-        is_gpu=settings.is_gpu,
+        gpus=settings.gpus,
         find=state.seals.find,
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,
@@ -153,7 +156,7 @@ def _answers(
             may_hold=state.seals.may_hold,
             live=state.seals.live,
             mounting=state.seals.mounting,
-            reached_by=state.seals.reached_by,
+            reached_by=lambda namespace, selector: _reached_by(state, namespace, selector),
             final=lambda request: decide(request, pods, final=True),
             home=options.namespace,
             ways_in=ways_in,
@@ -179,9 +182,8 @@ def _answers(
         )
 
     async def validate_training_job(request: Request) -> Response:
-        missing = state.missing()
-        if missing and not state.draining:
-            return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
+        if waits := _not_yet(state):
+            return waits
         return await in_turn(request, jobs, lambda offline: validate(request, jobs, offline))
 
     async def validate_pod(request: Request) -> Response:
@@ -201,10 +203,7 @@ def _answers(
         return validate_evidence(request, writers)
 
     async def record_access(request: Request) -> Response:
-        missing = state.missing()
-        if missing and not state.draining:
-            return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
-        return await accesses.answer(request)
+        return _not_yet(state) or await accesses.answer(request)
 
     witness = Witness(kube, pods, _now)
 
@@ -222,7 +221,58 @@ def _answers(
         "/validate-policy": validate_policies,
         "/validate-seal": validate_seal,
         "/record-access": record_access,
+        **_network_answers(options, state, kube, excluded),
     }
+
+
+def _network_answers(
+    options: Options, state: State, kube: Kube, excluded: frozenset[str]
+) -> dict[str, Answer]:
+    """What leads to a run's pods by the network, and into containers by a node's proxy."""
+    networks = Networks(
+        kube,
+        NetworkContext(
+            policies=state.policies.for_namespace,
+            broken=lambda: state.policies.broken,
+            reached_by=lambda namespace, selector: _reached_by(state, namespace, selector),
+            live=state.seals.live,
+            excluded_namespaces=excluded,
+            now=_now,
+        ),
+    )
+    node_proxies = NodeProxies(
+        kube,
+        NodeContext(
+            policies=lambda: state.policies.policies,
+            broken=lambda: state.policies.broken,
+            home=options.namespace,
+            now=_now,
+        ),
+    )
+
+    async def validate_network(request: Request) -> Response:
+        # A Service is never held up: it is on record, no more.
+        if request.resource == "services" and state.missing():
+            return ALLOWED
+        return _not_yet(state) or await networks.answer(request)
+
+    async def record_node_proxy(request: Request) -> Response:
+        return _not_yet(state) or await node_proxies.answer(request)
+
+    return {"/validate-network": validate_network, "/record-node-proxy": record_node_proxy}
+
+
+def _reached_by(state: State, namespace: str, selector: Selector) -> list[str]:
+    """Seals of the runs whose pods a selector may choose, also by labels that platforms add."""
+    added = (p.additions.labels for p in state.policies.for_namespace(namespace))
+    return state.seals.reached_by(namespace, selector, frozenset().union(*added))
+
+
+def _not_yet(state: State) -> Response | None:
+    missing = state.missing()
+    if missing and not state.draining:
+        return deny(f"TrainSeal's webhook is starting and waits for {missing}", TRY_AGAIN)
+    return None
 
 
 async def _cluster_uid(kube: Kube) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainseal.admission.pods import PodRulesContext, decide, resources_of
+from trainseal.admission.pods import PodRulesContext, decide
 from trainseal.admission.reviews import Request, Response
 from trainseal.api.accessrecord import ObjectKind
 from trainseal.api.model import JsonObject, json_object
+from trainseal.provenance.gpuasks import resources_of
 from trainseal.provenance.lanes import admitted, chosen
 
 
@@ -84,4 +85,4 @@ def judged(
 
 def _asks(pod: JsonObject, context: PodRulesContext) -> bool:
     """Whether a lane is asked for: by a GPU, which is what the webhook is asked about."""
-    return any(context.is_gpu(name) for name in resources_of(json_object(pod.get("spec"))))
+    return any(context.gpus.is_gpu(name) for name in resources_of(json_object(pod.get("spec"))))

@@ -6,7 +6,8 @@ The rules, in order:
    by the Job controller and equal what the seal says.
 2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
    runtime acts on may change; an ephemeral container joins only as policies say (waysin); nor does
-   a pod that was made otherwise become a sealed one.
+   a pod that was made otherwise become a sealed one. It gets no label by which others' Services and
+   NetworkPolicies could choose it, but for a platform's, named in a policy.
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
    that: they select by our labels (see docs/decisions/0003).
@@ -18,7 +19,7 @@ The rules, in order:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Literal, overload
@@ -31,6 +32,7 @@ from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import Difference
+from trainseal.provenance.gpuasks import GpuRules, asked
 from trainseal.provenance.lanes import (
     Breach,
     Lane,
@@ -48,8 +50,6 @@ LABEL_PREFIX = "trainseal.dev/"
 LABEL_SEAL = "trainseal.dev/seal"
 #: By this label Job controllers select the pods of Jobs that name no selector of their own.
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
-#: By annotations that begin so, a runtime with CDI gives containers devices they did not ask for.
-CDI_PREFIX = "cdi.k8s.io/"
 _MOST_DIFFERENCES = 5
 _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 
@@ -58,7 +58,7 @@ _HELP = "run it as a TrainingJob: `trainseal sign job`, then `kubectl apply`"
 class PodRulesContext:
     """What pods are judged against, as of now."""
 
-    is_gpu: Callable[[str], bool]
+    gpus: GpuRules
     find: Callable[[str], SealedPod | None]
     policies: Callable[[str], tuple[CompiledPolicy, ...]]
     broken: Callable[[], tuple[BrokenPolicy, ...]]
@@ -123,7 +123,11 @@ def _in_lane(request: Request, named: str, context: PodRulesContext) -> Response
             f"{', '.join(lanes) or 'none'} in namespace {request.namespace}, expected one that "
             f"every policy opens there; {_HELP}"
         )
-    found = [*breaches(request.object, lane, context.is_gpu)]
+    found = [*breaches(request.object, lane, context.gpus.is_gpu)]
+    runtime = json_object(request.object.get("spec")).get("runtimeClassName")
+    if runtime in context.gpus.runtime_classes:
+        words = "GPUs by resources.limits, which are counted"
+        found.append(Breach("spec.runtimeClassName", str(runtime), words))
     for claim in sorted(scratch_claims(request.object)):
         if seals := sorted(context.mounting(request.namespace, claim)):
             words = f"claim {claim}, which run {seals[0]} mounts"
@@ -157,18 +161,8 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
 
 
 def _gpu(request: Request, context: PodRulesContext, old: JsonObject) -> Response:
-    spec = json_object(request.object.get("spec"))
-    had = set(resources_of(json_object(old.get("spec"))))
-    resources = sorted({r for r in resources_of(spec) if r not in had and context.is_gpu(r)})
-    if resources:
-        return _unsealed(request, f"asks for {', '.join(resources)}", context)
-    if spec.get("resourceClaims") and request.operation == "CREATE":
-        return _unsealed(request, "claims a device", context)
-    before = _annotations(old)
-    for name, value in _annotations(request.object).items():
-        if name.startswith(CDI_PREFIX) and before.get(name) != value:
-            return _unsealed(request, f"asks for devices by the annotation {name}", context)
-    return ALLOWED
+    what = asked(request.object, context.gpus, old)
+    return _unsealed(request, what, context) if what else ALLOWED
 
 
 def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response:
@@ -192,10 +186,8 @@ def _created(request: Request, sealed: SealedPod, context: PodRulesContext) -> R
             f"found creator {request.username!r}, expected the Job controller "
             f"({', '.join(sorted(context.pod_creators))}); {_HELP}"
         )
-    names = frozenset(sealed.policies)
-    policies = [p for p in context.policies(request.namespace) if p.name in names]
-    enforcing = [p for p in policies if p.mode == "Enforce"]
-    found = compare_pod(sealed.expected, request.object, _additions(enforcing or policies))
+    binding, audited = _policies(request.namespace, sealed, context)
+    found = compare_pod(sealed.expected, request.object, _additions(binding))
     if not found:
         return ALLOWED
     words = (
@@ -203,7 +195,7 @@ def _created(request: Request, sealed: SealedPod, context: PodRulesContext) -> R
         f"{_sentences(found)}. Whoever made the difference must not; a platform's own additions "
         "are named in a policy's pods.additions"
     )
-    if policies and not enforcing and not context.broken():
+    if audited:
         return Response(True, warnings=(f"would be denied under Enforce: {words}",))
     return deny(words)
 
@@ -231,13 +223,45 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
     if request.subresource in ("ephemeralcontainers", "resize"):
         changed = (request.subresource, *changed)
     if not changed:
-        return ALLOWED
+        return _labels_given(request, before, context) if before else ALLOWED
     seal = f"{before.namespace}/{before.seal}" if before else _labels(old).get(LABEL_SEAL, "?")
     return deny(
         f"pod {_name(request)} is sealed by SealedRun {seal}: found a change of "
         f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what runs or of what ties it "
         "to its run; delete the pod to have it made anew, or sign a new job"
     )
+
+
+def _labels_given(request: Request, sealed: SealedPod, context: PodRulesContext) -> Response:
+    """By labels the network and Services of others choose pods, and what they choose of a run is
+    judged by the labels of its template (networks, access)."""
+    binding, audited = _policies(request.namespace, sealed, context)
+    had, has = _labels(request.old), _labels(request.object)
+    allowed = _additions(binding).labels
+    given = sorted(k for k, v in has.items() if had.get(k) != v and k not in allowed)
+    if not given:
+        return ALLOWED
+    words = (
+        f"pod {_name(request)} is sealed by SealedRun {sealed.namespace}/{sealed.seal}: found "
+        f"{', '.join(f'label {name}' for name in given[:_MOST_DIFFERENCES])} given by "
+        f"{request.username!r:.300}, expected none beyond those of the signed template: by it "
+        "others' Services and NetworkPolicies could choose the pod; use an annotation, or have the "
+        "label named in a policy's pods.additions"
+    )
+    if audited:
+        return Response(True, warnings=(f"would be denied under Enforce: {words}",))
+    return deny(words)
+
+
+def _policies(
+    namespace: str, sealed: SealedPod, context: PodRulesContext
+) -> tuple[Sequence[CompiledPolicy], bool]:
+    """The run's policies that bind, and whether they only audit."""
+    names = frozenset(sealed.policies)
+    policies = [p for p in context.policies(namespace) if p.name in names]
+    enforcing = [p for p in policies if p.mode == "Enforce"]
+    audited = bool(policies) and not enforcing and not context.broken()
+    return enforcing or policies, audited
 
 
 def _updated_in_lane(
@@ -287,10 +311,6 @@ def _labels(pod: Mapping[str, JsonValue]) -> JsonObject:
     return json_object(meta(pod).get("labels"))
 
 
-def _annotations(pod: Mapping[str, JsonValue]) -> JsonObject:
-    return json_object(meta(pod).get("annotations"))
-
-
 def _labelled(pod: Mapping[str, JsonValue]) -> bool:
     return any(k.startswith(LABEL_PREFIX) for k in _labels(pod))
 
@@ -301,18 +321,6 @@ def _owner(pod: Mapping[str, JsonValue]) -> str:
         if isinstance(owner, dict) and owner.get("controller") is True:
             return str(owner.get("uid", ""))
     return ""
-
-
-def resources_of(spec: JsonObject) -> Iterator[str]:
-    """Names of every resource in any container's, or the pod's own, requests and limits."""
-    holders: list[JsonValue] = [spec]
-    for kind in ("containers", "initContainers", "ephemeralContainers"):
-        containers = spec.get(kind)
-        holders.extend(containers if isinstance(containers, list) else ())
-    for holder in holders:
-        resources = json_object(holder).get("resources")
-        for part in ("limits", "requests"):
-            yield from json_object(json_object(resources).get(part))
 
 
 def _name(request: Request) -> str:

@@ -19,17 +19,19 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
 from trainseal.provenance.boundseals import bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
+from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.livepods import claims_of
 from trainseal.provenance.podmatch import ExpectedPod, prepare
+from trainseal.provenance.selectors import Selector
 
 _log = logging.getLogger(__name__)
 _UNTRUSTED = Counter("trainseal_seals_untrusted_total", "Seals whose binding does not verify.")
 _BOUND = Gauge("trainseal_seals_bound", "Seals in the index.")
 #: The Job controller shortens a Job's name in its pods' names, but never to less than this.
 _KEPT_OF_A_NAME = 40
-#: What Job controllers put on the pods that they make.
-_JOB_LABELS = ("batch.kubernetes.io/", "controller-uid", "job-name")
+#: What the API server copies from a node to the pods that are bound to it.
+_TOPOLOGY = "topology.kubernetes.io/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,13 @@ class SealedPod:
 @dataclass(frozen=True, slots=True)
 class LiveSeal:
     """What is kept of a run that lives, beside its pods: the UIDs of its objects, who asked for it,
-    and the claims that its pods mount.
+    the claims that its pods mount, and whether it is in quarantine, cut off from everything.
     """
 
     uids: tuple[str, ...]
     requester: str
     claims: frozenset[str]
+    isolated: bool = False
 
 
 class SealIndex:
@@ -91,17 +94,20 @@ class SealIndex:
             if where == namespace and claim in live.claims
         )
 
-    def reached_by(self, namespace: str, selector: Mapping[str, JsonValue]) -> list[str]:
-        """Names of the seals of runs that live and whose pods a Service's selector may choose.
+    def reached_by(
+        self, namespace: str, selector: Selector, added: frozenset[str] = frozenset()
+    ) -> list[str]:
+        """Names of the seals of runs that live and whose pods a selector may choose.
 
-        Labels that a Job controller gives count as chosen: which pod has which is not known here.
+        Labels that a platform adds (``added``), or the cluster, count as chosen: which pod has
+        which is not known here. Nobody else gives a sealed pod one.
         """
         return sorted(
             name
             for (where, name), live in self._live.items()
             if where == namespace
             and any(
-                _may_choose(selector, self._pods[uid].expected)
+                _may_choose(selector, self._pods[uid].expected, added)
                 for uid in live.uids
                 if uid in self._pods
             )
@@ -161,14 +167,17 @@ class SealIndex:
                 tuple(item.object_uid for item in bound),
                 str(json_object(spec.get("requester")).get("username")),
                 frozenset(name for item in bound for name in claims_of(item.template)),
+                bool(json_object(obj.get("status")).get("isolatedSince")),
             )
 
 
-def _may_choose(selector: Mapping[str, JsonValue], pod: ExpectedPod) -> bool:
-    return all(
-        key.startswith(_JOB_LABELS) or pod.labels.get(key) == value
-        for key, value in selector.items()
-    )
+def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> bool:
+    def unknown(key: str) -> bool:
+        return key == INDEX or key in added or key.startswith(_TOPOLOGY)
+
+    # A Job whose selector is its own need not give them.
+    with_the_jobs = {**pod.labels, **pod.job_labels}
+    return any(selector.chooses(labels, unknown) for labels in (pod.labels, with_the_jobs))
 
 
 def what_counts(seal: JsonObject) -> JsonObject:

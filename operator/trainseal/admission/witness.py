@@ -6,9 +6,9 @@ which writes nothing. So a mutating webhook that changes nothing looks at both f
 the same rules, and writes an AccessRecord. It is no gate: it lets everything pass, and where it is
 away, or a record cannot be written, the refusal comes all the same.
 
-Of what makes pods (a Deployment, say) the record says that its pods will be refused: those are
-asked for by a controller, and who it is that wants them is known here alone. The cluster's own
-controllers are not asked about; the chart's match conditions say who that is.
+What makes pods (a Deployment, say) is judged by the pods that it would make: those are asked for by
+a controller, and who it is that wants them is known here alone. The cluster's own controllers are
+not asked about; the chart's match conditions say who that is.
 
 One record a user, object and answer within ten minutes; at most so many a user and namespace.
 """
@@ -81,8 +81,11 @@ def attempt(request: Request, context: PodRulesContext) -> Attempt | None:
     if request.operation == "UPDATE" and template == maker.template(request.old):
         return None
     answer = judged(maker, template, request.namespace, name, context)
-    # Of a Job the floor refuses the object itself; of others their pods.
-    allowed = answer.allowed or maker.kind != "Job"
+    # The floor refuses what comes to ask for a GPU; of what asked before, its pods are refused.
+    before = maker.template(request.old)
+    allowed = answer.allowed or (
+        action == "Change" and not judged(maker, before, request.namespace, name, context).allowed
+    )
     return _attempt(answer, maker.kind, name, uid, action, allowed=allowed)
 
 

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
+from trainseal.agent.addedcontainers import containers_kept, live_containers
 from trainseal.agent.observed import Process, WatchedContainer
 from trainseal.agent.sealedtemplates import (
     SealedContainer,
+    SealedPart,
     SealedTrees,
     config_digests,
-    sealed_containers,
+    sealed_part,
 )
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
@@ -44,8 +46,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class SealedPod:
-    """A sealed pod of this node that has not ended. ``running`` are container ids by name, as the
-    kubelet says them; ``trees`` what its signed mounts hold; ``ends`` when the time is over that
+    """A sealed pod of this node that has not ended. ``containers`` are those to watch, what a
+    platform added among them; ``running`` are container ids by name, as the kubelet says them;
+    ``trees`` what its signed mounts hold; ``ends`` when the time is over that
     its deletion gives it; ``checkpoints`` claim and directory of its checkpoints, as
     ``sealed_checkpoints`` gives them.
     """
@@ -66,7 +69,7 @@ class SealedPod:
 class _Described:
     namespace: str
     seal: str
-    containers: Mapping[str, SealedContainer]
+    sealed: SealedPart
     trees: SealedTrees
     order: Order | None
     checkpoints: tuple[str, str] | None
@@ -150,12 +153,10 @@ class SealedPods:
         code = json_objects(spec.get("code"))
         digests = {f"code-{c.get('name')}": str(c.get("treeDigest")) for c in code}
         for role in roles:
-            containers = sealed_containers(role.template)
+            sealed = sealed_part(role.template)
             trees = SealedTrees(digests, config_digests(role.template))
             kept = sealed_checkpoints(role.template)
-            self._owners[role.object_uid] = _Described(
-                namespace, name, containers, trees, order, kept
-            )
+            self._owners[role.object_uid] = _Described(namespace, name, sealed, trees, order, kept)
         self._uids[key] = tuple(role.object_uid for role in roles)
 
     def _match(self, keys: Iterable[Key]) -> None:
@@ -169,7 +170,8 @@ class SealedPods:
             before = self._pods.get(uid)
             described = self._owners.get(_owner(metadata))
             if described is not None and described.namespace == key[0]:
-                seal, containers, trees = described.seal, described.containers, described.trees
+                seal, trees = described.seal, described.trees
+                containers = live_containers(json_object(pod.get("spec")), described.sealed)
                 order, checkpoints = described.order, described.checkpoints
             elif before is not None:  # its run has ended, it has not: it is watched to its end
                 seal, containers, trees = before.seal, before.containers, before.trees
@@ -201,6 +203,7 @@ def what_is_needed_of_a_pod(pod: JsonObject) -> JsonObject:
     kept = ("phase", "initContainerStatuses", "containerStatuses")
     return {
         "metadata": {k: metadata[k] for k in wanted if k in metadata},
+        "spec": containers_kept(json_object(pod.get("spec"))) if _owner(metadata) else {},
         "status": {k: status[k] for k in kept if k in status},
     }
 
@@ -281,6 +284,7 @@ def recognise(
         started=first.started,
         mounts=container.mounts,
         env=container.env,
+        added=container.added,
     )
 
 

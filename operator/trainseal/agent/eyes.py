@@ -6,6 +6,7 @@ acted is asked for at the moment of reading: processes end.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -52,9 +53,12 @@ from trainseal.api.findings import FindingId
 LineageOf = Callable[[int], Lineage | None]
 #: The most reads of the queues a call: some 500 files, and the names that belong to them.
 _FILE_READS, _NAME_READS = 2, 32
-#: More calls than this within a second, and the queues are left alone for a while; seconds.
+#: More calls than this within a second, and the queues are left alone for a while: so many seconds
+#: for each event that was read, which is longest where they come thick (from 250 a second).
 _CALLS = 20
-_REST = 0.05
+_REST_PER_EVENT, _SHORT_REST, _REST = 0.004, 0.005, 0.05
+#: No look at a program that was started comes sooner after another look; seconds.
+_LEAST = 0.002
 #: Byte code that is left is compared after this; seconds.
 _LATER = 1.0
 _MOST_REMEMBERED = 20_000
@@ -105,6 +109,7 @@ class Eyes:
         self._walk = UpperWalk(scene, container, self._judge.found, monotonic)
         self._settling: dict[tuple[str, int], tuple[float, Touch]] = {}
         self._calls: deque[float] = deque(maxlen=_CALLS)
+        self._events = 0
         self.must_walk = False
 
     def open(self) -> list[Observation]:
@@ -224,6 +229,7 @@ class Eyes:
         self._judge.begin()
         now = self._monotonic()
         self._calls.append(now)
+        self._events = 0
         if not self._behind:
             self._since = self._pulse()
         self._behind = False
@@ -284,6 +290,7 @@ class Eyes:
         for _ in range(reads):
             try:
                 with group.taken() as events:
+                    self._events += len(events)
                     for event in events:
                         lost = lost or bool(event.mask & Q_OVERFLOW)
                         if event.pid != os.getpid():
@@ -410,18 +417,20 @@ class Eyes:
         if self._wakeups is None:
             return
         now = self._monotonic()
+        # Programs may be over within milliseconds: who started one does not wait for the rest.
+        script = self._scripts.next
+        most = max(script - now, _LEAST) if script is not None else math.inf
         if len(self._calls) == _CALLS and now - self._calls[0] < 1.0:
-            self._wakeups.wake_in(_REST, rest=True)
+            rest = min(max(self._events * _REST_PER_EVENT, _SHORT_REST), _REST)
+            self._wakeups.wake_in(min(rest, most), rest=True)
             return
         times = [self._walk.next]
         times += [due for due, _ in self._settling.values()]
         if self._judge.behind:
             times.append(now + _LATER)
-        if self._scripts:
-            times.append(now)
         if self._linked.next is not None:
             times.append(self._linked.next)
-        self._wakeups.wake_in(max(min(times) - now, _REST), rest=False)
+        self._wakeups.wake_in(min(max(min(times) - now, _REST), most), rest=False)
 
 
 def _directory(pid: int) -> str | None:

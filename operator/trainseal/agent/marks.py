@@ -57,7 +57,9 @@ def file_marks(container: WatchedContainer, mounts: Sequence[Mount]) -> tuple[Fi
     roles = {m.path: m for m in container.mounts}
     root = at_path(mounts, "/")
     alone = root is not None and root.kind == "overlay"
-    found.append(FileMark("/", MARK_FILESYSTEM if alone else MARK_MOUNT, WRITES | OPEN_EXEC))
+    # Of one that a platform added only who enters it, and the run's own files.
+    mask = OPEN_EXEC if container.added else WRITES | OPEN_EXEC
+    found.append(FileMark("/", MARK_FILESYSTEM if alone else MARK_MOUNT, mask))
     for path, role in roles.items():
         mount = at_path(mounts, path)
         if mount is not None:
@@ -69,7 +71,10 @@ def file_marks(container: WatchedContainer, mounts: Sequence[Mount]) -> tuple[Fi
     found += [
         FileMark(mount.path, MARK_MOUNT, OPEN_EXEC)
         for mount in mounts
-        if mount.path not in roles and mount.path != "/" and _may_be_given_programs(mount)
+        if mount.path not in roles
+        and mount.path != "/"
+        and not container.added
+        and _may_be_given_programs(mount)
     ]
     return tuple(found)
 
@@ -88,9 +93,9 @@ def name_roots(
                 writes=not _own_memory(mount),
                 listed=role.role in ("code", "config"),
             )
-    for path in loaders.trees:
+    for path in () if container.added else loaders.trees:
         found.setdefault(path, NameRoot(path, below=True))
-    for path in loaders.directories:
+    for path in () if container.added else loaders.directories:
         found.setdefault(path, NameRoot(path, below=False))
     return tuple(
         root

@@ -36,8 +36,8 @@ class WatchedContainer:
     """A running container of a sealed pod on this node.
 
     ``pid`` is its first process. ``env`` holds the sealed variables; None stands for a value that
-    is only known at run time (a field or Secret reference, a platform addition). ``started`` is
-    when the first process started.
+    is only known at run time (a field or Secret reference). ``started`` is when the first process
+    started. ``added``: it is none of the signed template's, a platform added it.
     """
 
     namespace: str
@@ -50,6 +50,7 @@ class WatchedContainer:
     started: datetime
     mounts: tuple[RoleMount, ...]
     env: Mapping[str, str | None]
+    added: bool = False
 
     @property
     def root(self) -> str:

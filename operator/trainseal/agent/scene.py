@@ -65,7 +65,7 @@ class Scene:
             self.loaders: Loaders = find(
                 self.root, container.env, (m.path for m in self.mounts if m.path != "/")
             )
-            if not self.loaders.whole:
+            if not self.loaders.whole and not container.added:
                 words = (
                     f"the container has more than {MOST_DIRECTORIES} directories or {MOST_NAMES} "
                     "names near the top of its root: of those that code is imported from some may "
@@ -84,6 +84,8 @@ class Scene:
             self.layers.close()
 
     def _layers(self, node: str) -> Layers | None:
+        if self._container.added:
+            return None  # its own files are nobody's difference
         mount = at_path(self.mounts, "/")
         overlay = overlay_of(mount) if mount is not None else None
         if overlay is None:

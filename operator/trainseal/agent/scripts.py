@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trainseal.agent.masking import named_by
@@ -19,8 +19,9 @@ from trainseal.api.findings import FindingId
 from trainseal.provenance import programs
 from trainseal.provenance.programfiles import program_file
 
-#: From the event, which comes before the program is another, until its command line is there; s.
-_SOON = 0.2
+#: Seconds after the event at which is looked. It comes before the program is another; its command
+#: line is there a moment later, and a short program gone some milliseconds after that.
+LOOKS = (0.0, 0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2)
 #: So many are looked at side by side; those beyond are left to the sweep.
 MOST = 256
 
@@ -64,6 +65,20 @@ def foreign_script(
     )
 
 
+@dataclass(slots=True)
+class _Started:
+    """An interpreter that was executed at ``at``, and not before ``since``; looked at so often."""
+
+    at: float
+    since: datetime
+    looked: int = 0
+
+    @property
+    def due(self) -> float:
+        """When it is looked at next."""
+        return self.at + LOOKS[self.looked]
+
+
 class StartedScripts:
     """Looks at who executed an interpreter, from the event on until its command line tells.
 
@@ -79,33 +94,38 @@ class StartedScripts:
         self._places = places
         self._lineage = lineage
         self._directory = directory
-        self._until: dict[int, tuple[float, datetime]] = {}
+        self._started: dict[int, _Started] = {}
         #: Interpreters that were started while too many others were looked at.
         self.missed = 0
 
-    def __len__(self) -> int:
-        """How many are to be looked at again, soon."""
-        return len(self._until)
+    @property
+    def next(self) -> float | None:
+        """When somebody is to be looked at; None: there is nobody."""
+        return min((one.due for one in self._started.values()), default=None)
 
     def executed(self, pid: int, program: str, now: float, since: datetime) -> None:
         """A process is about to become this program, and was not before ``since``."""
         if programs.language_of(program) is None:
             return
-        if len(self._until) < MOST:
-            self._until[pid] = now + _SOON, since
+        if len(self._started) < MOST or pid in self._started:
+            self._started[pid] = _Started(now, since)
         else:
             self.missed += 1
 
     def look(self, now: float) -> Iterator[tuple[Observation, Lineage]]:
         """Each that is found, once, and who does it."""
-        for pid, (until, since) in list(self._until.items()):
+        for pid, started in list(self._started.items()):
+            if started.due > now:
+                continue
             lineage = self._lineage(pid)
             found = (
                 foreign_script(lineage.chain[0], self._directory(pid), self._places)
                 if lineage is not None and lineage.chain[0].pid == pid
                 else None
             )
-            if found is not None or lineage is None or until <= now:
-                del self._until[pid]
+            while started.looked < len(LOOKS) and started.due <= now:
+                started.looked += 1
+            if found is not None or lineage is None or started.looked == len(LOOKS):
+                del self._started[pid]
             if found is not None and lineage is not None:
-                yield replace(found, not_before=since), lineage
+                yield replace(found, not_before=started.since), lineage

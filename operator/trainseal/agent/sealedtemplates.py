@@ -32,7 +32,7 @@ class SealedContainer:
 
     ``env`` has None where the value is known at run time only. ``message_path`` is where the
     kubelet mounts the file by which a container is recognised; ``own_commands`` are those that the
-    kubelet itself runs in it, for probes and hooks.
+    kubelet itself runs in it, for probes and hooks. ``added``: it is none of the template's.
     """
 
     name: str
@@ -40,6 +40,18 @@ class SealedContainer:
     env: Mapping[str, str | None]
     message_path: str
     own_commands: frozenset[Command] = frozenset()
+    added: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPart:
+    """What of a pod the template says: the containers to watch, without the gate; the names of all
+    containers, and of all volumes.
+    """
+
+    containers: Mapping[str, SealedContainer] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +66,20 @@ class SealedTrees:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-def sealed_containers(template: JsonObject) -> dict[str, SealedContainer]:
-    """The template's containers by name, without the gate: it writes the code mounts."""
+def sealed_part(template: JsonObject) -> SealedPart:
+    """What the template says. The gate is not watched: it writes the code mounts."""
     spec = json_object(template.get("spec"))
     found = [*json_objects(spec.get("initContainers")), *json_objects(spec.get("containers"))]
-    return {str(c.get("name")): _sealed(c) for c in found if c.get("name") != GATE_CONTAINER}
+    volumes = frozenset(str(v.get("name")) for v in json_objects(spec.get("volumes")))
+    return SealedPart(
+        {
+            str(c.get("name")): sealed_container(c, volumes)
+            for c in found
+            if c.get("name") != GATE_CONTAINER
+        },
+        frozenset(str(c.get("name")) for c in found),
+        volumes,
+    )
 
 
 def config_digests(template: JsonObject) -> Mapping[str, str]:
@@ -86,22 +107,26 @@ def role_of(volume: str) -> Role | None:
     return next((role for prefix, role in _PREFIXES if volume.startswith(prefix)), None)
 
 
-def _sealed(container: JsonObject) -> SealedContainer:
+def sealed_container(
+    container: JsonObject, volumes: frozenset[str], *, added: bool = False
+) -> SealedContainer:
+    """One container; ``volumes`` are the template's: no others have a role."""
     env = _env(container)
     return SealedContainer(
         name=str(container.get("name")),
-        mounts=_mounts(container),
+        mounts=_mounts(container, volumes),
         env=env,
         message_path=str(container.get("terminationMessagePath") or "/dev/termination-log"),
         own_commands=own_commands(container, env),
+        added=added,
     )
 
 
-def _mounts(container: JsonObject) -> tuple[RoleMount, ...]:
+def _mounts(container: JsonObject, volumes: frozenset[str]) -> tuple[RoleMount, ...]:
     found = []
     for mount in json_objects(container.get("volumeMounts")):
         volume, path = str(mount.get("name")), str(mount.get("mountPath"))
-        role = role_of(volume)
+        role = role_of(volume) if volume in volumes else None
         if role is not None:
             found.append(RoleMount(path=path.rstrip("/") or "/", role=role, name=volume))
     return tuple(found)

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from prometheus_client import Gauge, Histogram
 
+from trainseal.agent.addedcontainers import is_told
 from trainseal.agent.cgroups import (
     FolderWatch,
     container_id_of,
@@ -256,7 +257,7 @@ class NodeWatch:
             *(container.namespace, container.pod, container.container, container.pid, age * 1000),
         )
         self._take(container, seen)
-        if self._follower is not None:
+        if self._follower is not None and not container.added:
             self._follower.opened(container)
         if eyes is not None:
             for number in eyes.filenos():
@@ -277,7 +278,8 @@ class NodeWatch:
         if self._pod(container.pod_uid) is None and container.container_id not in self._watched:
             return  # it ended while a sweep looked at it
         for observation in seen:
-            self._report().see(container.pod_uid, container.container, observation)
+            if is_told(container, observation):
+                self._report().see(container.pod_uid, container.container, observation)
 
     def _lives(self, container: WatchedContainer) -> bool:
         process = self._senses.process(container.pid)
@@ -303,7 +305,7 @@ class NodeWatch:
             for number in watched.eyes.filenos():
                 asyncio.get_running_loop().remove_reader(number)
             watched.eyes.close()
-        if self._follower is not None:
+        if self._follower is not None and not watched.container.added:
             self._follower.closed(watched.container)
         _log.info("no longer watching %s/%s", watched.container.namespace, watched.container.pod)
 
@@ -392,6 +394,8 @@ class NodeWatch:
         try:
             for container, seen in self._senses.sweep(containers):
                 if isinstance(seen, Profile):
+                    if container.added:
+                        continue  # what it has nobody sealed: there is nothing to compare
                     profile = report_of(container.container, container.started, seen)
                     report = self._report()
                     loop.call_soon_threadsafe(report.compare_by, container.pod_uid, profile)

@@ -1,6 +1,6 @@
 """AccessRecord: one access to a sealed pod or to one in a lane, the deletion of an object of its
-run, an attempt on a GPU past all runs, or a change of what is enforced; created by the webhook,
-never updated.
+run, an attempt on a GPU past all runs, what leads to its pods by the network, a way past the API
+server by a node's proxy, or a change of what is enforced; created by the webhook, never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
 ``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
@@ -41,6 +41,8 @@ LABEL_NAMESPACE = "trainseal.dev/namespace"
 LABEL_BREAK_GLASS = "trainseal.dev/break-glass"
 #: "true" on the record of a change by which less is demanded than before.
 LABEL_WEAKENS = "trainseal.dev/weakens"
+#: UID of a NetworkPolicy or Service that leads to pods: so who made it is found by it.
+LABEL_OBJECT = "trainseal.dev/object-uid"
 #: A label's value holds no more (Kubernetes, "Labels and selectors").
 _LABEL_LENGTH = 63
 _WORD = 1024
@@ -63,6 +65,7 @@ Action = Literal[
     "Evict",
     "DeleteObject",
     "ServiceProxy",
+    "NodeProxy",
     "Create",
     "Change",
 ]
@@ -76,8 +79,8 @@ CutField = Literal[
 ]
 
 
-#: What a run is made of and leans on beside its pods; pods, and what makes them, of anybody's; and
-#: what says what is enforced.
+#: What a run is made of and leans on beside its pods; pods, and what makes them, of anybody's;
+#: nodes, for their proxy; and what says what is enforced.
 ObjectKind = Literal[
     "TrainingJob",
     "Job",
@@ -92,14 +95,15 @@ ObjectKind = Literal[
     "ReplicaSet",
     "ReplicationController",
     "StatefulSet",
+    "Node",
     "ProvenancePolicy",
     "TrustRoot",
 ]
 
 
 class ObjectIdentity(Model):
-    """An object of a run, or one that asks for a GPU past all runs, in the record's namespace; or a
-    policy or trust root, which are the cluster's."""
+    """An object of a run, one that asks for a GPU past all runs, or one that leads to pods by the
+    network, in the record's namespace; or a node, policy or trust root, which are the cluster's."""
 
     kind: ObjectKind
     """Its kind."""
@@ -115,7 +119,7 @@ class AccessRecordSpec(Model):
     pod: PodIdentity | None = None
     """The pod that was reached for."""
     object: ObjectIdentity | None = None
-    """The object that was deleted, made or changed, or the Service that led to pods of the run."""
+    """The object that was deleted, made or changed, or the Service or Node that led to pods."""
     node: DnsSubdomain | None = None
     """Where the pod runs; absent while it is not scheduled."""
     sealed_run: DnsSubdomain | None = None
@@ -159,8 +163,8 @@ class AccessRecordSpec(Model):
     allowed: bool
     """Whether TrainSeal let it pass. Others may have refused it all the same."""
     message: Text | None = None
-    """Why an attempt was denied, or would be under `Enforce`, or why its pods will be; of a policy
-    what it demands no more."""
+    """Why an attempt was denied, or would be under `Enforce`, or why its pods will be; what an
+    object opens; of a policy what it demands no more."""
     break_glass: DnsSubdomain | None = None
     """Name of the BreakGlass that let it pass. Absent: none was needed."""
     time: datetime

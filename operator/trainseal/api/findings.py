@@ -57,7 +57,10 @@ class FindingId(StrEnum):
     POD_EVICTED = "pod.evicted"
     OBJECT_CHANGED = "object.changed"
     OBJECT_DELETED = "object.deleted"
+    NETWORK_OPENED = "network.opened"
     VOLUME_REPLACED = "volume.replaced"
+    SECRET_CHANGED = "secret.changed"  # noqa: S105 - a name, no secret
+    SECRET_ROTATED = "secret.rotated"  # noqa: S105 - a name, no secret
     CHECKPOINT_REPLACED = "checkpoint.replaced"
     SEAL_BROKEN = "seal.broken"
     WATCH_OVERFLOW = "watch.overflow"
@@ -343,10 +346,10 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.RANK_DIFFERS: FindingKind(
         "Warning",
         "one rank differs from its peers",
-        "A pod has environment variables that the others of its role do not have, or lacks some, "
-        "or runs the image for another platform; or its container has changed files, code or "
-        "variables that load code which those of most others do not have, or lacks theirs. No "
-        "exception or addition excuses that.",
+        "A pod has containers or environment variables that the others of its role do not have, "
+        "or lacks some, or runs the image for another platform; or its container has changed "
+        "files, code or variables that load code which those of most others do not have, or lacks "
+        "theirs. No exception or addition excuses that.",
         "index, pod, node and what differs",
         "Ask who runs the platform whether it changed meanwhile; else look at that node. A cache "
         "of compiled code belongs into a scratch mount, where it is not compared.",
@@ -395,7 +398,8 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.OBJECT_CHANGED: FindingKind(
         "Critical",
         "an object of the run was changed",
-        "The run's ConfigMap, Service, NetworkPolicy or Job says something else than was sealed.",
+        "The run's ConfigMap, Service, NetworkPolicy or Job, or a ResourceClaimTemplate that its "
+        "pods name, says something else than was sealed.",
         "the object and the fields",
         "Treat what ran since as unprotected by it; the audit log has the person.",
         ("T1565", "T1562.001"),
@@ -403,10 +407,24 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.OBJECT_DELETED: FindingKind(
         "Warning",
         "an object of the run was deleted",
-        "The run's ConfigMap, Service, NetworkPolicy or Job is gone, or was made anew later.",
+        "The run's ConfigMap, Service, NetworkPolicy or Job, or the service account or a "
+        "ResourceClaimTemplate that its pods name, is gone, or was made anew later.",
         "the object, its UID and when it was made",
         "The audit log has the person.",
         ("T1485", "T1489"),
+    ),
+    FindingId.NETWORK_OPENED: FindingKind(
+        "Critical",
+        "somebody opened the run's network",
+        "A NetworkPolicy that is not the run's own lets traffic in to its pods, or in quarantine "
+        "out: policies add up, and in the rendezvous nobody has to prove who they are. The webhook "
+        "refuses one while a run lives; this one was there before, or came past it. That somebody "
+        "came in by it is not said.",
+        "the policy, its UID, its rules, the pods it chooses, and who made it where that is on "
+        "record",
+        "Delete it, or let it choose other pods alone: `{key: trainseal.dev/seal, operator: "
+        "DoesNotExist}` in its podSelector. Look at what else ran in the namespace meanwhile.",
+        ("T1557", "T1562.007"),
     ),
     FindingId.VOLUME_REPLACED: FindingKind(
         "Warning",
@@ -416,6 +434,25 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "the claim, its UID and when it was made",
         "Find out who made it; compare its checkpoints with those of a backup.",
         ("T1565.001",),
+    ),
+    FindingId.SECRET_CHANGED: FindingKind(
+        "Warning",
+        "a Secret that the run reads was changed",
+        "A Secret that the pods name is not at the version that was sealed, was made anew or is "
+        "gone, and no policy says who alone changes it. A pod that is made anew reads what it says "
+        "now.",
+        "the Secret, its UID and resource version, found and sealed; never what is in it",
+        "The API server's audit log has the person. Name in the policy's `pods.secretRotators` who "
+        "changes it by trade.",
+        ("T1565", "T1552.007"),
+    ),
+    FindingId.SECRET_ROTATED: FindingKind(
+        "Info",
+        "a Secret that the run reads was rotated",
+        "A Secret that the pods name is not at the version that was sealed. Policies let nobody "
+        "but its rotators change what it says.",
+        "the Secret, its UID and resource version, found and sealed; who may change it",
+        "Nothing, where a rotation was due. The API server's audit log has the person.",
     ),
     FindingId.CHECKPOINT_REPLACED: FindingKind(
         "Warning",

@@ -21,6 +21,7 @@ from trainseal.api.model import (
     Resource,
     ShortText,
 )
+from trainseal.api.policyadditions import Addition
 from trainseal.api.policylanes import Lane
 from trainseal.api.signers import Requirement
 
@@ -110,29 +111,8 @@ class ValidityRules(Model):
     """Fields of `spec.validity` that a job must carry. Absent: none."""
 
 
-class EnvAddition(Model):
-    """An environment variable a platform adds. Variables that load code are refused here."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=256)]
-    """Name of the variable, literally."""
-    value_prefix: ShortText | None = Field(
-        default=None, description="The value starts with this text. Absent: any value."
-    )
-
-
-class Addition(Model):
-    """One named platform addition to sealed pods, matched by content."""
-
-    name: DnsLabel
-    """What adds it, such as `istio`."""
-    reason: ShortText
-    """Why it is trusted, for who reads the policy."""
-    env: list[EnvAddition] | None = Field(default=None, max_length=64)
-    """Environment variables it may add."""
-    labels: list[ShortText] | None = Field(default=None, max_length=64)
-    """Keys of labels it may add."""
-    annotations: list[ShortText] | None = Field(default=None, max_length=64)
-    """Keys of annotations it may add."""
+#: As the API server sees users; one with a control character in it could not be told to the floor.
+UserName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=256)]
 
 
 class PodRules(Model):
@@ -142,6 +122,12 @@ class PodRules(Model):
         default=None,
         max_length=64,
         description="Secrets that a signed template may read keys of, by name.",
+    )
+    secret_rotators: list[UserName] | None = Field(
+        default=None,
+        max_length=64,
+        description="User names, service accounts among them: who alone makes, changes and deletes "
+        "those Secrets in the policy's namespaces. Absent: whoever RBAC lets.",
     )
     additions: list[Addition] | None = Field(default=None, max_length=32)
     """What the platform may add to a sealed pod."""

@@ -41,6 +41,10 @@ MAX_BROKEN_GLASS = 8
 #: Images of one job, each named as the job names it.
 MAX_IMAGES = 64
 
+#: Of what the pods name, what a seal keeps in sight.
+MAX_CLAIM_TEMPLATES = 64
+MAX_SECRETS = 64
+
 #: Sixteen hexadecimal digits.
 Mark = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$", max_length=16)]
 
@@ -124,6 +128,48 @@ class SealedRole(Model):
     """A PodTemplateSpec, defaulted."""
 
 
+class SealedAccount(Model):
+    """A service account that pods of the run are to run as."""
+
+    name: DnsSubdomain
+    """`metadata.name`."""
+    uid: Uid
+    """`metadata.uid`."""
+
+
+class SealedClaimTemplate(Model):
+    """A ResourceClaimTemplate by which pods of the run get devices."""
+
+    name: DnsSubdomain
+    """`metadata.name`."""
+    digest: Digest
+    """SHA-256 of its spec, as JSON with its keys in order."""
+
+
+class SealedSecret(Model):
+    """A Secret that pods of the run read: which it was, and never what is in it."""
+
+    name: DnsSubdomain
+    """`metadata.name`."""
+    uid: Uid
+    """`metadata.uid`."""
+    resource_version: Annotated[str, StringConstraints(pattern=r"^[0-9]+$", max_length=40)]
+    """`metadata.resourceVersion`: another one once anything of it was changed."""
+
+
+class SealedReferences(Model):
+    """What the pods name and others keep, as it was when the run was sealed."""
+
+    service_accounts: list[SealedAccount] | None = Field(default=None, max_length=8)
+    """Absent: none was there."""
+    claim_templates: list[SealedClaimTemplate] | None = Field(
+        default=None, max_length=MAX_CLAIM_TEMPLATES
+    )
+    """Absent: none is named."""
+    secrets: list[SealedSecret] | None = Field(default=None, max_length=MAX_SECRETS)
+    """Absent: none is named that the controller may ask about (the chart's `followedSecrets`)."""
+
+
 class SealedRunSpec(Model):
     """The seal."""
 
@@ -147,6 +193,8 @@ class SealedRunSpec(Model):
     """Digest over the digests of the gate's config files. Absent: there are none."""
     roles: list[SealedRole] = Field(min_length=1, max_length=8)
     """What the pods must look like."""
+    references: SealedReferences | None = None
+    """Absent: nothing of it was there, or the seal is of a release that did not look."""
     sealed_at: datetime
     """When the seal was written."""
 

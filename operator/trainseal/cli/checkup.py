@@ -23,13 +23,16 @@ WEBHOOKS = (
     ("accesswebhook", "validatingwebhookconfigurations", "trainseal-access"),
 )
 #: Fail open by design: nodes are drained, and objects and broken policies deleted, also while no
-#: webhook answers; and those that look on, or make notebooks fit their lane, are no gate.
+#: webhook answers; a node's proxy is who repairs a cluster's; and those that look on, or make
+#: notebooks fit their lane, are no gate.
 FAILS_OPEN = frozenset(
     {
         "evictions.access.trainseal.dev",
+        "nodes.access.trainseal.dev",
         "notebooks.trainseal.dev",
         "objects.access.trainseal.dev",
         "removals.trainseal.dev",
+        "services.networks.trainseal.dev",
         "witness.trainseal.dev",
     }
 )

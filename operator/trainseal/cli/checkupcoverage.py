@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from trainseal.admission.pods import LABEL_SEAL, resources_of
+from trainseal.admission.pods import LABEL_SEAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.caller import caller
 from trainseal.cli.checkupreport import Finding, Health, unseen
@@ -19,6 +19,7 @@ from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.cluster.settings import Settings
 from trainseal.controller.heartbeats import SILENT_SECONDS
 from trainseal.controller.silence import LEASE_PREFIX
+from trainseal.provenance.gpuasks import asked
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
 _CONFIGURATIONS = (
@@ -205,8 +206,7 @@ async def _asking(kube: Kube, settings: Settings) -> set[str]:
     """Namespaces with pods that ask for GPUs."""
     found: set[str] = set()
     async for pod in listed(kube, path_of("v1", "pods")):
-        spec = json_object(pod.get("spec"))
-        if spec.get("resourceClaims") or any(map(settings.is_gpu, resources_of(spec))):
+        if asked(pod, settings.gpus):
             found.add(str(json_object(pod.get("metadata")).get("namespace")))
     return found
 

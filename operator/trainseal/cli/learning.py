@@ -172,7 +172,7 @@ def _clusters(paths: Sequence[Parts]) -> Iterator[tuple[Parts, list[Parts]]]:
     """Directories, each with the paths below it. What lies in a shallow one is kept apart by name,
     but for many names that begin alike.
     """
-    directory = paths[0][: _alike_for([p[:-1] for p in paths])]
+    directory = paths[0][: alike_for([p[:-1] for p in paths])]
     if not _is_shallow(directory):
         yield directory, list(paths)
         return
@@ -215,13 +215,13 @@ def _patterns(directory: Parts, members: Sequence[Parts], signed: Sequence[str])
 
 def _name(names: Sequence[str]) -> str:
     """A pattern of all these names: how they begin and end."""
-    start = names[0][: _alike_for(names)]
+    start = names[0][: alike_for(names)]
     rests = [name[len(start) :] for name in names]
-    end = rests[0][::-1][: _alike_for([rest[::-1] for rest in rests])][::-1]
+    end = rests[0][::-1][: alike_for([rest[::-1] for rest in rests])][::-1]
     return f"{start}*{end}"
 
 
-def _alike_for(items: Sequence[_Sequence]) -> int:
+def alike_for(items: Sequence[_Sequence]) -> int:
     """How long all of them begin alike: what the first and the last in order share, all share."""
     first, last = min(items), max(items)
     shared = zip(first, last, strict=False)

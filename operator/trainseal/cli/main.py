@@ -20,6 +20,7 @@ from trainseal.cli import (
     doctor,
     drift,
     evidence,
+    policies,
     sign,
     simulate,
     status,
@@ -52,6 +53,7 @@ app.add_typer(checkpoints.checkpoints, rich_help_panel=RUNNING)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)
 app.command(rich_help_panel=RUNNING)(simulate.simulate)
+app.add_typer(policies.policy, rich_help_panel=RUNNING)
 app.command(rich_help_panel=RUNNING)(doctor.doctor)
 app.command(rich_help_panel=RUNNING)(doctor.version)
 

@@ -165,7 +165,9 @@ def _context(world: World) -> PodRulesContext:
         return world.broken
 
     return PodRulesContext(
-        is_gpu=lambda r: world.settings.is_gpu(r) or r in world.devices,
+        gpus=dataclasses.replace(
+            world.settings.gpus, is_gpu=lambda r: world.settings.is_gpu(r) or r in world.devices
+        ),
         find=lambda _: None,
         policies=world.of,
         broken=broken,

@@ -29,7 +29,7 @@ _DEVICES = ("resource.k8s.io/v1", "deviceclasses")
 def from_files(files: Sequence[Path], policies: Sequence[Path]) -> World:
     """Manifests, one document or many, lists among them. Raises Failure, ManifestError."""
     read = read_policies(policies)
-    objects = [obj for file in files for obj in _documents(file)]
+    objects = [obj for file in files for obj in documents(file)]
     wanted = [o for o in objects if o.get("kind") in _KINDS]
     if not wanted:
         kinds = ", ".join(sorted({str(o.get("kind")) for o in objects})) or "nothing"
@@ -41,7 +41,8 @@ def from_files(files: Sequence[Path], policies: Sequence[Path]) -> World:
     return World(tuple(wanted), read.compiled, read.broken, devices=frozenset(_devices(objects)))
 
 
-def _documents(file: Path) -> Iterator[JsonObject]:
+def documents(file: Path) -> Iterator[JsonObject]:
+    """The objects in a file of JSON or YAML, those in lists among them. Raises Failure."""
     text = file.read_text()
     try:
         if text.lstrip().startswith("{"):

@@ -23,6 +23,9 @@ from trainseal.cluster import inpod
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+_JSON = "application/json"
+#: Metadata alone: a server that cannot cut an object down to that answers 406, and never with all.
+_METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SECONDS = 10.0
 #: A watch is ended and begun anew after so long.
 WATCH_SECONDS = 300
@@ -92,11 +95,24 @@ class Kube:
         *,
         query: Mapping[str, str] | None = None,
         body: JsonValue = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
         seconds: float = SECONDS,
     ) -> JsonObject:
         """The response's object. Raises KubeError."""
-        response = await self._send(method, path, query, body, content_type, seconds)
+        return await self._answer(method, path, query, body, content_type, seconds)
+
+    async def _answer(
+        self,
+        method: Method,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: JsonValue,
+        content_type: str,
+        seconds: float,
+        *,
+        accept: str = _JSON,
+    ) -> JsonObject:
+        response = await self._send(method, path, query, body, content_type, seconds, accept=accept)
         try:
             # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer,
             # and who was to stop would go on.
@@ -111,6 +127,10 @@ class Kube:
     async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:
         """An object. Raises NotFoundError or another KubeError."""
         return await self.request("GET", path, seconds=seconds)
+
+    async def get_metadata(self, path: str) -> JsonObject:
+        """An object's metadata, and nothing of what it holds. Raises NotFoundError or KubeError."""
+        return await self._answer("GET", path, None, None, _JSON, SECONDS, accept=_METADATA)
 
     async def create(
         self, path: str, obj: JsonObject, *, dry_run: bool = False, strict: bool = False
@@ -172,7 +192,7 @@ class Kube:
                 "timeoutSeconds": str(seconds),
             },
             None,
-            "application/json",
+            _JSON,
             seconds + 15.0,
         )
         try:
@@ -197,13 +217,15 @@ class Kube:
         body: JsonValue,
         content_type: str,
         seconds: float,
+        *,
+        accept: str = _JSON,
     ) -> aiohttp.ClientResponse:
         try:
             return await self._connection.send(
                 method,
                 path,
                 query or {},
-                {"Accept": "application/json", "Content-Type": content_type},
+                {"Accept": accept, "Content-Type": content_type},
                 body,
                 aiohttp.ClientTimeout(total=seconds),
             )

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from trainseal.api.model import DnsSubdomain, Model, ShortText, Text, problems_of
+from trainseal.provenance.gpuasks import GpuRules
 
 #: Names of what the controller (and, for the head, the archive) makes in the release's namespace.
 SEAL_KEY_SECRET = "trainseal-seal-key"  # noqa: S105 - a name, no secret
@@ -59,6 +60,13 @@ class AgentSettings(Model):
     enabled: bool = False
 
 
+class FollowedSecrets(Model):
+    """Secrets of one namespace whose metadata the controller may ask for."""
+
+    namespace: DnsSubdomain
+    names: list[DnsSubdomain]
+
+
 class Settings(Model):
     """The configuration file."""
 
@@ -73,6 +81,7 @@ class Settings(Model):
             "deviceclass.resource.kubernetes.io/*",
         ]
     )
+    gpu_runtime_classes: list[DnsSubdomain] = Field(default_factory=list)
     excluded_namespaces: list[DnsSubdomain] = Field(default_factory=lambda: ["kube-system"])
     agent_namespace: DnsSubdomain = Field(
         default="trainseal-agent", description="Namespace of the nodes' agents."
@@ -90,11 +99,24 @@ class Settings(Model):
     manage_certificates: bool = Field(
         default=True, description="False where cert-manager keeps the webhook's certificate."
     )
+    floor: bool = Field(
+        default=False, description="Whether the API server's own rules, the floor, are installed."
+    )
+    followed_secrets: list[FollowedSecrets] = Field(default_factory=list)
     webhook_deadline_seconds: float = Field(default=8.0, gt=0, le=25)
 
     def is_gpu(self, resource: str) -> bool:
         """Whether an extended resource of this name is a GPU, or gives one."""
         return any(fnmatch.fnmatchcase(resource, p) for p in self.gpu_resources)
+
+    @property
+    def gpus(self) -> GpuRules:
+        """What of a pod asks for a GPU."""
+        return GpuRules(self.is_gpu, frozenset(self.gpu_runtime_classes))
+
+    def follows_secret(self, namespace: str, name: str) -> bool:
+        """Whether the controller may ask for the metadata of this Secret."""
+        return any(f.namespace == namespace and name in f.names for f in self.followed_secrets)
 
 
 def load_settings(path: Path) -> Settings:

@@ -31,10 +31,12 @@ from trainseal.cluster.informer import Event, Informer
 from trainseal.controller import brokenglass, disturbances, podfindings
 from trainseal.controller.byseal import BySeal
 from trainseal.controller.disturbances import Record, RunState, timestamp
+from trainseal.controller.openings import Network, Openings
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.podbook import PodBook, Tracked
 from trainseal.controller.podfindings import Sealed
 from trainseal.controller.rankwatch import RankWatch
+from trainseal.controller.records import records
 from trainseal.controller.runreferences import reference_findings
 from trainseal.controller.runstate import LiveRun, found, read_run, state_of
 from trainseal.controller.unexplainedkills import METRIC, UnexplainedKill, in_words, on_record
@@ -64,8 +66,6 @@ _GLASS_LATE = timedelta(minutes=5)
 _WATCH_LATE = timedelta(seconds=WATCH_SECONDS + 60)
 #: What the API shows of these does not tell since when it can have been so.
 _SINCE_WHENEVER = frozenset({FindingId.RANK_DIFFERS, FindingId.SEAL_BROKEN})
-_PAGE = 500
-_MOST_PAGES = 20
 _ENDING = frozenset({"Delete", "Evict"})
 #: What may have come of a deletion that is on record.
 _GONE = frozenset({FindingId.OBJECT_DELETED, FindingId.VOLUME_REPLACED})
@@ -89,6 +89,7 @@ class Comparing:
         self._seals = Informer(
             world.kube, path_of(API_VERSION, SEALS), listener=self._on_seal, shape=_shape
         )
+        self._openings = Openings(world.kube, self._on_network)
         self._glasses = BySeal(self._on_glass)
         self._glass_informer = Informer(
             world.kube,
@@ -129,6 +130,14 @@ class Comparing:
             self._full.add(key)
             self.changed(key)
 
+    def _on_network(self, namespace: str, network: Network) -> None:
+        """Of the runs there those whose pods it chooses: others make many, and each run has one."""
+        if network.name == network.seal:
+            return
+        for key in [(namespace, network.seal)] if network.seal else self.book.seals():
+            if key[0] == namespace and any(network.chooses(t.pod) for t in self.book.of(key)):
+                self.changed(key)
+
     def _on_glass(self, seal: Key) -> None:
         self._glass_over.discard(seal)
         self.changed(seal)
@@ -140,8 +149,10 @@ class Comparing:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._seals.run())
             group.create_task(self._glass_informer.run())
+            group.create_task(self._openings.informer.run())
             await self._seals.synced.wait()
             await self._glass_informer.synced.wait()
+            await self._openings.informer.synced.wait()
             await listed.wait()
             group.create_task(self._queue.run())
             while True:
@@ -214,6 +225,8 @@ class Comparing:
             again = max(unsettled) + 0.1
         # One after the other: what cannot be read of one part must not hide another.
         await self._record(key, seen, late=_WATCH_LATE)
+        if not has_ended(seal):
+            await self._record(key, await self._opened(key, seal, standing), late=_WATCH_LATE)
         if await self._broken_glass(key):
             again = min(again or _GLASS_SECONDS, _GLASS_SECONDS)
         if full or ends:
@@ -275,6 +288,12 @@ class Comparing:
             reports = self._reports.of(key)
             seen += await asyncio.to_thread(self._profiles.look, key, at_work, reports, sealed)
         return seen
+
+    async def _opened(
+        self, key: Key, seal: JsonObject, standing: Sequence[Tracked]
+    ) -> Sequence[Seen]:
+        isolated = bool(json_object(seal.get("status")).get("isolatedSince"))
+        return await self._openings.on(key, [t.pod for t in standing], isolated=isolated)
 
     def _additions(self, namespace: str, run: SealedRun) -> tuple[Additions | None, str]:
         """What the run's policies let a platform add; None where they are not as they were."""
@@ -340,23 +359,8 @@ class Comparing:
         by a BreakGlass, and no more than so many. What else is read a flood of them neither slows
         nor hides.
         """
-        path = path_of(API_VERSION, accessrecord.PLURAL, key[0])
-        selector = f"{accessrecord.LABEL_SEAL}={key[1]},{selector}"
-        query = {"labelSelector": selector, "limit": str(_PAGE)}
-        found: list[Record] = []
-        for _ in range(_MOST_PAGES):
-            page = await self._world.kube.request("GET", path, query=query)
-            items = page.get("items")
-            for item in items if isinstance(items, list) else ():
-                record = Record.of(json_object(item))
-                if record is not None:
-                    found.append(record)
-            token = json_object(page.get("metadata")).get("continue")
-            if not token:
-                return found
-            query["continue"] = str(token)
-        _log.warning("SealedRun %s/%s: more than %d access records", *key, len(found))
-        return found
+        of_the_run = f"{accessrecord.LABEL_SEAL}={key[1]},{selector}"
+        return await records(self._world.kube, key[0], of_the_run)
 
     async def _by_whom(self, key: Key, wrong: Sequence[Seen]) -> Sequence[Seen]:
         """Findings on what was deleted, with who did it."""

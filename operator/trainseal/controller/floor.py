@@ -31,6 +31,10 @@ _DEVICES_API = "resource.k8s.io/v1"
 #: No policy has this name. The first three lines are an entry that means no namespace.
 _DEVICES = "_devices"
 _NOWHERE = "Device\n^()$\n^()$"
+#: The same for who changes the Secrets that runs read: a line a policy, whose fields tabs part.
+_SECRETS = "_secrets"
+_SECRETS_NOWHERE = "Secrets\n^()$\n^()$"
+_ANYBODY = "!"
 #: Seconds until a cluster without DeviceClasses is asked again whether it has them by now.
 _NO_DEVICES_AGAIN = 600.0
 
@@ -40,7 +44,8 @@ def entries(
     broken: Sequence[BrokenPolicy],
     devices: Iterable[str] = (),
 ) -> dict[str, str]:
-    """The ConfigMap's data: one entry a policy, three lines each; and one of device names.
+    """The ConfigMap's data: one entry a policy, three lines each; one of device names; and one of
+    Secrets (``secret_lines``).
 
     Its mode, a regular expression (RE2) of the namespaces that it includes, and one of those that
     it excludes. A policy that cannot be used may be one that enforces anywhere. Of a policy with
@@ -50,7 +55,31 @@ def entries(
     found |= {b.name: f"Enforce\n{_any_of(['*'])}\n{_any_of([])}" for b in broken}
     if names := sorted(set(devices)):
         found[_DEVICES] = "\n".join([_NOWHERE, *names])
+    if lines := secret_lines(policies):
+        found[_SECRETS] = "\n".join([_SECRETS_NOWHERE, *lines])
     return found
+
+
+def secret_lines(policies: Sequence[CompiledPolicy]) -> list[str]:
+    """Who writes which Secrets that runs may read, a line a policy: expressions of its namespaces,
+    as ``entries`` has them; names of Secrets, parted by spaces; users, behind ``=``, or ``!`` where
+    the policy holds nobody to it, and it only goes on record who did.
+
+    Fields are parted by tabs, which no name of a user has (api.policy). No other field begins with
+    ``=`` or ``!``, so that no name of a Secret is taken for a user's.
+    """
+    return [
+        "\t".join(
+            [
+                _any_of(policy.include),
+                _any_of(policy.exclude),
+                " ".join(sorted(policy.allowed_secrets)),
+                *_writers(policy),
+            ]
+        )
+        for policy in policies
+        if policy.allowed_secrets
+    ]
 
 
 def _lines(policy: CompiledPolicy) -> Iterator[str]:
@@ -74,6 +103,12 @@ def _repositories(pattern: Pattern) -> str:
     parts = [re.escape(part).replace(r"\*", "[^/@:]*") for part in pattern.parts]
     parts += ["[^/@:]+(/[^/@:]+)*"] if pattern.deep else []
     return "/".join([re.escape(pattern.registry), *parts])
+
+
+def _writers(policy: CompiledPolicy) -> list[str]:
+    if policy.mode == "Audit" or policy.secret_rotators is None:
+        return [_ANYBODY]
+    return [f"={user}" for user in sorted(policy.secret_rotators)]
 
 
 class Floor:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from trainseal.api.findings import FindingId
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.controller.ownreport import Seen
-from trainseal.provenance.additions import Additions
+from trainseal.provenance.additions import Additions, Rules
+from trainseal.provenance.additionsfound import (
+    container_as_found,
+    containers_in,
+    mount_as_found,
+    volume_as_found,
+)
 from trainseal.provenance.differences import strings
 from trainseal.provenance.livepods import (
     KnownImage,
@@ -22,6 +29,7 @@ from trainseal.provenance.livepods import (
 from trainseal.provenance.podmatch import ExpectedPod
 
 _MOST = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +50,24 @@ def additions_as_found(pod: JsonObject) -> Additions:
     """What policies would have had to allow for this pod.
 
     For pods that were admitted under policies that have changed since: what was allowed then is
-    not known any more. A variable that loads code is never among it.
+    not known any more. What no policy can allow is never among it.
     """
-    metadata, spec = json_object(pod.get("metadata")), json_object(pod.get("spec"))
-    names = {
-        str(e.get("name"))
-        for kind in ("initContainers", "containers")
-        for c in json_objects(spec.get(kind))
-        for e in json_objects(c.get("env"))
-    }
+    metadata, found = json_object(pod.get("metadata")), list(containers_in(pod))
+    env = {str(e.get("name")) for _, c in found for e in json_objects(c.get("env"))}
+    mounts = (m for _, c in found for m in json_objects(c.get("volumeMounts")))
+    volumes = json_objects(json_object(pod.get("spec")).get("volumes"))
     return Additions(
-        dict.fromkeys(names, ("",)),
+        dict.fromkeys(env, ("",)),
         frozenset(k for k in strings(metadata.get("labels")) if not k.startswith("trainseal.dev/")),
         frozenset(strings(metadata.get("annotations"))),
+        _one(container_as_found(c, init=kind == "initContainers") for kind, c in found),
+        _one(map(volume_as_found, volumes)),
+        _one(map(mount_as_found, mounts)),
     )
+
+
+def _one(rules: Iterable[T]) -> Rules[T]:
+    return frozenset({frozenset(rules)})
 
 
 def findings_on(pod: JsonObject, sealed: Sealed, additions: Additions | None) -> Iterator[Seen]:

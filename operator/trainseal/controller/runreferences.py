@@ -18,6 +18,7 @@ from trainseal.cluster.api import path_of
 from trainseal.controller import isolation, objects, references
 from trainseal.controller.disturbances import timestamp
 from trainseal.controller.ownreport import Seen
+from trainseal.controller.runreads import read_findings
 from trainseal.controller.runstate import LiveRun, found, read_run
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
@@ -86,6 +87,8 @@ async def _findings(
         replaced = references.replaced_claim(live, first_worker) if live else None
         if replaced is not None:
             yield replaced
+    async for item in read_findings(world, run.sealed):
+        yield item
 
 
 async def _ours(world: World, run: LiveRun, ordinary: JsonObject, live: JsonObject) -> JsonObject:

@@ -35,6 +35,7 @@ from trainseal.controller.driftstatus import drift_status
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
+from trainseal.controller.runreads import references_of
 from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
@@ -177,6 +178,7 @@ class Runs:
                     "correct the template and sign it again, or correct spec.scheduling",
                 )
             templates[role.name] = sealing.template_of(tried)
+        references = await references_of(world, job.metadata.namespace, [*templates.values()])
         try:
             seal = sealing.seal_object(
                 world.seal_key,
@@ -188,6 +190,7 @@ class Runs:
                     ticket=ticket,
                     cluster=world.cluster,
                     run=runs + 1,
+                    references=references,
                     now=world.clock(),
                 ),
             )

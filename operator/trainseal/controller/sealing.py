@@ -14,6 +14,7 @@ from trainseal.api.sealedrun import (
     JobIdentity,
     PolicyRecord,
     Requester,
+    SealedReferences,
     SealedRole,
     SealedRunSpec,
 )
@@ -42,6 +43,7 @@ class Sealing:
     cluster: str
     run: int
     now: datetime
+    references: SealedReferences | None = None
 
 
 def seal_name(job: TrainingJob, digest: str) -> str:
@@ -86,6 +88,7 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
             )
             for role in sealing.rendered.roles
         ],
+        references=sealing.references,
         sealed_at=sealing.now.replace(microsecond=0),
     )
     namespace, name, wire = job.metadata.namespace, seal_name(job, verification.digest), spec.wire()

@@ -26,15 +26,19 @@ from trainseal.api.sealedrun import RunTaint
 from trainseal.controller.sightings import Sighting
 
 MAX_USERS = 32
-#: Of these, none tells that something else ran than was sealed. Broken glass taints until it is
-#: reviewed (``brokenglass``), and not for good.
+#: Of these, none tells that something else ran than was sealed: what is in a Secret never is.
+#: Broken glass taints until it is reviewed (``brokenglass``), and not for good. An open network
+#: says that others could come in, as they can wherever no plugin enforces NetworkPolicies, and not
+#: that one did.
 TAINT_NOTHING = frozenset(
     {
         FindingId.ACCESS_BROKE_GLASS.value,
+        FindingId.NETWORK_OPENED.value,
         FindingId.PROCESS_STOPPED.value,
         FindingId.POD_KILLED.value,
         FindingId.POD_UNRECORDED.value,
         FindingId.POD_DELETED.value,
+        FindingId.SECRET_CHANGED.value,
         FindingId.WATCH_BLIND.value,
         FindingId.WATCH_MISREPORTED.value,
     }

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import JsonValue
 
+from trainseal.provenance.additionmatch import container_fault, mount_fault
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.commandlines import loads_code
 from trainseal.provenance.differences import (
@@ -70,6 +72,8 @@ class ExpectedContainer:
     pull_policy: JsonValue
     resize_policy: JsonValue
     names: frozenset[str]
+    #: Paths that it has, and that nothing added may overlap.
+    taken: tuple[str, ...]
 
 
 def expected_container(container: Json) -> ExpectedContainer:
@@ -83,6 +87,14 @@ def expected_container(container: Json) -> ExpectedContainer:
         pull_policy=container.get("imagePullPolicy"),
         resize_policy=container.get("resizePolicy"),
         names=frozenset(str(e.get("name")) for e in env),
+        taken=tuple(
+            str(path)
+            for path in (
+                *(m.get("mountPath") for m in objects(container.get("volumeMounts"))),
+                container.get("workingDir"),
+            )
+            if path
+        ),
     )
 
 
@@ -112,24 +124,57 @@ def _is_token_volume(volume: Json) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What of the rest of the pod containers are compared by: the name of the token volume, empty
+    where there is none; the names of the template's volumes; what policies let a platform add.
+    """
+
+    token: str
+    volumes: frozenset[str]
+    additions: Additions
+
+
 def compare_containers(
-    path: str,
+    kind: Literal["containers", "initContainers"],
     expected: Sequence[ExpectedContainer],
     found: JsonValue,
-    token: str,
-    additions: Additions,
+    around: Around,
 ) -> Iterator[Difference]:
-    containers = objects(found)
-    names = [c.get("name") for c in containers]
-    if names != [c.name for c in expected]:
-        yield Difference(path, f"{names}", f"{[c.name for c in expected]}")
-        return
-    for index, (wanted, container) in enumerate(zip(expected, containers, strict=True)):
-        yield from _container(f"{path}[{index}]", wanted, container, token, additions)
+    """Those of one kind. What was signed stands in its order; what is added, before, between or
+    behind it: the gate so stays before every signed container that was behind it.
+    """
+    path, containers = f"spec.{kind}", objects(found)
+    names = [c.name for c in expected]
+    if [c.get("name") for c in containers] == names:
+        places = tuple(enumerate(containers))
+    else:
+        places = tuple((i, c) for i, c in enumerate(containers) if str(c.get("name")) in names)
+        if [c.get("name") for _, c in places] != names:
+            yield Difference(path, f"{[c.get('name') for c in containers]}", f"{names}")
+            return
+        for added in containers:
+            if str(added.get("name")) not in names:
+                yield from _added(path, added, around)
+    for wanted, (index, container) in zip(expected, places, strict=True):
+        yield from _container(f"{path}[{index}]", wanted, container, around)
+
+
+def _added(path: str, container: Json, around: Around) -> Iterator[Difference]:
+    fault = container_fault(
+        container,
+        init=path == "spec.initContainers",
+        volumes=around.volumes,
+        token=_token_mount(around.token) if around.token else None,
+        additions=around.additions,
+    )
+    if fault is not None:
+        words = f"a container with image {container.get('image')}: {fault}"
+        yield Difference(f"{path}[{container.get('name')}]", words, "no such container")
 
 
 def _container(
-    path: str, expected: ExpectedContainer, found: Json, token: str, additions: Additions
+    path: str, expected: ExpectedContainer, found: Json, around: Around
 ) -> Iterator[Difference]:
     if not same(found, _OWN_CHECK, expected.fixed):
         yield from mapping_differences(path, found, expected.fixed, _OWN_CHECK)
@@ -141,15 +186,28 @@ def _container(
         yield Difference(f"{path}.resizePolicy", short(resize), short(expected.resize_policy))
     env = found.get("env", NOTHING)
     if env != expected.env:
-        yield from _env(f"{path}.env", expected, objects(env), additions)
+        yield from _env(f"{path}.env", expected, objects(env), around.additions)
     mounts = found.get("volumeMounts", NOTHING)
     if mounts != expected.mounts:
-        rest = [m for m in objects(mounts) if not (token and m == _token_mount(token))]
-        if rest != expected.mounts:
-            yield from named_differences(f"{path}.volumeMounts", rest, expected.mounts)
+        yield from _mounts(f"{path}.volumeMounts", expected, objects(mounts), around)
     resources = found.get("resources", EMPTY)
     if resources != expected.resources:
         yield from _resources(f"{path}.resources", mapping(resources), expected.resources)
+
+
+def _mounts(
+    path: str, expected: ExpectedContainer, found: Sequence[Json], around: Around
+) -> Iterator[Difference]:
+    rest = [m for m in found if not (around.token and m == _token_mount(around.token))]
+    signed = [m for m in rest if str(m.get("name")) in around.volumes]
+    if signed != expected.mounts:
+        yield from named_differences(path, signed, expected.mounts)
+    for mount in rest if len(signed) < len(rest) else ():
+        if str(mount.get("name")) not in around.volumes:
+            fault = mount_fault(mount, expected.taken, around.additions)
+            if fault is not None:
+                name, place = mount.get("name"), mount.get("mountPath")
+                yield Difference(f"{path}[{name}]", f"mounted at {place}: {fault}", "no such mount")
 
 
 def _is_default_resize(policy: JsonValue) -> bool:
@@ -192,14 +250,7 @@ def _quantities(path: str, found: Json, wanted: Json, implied: Json) -> Iterator
 def _env(
     path: str, expected: ExpectedContainer, found: Sequence[Json], additions: Additions
 ) -> Iterator[Difference]:
-    rest = list(found)
-    if _INDEX_VARIABLE not in expected.names:
-        # The Job controller adds its own once, and only where there is none of that name.
-        # Looked for from the end, where it stands unless a platform added variables after it.
-        for at in range(len(rest) - 1, -1, -1):
-            if rest[at] in _INDEX_ENTRIES:
-                del rest[at]
-                break
+    rest = _without_index(expected, found)
     if rest == expected.env:
         return
     kept, explained = [], False
@@ -218,6 +269,23 @@ def _env(
     if kept != expected.env and not explained:
         # A later variable overrides an earlier one of its name: order and number have meaning.
         yield Difference(path, "another order or number", "the signed order")
+
+
+def variables_beside(expected: ExpectedContainer, found: Sequence[Json]) -> list[Json]:
+    """Those that somebody added to a container's."""
+    return [e for e in _without_index(expected, found) if e not in expected.env]
+
+
+def _without_index(expected: ExpectedContainer, found: Sequence[Json]) -> list[Json]:
+    rest = list(found)
+    if _INDEX_VARIABLE not in expected.names:
+        # The Job controller adds its own once, and only where there is none of that name.
+        # Looked for from the end, where it stands unless a platform added variables after it.
+        for at in range(len(rest) - 1, -1, -1):
+            if rest[at] in _INDEX_ENTRIES:
+                del rest[at]
+                break
+    return rest
 
 
 def _is_added(entry: Json, names: frozenset[str], additions: Additions) -> bool:

@@ -17,6 +17,7 @@ from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
 from trainseal.provenance.podrules import check_template, template_warnings
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.refusals import TemplateContext
+from trainseal.provenance.systempaths import holds_programs
 from trainseal.provenance.verdicts import Outcome, Verdict
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
@@ -99,7 +100,8 @@ def job_rules(
             "another claim",
         )  # fmt: skip
     context = TemplateContext(
-        writable=unsigned_mounts(job),
+        # What a platform mounts there nobody signed either.
+        writable=(*unsigned_mounts(job), *policy.additions.places),
         mounts=tuple(path for _, path in _mounts(job)),
         kept=kept_mounts(job),
         allowed_secrets=policy.allowed_secrets,
@@ -212,7 +214,8 @@ def _validity(
         )  # fmt: skip
     if validity.max_runs is not None and facts.runs is not None and facts.runs >= validity.max_runs:
         yield (
-            "MaxRunsReached", f"{facts.runs} runs of this signed job",
+            "MaxRunsReached",
+            f"{facts.runs} run{'' if facts.runs == 1 else 's'} of this signed job",
             f"at most {validity.max_runs}",
             "have it signed again with a higher maxRuns",
         )  # fmt: skip
@@ -230,8 +233,7 @@ def _overlapping_mounts(job: TrainingJob) -> Iterator[tuple[str, str, str]]:
         if one == other or one.startswith(other + "/") or other.startswith(one + "/"):
             yield place, one, other
     for place, path in paths:
-        # A mount above such a directory hides it just as well.
-        if path in _SYSTEM or f"{path}/".startswith(_SYSTEM_BELOW) or _holds_system(path):
+        if holds_programs(path):
             yield place, path, "the system's directories"
 
 
@@ -244,18 +246,3 @@ def _mounts(job: TrainingJob) -> list[tuple[str, str]]:
     paths += [("spec.checkpoints", spec.checkpoints.mount_path)] if spec.checkpoints else []
     paths += [(f"spec.scratch[{i}]", s.mount_path) for i, s in enumerate(spec.scratch or ())]
     return paths
-
-
-def _holds_system(path: str) -> bool:
-    return any(below.startswith(f"{path}/") for below in (*_SYSTEM, *_SYSTEM_BELOW))
-
-
-#: Directories that programs run from, or that the kernel speaks through.
-_SYSTEM = frozenset(
-    {"/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/usr"}
-)
-_SYSTEM_BELOW = (
-    "/bin/", "/boot/", "/lib/", "/lib32", "/lib64", "/libx32", "/proc/", "/sbin/", "/sys/",
-    "/usr/bin/", "/usr/lib", "/usr/sbin/", "/usr/local/bin/", "/usr/local/lib/", "/etc/ld.so",
-    "/etc/python", "/gate/", "/run/secrets/", "/var/run/secrets/",
-)  # fmt: skip

@@ -28,8 +28,8 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject
 from trainseal.api.policylanes import LABEL_LANE
+from trainseal.provenance.capabilities import CAPABILITIES
 from trainseal.provenance.differences import Json, mapping, objects, short
-from trainseal.provenance.podrules import CAPABILITIES
 from trainseal.provenance.policies import CompiledLane, CompiledPolicy
 
 _OURS = "trainseal.dev/"

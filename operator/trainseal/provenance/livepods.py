@@ -7,8 +7,8 @@ Pure. A webhook can be away, or be bypassed; what then got in shows here. The ru
    that a variable or a volume of the pod is read from do.
 2. No debug container joined it.
 3. Each image that the kubelet reports is the sealed one, by whichever of its digests.
-4. The pods of a role have the same variables and run the image for the same platform, whatever a
-   policy lets a platform add to each.
+4. The pods of a role have the same containers with the same variables, and run the image for the
+   same platform, whatever a policy lets a platform add to each.
 
 Laws: a pod that admission finds no difference in has none here once it is scheduled and runs; every
 difference that admission finds in its spec is found here.
@@ -36,7 +36,7 @@ _KINDS = ("initContainers", "containers")
 _MEANINGFUL_LABELS = ("trainseal.dev/", "batch.kubernetes.io/", "controller-uid", "job-name")
 _MEANINGFUL_ANNOTATIONS = ("trainseal.dev/", "batch.kubernetes.io/", *RUNTIME_ANNOTATIONS)
 #: What CNI plugins write down of a network that is up already.
-_WRITTEN_LATER = frozenset(
+WRITTEN_LATER = frozenset(
     {"k8s.v1.cni.cncf.io/network-status", "k8s.v1.cni.cncf.io/networks-status"}
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -109,7 +109,7 @@ def _kept(found: JsonValue, wanted: Set[str], prefixes: tuple[str, ...]) -> dict
     return {
         k: v
         for k, v in strings(found).items()
-        if k in wanted or (k.startswith(prefixes) and k not in _WRITTEN_LATER)
+        if k in wanted or (k.startswith(prefixes) and k not in WRITTEN_LATER)
     }
 
 
@@ -171,6 +171,8 @@ def _place(pod: Json) -> tuple[int, str]:
 
 def _traits(pod: Json, images: Mapping[str, KnownImage]) -> Iterator[tuple[str, frozenset[str]]]:
     spec = mapping(pod.get("spec"))
+    containers = (c for kind in _KINDS for c in objects(spec.get(kind)))
+    yield "containers", frozenset(str(c.get("name")) for c in containers)
     for kind in _KINDS:
         for container in objects(spec.get(kind)):
             names = frozenset(str(e.get("name")) for e in objects(container.get("env")))
@@ -194,4 +196,31 @@ def claims_of(template: Json) -> tuple[str, ...]:
     """Names of the claims that a template's pods mount."""
     volumes = objects(mapping(template.get("spec")).get("volumes"))
     names = [mapping(v.get("persistentVolumeClaim")).get("claimName") for v in volumes]
+    return tuple(dict.fromkeys(str(n) for n in names if n))
+
+
+def secrets_of(template: Json) -> tuple[str, ...]:
+    """Names of the Secrets that a template's pods read: of variables, of volumes, for pulling."""
+    spec = mapping(template.get("spec"))
+    names: list[JsonValue] = [s.get("name") for s in objects(spec.get("imagePullSecrets"))]
+    for kind in _KINDS:
+        for container in objects(spec.get(kind)):
+            sources = [mapping(e.get("valueFrom")) for e in objects(container.get("env"))]
+            names += [mapping(s.get("secretKeyRef")).get("name") for s in sources]
+    for volume in objects(spec.get("volumes")):
+        names.append(mapping(volume.get("secret")).get("secretName"))
+        for source in objects(mapping(volume.get("projected")).get("sources")):
+            names.append(mapping(source.get("secret")).get("name"))
+    return tuple(dict.fromkeys(str(n) for n in names if n))
+
+
+def account_of(template: Json) -> str:
+    """Name of the service account that a template's pods run as."""
+    return str(mapping(template.get("spec")).get("serviceAccountName") or "default")
+
+
+def claim_templates_of(template: Json) -> tuple[str, ...]:
+    """Names of the ResourceClaimTemplates that a template's pods get their devices by."""
+    claims = objects(mapping(template.get("spec")).get("resourceClaims"))
+    names = [claim.get("resourceClaimTemplateName") for claim in claims]
     return tuple(dict.fromkeys(str(n) for n in names if n))

@@ -11,9 +11,10 @@ what a platform adds is named in a policy; all else is a difference. The rules, 
 3. Placement (node selector, tolerations, affinity, priority, gates) is not signed and may change;
    a pod that names its own node was not placed by the scheduler. Gates are there to be taken away,
    by the controllers whose they are; that none is added later is Kubernetes' own rule.
-4. Containers, in order and number, are equal; environment, mounts and requests may be extended
-   only as Kubernetes itself extends them, or as a policy's addition names.
-5. Volumes are equal, but for the service account's token where the template mounts it.
+4. Containers, in their order, are equal; environment, mounts and requests may be extended only as
+   Kubernetes itself extends them, or as a policy's addition names. Others are a policy's additions.
+5. Volumes are equal, but for the service account's token where the template mounts it, and for a
+   policy's additions.
 6. A pod that is there stays as it is: an update changes placement and foreign metadata, no more;
    a label or an annotation that a variable or a volume of the pod is read from is not foreign.
 
@@ -23,15 +24,17 @@ field outside placement is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import JsonValue
 
+from trainseal.provenance.additionmatch import volume_fault
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.containermatch import (
     INDEX,
+    Around,
     ExpectedContainer,
     compare_containers,
     expected_container,
@@ -82,6 +85,7 @@ RUNTIME_ANNOTATIONS = (
     "seccomp.security.alpha.kubernetes.io/",
 )
 _OURS = "trainseal.dev/"
+KINDS: tuple[Literal["initContainers", "containers"], ...] = ("initContainers", "containers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class ExpectedPod:
     containers: tuple[ExpectedContainer, ...]
     init_containers: tuple[ExpectedContainer, ...]
     volumes: list[Json]
+    volume_names: frozenset[str]
     service_account: str
     token: bool
     referred: frozenset[Key]
@@ -122,6 +127,7 @@ def prepare(object_name: str, object_uid: str, replicas: int, template: Json) ->
         containers=tuple(expected_container(c) for c in objects(spec.get("containers"))),
         init_containers=tuple(expected_container(c) for c in objects(spec.get("initContainers"))),
         volumes=objects(spec.get("volumes")),
+        volume_names=frozenset(str(v.get("name")) for v in objects(spec.get("volumes"))),
         service_account=str(spec.get("serviceAccountName") or "default"),
         token=spec.get("automountServiceAccountToken") is not False,
         referred=referred_keys(spec),
@@ -191,13 +197,24 @@ def _compare(expected: ExpectedPod, pod: Json, additions: Additions) -> Iterator
     token = token_volume(spec.get("volumes")) if expected.token else ""
     if spec.get("volumes", NOTHING) != expected.volumes:
         found = [v for v in objects(spec.get("volumes")) if not token or v.get("name") != token]
-        if found != expected.volumes:
-            yield from named_differences("spec.volumes", found, expected.volumes)
-    for kind, wanted in (
-        ("initContainers", expected.init_containers),
-        ("containers", expected.containers),
-    ):
-        yield from compare_containers(f"spec.{kind}", wanted, spec.get(kind), token, additions)
+        yield from _volumes(expected, found, additions)
+    around = Around(token, expected.volume_names, additions)
+    for kind in KINDS:
+        wanted = expected.containers if kind == "containers" else expected.init_containers
+        yield from compare_containers(kind, wanted, spec.get(kind), around)
+
+
+def _volumes(
+    expected: ExpectedPod, found: Sequence[Json], additions: Additions
+) -> Iterator[Difference]:
+    signed = [v for v in found if str(v.get("name")) in expected.volume_names]
+    if signed != expected.volumes:
+        yield from named_differences("spec.volumes", signed, expected.volumes)
+    for volume in found if len(signed) < len(found) else ():
+        if str(volume.get("name")) not in expected.volume_names:
+            fault = volume_fault(volume, additions)
+            if fault is not None:
+                yield Difference(f"spec.volumes[{volume.get('name')}]", fault, "no such volume")
 
 
 def _metadata(expected: ExpectedPod, metadata: Json, additions: Additions) -> Iterator[Difference]:
@@ -222,13 +239,12 @@ def _metadata(expected: ExpectedPod, metadata: Json, additions: Additions) -> It
         of_job = index if name == INDEX else expected.job_labels.get(name)
         if of_job is not None and found_value != of_job:
             yield Difference(f"metadata.labels[{name}]", f"{found_value!r}", f"{of_job!r}")
-        if of_job is None and not name.startswith(_JOB_PREFIX):
+        if of_job is None and not is_kubernetes_own(expected, "labels", name):
             yield Difference(f"metadata.labels[{name}]", "present", "no such label")
     for name in annotations:
         if (
             name not in expected.annotations
-            and not name.startswith(_JOB_PREFIX)
-            and name != _LIMIT_RANGER
+            and not is_kubernetes_own(expected, "annotations", name)
             and name not in additions.annotations
         ):
             yield Difference(f"metadata.annotations[{name}]", "present", "no such annotation")
@@ -236,6 +252,15 @@ def _metadata(expected: ExpectedPod, metadata: Json, additions: Additions) -> It
         yield Difference(
             f"metadata.annotations[{INDEX}]", short(index), f"an index below {expected.replicas}"
         )
+
+
+def is_kubernetes_own(
+    expected: ExpectedPod, part: Literal["labels", "annotations"], name: str
+) -> bool:
+    """Whether Kubernetes itself writes a label or an annotation of this name on such a pod."""
+    if part == "labels":
+        return name in expected.job_labels or name.startswith(_JOB_PREFIX)
+    return name.startswith(_JOB_PREFIX) or name == _LIMIT_RANGER
 
 
 def _is_index(text: JsonValue, replicas: int) -> bool:

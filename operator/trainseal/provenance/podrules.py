@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from trainseal.api.gateplan import MAX_PULL_SECRETS
+from trainseal.provenance.capabilities import CAPABILITIES
 from trainseal.provenance.containercode import runs_unsigned
 from trainseal.provenance.differences import Json, mapping
 from trainseal.provenance.refusals import Refusal, TemplateContext
@@ -47,13 +48,6 @@ CONTAINER_FIELDS = frozenset(
         "args", "command", "env", "image", "imagePullPolicy", "lifecycle", "livenessProbe", "name",
         "ports", "readinessProbe", "resources", "restartPolicy", "securityContext", "startupProbe",
         "terminationMessagePath", "terminationMessagePolicy", "workingDir",
-    }
-)  # fmt: skip
-#: Capabilities a container may add: the runtimes' default set, and memory locking for RDMA.
-CAPABILITIES = frozenset(
-    {
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "IPC_LOCK", "KILL",
-        "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_NICE",
     }
 )  # fmt: skip
 RESERVED_PREFIX = "trainseal.dev/"

@@ -13,12 +13,13 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from trainseal.api.policy import Addition, DriftRules, ProvenancePolicy
 from trainseal.api.policy import Authority as AuthoritySpec
+from trainseal.api.policy import DriftRules, PodRules, ProvenancePolicy
+from trainseal.api.policyadditions import Addition
 from trainseal.api.policylanes import Lane
 from trainseal.api.signers import Requirement as RequirementSpec
 from trainseal.provenance.accessrules import CompiledAccess, compile_access
-from trainseal.provenance.additions import Additions
+from trainseal.provenance.additions import AdditionError, Additions, compile_additions
 from trainseal.provenance.authorities import (
     Authority,
     AuthorityError,
@@ -26,7 +27,6 @@ from trainseal.provenance.authorities import (
     KeylessAuthority,
 )
 from trainseal.provenance.canonical import digest
-from trainseal.provenance.commandlines import loads_code
 from trainseal.provenance.drift import CompiledDrift, PatternError, compile_drift
 from trainseal.provenance.keys import KeyFormatError, load_public_key
 from trainseal.provenance.trustroots import TrustedRoot
@@ -100,6 +100,7 @@ class CompiledPolicy:
     registries: tuple[str, ...]
     required_validity: frozenset[str]
     allowed_secrets: frozenset[str]
+    secret_rotators: frozenset[str] | None
     additions: Additions
     access: CompiledAccess
     lanes: tuple[CompiledLane, ...]
@@ -143,12 +144,20 @@ def compile_policy(
         registries=tuple(policy.spec.registries.allow),
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
         allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
+        secret_rotators=_rotators(pods),
         additions=_additions((pods.additions if pods else None) or ()),
         access=compile_access(policy.spec.access),
         lanes=tuple(_lane(lane, authorities) for lane in policy.spec.lanes or ()),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
         drift=_drift(policy.spec.drift),
     )
+
+
+def _rotators(pods: PodRules | None) -> frozenset[str] | None:
+    """None: the policy leaves Secrets to RBAC; nobody, where it names none."""
+    if pods is None or pods.secret_rotators is None:
+        return None
+    return frozenset(pods.secret_rotators)
 
 
 def _lane(lane: Lane, authorities: Mapping[str, Authority | UnavailableAuthority]) -> CompiledLane:
@@ -172,20 +181,10 @@ def _drift(rules: DriftRules | None) -> CompiledDrift:
 
 
 def _additions(named: Iterable[Addition]) -> Additions:
-    env: dict[str, tuple[str, ...]] = {}
-    labels: set[str] = set()
-    annotations: set[str] = set()
-    for addition in named:
-        for variable in addition.env or ():
-            if loads_code(variable.name):
-                raise PolicyError(
-                    f"addition {addition.name}: variable {variable.name} decides which code a "
-                    "process loads; a platform may not add it, put it into the signed template"
-                )
-            env[variable.name] = (*env.get(variable.name, ()), variable.value_prefix or "")
-        labels.update(addition.labels or ())
-        annotations.update(addition.annotations or ())
-    return Additions(env, frozenset(labels), frozenset(annotations))
+    try:
+        return compile_additions(named)
+    except AdditionError as error:
+        raise PolicyError(str(error)) from None
 
 
 def _requirement(

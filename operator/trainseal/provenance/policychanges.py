@@ -18,6 +18,7 @@ from trainseal.api.policy import (
     AccessRules,
     Answer,
     DriftRules,
+    PodRules,
     ProvenancePolicySpec,
     Requirements,
     SelfApproval,
@@ -54,6 +55,7 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
         old.pods.allowed_secrets if old.pods else None,
         new.pods.allowed_secrets if new.pods else None,
     )
+    yield from _rotators(old.pods or PodRules(), new.pods or PodRules())
     yield from _more("pods.additions", _added(old), _added(new))
     yield from _access(old.access or AccessRules(), new.access or AccessRules())
     yield from _lanes(old, new)
@@ -129,9 +131,16 @@ def _limits(lane: Lane) -> tuple[int, int, int]:
     return lane.max_pods, lane.max_gpus, lane.max_duration_seconds
 
 
-def _added(spec: ProvenancePolicySpec) -> list[str]:
+def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:
+    if old.secret_rotators is not None and new.secret_rotators is None:
+        yield "pods.secretRotators: is gone, before it named who may change Secrets"
+    elif old.secret_rotators is not None:
+        yield from _more("pods.secretRotators", old.secret_rotators, new.secret_rotators)
+
+
+def _added(spec: ProvenancePolicySpec) -> list[str | BaseModel]:
     """What a platform may add, whatever the addition is called."""
-    found: list[str] = []
+    found: list[str | BaseModel] = []
     for addition in (spec.pods.additions if spec.pods else None) or ():
         found += [
             f"variable {v.name}{f'={v.value_prefix}…' if v.value_prefix else ''}"
@@ -139,6 +148,15 @@ def _added(spec: ProvenancePolicySpec) -> list[str]:
         ]
         found += [f"label {key}" for key in addition.labels or ()]
         found += [f"annotation {key}" for key in addition.annotations or ()]
+        found += [
+            container.model_copy(update={"images": [image]})
+            for container in addition.containers or ()
+            for image in container.images
+        ]
+        found += addition.volumes or ()
+        for mount in addition.mounts or ():
+            words = f"mount of {mount.volume} below {mount.path}"
+            found += [words] if mount.read_only else [words, f"writable {words}"]
     return found
 
 

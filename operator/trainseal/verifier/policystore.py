@@ -55,7 +55,8 @@ class PolicyStore:
             self._compiled.pop(name, None)
             self._broken.pop(name, None)
         elif _spec(self._objects.get(name)) != _spec(obj) or name not in self._objects:
-            self._objects[name] = obj
+            # What the controller wrote of it decides nothing, nor may it break the policy.
+            self._objects[name] = {key: value for key, value in obj.items() if key != "status"}
             self._compile(name)
         else:
             return
@@ -124,7 +125,7 @@ def compile_checked(
 def load_root(obj: Mapping[str, JsonValue]) -> tuple[str, TrustedRoot | str]:
     """A TrustRoot object's digest, and its root or the words why it cannot be read."""
     try:
-        root = TrustRoot.parse(obj)
+        root = TrustRoot.parse({key: value for key, value in obj.items() if key != "status"})
         found = digest(obj.get("spec"))
         if root.spec.trusted_root is None:
             return found, public_good_trusted_root()

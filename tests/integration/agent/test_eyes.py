@@ -11,6 +11,7 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.integration.agent.minicontainer import (
     started,
 )
 from trainseal.agent import scripts, upperwalk
+from trainseal.agent.addedcontainers import is_told
 from trainseal.agent.eyes import Eyes
 from trainseal.agent.fanotify import Capabilities, probe
 from trainseal.agent.mounttable import MountTable
@@ -665,3 +667,31 @@ def test_an_ignored_file_costs_nothing_and_its_neighbour_is_seen(watched: Watche
     watched.eyes.ignore("/opt/train.log")
     script = "echo x >> /opt/train.log; echo y >> /opt/other.log; echo z >> /opt/train.log"
     assert watched.after(script) == {(F.FILE_CREATED, "/opt/other.log")}
+
+
+def test_of_a_container_that_a_platform_added_only_the_run_s_files_are_told(
+    tmp_path: Path, image: Path
+) -> None:
+    """It writes and runs programs of its own all the time, and is signed by nobody."""
+    own = (
+        "echo x > /opt/new.txt; cp /bin/true /opt/t; /opt/t; cp /bin/true /scratch/t; /scratch/t; "
+        f"sed -i s/-lr/lr/ {ADAM}; echo x > {TORCH}/more.py; cp /bin/true /dev/t; /dev/t"
+    )
+    with started(tmp_path, image) as container:
+        container.run(own)
+        added = replace(container.watched(), container="mesh-proxy", added=True)
+        eyes = Eyes(added, probe(), who, node=container.node)
+        with contextlib.closing(eyes):
+            seen = [*eyes.open()]
+            container.run(own)
+            container.run("echo x >> /workspace/train.py")
+            end = time.monotonic() + 20
+            while not any(o.path == "/workspace/train.py" for o in seen):
+                assert time.monotonic() < end, "the write to signed code was not seen"
+                if select.select(eyes.filenos(), [], [], 1)[0]:
+                    seen += eyes.read()
+            seen += eyes.read(final=True)
+            assert eyes.lacking == ()
+    assert {(o.finding, o.path) for o in seen if is_told(added, o)} == {
+        (F.FILE_CHANGED, "/workspace/train.py")
+    }

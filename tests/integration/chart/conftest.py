@@ -64,11 +64,11 @@ class ApiServer:
         """A merge patch, in which None takes a field away."""
         self._send("PATCH", object_path(obj), patch, flags)
 
-    def delete(self, obj: Object) -> None:
+    def delete(self, obj: Object, *flags: str) -> None:
         """Gone when this returns; nothing happens where it was not there."""
         path = object_path(obj)
         try:
-            self._send("DELETE", path, {"propagationPolicy": "Background"})
+            self._send("DELETE", path, {"propagationPolicy": "Background"}, flags)
         except CommandError as error:
             if error.returncode != 404:
                 raise

@@ -13,7 +13,7 @@ from tests.integration.chart.conftest import NAMESPACE, one, render
 def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Path) -> None:
     objects = render(helm, "--set", "access.namespaces={research}")
     found = one(objects, "ValidatingWebhookConfiguration", "trainseal-access")["webhooks"]
-    selected = {w["name"]: w["namespaceSelector"]["matchExpressions"] for w in found}
+    selected = {w["name"]: w.get("namespaceSelector", {}).get("matchExpressions") for w in found}
     rules = one(objects, "ValidatingWebhookConfiguration", "trainseal")["webhooks"]
     (pods,) = [w for w in rules if w["name"] == "pods.trainseal.dev"]
     (excluded,) = pods["namespaceSelector"]["matchExpressions"]
@@ -25,6 +25,10 @@ def test_accesses_have_rules_of_their_own_in_the_namespaces_of_the_team(helm: Pa
         "pods.access.trainseal.dev": [excluded],
         "evictions.access.trainseal.dev": [excluded, named],
         "objects.access.trainseal.dev": [excluded],
+        "policies.networks.trainseal.dev": [excluded, named],
+        "services.networks.trainseal.dev": [excluded, named],
+        # A node is in no namespace.
+        "nodes.access.trainseal.dev": None,
     }
 
 
@@ -39,20 +43,29 @@ def test_of_all_rules_those_of_evictions_and_ends_and_who_looks_on_fail_open(hel
     ]
     assert sorted(found) == [
         "evictions.access.trainseal.dev",
+        "nodes.access.trainseal.dev",
+        "notebooks.trainseal.dev",
         "objects.access.trainseal.dev",
         "removals.trainseal.dev",
+        "services.networks.trainseal.dev",
         "witness.trainseal.dev",
     ]
 
 
-def test_the_webhook_writes_records_and_nothing_else(helm: Path) -> None:
+def test_the_webhook_writes_records_and_the_lanes_count_and_nothing_else(helm: Path) -> None:
     objects = render(helm)
     writes = [
-        (rule["resources"], sorted(set(rule["verbs"]) - {"get", "list", "watch"}))
+        (
+            rule.get("resourceNames", rule["resources"]),
+            sorted(set(rule["verbs"]) - {"get", "list", "watch"}),
+        )
         for kind in ("Role", "ClusterRole")
         for rule in one(objects, kind, "trainseal-webhook")["rules"]
     ]
-    assert [w for w in writes if w[1]] == [(["accessrecords"], ["create"])]
+    assert [w for w in writes if w[1]] == [
+        (["trainseal-lanes"], ["update"]),
+        (["accessrecords"], ["create"]),
+    ]
 
 
 @pytest.mark.parametrize(

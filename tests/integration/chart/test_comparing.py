@@ -349,6 +349,68 @@ def test_edited_and_deleted_objects_of_the_run_are_found(stage: Go) -> None:
     stage(play)
 
 
+def test_a_network_policy_of_others_that_opens_the_run_is_found_with_who_made_it(
+    stage: Go,
+) -> None:
+    async def act(s: Stage, comparing: Comparing) -> None:
+        one, _ = await pods(s)
+
+        async def made(name: str, selector: Any) -> str:
+            spec = {"podSelector": selector, "policyTypes": ["Ingress"], "ingress": [{}]}
+            obj: Any = {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "NetworkPolicy",
+                "metadata": {"name": name, "namespace": TEAM},
+                "spec": spec,
+            }
+            uid: Any = await s.kube.create(path_of(obj["apiVersion"], "networkpolicies", TEAM), obj)
+            return str(uid["metadata"]["uid"])
+
+        await made("for-others", {"matchLabels": {"app": "web"}})
+        await made(f"{s.name}-opens", {"matchLabels": {"trainseal.dev/job": s.name}})
+        seen = await finds(s, "network.opened")
+        assert f"NetworkPolicy {s.name}-opens" in seen["message"]
+        assert one["metadata"]["name"] in seen["evidence"]["pods"]
+        assert (seen["severity"], "user" in seen) == ("Critical", False)
+        # Another, of which the webhook has a record.
+        name = f"{s.name}-recorded"
+        thing = {"kind": "NetworkPolicy", "name": name}
+        uid = await made(name, {"matchLabels": {"app": "later"}})
+        await s.kube.create(
+            path_of(API_VERSION, accessrecord.PLURAL, TEAM),
+            {
+                "apiVersion": API_VERSION,
+                "kind": "AccessRecord",
+                "metadata": {
+                    "generateName": "record-",
+                    "namespace": TEAM,
+                    "labels": {accessrecord.LABEL_OBJECT: uid},
+                },
+                "spec": {
+                    "object": {**thing, "uid": uid},
+                    "action": "Create",
+                    "username": "mallory@example.org",
+                    "allowed": True,
+                    "time": text(datetime.now(UTC).replace(microsecond=0)),
+                },
+            },
+            strict=True,
+        )
+        # A label got onto a worker past the webhook.
+        await s.kube.patch(
+            path_of("v1", "pods", TEAM, one["metadata"]["name"]),
+            {"metadata": {"labels": {"app": "later"}}},
+        )
+
+        async def both() -> bool:
+            found = [f for f in await findings(s) if f["id"] == "network.opened"]
+            return [f.get("user") for f in found] == [None, "mallory@example.org"]
+
+        await until(both)
+
+    play_with(stage, act)
+
+
 def test_a_quarantines_own_network_policy_is_no_finding_and_what_is_made_of_it_is(
     stage: Go,
 ) -> None:

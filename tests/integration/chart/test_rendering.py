@@ -18,6 +18,8 @@ FLOOR = (
     "trainseal-devices",
     "trainseal-jobs",
     "trainseal-run-objects",
+    "trainseal-workloads",
+    "trainseal-secrets",
     "trainseal-configurations",
 )
 
@@ -45,6 +47,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
             "google.com/tpu",
             "deviceclass.resource.kubernetes.io/*",
         ],
+        "gpuRuntimeClasses": [],
         "excludedNamespaces": ["kube-system", NAMESPACE, "trainseal-agent"],
         "agentNamespace": "trainseal-agent",
         "agents": {"enabled": True},
@@ -55,6 +58,8 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         ],
         "registries": {"plainHTTP": ["registry.example:5000"]},
         "gateImage": IMAGE,
+        "floor": True,
+        "followedSecrets": [],
         "webhookDeadlineSeconds": 8,
         "manageCertificates": True,
     }
@@ -102,7 +107,7 @@ def test_a_namespace_of_agents_is_left_alone_only_where_there_are_agents(
         for webhook in obj.get("webhooks") or ()
         for expression in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or ()
     ]
-    for name in ("trainseal-pods", "trainseal-jobs", "trainseal-run-objects"):
+    for name in FLOOR[:-1]:
         spec = one(objects, "ValidatingAdmissionPolicy", name)["spec"]
         (expression,) = spec["matchConstraints"]["namespaceSelector"]["matchExpressions"]
         found.append(expression["values"])
@@ -128,7 +133,7 @@ def test_the_only_configuration_with_a_selector_is_that_of_pods(helm: Path) -> N
 
 def test_the_floor_leaves_alone_what_the_webhook_leaves_alone(helm: Path) -> None:
     objects = render(helm, "--set", "excludedNamespaces={gpu-operator}", namespace="x")
-    for name in ("trainseal-pods", "trainseal-jobs", "trainseal-run-objects"):
+    for name in FLOOR[:-1]:
         spec = one(objects, "ValidatingAdmissionPolicy", name)["spec"]
         (expression,) = spec["matchConstraints"]["namespaceSelector"]["matchExpressions"]
         assert expression["key"] == "kubernetes.io/metadata.name"
@@ -175,6 +180,8 @@ def test_the_image_is_required_with_a_word_on_its_form(helm: Path) -> None:
         "gpuResources={nvidia.com/*' || true || r == '}",
         "gpuResources={*}",
         "gpuResources={nvidia.com/*/gpu}",
+        "gpuRuntimeClasses={nvidia'] || true || ['}",
+        "followedSecrets[0].namespace=team",
         "excludedNamespaces={team-*}",
         "webhook.replicas=0",
         "webhook.deadlineSeconds=15",

@@ -447,7 +447,7 @@ def test_a_service_that_leads_to_a_sealed_pod_is_as_the_proxy_to_it(door: Door) 
 @pytest.mark.parametrize(
     "selector",
     [
-        {"batch.kubernetes.io/controller-uid": "any"},
+        {"batch.kubernetes.io/controller-uid": world.OBJECT_UID},
         {"trainseal.dev/job": "char-lm", "batch.kubernetes.io/job-completion-index": "1"},
     ],
 )

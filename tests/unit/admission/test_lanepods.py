@@ -90,7 +90,7 @@ class Door:
 
     def lanes(self) -> LanePods:
         kube, images = cast("Any", self.api), Images(cast("Any", self.registry), self.verifier)
-        book = LaneBook(kube, "trainseal-system", self.rules.is_gpu, lambda: self.now)
+        book = LaneBook(kube, "trainseal-system", self.rules.gpus.is_gpu, lambda: self.now)
         return LanePods(self.rules, images, book, lambda: self.missing)
 
     def mutate(self, pod: Object) -> Response:
@@ -231,6 +231,15 @@ def test_a_broken_policy_closes_every_lane(door: Door) -> None:
 def test_no_run_that_lives_mounts_what_a_lane_writes(door: Door) -> None:
     door.rules = dataclasses.replace(door.rules, mounting=lambda *_: ["char-lm-1"])
     assert "claim scratch-nb, which run char-lm-1 mounts" in refusal(door, notebook())
+
+
+def test_a_runtime_that_gives_gpus_by_itself_gives_none_in_a_lane(door: Door) -> None:
+    pod = notebook()
+    pod["spec"]["runtimeClassName"] = "nvidia"
+    assert decide(asking(pod), door.rules, final=True) == Response(True)
+    rules = dataclasses.replace(door.rules.gpus, runtime_classes=frozenset({"nvidia"}))
+    door.rules = dataclasses.replace(door.rules, gpus=rules)
+    assert "spec.runtimeClassName: found nvidia" in refusal(door, pod)
 
 
 @pytest.mark.parametrize(("outcome", "code"), [(Outcome.REFUTED, 403), (Outcome.UNDETERMINED, 503)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
+from tests.unit.platforms import istio, istio_addition
 from trainseal.admission.pods import PodRulesContext, Unknown, decide
 from trainseal.admission.reviews import Response
 from trainseal.verifier.policystore import BrokenPolicy
@@ -117,6 +118,26 @@ def test_additions_count_only_where_every_enforcing_policy_has_them() -> None:
     assert "mesh.example/x" in answer(found.context(), pod).message
 
 
+def test_a_sidecar_is_admitted_only_where_every_enforcing_policy_names_it() -> None:
+    one, other = (
+        world.policy(name, pods={"additions": [istio_addition()]}) for name in ("one", "other")
+    )
+    found = world.sealed_world(None, one, other)
+    pod = found.pod()
+    istio(pod)
+    assert answer(found.context(), pod).allowed
+
+    addition = istio_addition()
+    del addition["containers"]
+    without = world.policy("other", pods={"additions": [addition]})
+    found = world.sealed_world(None, one, without)
+    pod = found.pod()
+    istio(pod)
+    said = answer(found.context(), pod).message
+    assert "spec.initContainers[istio-init]" in said
+    assert "no policy's addition has one of this name" in said
+
+
 # Updates of sealed pods -------------------------------------------------------------------------
 
 
@@ -176,6 +197,40 @@ def test_a_sealed_pod_cannot_be_changed(
     pod = sealed.pod()
     CHANGES[what](pod)
     assert not answer(context, pod, sealed.pod(), user=user).allowed
+
+
+def test_a_sealed_pod_gets_no_label_by_which_others_could_choose_it(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    for user in (world.EDITOR, world.JOB_CONTROLLER):
+        pod = sealed.pod()
+        pod["metadata"]["labels"]["app"] = "mallory"
+        found = answer(context, pod, sealed.pod(), user=user)
+        assert not found.allowed
+        assert "found label app given by" in found.message
+    pod = sealed.pod()
+    pod["metadata"]["annotations"]["app"] = "mallory"
+    assert answer(context, pod, sealed.pod()).allowed
+
+
+def test_it_gets_one_that_a_policy_lets_a_platform_add_and_may_lose_one() -> None:
+    mesh = {"name": "mesh", "reason": "the mesh", "labels": ["mesh.example/rev"]}
+    sealed = world.sealed_world(None, world.policy(pods={"additions": [mesh]}))
+    old, pod = sealed.pod(), sealed.pod()
+    old["metadata"]["labels"]["left"] = "over"
+    pod["metadata"]["labels"]["mesh.example/rev"] = "1"
+    assert answer(sealed.context(), pod, old).allowed
+    pod["metadata"]["labels"]["mesh.example/x"] = "1"
+    assert not answer(sealed.context(), pod, old).allowed
+
+
+def test_of_an_audited_run_a_label_is_told_and_let_pass() -> None:
+    audited = world.sealed_world(None, world.policy(mode="Audit"))
+    pod = audited.pod()
+    pod["metadata"]["labels"]["app"] = "mallory"
+    found = answer(audited.context(), pod, audited.pod())
+    assert found.allowed
+    assert "would be denied under Enforce" in found.warnings[0]
 
 
 @pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize"])

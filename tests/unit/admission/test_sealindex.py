@@ -11,6 +11,7 @@ import pytest
 from tests.unit import world
 from trainseal.admission.sealindex import SealIndex, what_counts
 from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.selectors import equal_to
 
 Object = dict[str, Any]
 
@@ -132,3 +133,39 @@ def test_of_a_run_that_lives_it_is_known_who_asked_and_which_claims_it_mounts(
     index.on_seal("DELETED", key(seal), seal)
     assert index.live(*key(seal)) is None
     assert index.mounting("research", "ckpt") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("labels", "reached"),
+    [
+        ({}, True),
+        ({"team": "research"}, True),
+        ({"team": "web"}, False),
+        ({"job-name": "char-lm-worker"}, True),
+        ({"job-name": "web"}, False),
+        ({"batch.kubernetes.io/job-completion-index": "1"}, True),
+        ({"topology.kubernetes.io/zone": "a"}, True),
+        ({"mesh.example/rev": "1"}, True),
+        ({"mesh.example/rev": "1", "team": "web"}, False),
+        ({"mesh.example/x": "1"}, False),
+    ],
+)
+def test_runs_are_reached_by_what_their_pods_have_or_may_get(
+    index: SealIndex, seal: Object, labels: Object, reached: bool
+) -> None:
+    added = frozenset({"mesh.example/rev"})
+    expected = [key(seal)[1]] * reached
+    assert index.reached_by("research", equal_to(labels), added) == expected
+    assert index.reached_by("elsewhere", equal_to(labels), added) == []
+
+
+def test_whether_a_run_is_in_quarantine_is_known(index: SealIndex, seal: Object) -> None:
+    live = index.live(*key(seal))
+    assert live is not None
+    assert not live.isolated
+    edited = copy.deepcopy(seal)
+    edited["status"]["isolatedSince"] = "2026-11-23T12:00:00Z"
+    index.on_seal("MODIFIED", key(seal), edited)
+    live = index.live(*key(seal))
+    assert live is not None
+    assert live.isolated

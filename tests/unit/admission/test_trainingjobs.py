@@ -187,7 +187,7 @@ def test_runs_are_counted_for_the_digest() -> None:
     world.sign_job(obj, world.ALICE)
     ticketed(obj)
     seen = {job_digest(obj): 1}
-    assert "1 runs" in answer(obj, within=context(runs=lambda d: seen.get(d, 0))).message
+    assert "1 run of" in answer(obj, within=context(runs=lambda d: seen.get(d, 0))).message
     assert answer(obj, within=context(runs=lambda _: 0)).allowed
 
 

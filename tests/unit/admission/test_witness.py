@@ -69,8 +69,7 @@ def seen(context: PodRulesContext, request: Request) -> Attempt:
 def test_whoever_asks_for_a_gpu_past_the_gate_is_seen(context: PodRulesContext, kind: str) -> None:
     found = seen(context, made_by_ann(kind, workload(kind, GPU)))
     assert (found.kind, found.name, found.action) == (kind, "mine", "Create")
-    # A Deployment itself is let in: its pods are not.
-    assert found.allowed is (kind not in ("Pod", "Job"))
+    assert not found.allowed
     assert "asks for nvidia.com/gpu and is not part of a sealed run" in found.message
 
 
@@ -91,10 +90,14 @@ def test_a_workload_that_comes_to_ask_for_a_gpu_is_seen_and_one_that_is_scaled_i
     context: PodRulesContext,
 ) -> None:
     before, after = workload("Deployment"), workload("Deployment", GPU)
-    assert seen(context, made_by_ann("Deployment", after, before)).action == "Change"
+    gained = seen(context, made_by_ann("Deployment", after, before))
+    assert (gained.action, gained.allowed) == ("Change", False)
     scaled = workload("Deployment", GPU)
     scaled["spec"]["replicas"] = 3
     assert attempt(made_by_ann("Deployment", scaled, after), context) is None
+    # One that asked before is let be changed: its pods are refused.
+    other = workload("Deployment", {"limits": {"nvidia.com/gpu": "8"}})
+    assert seen(context, made_by_ann("Deployment", other, after)).allowed
 
 
 def test_a_change_of_a_sealed_pod_is_seen_with_its_run(

@@ -20,7 +20,7 @@ from trainseal.agent.containers import (
     what_is_needed_of_a_seal,
 )
 from trainseal.agent.observed import Process
-from trainseal.agent.sealedtemplates import config_digests, role_of, sealed_containers
+from trainseal.agent.sealedtemplates import config_digests, role_of, sealed_part
 from trainseal.provenance.configfiles import config_digest, config_files, file_digests
 
 Object = dict[str, Any]
@@ -265,7 +265,7 @@ def test_variables_that_are_only_known_at_run_time_have_no_value() -> None:
             ]
         }
     }
-    env = sealed_containers(template)["trainer"].env
+    env = sealed_part(template).containers["trainer"].env
     assert env == {"A": "1", "B": "", "C": None, "D": None}
 
 

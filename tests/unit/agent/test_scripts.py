@@ -109,7 +109,7 @@ def look(*steps: Process | None) -> list[int]:
         seen = [*scripts.look(now[0])]
         assert all(one.not_before == NOW for one, _ in seen), "it was executed no earlier"
         found.append(len(seen))
-    assert not scripts
+    assert scripts.next is None
     return found
 
 
@@ -124,10 +124,35 @@ def test_who_ends_or_runs_what_is_signed_is_not_looked_at_for_ever() -> None:
     assert look(*[python("/workspace/train.py")] * 5) == [0] * 5
 
 
+def test_a_program_that_is_over_within_milliseconds_is_looked_at_meanwhile() -> None:
+    seen: list[float] = []
+    now = [7.0]
+
+    def lineage(_: int) -> Lineage:
+        seen.append(round(now[0] - 7.0, 3))
+        return Lineage((python("/workspace/train.py"),))
+
+    scripts = StartedScripts(Container(), lineage, lambda _: "/")
+    scripts.executed(41, "/usr/bin/python3.11", 7.0, NOW)
+    while (due := scripts.next) is not None:
+        now[0] = due
+        assert [*scripts.look(due - 0.0005), *scripts.look(due)] == []
+    assert seen == [0.0, 0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2]
+
+
+def test_who_comes_late_looks_once_for_all_looks_that_are_over() -> None:
+    scripts = StartedScripts(
+        Container(), lambda _: Lineage((python("/workspace/train.py"),)), lambda _: "/"
+    )
+    scripts.executed(41, "/usr/bin/python3.11", 0.0, NOW)
+    assert [*scripts.look(0.03)] == []
+    assert scripts.next == 0.05
+
+
 def test_other_programs_are_not_looked_at() -> None:
     scripts = StartedScripts(Container(), lambda _: None, lambda _: None)
     scripts.executed(41, "/usr/bin/cat", 0.0, NOW)
-    assert not scripts
+    assert scripts.next is None
 
 
 def test_interpreters_beyond_so_many_are_counted_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:

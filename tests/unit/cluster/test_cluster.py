@@ -13,7 +13,7 @@ from tests.cluster.places import RunDir
 from tests.cluster.toolchain import Tools
 
 COMPONENTS = {"etcd", "kube-apiserver", "kube-controller-manager"}
-OF_A_NODE = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "coredns"}
+OF_A_NODE = {"kube-scheduler", "containerd", "kubelet", "kube-proxy", "kube-router", "coredns"}
 REGISTRIES = {"registry", "registry-plain"}
 
 

@@ -92,6 +92,17 @@ async def test_an_error_within_a_watch_is_raised(line: bytes, kind: type[Excepti
             await events(kube)
 
 
+async def test_metadata_is_asked_for_in_a_form_that_has_nothing_else() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        # As an API server does: what it accepts is what it is sent, and nothing is more than that.
+        accepted = request.headers["Accept"].split(",")
+        assert accepted == ["application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"]
+        return web.json_response({"kind": "PartialObjectMetadata", "metadata": {"name": "x"}})
+
+    async with serving(answer) as kube:
+        assert (await kube.get_metadata("/x"))["metadata"] == {"name": "x"}
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(404, NotFoundError), (409, ConflictError), (410, GoneError), (403, KubeError)],

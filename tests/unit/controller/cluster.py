@@ -59,6 +59,10 @@ class Cluster:
             raise NotFoundError(404, "NotFound", f"{path} not found")
         return copy.deepcopy(self.objects[path])
 
+    async def get_metadata(self, path: str) -> Object:
+        found = await self.get(path)
+        return {"kind": "PartialObjectMetadata", "metadata": found["metadata"]}
+
     async def request(self, method: str, path: str, *, query: Object | None = None) -> Object:
         assert method == "GET"
         found = [

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.world import NOW
 from trainseal.api.findings import FindingId
-from trainseal.controller import comparing
+from trainseal.controller import comparing, records
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.disturbances import SESSIONS
 from trainseal.controller.ownreport import Seen
@@ -67,7 +67,7 @@ def test_sessions_are_asked_for_by_pod() -> None:
 
 def test_of_a_flood_so_much_is_read_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
     server = Server(10**6)
-    assert server.read(SESSIONS, "u") == comparing._MOST_PAGES
+    assert server.read(SESSIONS, "u") == records._MOST_PAGES
     assert "more than" in caplog.text
 
 

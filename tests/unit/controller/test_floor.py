@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.unit import world
+from trainseal.api.model import InvalidObjectError
 from trainseal.cluster.api import Kube, NotFoundError
 from trainseal.controller.floor import Floor, entries
 from trainseal.provenance.policies import CompiledPolicy, compile_policy
@@ -220,3 +221,73 @@ def test_device_names_change_nothing_of_what_is_audited(
     for namespace in ("a", "team", ""):
         without = audited(entries(policies, []), namespace)
         assert audited(entries(policies, [], devices), namespace) == without
+
+
+# Secrets ----------------------------------------------------------------------------------------
+
+
+def guarding(mode: str = "Enforce", **pods: Any) -> CompiledPolicy:
+    made = policy("guards", mode, include=["team-*"], exclude=["team-x"])
+    made["spec"]["pods"] = pods
+    return compiled(made)
+
+
+def may_write(data: dict[str, str], namespace: str, secret: str, user: str) -> bool:
+    """As the chart's expressions read it."""
+    lines = [line.split("\t") for line in data.get("_secrets", "").split("\n")]
+    rules = [
+        f
+        for f in lines
+        if len(f) >= 3
+        and secret in f[2].split(" ")
+        and re.search(f[0], namespace)
+        and not re.search(f[1], namespace)
+    ]
+    return all("!" in f or f"={user}" in f for f in rules)
+
+
+def test_secrets_that_a_policy_names_are_written_by_its_rotators_alone() -> None:
+    told = entries([guarding(allowedSecrets=["wandb", "hub"], secretRotators=["ann", "b c"])], [])
+    for user in ("ann", "b c"):
+        assert may_write(told, "team-a", "wandb", user)
+    for user in ("eve", "wandb", "hub wandb", "", "=ann", "!", "^(team-.*)$"):
+        assert not may_write(told, "team-a", "wandb", user)
+    # Twins: another Secret, and where the policy does not hold.
+    assert may_write(told, "team-a", "token", "eve")
+    assert may_write(told, "team-x", "wandb", "eve")
+    assert may_write(told, "other", "wandb", "eve")
+
+
+def test_nobody_writes_them_where_a_policy_names_no_rotator_and_all_must_agree() -> None:
+    nobody = guarding(allowedSecrets=["wandb"], secretRotators=[])
+    one = guarding(allowedSecrets=["wandb"], secretRotators=["ann"])
+    assert not may_write(entries([nobody], []), "team-a", "wandb", "ann")
+    assert may_write(entries([one], []), "team-a", "wandb", "ann")
+    assert not may_write(entries([one, nobody], []), "team-a", "wandb", "ann")
+
+
+def test_a_policy_that_audits_or_names_no_rotators_leaves_secrets_to_roles() -> None:
+    audits = guarding("Audit", allowedSecrets=["wandb"], secretRotators=["ann"])
+    for lenient in (audits, guarding(allowedSecrets=["wandb"])):
+        told = entries([lenient], [])
+        assert may_write(told, "team-a", "wandb", "eve")
+        assert "wandb" in told["_secrets"], "who did it goes on record"
+    assert "_secrets" not in entries([guarding(secretRotators=["ann"])], [])
+
+
+@given(st.lists(POLICY, max_size=2))
+def test_secrets_change_nothing_of_what_is_audited(found: list[Any]) -> None:
+    for number, obj in enumerate(found):
+        obj["metadata"]["name"] = f"p{number}"
+    policies = [compiled(obj) for obj in found]
+    for obj in found:
+        obj["spec"]["pods"] = {"allowedSecrets": ["wandb"], "secretRotators": ["ann"]}
+    guarded = [compiled(obj) for obj in found]
+    for namespace in ("a", "team", ""):
+        assert audited(entries(guarded, []), namespace) == audited(entries(policies, []), namespace)
+
+
+@pytest.mark.parametrize("user", ["a\tb", "a\n=b", "\x7f", ""])
+def test_a_name_that_would_not_be_one_field_is_refused(user: str) -> None:
+    with pytest.raises(InvalidObjectError, match="secretRotators"):
+        guarding(secretRotators=[user])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.unit import world
+from tests.unit.platforms import istio, vault
 from tests.unit.provenance.test_livepods import EXPECTED, IMAGES, ranks, running, trainer
 from trainseal.api.findings import FindingId
 from trainseal.controller.podfindings import (
@@ -83,3 +84,14 @@ def test_a_pod_that_ended_or_is_to_end_holds_no_place() -> None:
     leaving = running()
     leaving["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
     assert not is_at_work(leaving)
+
+
+def test_a_sidecar_that_a_lost_policy_let_in_is_no_finding_but_what_none_allows_is() -> None:
+    pod = running()
+    istio(pod)
+    vault(pod)
+    assert ids(pod, Additions()) == [FindingId.POD_CHANGED]
+    assert ids(pod, None) == []
+    proxy = pod["spec"]["initContainers"][1]
+    proxy["volumeMounts"].append({"name": "code-trainer", "mountPath": "/code"})
+    assert ids(pod, None) == [FindingId.POD_CHANGED]

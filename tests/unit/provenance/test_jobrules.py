@@ -293,3 +293,17 @@ def test_warnings_come_to_an_end() -> None:
         spec["containers"] = [first | {"name": f"c{n}"} for n in range(99)]
 
     assert len(warned(template(many))) == 16
+
+
+# Platforms --------------------------------------------------------------------------------------
+
+
+def test_nothing_runs_from_where_a_policy_lets_a_platform_mount() -> None:
+    def sourcing(job: Object) -> None:
+        container = job["spec"]["roles"][0]["template"]["spec"]["containers"][0]
+        container["command"] = ["sh", "-c", ". /vault/secrets/env && python /workspace/train.py"]
+        container.pop("args", None)
+
+    addition = {"name": "vault", "reason": "x", "mounts": [{"volume": "v", "path": "/vault"}]}
+    assert broken(sourcing) == []
+    assert "WritableCode" in broken(sourcing, pods={"additions": [addition]})

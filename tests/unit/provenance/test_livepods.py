@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit import world
+from tests.unit.platforms import vault
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.livepods import (
     debug_containers,
@@ -82,7 +83,7 @@ CHANGES: dict[str, tuple[Callable[[Object], object], str]] = {
     ),
     "a container beside the trainer": (
         lambda p: p["spec"]["containers"].append({"name": "x", "image": "x"}),
-        "spec.containers",
+        "spec.containers[x]",
     ),
     "its label of the run": (
         lambda p: p["metadata"]["labels"].update({"trainseal.dev/seal": "other"}),
@@ -199,3 +200,10 @@ def test_a_rank_that_runs_the_image_for_another_platform_is_odd() -> None:
     (found,) = odd_ranks(pods, known_images(spec))
     assert found.index == "2"
     assert "linux/arm64" in found.words
+
+
+def test_a_rank_with_a_container_that_its_peers_have_not_is_odd() -> None:
+    pods = ranks(3)
+    vault(pods[1])
+    (found,) = odd_ranks(pods, IMAGES)
+    assert (found.index, found.words) == ("1", "containers: has 'vault-agent'")

@@ -268,7 +268,7 @@ ATTACKS: dict[str, tuple[Callable[[Object], object], str]] = {
         lambda p: p["spec"].update(securityContext={"runAsUser": 0}),
         "spec.securityContext",
     ),
-    "a sidecar": (sidecar, "spec.containers"),
+    "a sidecar": (sidecar, "spec.containers[sidecar]"),
     "no gate": (without_gate, "spec.initContainers"),
     "another image": (
         lambda p: trainer(p).update(image=world.IMAGE.replace("a" * 64, "b" * 64)),

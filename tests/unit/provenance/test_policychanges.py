@@ -12,6 +12,8 @@ from tests.unit import world
 from trainseal.api.policy import ProvenancePolicySpec
 from trainseal.provenance.policychanges import weakenings
 
+IMAGE, OTHER_IMAGE = (f"registry.example/proxy@sha256:{d * 64}" for d in "12")
+
 
 def lane(**fields: Any) -> dict[str, Any]:
     """A lane of a policy, with these fields."""
@@ -44,11 +46,35 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
     ("registries.allow", "registries.allow", ["a.example/x"], ["a.example/x", "b.example/**"]),
     ("validity.require", "validity.require", ["notAfter", "maxRuns"], ["notAfter"]),
     ("pods.allowedSecrets", "pods.allowedSecrets", None, ["token"]),
+    ("pods.secretRotators", "pods.secretRotators", ["ann"], None),
+    ("pods.secretRotators", "pods.secretRotators", [], ["ann"]),
     (
         "pods.additions",
         "pods.additions",
         [{"name": "istio", "reason": "a mesh", "labels": ["x"]}],
         [{"name": "istio", "reason": "a mesh", "labels": ["x", "y"]}],
+    ),
+    *(
+        (
+            "pods.additions",
+            "pods.additions",
+            [{"name": "istio", "reason": "a mesh", **before}],
+            [{"name": "istio", "reason": "a mesh", **after}],
+        )
+        for before, after in (
+            (
+                {"containers": [{"name": "proxy", "images": [IMAGE]}]},
+                {"containers": [{"name": "proxy", "images": [IMAGE, OTHER_IMAGE]}]},
+            ),
+            (
+                {"volumes": [{"name": "x", "kind": "emptyDir"}]},
+                {"volumes": [{"name": n, "kind": "emptyDir"} for n in ("x", "y")]},
+            ),
+            (
+                {"mounts": [{"volume": "x", "path": "/x", "readOnly": True}]},
+                {"mounts": [{"volume": "x", "path": "/x"}]},
+            ),
+        )
     ),
     ("access.exec", "access.exec", "Deny", "BreakGlass"),
     ("access.exec", "access.exec", "BreakGlass", None),

@@ -1,0 +1,91 @@
+"""The containers of a live pod beside those of its signed template: what a platform added. Pure.
+
+Whether a policy allows them the webhook decides before, and the controller says afterwards
+(`pod.changed`). Here they are watched as what they are: nobody signed their image for this job, so
+their programs, files and variables are no difference from anything. What is told of them all the
+same is who enters one, and what is done from one to the run's own files.
+
+What a platform mounts into a signed container counts as scratch there: nobody signed what lies in
+it, so what runs from there is foreign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from trainseal.agent.observed import Observation, RoleMount, WatchedContainer
+from trainseal.agent.sealedtemplates import SealedContainer, SealedPart, sealed_container
+from trainseal.api.findings import FindingId
+from trainseal.api.model import JsonObject, json_objects
+
+#: What is kept of a live pod's containers.
+_KEPT = (
+    "env", "lifecycle", "livenessProbe", "name", "readinessProbe", "startupProbe",
+    "terminationMessagePath", "volumeMounts",
+)  # fmt: skip
+_KINDS = ("initContainers", "containers")
+_ALWAYS = frozenset(
+    {
+        FindingId.PROCESS_ENTERED,
+        FindingId.PROCESS_UNRECORDED,
+        FindingId.PROCESS_MEMORY_OPENED,
+        FindingId.GPU_FOREIGN,
+        FindingId.WATCH_BLIND,
+        FindingId.WATCH_OVERFLOW,
+    }
+)
+_OF_FILES = frozenset(
+    {
+        FindingId.FILE_CHANGED,
+        FindingId.FILE_CREATED,
+        FindingId.FILE_REMOVED,
+        FindingId.FILE_RENAMED,
+        FindingId.FILE_ATTRIBUTES,
+        FindingId.IMPORT_CHANGED,
+        FindingId.BYTECODE_WRITTEN,
+        FindingId.BYTECODE_MISMATCH,
+        FindingId.TREE_CHANGED,
+        FindingId.MAP_WRITABLE,
+    }
+)
+
+
+def containers_kept(spec: JsonObject) -> JsonObject:
+    """What of a live pod's spec the functions below read."""
+    return {
+        kind: [{k: c[k] for k in _KEPT if k in c} for c in json_objects(spec.get(kind))]
+        for kind in _KINDS
+    }
+
+
+def live_containers(spec: JsonObject, sealed: SealedPart) -> Mapping[str, SealedContainer]:
+    """The containers to watch: the template's, and what the live pod has beside them."""
+    found = dict(sealed.containers)
+    for kind in _KINDS:
+        for container in json_objects(spec.get(kind)):
+            name = str(container.get("name"))
+            if name in found:
+                found[name] = _with_more_mounts(found[name], container, sealed.volumes)
+            elif name not in sealed.names:
+                found[name] = sealed_container(container, sealed.volumes, added=True)
+    return found
+
+
+def is_told(container: WatchedContainer, seen: Observation) -> bool:
+    """Whether what was seen in a container is a difference, if policies do not except it."""
+    if not container.added or seen.finding in _ALWAYS:
+        return True
+    mount = container.mount_of(seen.path) if seen.path is not None else None
+    return seen.finding in _OF_FILES and mount is not None and not mount.writable
+
+
+def _with_more_mounts(
+    container: SealedContainer, live: JsonObject, volumes: frozenset[str]
+) -> SealedContainer:
+    more = tuple(
+        RoleMount(str(m.get("mountPath")).rstrip("/") or "/", "scratch", str(m.get("name")))
+        for m in json_objects(live.get("volumeMounts"))
+        if m.get("name") not in volumes
+    )
+    return replace(container, mounts=(*container.mounts, *more)) if more else container
