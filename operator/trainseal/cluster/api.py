@@ -2,18 +2,20 @@
 
 In a pod the connection is `cluster.inpod`'s; elsewhere the official client loads the kubeconfig and
 authenticates (`cluster.official`). Its typed models are left aside: they drop fields that a later
-Kubernetes added, and cost more to build than the request itself.
+Kubernetes added, cost more to build than the request itself, and take 110 MiB to import.
+
+Answers are read by orjson: in thousands of objects that are kept, a field's name is kept once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
 import aiohttp
+import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import JsonValue
 
@@ -179,7 +181,7 @@ class Kube:
             if response.status != 200:
                 _checked(response.status, await response.read())
             while line := await response.content.readuntil(b"\n", max_size=MAX_EVENT_BYTES):
-                event = json.loads(line)
+                event = orjson.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
                     raise _error(int(status.get("code") or 500), status)
@@ -231,7 +233,7 @@ def _words(path: str, error: BaseException) -> str:
 
 def _checked(status: int, data: bytes) -> JsonObject:
     try:
-        value = json.loads(data) if data else {}
+        value = orjson.loads(data) if data else {}
     except ValueError:
         value = {"message": data[:512].decode(errors="replace")}
     if not isinstance(value, dict):

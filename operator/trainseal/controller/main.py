@@ -23,7 +23,6 @@ from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Informer
 from trainseal.cluster.keys import ensure_in_keyring, ensure_private_key, read_keyring
-from trainseal.cluster.official import api_client
 from trainseal.cluster.settings import (
     KEYRING_CONFIG_MAP,
     SEAL_KEY_SECRET,
@@ -185,7 +184,7 @@ async def _work(
         group.create_task(roots.run())
         group.create_task(policies.run())
         if settings.manage_certificates:
-            group.create_task(_certificates(options.kubeconfig, home, clock))
+            group.create_task(_certificates(kube, home, clock))
         await roots.synced.wait()
         await policies.synced.wait()
         group.create_task(status.run())
@@ -222,21 +221,18 @@ def _on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-async def _certificates(
-    kubeconfig: str | None, namespace: str, clock: Callable[[], datetime]
-) -> None:
+async def _certificates(kube: Kube, namespace: str, clock: Callable[[], datetime]) -> None:
     """Keeps the webhook's certificate valid, and its authority in the configurations."""
-    async with api_client(kubeconfig) as client:
-        while True:
-            pause = 5.0
-            try:
-                due = await ensure_webhook_tls(
-                    client, namespace, SERVICE, TLS_SECRET, CONFIGURATIONS, clock()
-                )
-                pause = max(1.0, min(60.0, (due - clock()).total_seconds()))
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again and said
-                _log.warning("webhook certificate: %s: %s", type(error).__name__, error)
-            await asyncio.sleep(pause)
+    while True:
+        pause = 5.0
+        try:
+            due = await ensure_webhook_tls(
+                kube, namespace, SERVICE, TLS_SECRET, CONFIGURATIONS, clock()
+            )
+            pause = max(1.0, min(60.0, (due - clock()).total_seconds()))
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again and said
+            _log.warning("webhook certificate: %s: %s", type(error).__name__, error)
+        await asyncio.sleep(pause)
 
 
 def _always() -> None:
