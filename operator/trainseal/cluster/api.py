@@ -26,6 +26,9 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 SECONDS = 10.0
+_LIST_SECONDS = 30.0
+_METADATA_PAGE = 1000
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 #: A watch is ended and begun anew after so long.
 WATCH_SECONDS = 300
 #: One event of a watch, an object on one line: more than any object has, so that a longer line is
@@ -99,20 +102,35 @@ class Kube:
     ) -> JsonObject:
         """The response's object. Raises KubeError."""
         response = await self._send(method, path, query, body, content_type, seconds)
-        try:
-            # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer,
-            # and who was to stop would go on.
-            async with asyncio.timeout(seconds):
-                data = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise KubeError(0, "Unreachable", _words(path, error)) from None
-        finally:
-            response.release()
-        return _checked(response.status, data)
+        return await _answer(path, response, seconds)
 
     async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:
         """An object. Raises NotFoundError or another KubeError."""
         return await self.request("GET", path, seconds=seconds)
+
+    async def metadata(
+        self, path: str, query: Mapping[str, str]
+    ) -> AsyncGenerator[JsonObject, None]:
+        """The ``metadata`` of each object of a collection, read in pages, without the objects.
+
+        Kubernetes API concepts, *Metadata-only fetches*. Raises KubeError.
+        """
+        asked = {**query, "limit": str(_METADATA_PAGE)}
+        while True:
+            response = await self._send(
+                "GET", path, asked, None, "application/json", _LIST_SECONDS, _METADATA_ONLY
+            )
+            page = await _answer(path, response, _LIST_SECONDS)
+            items = page.get("items")
+            for item in items if isinstance(items, list) else ():
+                metadata = item.get("metadata") if isinstance(item, dict) else None
+                if isinstance(metadata, dict):
+                    yield metadata
+            found = page.get("metadata")
+            token = found.get("continue") if isinstance(found, dict) else None
+            if not token:
+                return
+            asked["continue"] = str(token)
 
     async def create(
         self, path: str, obj: JsonObject, *, dry_run: bool = False, strict: bool = False
@@ -199,13 +217,14 @@ class Kube:
         body: JsonValue,
         content_type: str,
         seconds: float,
+        accept: str = "application/json",
     ) -> aiohttp.ClientResponse:
         try:
             return await self._connection.send(
                 method,
                 path,
                 query or {},
-                {"Accept": "application/json", "Content-Type": content_type},
+                {"Accept": accept, "Content-Type": content_type},
                 body,
                 aiohttp.ClientTimeout(total=seconds),
             )
@@ -225,6 +244,19 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
 
     async with official.api_client(kubeconfig, context) as client:
         yield Kube(official.OfficialConnection(client))
+
+
+async def _answer(path: str, response: aiohttp.ClientResponse, seconds: float) -> JsonObject:
+    try:
+        # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer,
+        # and who was to stop would go on.
+        async with asyncio.timeout(seconds):
+            data = await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise KubeError(0, "Unreachable", _words(path, error)) from None
+    finally:
+        response.release()
+    return _checked(response.status, data)
 
 
 def _words(path: str, error: BaseException) -> str:

@@ -40,6 +40,7 @@ from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.ruleswatch import RulesWatch
 from trainseal.controller.runs import Runs
+from trainseal.controller.runversions import RunVersions
 from trainseal.controller.stackexpiry import StackExpiry
 from trainseal.controller.watching import Watching
 from trainseal.controller.workqueue import WorkQueue
@@ -133,7 +134,7 @@ async def _work(
         floor.changed()
         # A job that was refused, or could not be judged, may pass now.
         for key in tuple(known):
-            queue.add(key)
+            look(key)
         watching.policies_changed()
 
     store = PolicyStore(policies_changed)
@@ -161,19 +162,25 @@ async def _work(
             clock=clock,
             registry_ca=registry_ca,
         )
-        queue = WorkQueue(Runs(world).reconcile)
-        comparing = Comparing(world)
+        versions = RunVersions(kube)
+        runs = Runs(world, versions)
+        queue = WorkQueue(runs.reconcile)
+        comparing = Comparing(world, versions)
+
+        def look(key: tuple[str, str]) -> None:
+            runs.heard(key)
+            queue.add(key)
 
         def accepted(namespace: str) -> None:
             for key in tuple(known):
                 if key[0] == namespace:
-                    queue.add(key)
+                    look(key)
 
         watching = Watching(world, home, comparing.book, accepted)
 
         def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
             (known.discard if gone else known.add)((namespace, name))
-            queue.add((namespace, name))
+            look((namespace, name))
             comparing.job_changed(namespace, name)
 
         status = PolicyStatus(kube, store, clock)
