@@ -14,13 +14,25 @@ from pathlib import Path
 import aiohttp
 import yaml
 
+from bench.figures import percentile
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Requests per second, and the median seconds of one request."""
+    """Requests per second, and the seconds of each, ascending."""
 
     rate: float
-    median: float
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Seconds within which half of them were answered."""
+        return percentile(self.seconds, 0.5)
+
+    @property
+    def p99(self) -> float:
+        """Seconds within which 99 of a hundred were answered."""
+        return percentile(self.seconds, 0.99)
 
 
 class ApiClient:
@@ -92,5 +104,4 @@ class ApiClient:
             for _ in range(concurrency):
                 group.create_task(worker())
         elapsed = time.perf_counter() - start
-        seconds.sort()
-        return Measured(count / elapsed, seconds[len(seconds) // 2])
+        return Measured(count / elapsed, tuple(sorted(seconds)))

@@ -31,7 +31,7 @@ from trainseal.controller.comparing import FULL_PASS_SECONDS
 
 _AT_ONCE = 8
 #: Memory is read each second for so long: a comparison of all runs falls into it.
-_SETTLED = FULL_PASS_SECONDS + 5.0
+SETTLED = FULL_PASS_SECONDS + 5.0
 _SEALS = path_of(API_VERSION, "sealedruns", NAMESPACE)
 
 
@@ -71,8 +71,8 @@ async def _measure(cluster: Cluster, count: int) -> Section:
             seconds += time.perf_counter() - began
             there = wanted
             print(f"{there} runs", file=sys.stderr, flush=True)
-            levels.append(await _settled(there, processes))
-            await _refuse_findings(ground.kube)
+            levels.append(await settled(there, processes))
+            await refuse_findings(ground.kube)
         return section(levels, count / seconds)
 
 
@@ -89,7 +89,7 @@ async def _bring(
         return
 
     async def until(holds: Callable[[], Awaitable[int]], what: str) -> None:
-        await _until(holds, wanted, what, processes)
+        await until_so_many(holds, wanted, what, processes)
 
     await ground.client.load(
         COLLECTION,
@@ -108,10 +108,10 @@ async def _bring(
     async with asyncio.TaskGroup() as group:
         for _ in range(_AT_ONCE):
             group.create_task(worker())
-    await until(lambda: _running(ground.kube), "jobs are Running")
+    await until(lambda: running(ground.kube), "jobs are Running")
 
 
-async def _until(
+async def until_so_many(
     found: Callable[[], Awaitable[int]],
     wanted: int,
     what: str,
@@ -138,15 +138,17 @@ async def _bound(kube: Kube, wanted: int) -> int:
     return sum("binding" in item.get("status", {}) for item in page["items"])
 
 
-async def _running(kube: Kube) -> int:
+async def running(kube: Kube) -> int:
+    """How many TrainingJobs say that they run."""
     page: Object = await kube.request("GET", COLLECTION, seconds=60)
     return sum(item.get("status", {}).get("phase") == "Running" for item in page["items"])
 
 
-async def _settled(runs: int, processes: Mapping[str, Measured]) -> Level:
+async def settled(runs: int, processes: Mapping[str, Measured]) -> Level:
+    """Reads while a comparison of all runs goes on."""
     began, before = time.monotonic(), {name: one.cpu() for name, one in processes.items()}
     memory: dict[str, list[float]] = {name: [] for name in processes}
-    while time.monotonic() - began < _SETTLED:
+    while time.monotonic() - began < SETTLED:
         await asyncio.sleep(1.0)
         for name, process in processes.items():
             memory[name].append(process.memory())
@@ -155,7 +157,7 @@ async def _settled(runs: int, processes: Mapping[str, Measured]) -> Level:
     return Level(runs, memory, share)
 
 
-async def _refuse_findings(kube: Kube) -> None:
+async def refuse_findings(kube: Kube) -> None:
     """The pods are made here: one that is not what its seal says would be another measurement."""
     page: Object = await kube.request(
         "GET", path_of(API_VERSION, driftreport.PLURAL, NAMESPACE), seconds=60
@@ -183,7 +185,7 @@ def section(levels: list[Level], rate: float) -> Section:
         for name in first.memory
     }
     markdown = paragraphs(
-        f"One worker a run. Read each second over {_SETTLED:.0f} s once all of them run.",
+        f"One worker a run. Read each second over {SETTLED:.0f} s once all of them run.",
         table(header, rows),
         f"From the highest readings, a run takes {each['webhook']:.0f} KiB in the webhook and "
         f"{each['controller']:.0f} KiB in the controller. Signed, sealed and running: "

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from bench.figures import ratio, spread
 from bench.rig import Rig, Served, rig, until
-from bench.sealed import NAMESPACE, Object, bare_pod, encode, seal
+from bench.sealed import NAMESPACE, bare_pod, encode, seal
 from bench.section import Section, paragraphs, table
 from tests.cluster import Cluster
 from tests.stage.people import with_openssl_key
 from tests.stage.policies import policy
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import path_of
-from trainseal.provenance.policies import compile_policy
+from trainseal.provenance.policies import CompiledPolicy, compile_policy
 
 CREATOR = {
     "Impersonate-User": "system:serviceaccount:kube-system:job-controller",
@@ -30,7 +30,7 @@ CREATOR = {
 }
 PATH = f"/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All"
 CONCURRENCIES = (1, 20, 100)
-_WORDS = {"none": "no webhook", "yes": "yes-only", "trainseal": "TrainSeal"}
+WORDS = {"none": "no webhook", "yes": "yes-only", "trainseal": "TrainSeal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ def measure(rounds: int, count: int) -> Section:
 
 async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:
     async with rig(cluster) as ground:
-        body = encode(await _sealed_pod(ground))
+        rules = await a_policy(ground)
+        body = encode(await seal(ground.kube, ground.seal_key, ground.cluster_uid, rules))
         trainseal = ground.webhook()
         served: dict[str, Served | None] = {
             "none": None,
@@ -64,9 +65,9 @@ async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:
         memory: list[float] = []
         for number in range(rounds + 1):
             for which, one in served.items():
-                await _switch(ground, one, which)
+                await switch(ground, one, which)
                 for concurrency in CONCURRENCIES:
-                    requests = _requests(count, concurrency)
+                    requests = requests_at(count, concurrency)
                     measured = await _load(ground, one, body, requests, concurrency)
                     if number:  # the first round warms up
                         found[which, concurrency].append(measured)
@@ -76,18 +77,19 @@ async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:
         return section(found, memory, count, len(body))
 
 
-def _requests(count: int, concurrency: int) -> int:
+def requests_at(count: int, concurrency: int) -> int:
+    """Requests of a step."""
     return count // 4 if concurrency == 1 else count
 
 
-async def _sealed_pod(ground: Rig) -> Object:
+async def a_policy(ground: Rig) -> CompiledPolicy:
+    """The team's, which enforces."""
     alice = with_openssl_key(ground.folder, "alice")
     made = policy(
         "bench", NAMESPACE, signers=[alice], image_signers=[alice], registries=["registry.example"]
     )
     await ground.kube.create(path_of(API_VERSION, "provenancepolicies"), made)
-    compiled = compile_policy(made, {})
-    return await seal(ground.kube, ground.seal_key, ground.cluster_uid, compiled)
+    return compile_policy(made, {})
 
 
 async def _load(
@@ -117,7 +119,7 @@ def section(
                 spread(r.cpu_per_1000 for r in yes),
             ]
         )
-        for which, words in _WORDS.items():
+        for which, words in WORDS.items():
             rows = found[which, concurrency]
             absolute.append(
                 [
@@ -127,7 +129,7 @@ def section(
                     spread(r.median_ms for r in rows),
                 ]
             )
-    requests = ", ".join(f"{_requests(count, c):,} at concurrency {c}" for c in CONCURRENCIES)
+    requests = ", ".join(f"{requests_at(count, c):,} at concurrency {c}" for c in CONCURRENCIES)
     goals = ["goal", "0.8 at 20 and 100", "1 at 1", "1.5", ""]
     markdown = paragraphs(
         f"{len(memory)} rounds; requests to each webhook in a round: {requests}. The pod has "
@@ -147,7 +149,7 @@ def section(
     return Section(markdown, {"rounds": rounds, "memory": memory})
 
 
-async def _switch(ground: Rig, served: Served | None, which: str) -> None:
+async def switch(ground: Rig, served: Served | None, which: str) -> None:
     """Makes the API server ask one webhook, or none, and waits until it does."""
     await ground.ask(served, "pods.trainseal.dev")
     words = {"none": b'"kind":"Pod"', "yes": b"yes-only", "trainseal": b"sealed run"}[which]

@@ -24,6 +24,13 @@ def memory_of(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
 
 
+def peak_of(pid: int) -> float:
+    """The most resident memory that a process has had, in MiB (proc(5), /proc/PID/status)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (most,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(most) / 1024
+
+
 @contextmanager
 def cores_of_their_own(pids: Sequence[int]) -> Iterator[None]:
     """Each of the processes has a core to itself; all others, the kernel's aside, share the rest.
@@ -100,6 +107,11 @@ class Measured:
         """Resident memory in MiB (proc(5), /proc/PID/statm)."""
         self.alive()
         return memory_of(self._pid)
+
+    def peak(self) -> float:
+        """The most resident memory that it has had, in MiB."""
+        self.alive()
+        return peak_of(self._pid)
 
     @property
     def _pid(self) -> int:

@@ -40,14 +40,17 @@ _ADMISSION = "admissionregistration.k8s.io/v1"
 _CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 _WAITS = 600
 _DIGEST = "sha256:" + "ab" * 32
+#: What the controller gives runs as their gate.
+GATE_IMAGE = f"registry.example/trainseal@{_DIGEST}"
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A webhook's process and its port."""
+    """A webhook's process and its port; and the one where it says whether it is ready, if any."""
 
     process: Measured
     port: int
+    health: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,13 @@ class Rig:
 
     def webhook(self, registry: str = "") -> Served:
         """`trainseal webhook`, which reads from that registry by plain HTTP."""
-        port = free_port()
-        return Served(self._trainseal("webhook", registry, "--port", str(port)), port)
+        port, health = free_port(), free_port()
+        argv = ("--port", str(port))
+        return Served(self._trainseal("webhook", registry, health, *argv), port, health)
 
     def controller(self, registry: str = "") -> Measured:
         """`trainseal controller`, likewise."""
-        return self._trainseal("controller", registry)
+        return self._trainseal("controller", registry, free_port())
 
     async def ask(self, served: Served | None, *names: str) -> None:
         """Sends the chart's webhooks of these names to one process, or nothing to anybody.
@@ -108,20 +112,20 @@ class Rig:
                 {**configuration, "metadata": metadata, "webhooks": webhooks},
             )
 
-    def _trainseal(self, command: str, registry: str, *flags: str) -> Measured:
+    def _trainseal(self, command: str, registry: str, health: int, *flags: str) -> Measured:
         config = self.folder / f"{command}.yaml"
         config.write_text(
             yaml.safe_dump(
                 {
                     "registries": {"plainHTTP": [registry] if registry else []},
-                    "gateImage": f"registry.example/trainseal@{_DIGEST}",
+                    "gateImage": GATE_IMAGE,
                     "manageCertificates": False,
                 }
             )
         )
         argv = [sys.executable, "-m", "trainseal.cli.main", command, "--namespace", SYSTEM]
         argv += ["--config", str(config), "--kubeconfig", str(self.cluster.kubeconfig)]
-        argv += ["--metrics-port", str(free_port()), *flags]
+        argv += ["--metrics-port", str(health), *flags]
         return self._started(command, argv)
 
     def _started(self, name: str, argv: list[str]) -> Measured:

@@ -29,7 +29,7 @@ async def run_pod(ground: Rig, job: str, node: str) -> None:
     if status != 201:
         raise RuntimeError(f"status {status}: {answer[:600].decode(errors='replace')}")
     pod: Object = json.loads(answer)
-    name, now = pod["metadata"]["name"], datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    name = pod["metadata"]["name"]
     binding: Object = {
         "apiVersion": "v1",
         "kind": "Binding",
@@ -37,10 +37,27 @@ async def run_pod(ground: Rig, job: str, node: str) -> None:
         "target": {"apiVersion": "v1", "kind": "Node", "name": node},
     }
     await ground.kube.create(f"{_PODS}/{name}/binding", binding)
-    await ground.kube.patch(f"{_PODS}/{name}/status", {"status": _running(pod, now)})
-    counts: Object = {"active": 1, "ready": 1, "startTime": now}
-    await ground.kube.patch(f"{jobs}/status", {"status": counts})
+    await show_pod(ground, pod, node)
+    await show_job(ground, job, 1)
+
+
+async def show_pod(ground: Rig, pod: Object, node: str) -> None:
+    """Says that a pod which is bound to the node runs, as its kubelet and its agent do."""
+    now = _now()
+    path = f"{_PODS}/{pod['metadata']['name']}/status"
+    await ground.kube.patch(path, {"status": _running(pod, now)})
     await _report(ground, pod, node, now)
+
+
+async def show_job(ground: Rig, job: str, workers: int) -> None:
+    """Says that a Job has so many workers at work, as its controller does."""
+    counts: Object = {"active": workers, "ready": workers, "startTime": _now()}
+    path = path_of("batch/v1", "jobs", NAMESPACE, job, "status")
+    await ground.kube.patch(path, {"status": counts})
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _running(pod: Object, now: str) -> Object:

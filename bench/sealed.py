@@ -10,7 +10,7 @@ from typing import Any
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import MERGE_PATCH, Kube, path_of
 from trainseal.controller.sealing import Sealing, seal_object, template_of
-from trainseal.engines.job import render
+from trainseal.engines.job import Rendered, render
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.keys import PrivateKey
@@ -25,13 +25,14 @@ _DIGEST = "sha256:" + "ab" * 32
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
-def training_job() -> Object:
+def training_job(name: str = "bench", replicas: int = 64, gpus: int = 8) -> Object:
     """A job as teams write them: one GPU container, code, config, checkpoints and scratch."""
+    limits = {"nvidia.com/gpu": str(gpus), "cpu": "16"}
     env = [{"name": f"SETTING_{i}", "value": f"value-{i}"} for i in range(12)]
     return {
         "apiVersion": "trainseal.dev/v1alpha1",
         "kind": "TrainingJob",
-        "metadata": {"name": "bench", "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
             "engine": "Job",
             "code": [
@@ -50,7 +51,7 @@ def training_job() -> Object:
             "roles": [
                 {
                     "name": "worker",
-                    "replicas": 64,
+                    "replicas": replicas,
                     "template": {
                         "spec": {
                             "containers": [
@@ -59,7 +60,7 @@ def training_job() -> Object:
                                     "image": f"registry.example/research/pytorch@{_DIGEST}",
                                     "command": ["python", "/workspace/train.py"],
                                     "env": env,
-                                    "resources": {"limits": {"nvidia.com/gpu": "8", "cpu": "16"}},
+                                    "resources": {"limits": limits},
                                 }
                             ]
                         }
@@ -75,19 +76,31 @@ async def seal(kube: Kube, key: PrivateKey, cluster: str, policy: CompiledPolicy
     manifest = training_job()
     manifest["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555"
     job = TrainingJob.parse(manifest)
-    digest = job_digest(manifest)
     inputs = RenderInputs("bench-seal", job.metadata.uid, f"registry.example/t@{_DIGEST}", ())
-    rendered = render(job, inputs)
-    live: Object = await kube.create(path_of("batch/v1", "jobs", NAMESPACE), rendered.roles[0].job)
+    verified = JobVerification(job_digest(manifest), (), (), (policy,))
+    return pod_of(await seal_run(kube, key, cluster, job, verified, render(job, inputs)))
+
+
+async def seal_run(
+    kube: Kube,
+    key: PrivateKey,
+    cluster: str,
+    job: TrainingJob,
+    verified: JobVerification,
+    rendered: Rendered,
+) -> Object:
+    """Makes the Job of a run with one role, and its bound seal; returns the Job as it stands."""
+    (role,) = rendered.roles
+    live: Object = await kube.create(path_of("batch/v1", "jobs", NAMESPACE), role.job)
     now = datetime.now(UTC)
     sealed = seal_object(
         key,
         Sealing(
             job=job,
-            verification=JobVerification(digest, (), (), (policy,)),
+            verification=verified,
             rendered=rendered,
-            templates={"worker": template_of(live)},
-            ticket=Ticket("alice", "", digest, now),
+            templates={role.name: template_of(live)},
+            ticket=Ticket("alice", "", verified.digest, now),
             cluster=cluster,
             run=1,
             now=now,
@@ -95,13 +108,12 @@ async def seal(kube: Kube, key: PrivateKey, cluster: str, policy: CompiledPolicy
     )
     collection = path_of("trainseal.dev/v1alpha1", "sealedruns", NAMESPACE)
     made: Object = await kube.create(collection, sealed)
-    uid = live["metadata"]["uid"]
     binding = bind(
         key,
         namespace=NAMESPACE,
         name=made["metadata"]["name"],
         spec=made["spec"],
-        objects=(BoundUid("worker", "Job", rendered.roles[0].object_name, uid),),
+        objects=(BoundUid(role.name, "Job", role.object_name, live["metadata"]["uid"]),),
         now=now,
     )
     await kube.patch(
@@ -109,22 +121,22 @@ async def seal(kube: Kube, key: PrivateKey, cluster: str, policy: CompiledPolicy
         {"status": {"binding": binding, "phase": "Bound"}},
         MERGE_PATCH,
     )
-    return pod_of(live)
+    return live
 
 
-def pod_of(job: Object) -> Object:
-    """The first pod of a live Job, as its controller would make it."""
+def pod_of(job: Object, index: int = 0) -> Object:
+    """A pod of a live Job, the first if none is named, as its controller would make it."""
     template = copy.deepcopy(job["spec"]["template"])
     name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     metadata = template["metadata"]
     metadata.pop("creationTimestamp", None)
-    metadata["generateName"] = f"{name}-0-"
+    metadata["generateName"] = f"{name}-{index}-"
     metadata["labels"] |= {
         "batch.kubernetes.io/controller-uid": uid,
         "batch.kubernetes.io/job-name": name,
-        INDEX: "0",
+        INDEX: str(index),
     }
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), INDEX: "0"}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), INDEX: str(index)}
     metadata["finalizers"] = ["batch.kubernetes.io/job-tracking"]
     metadata["ownerReferences"] = [
         {
@@ -137,7 +149,7 @@ def pod_of(job: Object) -> Object:
         }
     ]
     spec = template["spec"]
-    spec["hostname"] = f"{name}-0"
+    spec["hostname"] = f"{name}-{index}"
     variable = {
         "name": "JOB_COMPLETION_INDEX",
         "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.labels['{INDEX}']"}},

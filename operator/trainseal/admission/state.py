@@ -96,8 +96,13 @@ class State:
     async def run(self) -> None:
         """Watches for ever."""
         async with asyncio.TaskGroup() as group:
-            for informer in self._informers.values():
-                group.create_task(informer.run())
+            for name, informer in self._informers.items():
+                group.create_task(informer.run() if name != "seals" else self._follow_seals())
+
+    async def _follow_seals(self) -> None:
+        """Once the keyring was read: seals that came first would all be verified twice."""
+        await self._informers["keyring"].synced.wait()
+        await self._informers["seals"].run()
 
     def missing(self) -> str:
         """What the webhook still waits for, in words; empty when it can answer."""

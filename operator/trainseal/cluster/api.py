@@ -2,18 +2,20 @@
 
 In a pod the connection is `cluster.inpod`'s; elsewhere the official client loads the kubeconfig and
 authenticates (`cluster.official`). Its typed models are left aside: they drop fields that a later
-Kubernetes added, and cost more to build than the request itself.
+Kubernetes added, cost more to build than the request itself, and take 110 MiB to import.
+
+Answers are read by orjson: in thousands of objects that are kept, a field's name is kept once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
 import aiohttp
+import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import JsonValue
 
@@ -26,7 +28,10 @@ JSON_PATCH = "application/json-patch+json"
 _JSON = "application/json"
 #: Metadata alone: a server that cannot cut an object down to that answers 406, and never with all.
 _METADATA = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_ONLY = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 SECONDS = 10.0
+_LIST_SECONDS = 30.0
+_METADATA_PAGE = 1000
 #: A watch is ended and begun anew after so long.
 WATCH_SECONDS = 300
 #: One event of a watch, an object on one line: more than any object has, so that a longer line is
@@ -99,30 +104,8 @@ class Kube:
         seconds: float = SECONDS,
     ) -> JsonObject:
         """The response's object. Raises KubeError."""
-        return await self._answer(method, path, query, body, content_type, seconds)
-
-    async def _answer(
-        self,
-        method: Method,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: JsonValue,
-        content_type: str,
-        seconds: float,
-        *,
-        accept: str = _JSON,
-    ) -> JsonObject:
-        response = await self._send(method, path, query, body, content_type, seconds, accept=accept)
-        try:
-            # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer,
-            # and who was to stop would go on.
-            async with asyncio.timeout(seconds):
-                data = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise KubeError(0, "Unreachable", _words(path, error)) from None
-        finally:
-            response.release()
-        return _checked(response.status, data)
+        response = await self._send(method, path, query, body, content_type, seconds)
+        return await _answer(path, response, seconds)
 
     async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:
         """An object. Raises NotFoundError or another KubeError."""
@@ -130,7 +113,32 @@ class Kube:
 
     async def get_metadata(self, path: str) -> JsonObject:
         """An object's metadata, and nothing of what it holds. Raises NotFoundError or KubeError."""
-        return await self._answer("GET", path, None, None, _JSON, SECONDS, accept=_METADATA)
+        response = await self._send("GET", path, None, None, _JSON, SECONDS, _METADATA)
+        return await _answer(path, response, SECONDS)
+
+    async def metadata(
+        self, path: str, query: Mapping[str, str]
+    ) -> AsyncGenerator[JsonObject, None]:
+        """The ``metadata`` of each object of a collection, read in pages, without the objects.
+
+        Kubernetes API concepts, *Metadata-only fetches*. Raises KubeError.
+        """
+        asked = {**query, "limit": str(_METADATA_PAGE)}
+        while True:
+            response = await self._send(
+                "GET", path, asked, None, _JSON, _LIST_SECONDS, _METADATA_ONLY
+            )
+            page = await _answer(path, response, _LIST_SECONDS)
+            items = page.get("items")
+            for item in items if isinstance(items, list) else ():
+                metadata = item.get("metadata") if isinstance(item, dict) else None
+                if isinstance(metadata, dict):
+                    yield metadata
+            found = page.get("metadata")
+            token = found.get("continue") if isinstance(found, dict) else None
+            if not token:
+                return
+            asked["continue"] = str(token)
 
     async def create(
         self, path: str, obj: JsonObject, *, dry_run: bool = False, strict: bool = False
@@ -199,7 +207,7 @@ class Kube:
             if response.status != 200:
                 _checked(response.status, await response.read())
             while line := await response.content.readuntil(b"\n", max_size=MAX_EVENT_BYTES):
-                event = json.loads(line)
+                event = orjson.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
                     raise _error(int(status.get("code") or 500), status)
@@ -217,7 +225,6 @@ class Kube:
         body: JsonValue,
         content_type: str,
         seconds: float,
-        *,
         accept: str = _JSON,
     ) -> aiohttp.ClientResponse:
         try:
@@ -247,13 +254,26 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
         yield Kube(official.OfficialConnection(client))
 
 
+async def _answer(path: str, response: aiohttp.ClientResponse, seconds: float) -> JsonObject:
+    try:
+        # Not wait_for: until Python 3.12 it loses a cancellation that comes with the answer,
+        # and who was to stop would go on.
+        async with asyncio.timeout(seconds):
+            data = await response.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise KubeError(0, "Unreachable", _words(path, error)) from None
+    finally:
+        response.release()
+    return _checked(response.status, data)
+
+
 def _words(path: str, error: BaseException) -> str:
     return f"{path}: {type(error).__name__}: {error}"
 
 
 def _checked(status: int, data: bytes) -> JsonObject:
     try:
-        value = json.loads(data) if data else {}
+        value = orjson.loads(data) if data else {}
     except ValueError:
         value = {"message": data[:512].decode(errors="replace")}
     if not isinstance(value, dict):

@@ -2,7 +2,8 @@
 
 ``synced`` is set after the first list and never cleared: after a broken watch the last known
 state stands until the next list, and ``current`` says so meanwhile. Objects are plain JSON and
-are replaced whole, never changed in place.
+are replaced whole, never changed in place. Who wrote which field (``managedFields``) nobody reads,
+and it can be more than all else: it is dropped here.
 
 With ``keep=False`` nothing is kept: the listener is told each object of each list anew, as ADDED,
 and of what was deleted only where the watch says so.
@@ -92,9 +93,9 @@ class Informer:
             items = page.get("items")
             for item in items if isinstance(items, list) else ():
                 if isinstance(item, dict) and self._keep:
-                    seen[_key(item)] = self._shape(item)
+                    seen[_key(item)] = self._kept(item)
                 elif isinstance(item, dict):
-                    self._tell("ADDED", _key(item), self._shape(item))
+                    self._tell("ADDED", _key(item), self._kept(item))
             metadata = page.get("metadata")
             found = metadata if isinstance(metadata, dict) else {}
             token = found.get("continue")
@@ -117,7 +118,7 @@ class Informer:
             async for kind, item in events:
                 version = _version(item) or version
                 key = _key(item)
-                item = self._shape(item)
+                item = self._kept(item)
                 if kind == "DELETED":
                     self._objects.pop(key, None)
                     self._tell("DELETED", key, item)
@@ -126,6 +127,12 @@ class Informer:
                         self._objects[key] = item
                     self._tell("ADDED" if kind == "ADDED" else "MODIFIED", key, item)
         return version
+
+    def _kept(self, item: JsonObject) -> JsonObject:
+        metadata = item.get("metadata")
+        if isinstance(metadata, dict):
+            metadata.pop("managedFields", None)
+        return self._shape(item)
 
     def _tell(self, event: Event, key: tuple[str, str], item: JsonObject) -> None:
         if self._listener is not None:

@@ -15,22 +15,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Literal
 
-# Named one by one: the client loads its hundreds of modules at the first use of each name, which
-# takes seconds on a busy node and would hold up a leader's event loop until its Lease was lost.
-from kubernetes.aio.client import (
-    AdmissionregistrationV1Api,
-    ApiClient,
-    CoreV1Api,
-    V1MutatingWebhookConfiguration,
-    V1ObjectMeta,
-    V1Secret,
-    V1ValidatingWebhookConfiguration,
-)
-from kubernetes.aio.client.exceptions import ApiException
-
+from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
 from trainseal.controller.certificate_rotation import (
     RETRY,
     ServingCertificate,
@@ -43,14 +31,15 @@ from trainseal.controller.certificate_rotation import (
     take,
     to_secret,
 )
+from trainseal.provenance.differences import strings
 
 _LOG = logging.getLogger(__name__)
 
 _FIELD_MANAGER = "trainseal-controller"
+_ADMISSION = "admissionregistration.k8s.io/v1"
 _STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 #: A whole rotation is four steps and as many patches; each lost race costs one more pass.
 _PASSES = 12
-_LOST_RACE = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +48,11 @@ class WebhookConfiguration:
 
     kind: Literal["Mutating", "Validating"]
     name: str
+
+    @property
+    def path(self) -> str:
+        """Of the object in the API."""
+        return path_of(_ADMISSION, f"{self.kind.lower()}webhookconfigurations", None, self.name)
 
 
 #: Those of the chart.
@@ -71,9 +65,9 @@ CONFIGURATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    resource_version: str | None
-    uid: str | None
-    type: str | None
+    resource_version: str
+    uid: str
+    type: str
     state: WebhookTLS | None
     annotations: Mapping[str, str]
 
@@ -92,7 +86,7 @@ class _Trust:
     """What a webhook configuration trusts: caBundle (base64) by the webhook's name."""
 
     configuration: WebhookConfiguration
-    resource_version: str | None
+    resource_version: str
     bundles: tuple[tuple[str, str], ...]
 
     def behind(self, wanted: str) -> tuple[str, ...]:
@@ -101,7 +95,7 @@ class _Trust:
 
 
 async def ensure_webhook_tls(
-    api_client: ApiClient,
+    kube: Kube,
     namespace: str,
     service: str,
     secret: str,
@@ -111,18 +105,19 @@ async def ensure_webhook_tls(
     """Brings certificate and trust to where they should be; returns when to call again.
 
     ``now`` is timezone-aware. Configurations that do not exist are passed over (before an
-    install is complete, after an uninstall). Raises ApiException when the API server refuses
+    install is complete, after an uninstall). Raises KubeError when the API server refuses
     or is away; the caller calls again.
     """
     names = serving_names(namespace, service)
+    secrets = path_of("v1", "secrets", namespace)
     for _ in range(_PASSES):
         try:
-            found = await _read_secret(api_client, namespace, secret)
+            found = await _read_secret(kube, f"{secrets}/{secret}")
             state = found.state if found else None
             trusts = [
                 trust
                 for configuration in configurations
-                if (trust := await _read_trust(api_client, configuration, namespace, service))
+                if (trust := await _read_trust(kube, configuration, namespace, service))
             ]
             bundle = base64.b64encode(state.ca_bundle).decode() if state else ""
             behind = [trust for trust in trusts if trust.behind(bundle)]
@@ -132,120 +127,93 @@ async def ensure_webhook_tls(
                 _LOG.info("webhook certificate: %s, since %s", decision.step.value, decision.reason)
                 fresh = issue(names, now) if decision.step in (Step.REPLACE, Step.STAGE) else None
                 after = take(decision.step, state, published=published, fresh=fresh, now=now)
-                await _write_secret(api_client, namespace, secret, found, after)
+                await _write_secret(kube, secrets, secret, found, after)
                 continue
             if not behind:
                 return decision.check_at if trusts else min(decision.check_at, now + RETRY)
             for trust in behind:
-                await _patch_trust(api_client, trust, bundle)
-        except ApiException as error:
-            if error.status not in _LOST_RACE:
-                raise
+                await _patch_trust(kube, trust, bundle)
+        except (ConflictError, NotFoundError) as error:
             _LOG.info("webhook certificate: somebody else wrote first (%s); again", error.reason)
     return now + RETRY
 
 
-async def _read_secret(api_client: ApiClient, namespace: str, name: str) -> _Secret | None:
+async def _read_secret(kube: Kube, path: str) -> _Secret | None:
     try:
-        found = await CoreV1Api(api_client).read_namespaced_secret(name, namespace)
-    except ApiException as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise
-    metadata = found.metadata or V1ObjectMeta()
+        found = await kube.get(path)
+    except NotFoundError:
+        return None
+    metadata = json_object(found.get("metadata"))
+    annotations = strings(metadata.get("annotations"))
     return _Secret(
-        resource_version=metadata.resource_version,
-        uid=metadata.uid,
-        type=found.type,
-        annotations=metadata.annotations or {},
-        state=from_secret(
-            {key: _text(value) for key, value in (found.data or {}).items()},
-            metadata.annotations or {},
-        ),
+        resource_version=str(metadata.get("resourceVersion")),
+        uid=str(metadata.get("uid")),
+        type=str(found.get("type")),
+        annotations=annotations,
+        state=from_secret(strings(found.get("data")), annotations),
     )
 
 
 async def _write_secret(
-    api_client: ApiClient,
-    namespace: str,
-    name: str,
-    found: _Secret | None,
-    state: WebhookTLS,
+    kube: Kube, secrets: str, name: str, found: _Secret | None, state: WebhookTLS
 ) -> None:
     data, annotations = to_secret(state)
-    core = CoreV1Api(api_client)
-    body = V1Secret(
-        type=found.type if found else "kubernetes.io/tls",
-        metadata=V1ObjectMeta(
-            name=name,
-            # Both None for a new one; with them, an older or another Secret is not overwritten.
-            resource_version=found.resource_version if found else None,
-            uid=found.uid if found else None,
-            annotations=annotations | (found.said_of(state.current) if found else {}),
-            labels={
-                "app.kubernetes.io/name": "trainseal",
-                "app.kubernetes.io/part-of": "trainseal",
-                "app.kubernetes.io/component": "webhook",
-            },
-        ),
-        data=data,
+    metadata: JsonObject = {
+        "name": name,
+        "labels": {
+            "app.kubernetes.io/name": "trainseal",
+            "app.kubernetes.io/part-of": "trainseal",
+            "app.kubernetes.io/component": "webhook",
+        },
+        "annotations": {**annotations, **(found.said_of(state.current) if found else {})},
+    }
+    if found is not None:
+        # An older or another Secret is not overwritten.
+        metadata |= {"resourceVersion": found.resource_version, "uid": found.uid}
+    body: JsonObject = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": found.type if found else "kubernetes.io/tls",
+        "metadata": metadata,
+        "data": {**data},
+    }
+    await kube.request(
+        "POST" if found is None else "PUT",
+        secrets if found is None else f"{secrets}/{name}",
+        query={"fieldManager": _FIELD_MANAGER},
+        body=body,
     )
-    if found is None:
-        await core.create_namespaced_secret(namespace, body, field_manager=_FIELD_MANAGER)
-        return
-    await core.replace_namespaced_secret(name, namespace, body, field_manager=_FIELD_MANAGER)
 
 
 async def _read_trust(
-    api_client: ApiClient,
-    configuration: WebhookConfiguration,
-    namespace: str,
-    service: str,
+    kube: Kube, configuration: WebhookConfiguration, namespace: str, service: str
 ) -> _Trust | None:
-    api = AdmissionregistrationV1Api(api_client)
     try:
-        found: V1MutatingWebhookConfiguration | V1ValidatingWebhookConfiguration
-        if configuration.kind == "Mutating":
-            found = await api.read_mutating_webhook_configuration(configuration.name)
-        else:
-            found = await api.read_validating_webhook_configuration(configuration.name)
-    except ApiException as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise
-    return _Trust(
-        configuration=configuration,
-        resource_version=found.metadata.resource_version if found.metadata else None,
-        bundles=tuple(
-            (webhook.name, _text(webhook.client_config.ca_bundle))
-            for webhook in found.webhooks or []
-            if (target := webhook.client_config.service)
-            and (target.namespace, target.name) == (namespace, service)
-        ),
-    )
+        found = await kube.get(configuration.path)
+    except NotFoundError:
+        return None
+    bundles = []
+    for webhook in json_objects(found.get("webhooks")):
+        client = json_object(webhook.get("clientConfig"))
+        target = json_object(client.get("service"))
+        if (target.get("namespace"), target.get("name")) == (namespace, service):
+            bundles.append((str(webhook.get("name")), str(client.get("caBundle") or "")))
+    version = str(json_object(found.get("metadata")).get("resourceVersion"))
+    return _Trust(configuration, version, tuple(bundles))
 
 
-def _text(value: str | bytes | None) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
-
-
-async def _patch_trust(api_client: ApiClient, trust: _Trust, bundle: str) -> None:
+async def _patch_trust(kube: Kube, trust: _Trust, bundle: str) -> None:
     # Merged by the webhook's name, so that nothing else of it is written or owned by us.
-    body = {
+    body: JsonObject = {
         "metadata": {"resourceVersion": trust.resource_version},
         "webhooks": [
             {"name": name, "clientConfig": {"caBundle": bundle}} for name in trust.behind(bundle)
         ],
     }
-    api = AdmissionregistrationV1Api(api_client)
-    patch = (
-        api.patch_mutating_webhook_configuration
-        if trust.configuration.kind == "Mutating"
-        else api.patch_validating_webhook_configuration
-    )
-    await patch(
-        trust.configuration.name,
-        body,
-        field_manager=_FIELD_MANAGER,
-        _content_type=_STRATEGIC_MERGE,
+    await kube.request(
+        "PATCH",
+        trust.configuration.path,
+        query={"fieldManager": _FIELD_MANAGER},
+        body=body,
+        content_type=_STRATEGIC_MERGE,
     )

@@ -18,6 +18,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 
@@ -37,8 +38,9 @@ from trainseal.controller.podbook import PodBook, Tracked
 from trainseal.controller.podfindings import Sealed
 from trainseal.controller.rankwatch import RankWatch
 from trainseal.controller.records import records
-from trainseal.controller.runreferences import reference_findings
+from trainseal.controller.runreferences import findings_beside, reference_findings
 from trainseal.controller.runstate import LiveRun, found, read_run, state_of
+from trainseal.controller.runversions import FRESH_SECONDS, RunVersions, Standing, parts_of
 from trainseal.controller.unexplainedkills import METRIC, UnexplainedKill, in_words, on_record
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
@@ -73,15 +75,28 @@ _GONE = frozenset({FindingId.OBJECT_DELETED, FindingId.VOLUME_REPLACED})
 _AT_ONCE = 100
 
 
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """A run that was found in order: under which policies, of which versions of its objects, and
+    when its first worker had started.
+    """
+
+    token: str
+    versions: bytes
+    first_worker: datetime | None
+
+
 class Comparing:
     """``book`` is to be fed with the pods of sealed runs; ``reports`` holds all DriftReports."""
 
     def __init__(
         self,
         world: World,
+        versions: RunVersions | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._world = world
+        self._versions = versions or RunVersions(world.kube, monotonic)
         self._monotonic = monotonic
         self.book = PodBook(self.changed, monotonic)
         self._queue = WorkQueue(self.reconcile, workers=4)
@@ -99,10 +114,14 @@ class Comparing:
         #: Runs whose BreakGlasses are over, and whose uses were all read since.
         self._glass_over: set[Key] = set()
         self._full: set[Key] = set()
+        #: Runs of whose objects something was heard since they were looked at: all is read.
+        self._heard: set[Key] = set()
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
         #: When the last full pass over a run began.
         self._passed: dict[Key, datetime] = {}
+        #: What the last full pass over a run found in order.
+        self._right: dict[Key, _Right] = {}
         self._profiles = RankWatch(world.clock, monotonic)
         self._own: OwnReports | None = None
         self._reports: BySeal | None = None
@@ -114,6 +133,7 @@ class Comparing:
     def job_changed(self, namespace: str, job: str) -> None:
         """A TrainingJob, or an object of its run, changed."""
         for seal in self._jobs.get((namespace, job), ()):
+            self._heard.add(seal)
             self._full.add(seal)
             self.changed(seal)
 
@@ -127,6 +147,7 @@ class Comparing:
         else:
             self._jobs[key[0], job].add(key)
         if event != "ADDED" or not ended:
+            self._heard.add(key)
             self._full.add(key)
             self.changed(key)
 
@@ -172,19 +193,23 @@ class Comparing:
         self._profiles.keep(seals)
         seals |= self._seals.objects.keys()
         self._passed = {key: at for key, at in self._passed.items() if key in seals}
+        self._right = {key: right for key, right in self._right.items() if key in seals}
 
     async def reconcile(self, key: Key) -> float | None:
         """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
-        full = key in self._full
+        full, heard = key in self._full, key in self._heard
         self._full.discard(key)
+        self._heard.discard(key)
         try:
-            return await self._compare(key, full)
+            return await self._compare(key, full=full, heard=heard)
         except KubeError:
             if full:
                 self._full.add(key)
+            if heard:
+                self._heard.add(key)
             raise
 
-    async def _compare(self, key: Key, full: bool) -> float | None:
+    async def _compare(self, key: Key, *, full: bool, heard: bool) -> float | None:
         pods = self.book.of(key)
         seal = await found(self._world.kube, path_of(API_VERSION, SEALS, *key))
         if seal is None:
@@ -230,15 +255,56 @@ class Comparing:
         if await self._broken_glass(key):
             again = min(again or _GLASS_SECONDS, _GLASS_SECONDS)
         if full or ends:
-            run = await read_run(self._world.kube, key, seal, sealed, roles)
-            await self._record(key, await self._ends(run, pods, now))
-            if full:
-                additions, _ = self._additions(key[0], sealed)
-                wrong, whole = await reference_findings(self._world, run, additions)
-                await self._record(key, await self._by_whom(key, wrong), late=timedelta())
-                if whole:
-                    self._passed[key] = began
+            unread = LiveRun(key, seal, sealed, roles, None, {})
+            await self._around(unread, pods, now, began if full else None, heard=heard)
         return again
+
+    async def _around(
+        self,
+        unread: LiveRun,
+        pods: Sequence[Tracked],
+        now: float,
+        began: datetime | None,
+        *,
+        heard: bool,
+    ) -> None:
+        """How pods ended, and what the run leans on; ``began``: when the full pass did, if it is
+        one. ``unread`` has none of the live objects.
+        """
+        key, sealed = unread.key, unread.sealed
+        if began is None:
+            run = await read_run(self._world.kube, key, unread.seal, sealed, unread.roles)
+            await self._record(key, await self._ends(run, pods, now))
+            return
+        additions, token = self._additions(key[0], sealed)
+        # Listed before all is read.
+        standing = await self._standing(sealed)
+        right = self._right.pop(key, None)
+        if (
+            right is not None
+            and standing is not None
+            and (right.token, right.versions) == (token, standing.versions)
+            and not heard
+            and all(t.disturbed is None for t in pods)
+            and not await findings_beside(self._world, sealed, right.first_worker)
+        ):
+            await self._record(key, await self._ends(unread, pods, now))
+            self._right[key] = right
+            self._passed[key] = began - timedelta(seconds=FRESH_SECONDS)
+            return
+        run = await read_run(self._world.kube, key, unread.seal, sealed, unread.roles)
+        await self._record(key, await self._ends(run, pods, now))
+        wrong, whole = await reference_findings(self._world, run, additions)
+        await self._record(key, await self._by_whom(key, wrong), late=timedelta())
+        if whole:
+            self._passed[key] = began
+        if whole and not wrong and standing is not None:
+            self._right[key] = _Right(token, standing.versions, _started(run.job))
+
+    async def _standing(self, sealed: SealedRun) -> Standing | None:
+        """What the run is made of; None unless all of it was listed."""
+        standing = await self._versions.of(sealed.metadata.namespace, sealed.spec.job.name)
+        return standing if standing and parts_of(sealed) <= standing.parts else None
 
     # Pods as they stand ---------------------------------------------------------------------------
 
@@ -436,6 +502,10 @@ class _All:
 
     def __iter__(self) -> Iterator[JsonObject]:
         return (obj for seal in self._reports.seals() for obj in self._reports.of(seal))
+
+
+def _started(job: JsonObject | None) -> datetime | None:
+    return timestamp(json_object((job or {}).get("status")).get("startTime"))
 
 
 def _shape(seal: JsonObject) -> JsonObject:

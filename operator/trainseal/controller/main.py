@@ -23,7 +23,6 @@ from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Informer
 from trainseal.cluster.keys import ensure_in_keyring, ensure_private_key, read_keyring
-from trainseal.cluster.official import api_client
 from trainseal.cluster.settings import (
     KEYRING_CONFIG_MAP,
     SEAL_KEY_SECRET,
@@ -41,6 +40,7 @@ from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.ruleswatch import RulesWatch
 from trainseal.controller.runs import Runs
+from trainseal.controller.runversions import RunVersions
 from trainseal.controller.stackexpiry import StackExpiry
 from trainseal.controller.watching import Watching
 from trainseal.controller.workqueue import WorkQueue
@@ -134,7 +134,7 @@ async def _work(
         floor.changed()
         # A job that was refused, or could not be judged, may pass now.
         for key in tuple(known):
-            queue.add(key)
+            look(key)
         watching.policies_changed()
 
     store = PolicyStore(policies_changed)
@@ -162,19 +162,25 @@ async def _work(
             clock=clock,
             registry_ca=registry_ca,
         )
-        queue = WorkQueue(Runs(world).reconcile)
-        comparing = Comparing(world)
+        versions = RunVersions(kube)
+        runs = Runs(world, versions)
+        queue = WorkQueue(runs.reconcile)
+        comparing = Comparing(world, versions)
+
+        def look(key: tuple[str, str]) -> None:
+            runs.heard(key)
+            queue.add(key)
 
         def accepted(namespace: str) -> None:
             for key in tuple(known):
                 if key[0] == namespace:
-                    queue.add(key)
+                    look(key)
 
         watching = Watching(world, home, comparing.book, accepted)
 
         def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
             (known.discard if gone else known.add)((namespace, name))
-            queue.add((namespace, name))
+            look((namespace, name))
             comparing.job_changed(namespace, name)
 
         status = PolicyStatus(kube, store, clock)
@@ -185,7 +191,7 @@ async def _work(
         group.create_task(roots.run())
         group.create_task(policies.run())
         if settings.manage_certificates:
-            group.create_task(_certificates(options.kubeconfig, home, clock))
+            group.create_task(_certificates(kube, home, clock))
         await roots.synced.wait()
         await policies.synced.wait()
         group.create_task(status.run())
@@ -222,21 +228,18 @@ def _on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-async def _certificates(
-    kubeconfig: str | None, namespace: str, clock: Callable[[], datetime]
-) -> None:
+async def _certificates(kube: Kube, namespace: str, clock: Callable[[], datetime]) -> None:
     """Keeps the webhook's certificate valid, and its authority in the configurations."""
-    async with api_client(kubeconfig) as client:
-        while True:
-            pause = 5.0
-            try:
-                due = await ensure_webhook_tls(
-                    client, namespace, SERVICE, TLS_SECRET, CONFIGURATIONS, clock()
-                )
-                pause = max(1.0, min(60.0, (due - clock()).total_seconds()))
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again and said
-                _log.warning("webhook certificate: %s: %s", type(error).__name__, error)
-            await asyncio.sleep(pause)
+    while True:
+        pause = 5.0
+        try:
+            due = await ensure_webhook_tls(
+                kube, namespace, SERVICE, TLS_SECRET, CONFIGURATIONS, clock()
+            )
+            pause = max(1.0, min(60.0, (due - clock()).total_seconds()))
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again and said
+            _log.warning("webhook certificate: %s: %s", type(error).__name__, error)
+        await asyncio.sleep(pause)
 
 
 def _always() -> None:

@@ -81,14 +81,26 @@ async def _findings(
     for item in _jobs(run, rendered, additions):
         yield item
     first_worker = job.status.start_time if job.status else None
-    for claim in sorted({c for r in run.sealed.spec.roles for c in claims_of(r.template)}):
-        path = path_of("v1", "persistentvolumeclaims", run.key[0], claim)
+    for item in await findings_beside(world, run.sealed, first_worker):
+        yield item
+
+
+async def findings_beside(
+    world: World, sealed: SealedRun, first_worker: datetime | None
+) -> list[Seen]:
+    """What is wrong with what the run reads and is not made of: `runversions` tells nothing of it.
+
+    ``first_worker``: when it started, by the TrainingJob. Raises KubeError.
+    """
+    seen = []
+    for claim in sorted({c for r in sealed.spec.roles for c in claims_of(r.template)}):
+        path = path_of("v1", "persistentvolumeclaims", sealed.metadata.namespace, claim)
         live = await found(world.kube, path)
         replaced = references.replaced_claim(live, first_worker) if live else None
         if replaced is not None:
-            yield replaced
-    async for item in read_findings(world, run.sealed):
-        yield item
+            seen.append(replaced)
+    seen += [item async for item in read_findings(world, sealed)]
+    return seen
 
 
 async def _ours(world: World, run: LiveRun, ordinary: JsonObject, live: JsonObject) -> JsonObject:

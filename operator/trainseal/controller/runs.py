@@ -11,7 +11,8 @@ status and seal alone; nothing is read from labels or annotations but the signed
 4. *Let go*, unless the user or a hold suspends; follow to the end.
 
 A run that is on is looked at each minute too, whatever is heard of it: an editor can keep its
-objects from being watched.
+objects from being watched. One that runs as it should is not read again while its parts, which are
+listed by version for that (``runversions``), are those that were looked at.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from trainseal.api.model import (
     json_object,
     json_objects,
 )
-from trainseal.api.sealedrun import SealedCode
-from trainseal.api.trainingjob import TrainingJob
+from trainseal.api.sealedrun import SealedCode, SealedRun
+from trainseal.api.trainingjob import RoleStatus, TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
 from trainseal.controller import conditions, objects, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
-from trainseal.controller.driftstatus import drift_status
+from trainseal.controller.driftstatus import drift_status, hold_of
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.runreads import references_of
+from trainseal.controller.runversions import RunVersions, Standing, parts_of
 from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
@@ -67,13 +69,37 @@ ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 class Runs:
     """Reconciles TrainingJobs."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, versions: RunVersions | None = None) -> None:
+        """``versions`` may be shared with others who look at the same runs."""
         self._world = world
         self._kube = world.kube
         self._execution = Execution(world)
+        self._versions = versions or RunVersions(world.kube)
+        #: Of which something was heard since they were looked at last.
+        self._heard: set[tuple[str, str]] = set()
+        #: Versions of the parts of those that run as they should.
+        self._in_order: dict[tuple[str, str], bytes] = {}
+
+    def heard(self, key: tuple[str, str]) -> None:
+        """Something happened that may concern this job: its next look reads all of it."""
+        self._heard.add(key)
 
     async def reconcile(self, key: tuple[str, str]) -> float | None:
         """Takes one job's next steps; returns seconds until it wants to be looked at again."""
+        known, heard = self._in_order.pop(key, None), key in self._heard
+        self._heard.discard(key)
+        try:
+            # Listed before it is looked at.
+            standing = await self._versions.of(*key)
+            if standing is not None and not heard and known == standing.versions:
+                self._in_order[key] = standing.versions
+                return _look_again(key)
+            return await self._look(key, standing)
+        except Exception:
+            self._heard.add(key)
+            raise
+
+    async def _look(self, key: tuple[str, str], standing: Standing | None) -> float | None:
         namespace, name = key
         path = path_of(API_VERSION, JOBS, namespace, name)
         try:
@@ -101,6 +127,8 @@ class Runs:
             progress.wants("Sealed", False, "NameTaken", str(error))
             await self._world.event(obj, warning=True, reason="NameTaken", message=str(error))
         await self._write_status(path, obj, progress)
+        if standing is not None and _in_order(progress, seals, standing):
+            self._in_order[key] = standing.versions
         if progress.again is None and progress.phase not in ENDED:
             return _look_again(key)
         return progress.again
@@ -348,6 +376,22 @@ class Runs:
                 },
             )
         return live
+
+
+def _in_order(progress: Progress, seals: Sequence[JsonObject], standing: Standing) -> bool:
+    """Whether a look at the same parts would find and do the same: the run simply goes on.
+
+    What else could matter to it was heard of (policies), or stands in its seal (holds, findings).
+    """
+    if progress.phase != "Running" or progress.again is not None or len(seals) != 1:
+        return False
+    (seal,) = seals
+    if hold_of(seal) is not None or not parts_of(SealedRun.parse(seal)) <= standing.parts:
+        return False
+    if any(c.type == "Placed" and c.status != "True" for c in progress.conditions):
+        return False
+    roles = [RoleStatus.model_validate(r) for r in json_objects(progress.fields.get("roles"))]
+    return all(role.ready + role.succeeded >= role.replicas for role in roles)
 
 
 def _look_again(key: tuple[str, str]) -> float:

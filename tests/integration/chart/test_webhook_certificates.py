@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from kubernetes.aio import client, config
 
 from tests.integration.chart.conftest import (
     CONTROLLER,
@@ -19,6 +18,7 @@ from tests.integration.chart.conftest import (
     Object,
     configuration,
 )
+from trainseal.cluster.api import Kube, connect
 from trainseal.controller.certificate_rotation import (
     CHECK_EVERY,
     LIFETIME,
@@ -60,7 +60,7 @@ def installed(server: ApiServer, helm: Path) -> Iterator[list[Object]]:
 
 
 @pytest.fixture
-async def controller(server: ApiServer, installed: list[Object]) -> AsyncIterator[client.ApiClient]:
+async def controller(server: ApiServer, installed: list[Object]) -> AsyncIterator[Kube]:
     """A client with the controller's own rights, where all is as after an install."""
     server.delete(SECRET_OBJECT)
     for obj in installed:
@@ -69,14 +69,11 @@ async def controller(server: ApiServer, installed: list[Object]) -> AsyncIterato
         server.replace(obj | {"metadata": obj["metadata"] | current})
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}")
     kubeconfig = server.cluster.user_kubeconfig(CONTROLLER, groups)
-    api_client = await config.new_client_from_config(  # type: ignore[no-untyped-call]
-        str(kubeconfig)
-    )
-    async with api_client:
-        yield api_client
+    async with connect(str(kubeconfig)) as kube:
+        yield kube
 
 
-async def ensure(controller: client.ApiClient, now: datetime) -> datetime:
+async def ensure(controller: Kube, now: datetime) -> datetime:
     """One call of the controller's loop."""
     return await ensure_webhook_tls(controller, NAMESPACE, SERVICE, SECRET, CONFIGURATIONS, now)
 
@@ -105,7 +102,7 @@ def versions(server: ApiServer) -> list[str]:
 
 
 async def test_after_an_install_it_is_made_and_trusted_by_every_webhook(
-    controller: client.ApiClient, server: ApiServer
+    controller: Kube, server: ApiServer
 ) -> None:
     assert trusted(server) == [b""] * WEBHOOKS
     assert await ensure(controller, NOW) == NOW + CHECK_EVERY
@@ -114,18 +111,14 @@ async def test_after_an_install_it_is_made_and_trusted_by_every_webhook(
     assert trusted(server) == [state.ca_bundle] * WEBHOOKS
 
 
-async def test_a_second_look_writes_nothing(
-    controller: client.ApiClient, server: ApiServer
-) -> None:
+async def test_a_second_look_writes_nothing(controller: Kube, server: ApiServer) -> None:
     await ensure(controller, NOW)
     before = versions(server)
     await ensure(controller, NOW + CHECK_EVERY)
     assert versions(server) == before
 
 
-async def test_an_emptied_trust_is_filled_again(
-    controller: client.ApiClient, server: ApiServer
-) -> None:
+async def test_an_emptied_trust_is_filled_again(controller: Kube, server: ApiServer) -> None:
     await ensure(controller, NOW)
     before = kept(server)
     server.kubectl(
@@ -139,7 +132,7 @@ async def test_an_emptied_trust_is_filled_again(
 
 
 async def test_an_upgrade_leaves_the_trust_that_it_wrote(
-    controller: client.ApiClient, server: ApiServer, helm: Path
+    controller: Kube, server: ApiServer, helm: Path
 ) -> None:
     chart = Helm(server, helm)
     chart.uninstall()
@@ -150,9 +143,7 @@ async def test_an_upgrade_leaves_the_trust_that_it_wrote(
     assert trusted(server) == [bundle] * WEBHOOKS
 
 
-async def test_a_deleted_secret_is_made_anew(
-    controller: client.ApiClient, server: ApiServer
-) -> None:
+async def test_a_deleted_secret_is_made_anew(controller: Kube, server: ApiServer) -> None:
     await ensure(controller, NOW)
     before = kept(server)
     server.delete(SECRET_OBJECT)
@@ -162,7 +153,7 @@ async def test_a_deleted_secret_is_made_anew(
 
 
 async def test_a_rotation_stages_trusts_promotes_and_retires(
-    controller: client.ApiClient, server: ApiServer
+    controller: Kube, server: ApiServer
 ) -> None:
     await ensure(controller, NOW)
     old = kept(server).current
@@ -187,7 +178,7 @@ async def test_a_rotation_stages_trusts_promotes_and_retires(
 
 
 async def test_what_another_noted_of_its_certificate_stays_as_long_as_that_is_served(
-    controller: client.ApiClient, server: ApiServer
+    controller: Kube, server: ApiServer
 ) -> None:
     noted = "cert-manager.io/issuer-name"
 
@@ -206,9 +197,7 @@ async def test_what_another_noted_of_its_certificate_stays_as_long_as_that_is_se
     assert issuer() is None
 
 
-async def test_two_controllers_at_once_agree(
-    controller: client.ApiClient, server: ApiServer
-) -> None:
+async def test_two_controllers_at_once_agree(controller: Kube, server: ApiServer) -> None:
     await asyncio.gather(*(ensure(controller, NOW) for _ in range(4)))
     assert trusted(server) == [kept(server).ca_bundle] * WEBHOOKS
     for now in (NOW + LIFETIME - RENEW_BEFORE, NOW + LIFETIME - RENEW_BEFORE + STAGING):
@@ -218,7 +207,7 @@ async def test_two_controllers_at_once_agree(
 
 
 async def test_a_webhook_that_calls_somebody_else_is_given_no_trust(
-    controller: client.ApiClient, server: ApiServer
+    controller: Kube, server: ApiServer
 ) -> None:
     server.kubectl(
         "patch", "mutatingwebhookconfiguration", "trainseal", "--type=json", "-p",
@@ -229,9 +218,7 @@ async def test_a_webhook_that_calls_somebody_else_is_given_no_trust(
     assert trusted(server) == [b"", *[kept(server).ca_bundle] * (WEBHOOKS - 1)]
 
 
-async def test_an_uninstall_meanwhile_is_no_error(
-    controller: client.ApiClient, server: ApiServer
-) -> None:
+async def test_an_uninstall_meanwhile_is_no_error(controller: Kube, server: ApiServer) -> None:
     for obj in OURS:  # nothing puts them back: this test is the last
         server.delete(obj)
     assert await ensure(controller, NOW) == NOW + RETRY

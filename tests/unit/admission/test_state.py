@@ -1,8 +1,9 @@
-"""A seal that is looked for: whether it is known then."""
+"""What the webhook knows: a seal that is looked for, and in which order it reads at its start."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,3 +63,42 @@ def test_what_a_flood_leaves_unread_is_not_known() -> None:
         assert await state.look("research", "char-lm-1") is True
 
     asyncio.run(play())
+
+
+_OTHERS = ("configmaps", "trustroots", "provenancepolicies", "breakglasses", "secrets")
+
+
+class Starting:
+    """Answers lists, the keyring's once it is let; watches go on for ever and tell nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.keyring, self.others, self.seals = (asyncio.Event() for _ in range(3))
+
+    async def request(self, _method: str, path: str, **_: Any) -> Any:
+        self.asked.append(path.rpartition("/")[2])
+        if {*_OTHERS} <= {*self.asked}:
+            self.others.set()
+        if self.asked[-1] == "sealedruns":
+            self.seals.set()
+        if self.asked[-1] == "configmaps":
+            await self.keyring.wait()
+        return {"metadata": {"resourceVersion": "1"}, "items": []}
+
+    async def watch(self, *_: Any) -> AsyncIterator[tuple[str, Any]]:
+        await asyncio.Event().wait()
+        yield "", {}
+
+
+def test_seals_are_read_once_their_keyring_is_known_so_that_each_is_verified_once() -> None:
+    async def play() -> None:
+        api = Starting()
+        state = State(api, "home", "tls", world.CLUSTER, lambda: world.NOW)  # type: ignore[arg-type]
+        running = asyncio.ensure_future(state.run())
+        await api.others.wait()
+        assert "sealedruns" not in api.asked
+        api.keyring.set()
+        await api.seals.wait()
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(play(), 10))

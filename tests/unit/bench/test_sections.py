@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench import jobs, memory, pods, submit, training, watch
+from bench import atsize, jobs, memory, pods, submit, training, watch
+from bench.load import Measured
 from bench.rig import Rig
 from bench.runningpods import run_pod
 from bench.section import Section
@@ -39,6 +40,25 @@ def test_pods_are_told_beside_the_yes_only_webhook_with_all_spreads() -> None:
     assert ["100", "no webhook", "9500 (9000 to 10000)", "0.11 (0.10 to 0.11)"] in rows(told)
     assert "250 at concurrency 1, 1,000 at concurrency 20" in told.markdown
     assert "122 (121 to 122) MiB" in told.markdown
+
+
+def test_admissions_at_size_are_told_with_their_99th_percentile_and_the_goals() -> None:
+    quick = tuple(n / 1000 for n in range(1, 101))  # 1 to 100 ms
+    found = {
+        (which, c): [Measured(rate, quick) for rate in (90.0 * c, 100.0 * c)]
+        for which in ("none", "yes", "trainseal")
+        for c in pods.CONCURRENCIES
+    }
+    memory_held = {"webhook": [140.0, 141.0], "controller": [230.0, 240.0]}
+    level = memory.Level(1000, memory_held, {"webhook": 0.0, "controller": 0.2})
+    held = atsize.Held(level, {"webhook": 150.0, "controller": 260.0})
+    told = atsize.section(atsize.Size(1000, 8000), found, [2.0, 3.0, 2.5], held)
+    assert "8,000 sealed pods" in told.markdown
+    row = ["20", "TrainSeal", "1900 (1800 to 2000)", "1.00 (1.00 to 1.00)"]
+    assert [*row, "50.0 (50.0 to 50.0)", "99.0 (99.0 to 99.0)"] in rows(told)
+    assert ["controller", "235 (230 to 240)", "260", "300"] in rows(told)
+    assert "ready 2.50 (2.00 to 3.00) s after its start (goal: 5)" in told.markdown
+    assert told.values["rounds"]["trainseal 1"][0]["seconds"] == list(quick)  # none is left out
 
 
 def test_jobs_are_told_with_how_many_there_were() -> None:
@@ -143,9 +163,9 @@ def test_a_running_pod_shows_as_its_kubelet_and_its_agent_would_show_it() -> Non
         "pods",
         "pods/run-0-worker-0-x/binding",
         "pods/run-0-worker-0-x/status",
-        "jobs/run-0-worker/status",
         "driftreports",
         "driftreports/run-0-worker-0-x-01234567/status",
+        "jobs/run-0-worker/status",
     ]
     (_, pod), (_, bound), (_, status) = server.sent[:3]
     assert bound["target"]["name"] == "node-7"

@@ -128,6 +128,21 @@ async def test_an_answer_that_is_no_object_is_an_error(body: bytes) -> None:
             await kube.get("/x")
 
 
+async def test_of_a_collection_only_the_metadata_of_all_pages_is_asked_for_and_given() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.query.get("continue", ""), request.query["labelSelector"]))
+        assert "as=PartialObjectMetadataList" in request.headers["Accept"]
+        name, more = ("a", {"continue": "x"}) if len(asked) == 1 else ("b", {})
+        return web.json_response({"metadata": more, "items": [{"metadata": {"name": name}}]})
+
+    async with serving(answer) as kube:
+        found = [item async for item in kube.metadata("/apis/x/v1/things", {"labelSelector": "l"})]
+    assert found == [{"name": "a"}, {"name": "b"}]
+    assert asked == [("", "l"), ("x", "l")]
+
+
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     settings = Configuration()
     settings.host = "http://127.0.0.1:1"

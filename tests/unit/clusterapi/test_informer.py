@@ -156,6 +156,14 @@ async def test_only_the_shape_of_an_object_is_kept_and_told() -> None:
     assert found.objects == {("n", "a"): obj("a", 1), ("n", "b"): obj("b", 2)}
 
 
+async def test_who_wrote_which_field_is_not_kept() -> None:
+    listed, watched = obj("a", 1), obj("b", 2)
+    for one in (listed, watched):
+        one["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    _, found = await told(Server(([listed], [("ADDED", watched)])))
+    assert found.objects == {("n", "a"): obj("a", 1), ("n", "b"): obj("b", 2)}
+
+
 async def test_what_is_not_kept_is_told_and_told_again_by_the_next_list() -> None:
     first = ([obj(c, 1) for c in "abc"], [("ADDED", obj("d", 2)), GoneError(410, "Gone", "gone")])
     again = ([obj(c, 1) for c in "cd"], [("ADDED", obj("e", 3)), ("DELETED", obj("d", 4))])

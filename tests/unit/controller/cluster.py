@@ -9,7 +9,9 @@ A placement, which is a JSON patch, is written down as PLACE, another change as 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +20,7 @@ from tests.unit import world
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
 from trainseal.cluster.settings import Settings
 from trainseal.controller.runs import Runs
+from trainseal.controller.runversions import RunVersions
 from trainseal.controller.world import World
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.policies import CompiledPolicy
@@ -49,12 +52,17 @@ class Cluster:
     now: datetime = world.NOW
     dies_after: int | None = None
     deaths: int = 0
+    #: Paths of the objects that were read, but for lists of versions.
+    reads: list[str] = field(default_factory=list)
+    #: Seconds of the controller's clock.
+    seconds: float = 0.0
     #: Answers to writes, by what is written down of them.
     refuses: dict[str, KubeError] = field(default_factory=dict)
 
     # As the API server ----------------------------------------------------------------------------
 
     async def get(self, path: str) -> Object:
+        self.reads.append(path)
         if path not in self.objects:
             raise NotFoundError(404, "NotFound", f"{path} not found")
         return copy.deepcopy(self.objects[path])
@@ -73,6 +81,16 @@ class Cluster:
         start, size = int((query or {}).get("continue", 0)), int((query or {}).get("limit", 500))
         more = {"continue": str(start + size)} if start + size < len(found) else {}
         return {"items": found[start : start + size], "metadata": more}
+
+    async def metadata(self, path: str, query: Object) -> AsyncIterator[Object]:
+        """As if each object had a version for what it says."""
+        plural = path.rpartition("/")[2]
+        for at, obj in sorted(self.objects.items()):
+            in_it = at.rpartition("/")[0].endswith(f"/{plural}")
+            if in_it and query.get("labelSelector", "") in {"", *obj["metadata"].get("labels", {})}:
+                says = hashlib.sha256(json.dumps(obj, sort_keys=True, default=str).encode())
+                version = {"namespace": KEY[0], "resourceVersion": says.hexdigest()}
+                yield {**copy.deepcopy(obj["metadata"]), **version}
 
     async def create(
         self, path: str, obj: Object, *, dry_run: bool = False, strict: bool = False
@@ -185,19 +203,25 @@ class Cluster:
 
     def runs(self) -> Runs:
         """A controller that has just started."""
-        return Runs(
-            World(
-                kube=self,  # type: ignore[arg-type]
-                settings=Settings.model_validate({"gateImage": world.GATE_IMAGE}),
-                cluster=world.CLUSTER,
-                seal_key=world.SEAL_KEY,
-                ticket_keyring=lambda: world.keyring(world.TICKET_KEY),
-                seal_keyring=lambda: world.keyring(world.SEAL_KEY),
-                policies=lambda _: (self.policy,),
-                broken_policies=lambda: (),
-                verifier=JobVerifier(self.evidence, lambda: self.now),  # type: ignore[arg-type]
-                clock=lambda: self.now,
-            )
+        return Runs(self.world(), self.versions())
+
+    def versions(self) -> RunVersions:
+        """By the controller's clock."""
+        return RunVersions(self, lambda: self.seconds)  # type: ignore[arg-type]
+
+    def world(self) -> World:
+        """What a controller works with."""
+        return World(
+            kube=self,  # type: ignore[arg-type]
+            settings=Settings.model_validate({"gateImage": world.GATE_IMAGE}),
+            cluster=world.CLUSTER,
+            seal_key=world.SEAL_KEY,
+            ticket_keyring=lambda: world.keyring(world.TICKET_KEY),
+            seal_keyring=lambda: world.keyring(world.SEAL_KEY),
+            policies=lambda _: (self.policy,),
+            broken_policies=lambda: (),
+            verifier=JobVerifier(self.evidence, lambda: self.now),  # type: ignore[arg-type]
+            clock=lambda: self.now,
         )
 
     def reconcile(self) -> float | None:

@@ -45,6 +45,26 @@ def test_what_pods_have_in_common_is_kept_once() -> None:
     assert one["containers"] is other["containers"]
 
 
+def test_what_pods_of_one_run_share_is_not_lost_by_how_many_runs_there_are() -> None:
+    book = Scene().book
+    first = json_object(book.shape(running())["spec"])["containers"]
+    for number in range(3000):
+        of_another: Object = running()
+        of_another["metadata"]["labels"]["trainseal.dev/seal"] = f"seal-{number}"
+        of_another["spec"]["containers"][0]["env"] = [{"name": "RUN", "value": str(number)}]
+        book.shape(of_another)
+    assert json_object(book.shape(running(1))["spec"])["containers"] is first
+
+
+def test_what_a_run_shared_goes_with_its_pods() -> None:
+    scene = Scene()
+    scene.tell("ADDED", pod())
+    scene.tell("DELETED", deleted(pod()))
+    scene.now = GONE_SECONDS + 1
+    scene.book.of(KEY)
+    assert not any(run == KEY for run in scene.book._shared)
+
+
 def test_a_pod_that_went_is_remembered_for_a_while() -> None:
     scene = Scene()
     scene.tell("ADDED", pod())
