@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -178,7 +179,7 @@ class Storm:
         while True:
             try:
                 ask()
-            except CommandError:
+            except (CommandError, subprocess.TimeoutExpired):
                 if time.monotonic() > end or self._over.wait(_AGAIN):
                     raise
             else:
