@@ -9,7 +9,7 @@ LOCKED := --no-deps --require-hashes -r requirements/dev.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lint format crds lock ready unit integration e2e attacks test bench demo clean \
-	tools cluster-smoke cert-manager
+	tools cluster-smoke cert-manager chaos load
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,15 @@ cluster-smoke: tools ## prove on this machine what tests/cluster promises (two m
 cert-manager: tools ## the chart with a real cert-manager, on a cluster of its own (five minutes)
 	$(BIN)/python -m tests.cluster build-tools cert-manager
 	$(BIN)/pytest -q tests/certmanager
+
+# How long the storm lasts, at most 600 seconds; SEED=NUMBER repeats a run that printed it.
+CHAOS_SECONDS ?= 180
+
+chaos: tools ## kill webhook, controller, API server, registry while jobs come (ten minutes, at most 20)
+	timeout --signal=INT --kill-after=60 1200 $(BIN)/pytest -q -n 0 tests/chaos --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
+
+load: tools ## many admissions at once while replicas and the API server end (five minutes)
+	timeout --signal=INT --kill-after=60 600 $(BIN)/pytest -q -n 0 tests/load
 
 bench: tools ## measure on a quiet machine; writes the tables of docs/reference/figures.md
 	$(BIN)/python -m bench --page docs/reference/figures.md

@@ -98,6 +98,16 @@ class Measured:
         if self._child is None or self._child.poll() is not None:
             raise RuntimeError(f"{self._argv[:3]} ended:\n{self._log.read_text()[-2000:]}")
 
+    def send(self, number: int) -> None:
+        """A signal; raises, with the end of its log, if it has ended."""
+        self.alive()
+        os.kill(self._pid, number)
+
+    def wait(self) -> None:
+        """Until it has ended, half a minute at most; raises TimeoutExpired."""
+        if self._child is not None:
+            self._child.wait(30)
+
     def cpu(self) -> float:
         """CPU seconds so far, user and system (proc(5), /proc/PID/stat)."""
         self.alive()

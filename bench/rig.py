@@ -24,7 +24,7 @@ from bench.processes import Measured
 from bench.sealed import NAMESPACE
 from tests.cluster import Cluster, tools
 from tests.cluster.pins import API_ONLY
-from tests.cluster.ports import free_port
+from tests.cluster.ports import free_port, free_ports
 from tests.stage.release import CHART
 from tests.stage.release import NAMESPACE as SYSTEM
 from trainseal.cluster.api import Kube, connect, path_of
@@ -46,7 +46,7 @@ GATE_IMAGE = f"registry.example/trainseal@{_DIGEST}"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A webhook's process and its port; and the one where it says whether it is ready, if any."""
+    """A webhook's process and its port; ``health`` is that of /readyz, 0 where it has none."""
 
     process: Measured
     port: int
@@ -74,15 +74,15 @@ class Rig:
         argv = [sys.executable, "-m", "bench.yes", str(pair), str(port)]
         return Served(self._started("yes", argv), port)
 
-    def webhook(self, registry: str = "") -> Served:
+    def webhook(self, registry: str = "", log: str = "webhook") -> Served:
         """`trainseal webhook`, which reads from that registry by plain HTTP."""
-        port, health = free_port(), free_port()
-        argv = ("--port", str(port))
-        return Served(self._trainseal("webhook", registry, health, *argv), port, health)
+        port, health = free_ports(2)
+        argv = self._trainseal("webhook", registry, health, "--port", str(port))
+        return Served(self._started(log, argv), port, health)
 
     def controller(self, registry: str = "") -> Measured:
         """`trainseal controller`, likewise."""
-        return self._trainseal("controller", registry, free_port())
+        return self._started("controller", self._trainseal("controller", registry, free_port()))
 
     async def ask(self, served: Served | None, *names: str) -> None:
         """Sends the chart's webhooks of these names to one process, or nothing to anybody.
@@ -112,7 +112,7 @@ class Rig:
                 {**configuration, "metadata": metadata, "webhooks": webhooks},
             )
 
-    def _trainseal(self, command: str, registry: str, health: int, *flags: str) -> Measured:
+    def _trainseal(self, command: str, registry: str, health: int, *flags: str) -> list[str]:
         config = self.folder / f"{command}.yaml"
         config.write_text(
             yaml.safe_dump(
@@ -125,8 +125,7 @@ class Rig:
         )
         argv = [sys.executable, "-m", "trainseal.cli.main", command, "--namespace", SYSTEM]
         argv += ["--config", str(config), "--kubeconfig", str(self.cluster.kubeconfig)]
-        argv += ["--metrics-port", str(health), *flags]
-        return self._started(command, argv)
+        return [*argv, "--metrics-port", str(health), *flags]
 
     def _started(self, name: str, argv: list[str]) -> Measured:
         return self.stack.enter_context(Measured(argv, self.folder / f"{name}.log"))

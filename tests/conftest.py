@@ -18,7 +18,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", help="use this cluster of ours, and leave it up")
     parser.addoption("--detection", help="write the table of detections into this file")
-    parser.addoption("--seed", type=int, help="of the attacks at random: does again what a run did")
+    parser.addoption(
+        "--seed", type=int, help="of attacks at random, of chaos: as a run that told it"
+    )
+    parser.addoption("--seconds", type=float, default=180.0, help="of chaos: how long it lasts")
 
 
 #: Of tests/integration, those that share the API server with the kinds on it and nothing else.

@@ -7,7 +7,6 @@ has at one time may be done later. What was done, and when, is kept.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import threading
@@ -20,7 +19,8 @@ from pathlib import Path
 from tests.attacks.scene import AGENTS, TORCH, Scene, agent_process
 from tests.attacks.schedule import TARGETS, Act, Disturbance, Schedule, Target
 from tests.cluster import Cluster, CommandError
-from tests.cluster.processes import Process, kill_all
+from tests.cluster.processes import Process
+from tests.stage.ending import commands, end_api_server, processes_of, send
 from tests.stage.release import NAMESPACE
 
 PACKAGES = "/usr/lib/python3/dist-packages"
@@ -30,8 +30,6 @@ OBJECTS = ("ConfigMap", "NetworkPolicy", "Service")
 _AGAIN = 1.0
 #: Until an API server or a process that was disturbed must be back; seconds.
 _PATIENCE = 180.0
-#: An API server that is told to end is waited for so long.
-_GRACE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class AtRandom:
                 part.result()
         finally:
             for process in self._stopped:
-                _signal(process, signal.SIGCONT)
+                send(process, signal.SIGCONT)
             self._cluster.start_api_server()
 
     def _ending_all(self, part: Callable[..., None], *args: Target) -> None:
@@ -180,12 +178,12 @@ class AtRandom:
     def without_a_trace(self) -> list[Act]:
         """Acts that left nothing, as root on the node sees it: none, if all were carried out."""
         missing = []
-        commands = _commands()
+        running = commands()
         for act in self.schedule.acts:
             wanted = self.expected(act)
             match act.kind:
                 case "program":
-                    there = any(c and c[0] == wanted.path.encode() for _, c in commands)
+                    there = any(c and c[0] == wanted.path.encode() for _, c in running)
                 case "object":
                     there = act in self.done.acts
                 case _:
@@ -217,7 +215,7 @@ class AtRandom:
                 self._delete_pods("-n", NAMESPACE, "-l", "app.kubernetes.io/component=controller")
             case target, _:
                 for process in self._processes(target):
-                    _signal(process, signal.SIGKILL)
+                    send(process, signal.SIGKILL)
         if disturbance.seconds:
             self._say(f"{disturbance.target} goes on")
 
@@ -228,20 +226,14 @@ class AtRandom:
     def _stop(self, processes: list[Process], seconds: float) -> None:
         self._stopped.update(processes)
         for process in processes:
-            _signal(process, signal.SIGSTOP)
+            send(process, signal.SIGSTOP)
         self._over.wait(seconds)
         for process in processes:
-            _signal(process, signal.SIGCONT)
+            send(process, signal.SIGCONT)
         self._stopped.difference_update(processes)
 
     def _end_api_server(self, *, politely: bool, away: float) -> None:
-        process = self._cluster.api_server()
-        if politely:
-            _signal(process, signal.SIGTERM)
-            end = time.monotonic() + _GRACE
-            while process.alive and time.monotonic() < end:
-                self._over.wait(0.1)
-        assert not kill_all([process]), f"process {process.pid} does not end"
+        end_api_server(self._cluster, self._over.wait, politely=politely)
         self._over.wait(away)
         self._cluster.start_api_server()
 
@@ -253,7 +245,8 @@ class AtRandom:
             return [self._cluster.api_server()]
         end = time.monotonic() + _PATIENCE / 3
         while not self._over.is_set() and time.monotonic() < end:
-            found = list(self._agents() if target == "agent" else self._controllers())
+            ours = self._agents() if target == "agent" else processes_of(self._cluster, target)
+            found = list(ours)
             if found:
                 return found
             self._over.wait(_AGAIN)
@@ -264,30 +257,3 @@ class AtRandom:
         with contextlib.suppress(AssertionError):
             if (found := Process.running(agent_process(self._node))) is not None:
                 yield found
-
-    def _controllers(self) -> Iterator[Process]:
-        """Of this cluster: its processes lie in its control group."""
-        for pid, command in _commands():
-            if b"controller" in command and b"--config=/etc/trainseal/config.yaml" in command:
-                with contextlib.suppress(OSError):
-                    group = Path(f"/proc/{pid}/cgroup").read_text()
-                    found = Process.running(pid)
-                    if f"/trainseal.{self._cluster.name}/" in group and found is not None:
-                        yield found
-
-
-def _commands() -> list[tuple[int, list[bytes]]]:
-    """Number and command line of every process."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-                found.append((int(folder.name), words))
-    return found
-
-
-def _signal(process: Process, number: int) -> None:
-    if process.alive:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
