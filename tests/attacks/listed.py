@@ -106,7 +106,10 @@ LISTED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             ),
         ),
         "the headless Service's selector changed": ("headless Service's selector changed",),
-        "a CPU-only pod joining the rendezvous": ("CPU-only pod joining the rendezvous",),
+        "a CPU-only pod joining the rendezvous": (
+            "CPU-only pod joining the rendezvous",
+            "tests/e2e/test_network.py::test_ranks_reach_each_other_and_nobody_else_reaches_one",
+        ),
         "bash of a shared file, signed once": ("bash of a file on a writable mount, signed once",),
         "borrowing a service account by impersonation": (
             "exec as a workload's service account, by impersonation",
