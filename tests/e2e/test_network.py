@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster import Cluster, CommandError
 from tests.cluster.addresses import API_SERVICE_IP
-from tests.e2e.lab import TEAM, Lab, Object
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_outages import processes_of
 from tests.e2e.test_responses import edit
@@ -42,9 +42,17 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 def ranks(lab: Lab, cluster: Cluster, apply: Callable[[Object], Object]) -> list[Object]:
     """The two pods of a run that listen."""
     del cluster  # only ours is known to enforce policies
+    return _listening(lab, apply, _name())
+
+
+def _name() -> str:
+    """Another one each time: one of the same name may still be on its way out."""
+    return f"listens-{secrets.token_hex(2)}"
+
+
+def _listening(lab: Lab, apply: Callable[[Object], Object], name: str) -> list[Object]:
     code = lab.push_tree("listens", {"listen.py": LISTEN}, lab.alice)
-    # Another name each time: one of the same name may still be on its way out.
-    job = lab.job(f"listens-{secrets.token_hex(2)}", "listen.py")
+    job = lab.job(name, "listen.py")
     job["spec"]["code"][0]["oci"]["reference"] = code
     job["spec"]["roles"][0]["replicas"] = 2
     job = apply(signed(job, lab.alice))
@@ -78,6 +86,37 @@ def test_ranks_reach_each_other_and_nobody_else_reaches_one(
     assert not _reaches(lab, stranger, _address(second))
 
 
+def test_who_lets_a_stranger_into_a_run_to_come_is_found_and_into_one_that_lives_refused(
+    lab: Lab, cluster: Cluster, apply: Callable[[Object], Object], stranger: Object
+) -> None:
+    del cluster
+    name = _name()
+    theirs = apply(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": TEAM},
+            "spec": {
+                "podSelector": {"matchLabels": {"trainseal.dev/job": name}},
+                "ingress": [{"from": [{"podSelector": {}}]}],
+            },
+        }
+    )
+    first, _ = _listening(lab, apply, name)
+    eventually(lambda: _reaches(lab, stranger, _address(first)), "the stranger is in")
+
+    def found() -> list[str]:
+        """Who opened the run, as its report has it."""
+        reports = lab.listed("driftreports", labels=f"{LABEL_SEAL}={_seal(first)}")
+        findings = [f for r in reports for f in r.get("status", {}).get("findings", [])]
+        return [f.get("user") for f in findings if f["id"] == "network.opened"]
+
+    eventually(lambda: found() == [EDITOR], "it is found, with who made it")
+    lab.kubectl("delete", "networkpolicy", name)
+    eventually(lambda: not _reaches(lab, stranger, _address(first)), "the stranger is out")
+    assert f"sealed by SealedRun {TEAM}/{_seal(first)}" in lab.refusal(theirs)
+
+
 def test_in_quarantine_not_even_its_own_ranks_reach_one(lab: Lab, ranks: list[Object]) -> None:
     first, second = ranks
     for pod in ranks:
@@ -86,13 +125,17 @@ def test_in_quarantine_not_even_its_own_ranks_reach_one(lab: Lab, ranks: list[Ob
     eventually(lambda: _enters(process, _address(first)), "the second reaches the first")
     with answered_by(lab, "Quarantine"):
         edit(lab, second)
-        seal = str(second["metadata"]["labels"][LABEL_SEAL])
+        seal = _seal(second)
         eventually(
             lambda: "isolatedSince" in lab.get("sealedrun", seal).get("status", {}),
             "it is isolated",
         )
         # What listens is frozen; the kernel would take the connection all the same.
         eventually(lambda: not _enters(process, _address(first)), "nobody reaches it any more")
+
+
+def _seal(pod: Object) -> str:
+    return str(pod["metadata"]["labels"][LABEL_SEAL])
 
 
 def _address(pod: Object) -> str:
