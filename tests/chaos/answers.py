@@ -25,8 +25,8 @@ class Answer(Enum):
 NO_ANSWER = 0
 #: The API server's words where it could not ask a webhook: an Internal error, and no denial.
 NOT_ASKED = "failed calling webhook"
-#: Its words where it has only just started and does not know its policies yet, or its roles: whoever
-#: asks here has the right to create.
+#: Its words where it has only just started and does not know its policies yet, or its roles:
+#: whoever asks here has the right to create.
 _NOT_READY = ("not yet ready to handle request", "cannot create resource")
 _AGAIN = frozenset(
     {
