@@ -25,8 +25,9 @@ class Answer(Enum):
 NO_ANSWER = 0
 #: The API server's words where it could not ask a webhook: an Internal error, and no denial.
 NOT_ASKED = "failed calling webhook"
-#: Its words where it is not yet ready to judge by policies, and by RBAC.
-_NOT_READY = ("not yet ready to handle request", "RBAC: clusterrole")
+#: Its words where it has only just started and does not know its policies yet, or its roles:
+#: whoever asks here has the right to create.
+_NOT_READY = ("not yet ready to handle request", "cannot create resource")
 _AGAIN = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -58,6 +59,8 @@ def reason(status: int, text: str) -> str:
         return "no answer"
     if NOT_ASKED in text:
         return "the webhook could not be asked"
+    if any(words in text for words in _NOT_READY):
+        return "the API server was starting"
     return f"status {status}"
 
 

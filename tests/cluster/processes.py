@@ -74,7 +74,16 @@ def _stat(pid: int) -> int | None:
         return None
     # The second field, the name, may hold spaces and parentheses.
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    dead = fields[0] == "X" or (fields[0] == "Z" and not _other_threads(pid))
+    return None if dead else int(fields[19])
+
+
+def _other_threads(pid: int) -> bool:
+    """A killed process is a zombie before the last of its threads lets go of files and ports."""
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except OSError:
+        return False
 
 
 def daemon_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

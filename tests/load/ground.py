@@ -73,10 +73,11 @@ class Ground:
     async def end(self, number: int, how: signal.Signals) -> None:
         """Kills a replica or tells it to end, waits until it has, and begins it anew."""
         served = self.replicas[number]
-        served.process.send(how)
         if how is signal.SIGTERM:
-            # Who is told to end is no endpoint any more; of a death a Service learns by a probe.
+            # The chart's preStop: who is told to end is no endpoint any more. Of a death a Service
+            # learns by a probe.
             self.ready.discard(served.port)
+        served.process.send(how)
         await asyncio.to_thread(served.process.wait)
         self.start(number)
         await self.until_ready()

@@ -27,7 +27,6 @@ from tests.load.asking import Ask, Counts, ask_all
 from tests.load.ground import JOBS, PODS, REPLICAS, Ground, asked, compact, ground
 from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import MERGE_PATCH, path_of
-from trainseal.engines.podtemplate import LABEL_SEAL
 
 _CONFIGURATION = path_of(
     "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", None, "bench"
@@ -203,8 +202,8 @@ def test_a_seal_that_went_while_no_watch_was_open_lets_nothing_in_any_more(
 ) -> None:
     """All watches are cut, and etcd has forgotten from where they would go on: they list anew."""
     good = next(ask for ask in opened.pods() if ask.good)
-    name = opened.pod["metadata"]["labels"][LABEL_SEAL]
-    cluster = opened.rig.cluster
+    cluster, kube = opened.rig.cluster, opened.rig.kube
+    seals = path_of(API_VERSION, "sealedruns", NAMESPACE)
 
     async def refused_by_all() -> bool:
         counts = Counts()
@@ -215,7 +214,10 @@ def test_a_seal_that_went_while_no_watch_was_open_lets_nothing_in_any_more(
         assert not await refused_by_all()
         for served in opened.replicas:
             served.process.send(signal.SIGSTOP)
-        await opened.rig.kube.delete(path_of(API_VERSION, "sealedruns", NAMESPACE, name))
+        listed: Object = await kube.get(seals)
+        (seal,) = listed["items"]
+        await kube.delete(f"{seals}/{seal['metadata']['name']}")
+        assert not (await kube.get(seals))["items"]
         await asyncio.to_thread(compact, cluster)
         assert not await asyncio.to_thread(kill_all, [cluster.api_server()])
         await asyncio.to_thread(cluster.start_api_server)

@@ -22,6 +22,7 @@ from tests.chaos.answers import Answer, meaning, reason
         (504, "the server was unable to return a response in time", Answer.AGAIN),
         (429, "too many requests", Answer.AGAIN),
         (403, "pods is forbidden: not yet ready to handle request", Answer.AGAIN),
+        (403, 'pods is forbidden: User "m" cannot create resource "pods"', Answer.AGAIN),
     ],
 )
 def test_an_answer_means(status: int, text: str, expected: Answer) -> None:
@@ -31,4 +32,5 @@ def test_an_answer_means(status: int, text: str, expected: Answer) -> None:
 def test_tries_are_counted_by_why() -> None:
     assert reason(0, "") == "no answer"
     assert reason(500, "failed calling webhook") == "the webhook could not be asked"
+    assert reason(403, 'User "m" cannot create resource "pods"') == "the API server was starting"
     assert reason(503, "undetermined") == "status 503"

@@ -1,10 +1,13 @@
 """Pidfiles: a process is found again, and never confused with a later one of its number."""
 
 import os
+import platform
+import sys
 import time
 from pathlib import Path
 
 from tests.cluster.processes import Process, kill_all, spawn, tail
+from tests.stage.waiting import eventually
 
 
 def start(tmp_path: Path, *argv: str) -> Process:
@@ -78,3 +81,21 @@ def test_the_output_of_a_process_is_in_its_log(tmp_path: Path) -> None:
 def test_tail_gives_the_last_lines_only(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("".join(f"line {n}\n" for n in range(100)))
     assert tail(tmp_path / "log", 2).splitlines()[1:] == ["line 98", "line 99"]
+
+
+def test_a_process_lives_until_its_last_thread_lets_go_of_what_it_holds(tmp_path: Path) -> None:
+    """Its first thread is a zombie by then: by exit(2), which unlike exit(3) ends one thread."""
+    number = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+    script = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        f"ctypes.CDLL(None).syscall({number}, 0)\n"
+    )
+    process = start(tmp_path, sys.executable, "-c", script)
+    try:
+        stat = Path(f"/proc/{process.pid}/stat")
+        eventually(lambda: ") Z " in stat.read_text(), "the first thread has ended")
+        assert process.alive
+    finally:
+        assert not kill_all([process])
+    assert not process.alive
