@@ -77,6 +77,9 @@ def settings() -> kopf.OperatorSettings:
     found.scanning.disabled = True
     found.watching.server_timeout = 300
     found.watching.client_timeout = 330
+    # Else all objects of a kind are in memory at once, and each has a task for five seconds.
+    found.watching.chunk_size = 100
+    found.queueing.idle_timeout = 0.5
     for kind in OWNED:
         found.watching.label_selectors[kind] = LABEL_JOB
     return found

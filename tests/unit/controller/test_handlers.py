@@ -49,3 +49,10 @@ def test_an_object_that_lost_its_label_is_one_that_is_gone() -> None:
     call = cast("Callable[..., Coroutine[None, None, None]]", heard)
     asyncio.run(call(namespace="research", labels=labels, event={"type": "DELETED"}))
     assert told == [("research", "char-lm")]
+
+
+def test_what_there_is_at_the_start_is_listed_in_pages() -> None:
+    """kopf would hold thousands of seals and Jobs at once, whole."""
+    chunk = settings().watching.chunk_size
+    assert chunk is not None
+    assert chunk <= 100
