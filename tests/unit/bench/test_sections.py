@@ -50,13 +50,17 @@ def test_admissions_at_size_are_told_with_their_99th_percentile_and_the_goals() 
         for c in pods.CONCURRENCIES
     }
     memory_held = {"webhook": [140.0, 141.0], "controller": [230.0, 240.0]}
-    level = memory.Level(1000, memory_held, {"webhook": 0.0, "controller": 0.2})
-    held = atsize.Held(level, {"webhook": 150.0, "controller": 260.0})
+    first, level = (
+        memory.Level(1000, memory_held, {"webhook": 0.0, "controller": share})
+        for share in (0.7, 0.2)
+    )
+    held = atsize.Held(first, level, {"webhook": 150.0, "controller": 260.0})
     told = atsize.section(atsize.Size(1000, 8000), found, [2.0, 3.0, 2.5], held)
     assert "8,000 sealed pods" in told.markdown
     row = ["20", "TrainSeal", "1900 (1800 to 2000)", "1.00 (1.00 to 1.00)"]
     assert [*row, "50.0 (50.0 to 50.0)", "99.0 (99.0 to 99.0)"] in rows(told)
     assert ["controller", "235 (230 to 240)", "260", "300"] in rows(told)
+    assert "takes 70 % of a core, and 20 % from then on" in told.markdown
     assert "ready 2.50 (2.00 to 3.00) s after its start (goal: 5)" in told.markdown
     assert told.values["rounds"]["trainseal 1"][0]["seconds"] == list(quick)  # none is left out
 
