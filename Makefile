@@ -102,7 +102,7 @@ CHAOS_SECONDS ?= 180
 chaos: tools ## kill webhook, controller, API server, registry while jobs come (ten minutes, at most 20)
 	timeout --signal=INT --kill-after=60 1200 $(BIN)/pytest -q -n 0 tests/chaos --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
-load: tools ## many admissions at once while replicas and the API server end (five minutes)
+load: tools ## many admissions at once while replicas and the API server end (at most ten minutes)
 	timeout --signal=INT --kill-after=60 600 $(BIN)/pytest -q -n 0 tests/load
 
 bench: tools ## measure on a quiet machine; writes the tables of docs/reference/figures.md
