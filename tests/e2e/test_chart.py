@@ -218,6 +218,9 @@ def test_an_expired_certificate_is_replaced_when_a_controller_runs_again(
     """As after a month in which none ran: closed meanwhile for what is guarded, and no longer."""
     scale = ("scale", "deployment/trainseal-controller", "-n", NAMESPACE)
     release.kubectl(*scale, "--replicas=0")
+    controllers = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=controller")
+    gone = ("get", "pods", *controllers, "-o", "name")
+    eventually(lambda: not release.kubectl(*gone), "no controller runs", seconds=90)
     try:
         _let_it_expire(release)
         release.kubectl("delete", "pod", "-n", NAMESPACE, "-l",

@@ -45,9 +45,9 @@ def ranks(lab: Lab, cluster: Cluster, apply: Callable[[Object], Object]) -> list
     return _listening(lab, apply, _name())
 
 
-def _name() -> str:
+def _name(beginning: str = "listens") -> str:
     """Another one each time: one of the same name may still be on its way out."""
-    return f"listens-{secrets.token_hex(2)}"
+    return f"{beginning}-{secrets.token_hex(2)}"
 
 
 def _listening(lab: Lab, apply: Callable[[Object], Object], name: str) -> list[Object]:
@@ -69,9 +69,10 @@ def stranger(lab: Lab, apply: Callable[[Object], Object]) -> Object:
     """A pod of the editor's in the same namespace, without a GPU."""
     container = {"name": "main", "image": lab.image, "command": ["sleep", "infinity"]}
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
-    metadata = {"name": "stranger", "namespace": TEAM}
+    metadata = {"name": _name("stranger"), "namespace": TEAM}
     made = apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    lab.admin("wait", "pod/stranger", "-n", TEAM, "--for=condition=Ready", "--timeout=60s")
+    pod = f"pod/{metadata['name']}"
+    lab.admin("wait", pod, "-n", TEAM, "--for=condition=Ready", "--timeout=60s")
     return made
 
 
@@ -149,7 +150,7 @@ def _reaches(lab: Lab, pod: Object, address: str, port: int = PORT) -> bool:
     try:
         lab.kubectl(*words, address, str(port))
     except CommandError as error:
-        if "Error" not in error.stderr:
+        if "in create_connection" not in error.stderr:
             raise
         return False
     return True

@@ -47,7 +47,7 @@ OURS = (
     configuration("validating"),
     configuration("validating", "trainseal-access"),
 )
-WEBHOOKS = 11
+WEBHOOKS = 16
 
 
 @pytest.fixture(scope="module")
