@@ -59,6 +59,11 @@ def test_every_reason_of_a_verdict_stands_on_the_page_of_reasons() -> None:
     assert sorted(reason for reason in found if f"`{reason}`" not in page) == []
 
 
+def test_no_document_has_two_versions_of_a_passage() -> None:
+    marks = re.compile(r"^(<{7} |={7}$|>{7} )", flags=re.MULTILINE)
+    assert [d.name for d in DOCUMENTS if marks.search(d.read_text())] == []
+
+
 def test_every_link_between_documents_leads_to_a_file_and_a_heading() -> None:
     broken = []
     for document in DOCUMENTS:
