@@ -36,7 +36,7 @@ def _patched(kind: str, name: str, path: str, weak: object, words: str) -> Attac
     by Event, saying where, and by alert. ``weak`` None: the value is taken out.
     """
 
-    def do(scene: Scene) -> None:
+    def do(scene: Scene) -> float:
         lab = scene.lab
         live = json.loads(lab.admin("get", kind, name, "-o", "json"))
         was = live
@@ -55,6 +55,7 @@ def _patched(kind: str, name: str, path: str, weak: object, words: str) -> Attac
                 eventually(lambda: _alerted(lab, live["kind"], name), f"alerted of {name}")
         finally:
             lab.admin("patch", kind, name, "--type=json", "-p", json.dumps([back]))
+        return 0.0
 
     return do
 
@@ -121,7 +122,7 @@ def _changes(name: str, change: Callable[[Lab, Object], None], weakens: str) -> 
     is demanded (``weakens``, empty where not).
     """
 
-    def do(scene: Scene) -> None:
+    def do(scene: Scene) -> float:
         lab = scene.lab
         made = _policy(lab, name)
         lab.admin("apply", "-f", "-", stdin=made)
@@ -131,6 +132,7 @@ def _changes(name: str, change: Callable[[Lab, Object], None], weakens: str) -> 
             _is_on_record(lab, name, weakens)
         finally:
             lab.delete(made)
+        return 0.0
 
     return do
 
@@ -178,7 +180,7 @@ def _stricter(_: Lab, made: Object) -> None:
     made["spec"]["validity"] = {"require": ["notAfter"]}
 
 
-def _trust_root_removed(scene: Scene) -> None:
+def _trust_root_removed(scene: Scene) -> float:
     lab = scene.lab
     made: Object = public_root("nowhere-root")
     lab.admin("apply", "-f", "-", stdin=made)
@@ -189,6 +191,7 @@ def _trust_root_removed(scene: Scene) -> None:
         if item["spec"].get("object", {}).get("name") == "nowhere-root"
     ]
     assert (_ROOT, "DeleteObject") in records
+    return 0.0
 
 
 def _trust_root_read(scene: Scene) -> None:
