@@ -309,6 +309,11 @@ def record_of(
     return about(name, namespace, {**labels, LABEL_ACTION: action}, whole)
 
 
+def slot_of(now: datetime) -> str:
+    """The ten minutes within which what is asked again is the same."""
+    return str(int(now.timestamp()) // _SLOT_SECONDS)
+
+
 def _text(now: datetime) -> str:
     return now.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
@@ -347,8 +352,7 @@ def _name(request: Request, access: Access, of: str, now: datetime, by: str) -> 
     """
     same: list[str] = [request.uid]
     if access.once:
-        slot = int(now.timestamp()) // _SLOT_SECONDS
-        same = [str(slot), request.username, request.user_uid, *access.once]
+        same = [slot_of(now), request.username, request.user_uid, *access.once]
     if by:
         same.append(by)
     text = json.dumps([of, access.action, *same])

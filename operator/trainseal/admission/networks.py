@@ -28,13 +28,14 @@ from datetime import datetime
 
 from prometheus_client import Counter
 
-from trainseal.admission.accessrequests import Thing, record_of
+from trainseal.admission.accessrequests import Thing, record_of, slot_of
 from trainseal.admission.rates import Buckets
+from trainseal.admission.recording import place_of, put_on_record
 from trainseal.admission.reviews import ALLOWED, Request, Response, deny, meta
 from trainseal.admission.sealindex import LiveSeal
-from trainseal.api.accessrecord import LABEL_OBJECT, LABEL_SEAL, PLURAL, Action, ObjectKind
-from trainseal.api.model import API_VERSION, JsonObject, json_object
-from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
+from trainseal.api.accessrecord import LABEL_OBJECT, LABEL_SEAL, Action, ObjectKind
+from trainseal.api.model import JsonObject, json_object
+from trainseal.cluster.api import Kube, KubeError
 from trainseal.provenance.networks import opening
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.selectors import Selector, equal_to
@@ -56,7 +57,6 @@ _CALL_SECONDS = 2.0
 _MOST_CALLS = 16
 #: Of one user in one namespace, for each replica: a second, and at once.
 _RATE, _BURST = 0.5, 30.0
-_SLOT_SECONDS = 600
 #: Runs named in one answer.
 _MOST_NAMED = 3
 _NO_SEALED_PODS = "{key: trainseal.dev/seal, operator: DoesNotExist}"
@@ -156,8 +156,7 @@ def record(request: Request, judged: Judged, now: datetime) -> JsonObject:
         **({"sealedRun": judged.seal} if judged.seal else {}),
     }
     labels = {LABEL_SEAL: judged.seal, LABEL_OBJECT: uid}
-    slot = int(now.timestamp()) // _SLOT_SECONDS
-    same = (str(slot), request.username, request.user_uid, uid, judged.words)
+    same = (slot_of(now), request.username, request.user_uid, uid, judged.words)
     return record_of(request, thing, request.namespace, spec, labels, now, same)
 
 
@@ -184,20 +183,16 @@ class Networks:
             _FAILED.labels("rate").inc()
             return judged.answer
         made = record(request, judged, self._context.now())
-        name = f"{request.namespace}/{meta(made)['name']}"
         try:
-            async with asyncio.timeout(_CALL_SECONDS), self._calls:
-                await self._kube.create(path_of(API_VERSION, PLURAL, request.namespace), made)
-        except ConflictError:
-            pass  # on record already
+            new = await put_on_record(self._kube, made, _CALL_SECONDS, self._calls)
         except (KubeError, TimeoutError) as error:
             _FAILED.labels("write").inc()
             what = f"{_kind(request)} {_name(request)} by {request.username!r:.300}"
             _log.warning("%s is not recorded: %s", what, error)
             return judged.answer
-        else:
+        if new:
             _RECORDED.labels(_kind(request), str(judged.answer.allowed).lower()).inc()
-        return dataclasses.replace(judged.answer, audit={"access-record": name})
+        return dataclasses.replace(judged.answer, audit={"access-record": place_of(made)})
 
 
 def _kind(request: Request) -> ObjectKind:

@@ -13,7 +13,6 @@ and nothing of that passes here.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -22,11 +21,11 @@ from datetime import datetime
 
 from prometheus_client import Counter
 
-from trainseal.admission.accessrequests import Thing, record_of
-from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny, meta
-from trainseal.api.accessrecord import PLURAL
-from trainseal.api.model import API_VERSION, JsonObject
-from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
+from trainseal.admission.accessrequests import Thing, record_of, slot_of
+from trainseal.admission.recording import place_of, put_on_record
+from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny
+from trainseal.api.model import JsonObject
+from trainseal.cluster.api import Kube, KubeError
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.verifier.policystore import BrokenPolicy
 
@@ -36,7 +35,6 @@ _FAILED = Counter(
     "Requests through a node's proxy that could not be recorded, and were refused.",
 )
 _CALL_SECONDS = 2.0
-_SLOT_SECONDS = 600
 _PATH = 1024
 
 
@@ -90,8 +88,7 @@ def record(request: Request, answer: Response, home: str, now: datetime) -> Json
         "message": answer.message or next(iter(answer.warnings), "past the pods' own doors"),
         "path": path[:_PATH],
     }
-    slot = int(now.timestamp()) // _SLOT_SECONDS
-    same = (str(slot), request.username, request.user_uid, path, str(answer.allowed))
+    same = (slot_of(now), request.username, request.user_uid, path, str(answer.allowed))
     cut = ["path"] if len(path) > _PATH else []
     return record_of(request, Thing("Node", _node(request), ""), home, spec, {}, now, same, cut)
 
@@ -108,12 +105,8 @@ class NodeProxies:
         answer = judge(request, self._context)
         home = self._context.home
         made = record(request, answer, home, self._context.now())
-        name = f"{home}/{meta(made)['name']}"
         try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                await self._kube.create(path_of(API_VERSION, PLURAL, home), made)
-        except ConflictError:
-            pass  # on record already
+            await put_on_record(self._kube, made, _CALL_SECONDS)
         except (KubeError, TimeoutError) as error:
             _FAILED.inc()
             why = str(error) or "no answer in time"
@@ -126,7 +119,7 @@ class NodeProxies:
                 f"namespace {home} is being deleted",
                 TRY_AGAIN,
             )
-        return dataclasses.replace(answer, audit={"access-record": name})
+        return dataclasses.replace(answer, audit={"access-record": place_of(made)})
 
 
 def _node(request: Request) -> str:

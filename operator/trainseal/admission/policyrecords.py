@@ -8,7 +8,6 @@ used denies every job and must go also while nothing can be written.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -18,16 +17,16 @@ from datetime import datetime
 from prometheus_client import Counter
 
 from trainseal.admission.accessrequests import Thing, record_of
+from trainseal.admission.recording import place_of, put_on_record
 from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny, meta
 from trainseal.api.accessrecord import (
     LABEL_WEAKENS,
-    PLURAL,
     Action,
     ObjectKind,
 )
-from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject
+from trainseal.api.model import InvalidObjectError, JsonObject
 from trainseal.api.policy import ProvenancePolicy
-from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
+from trainseal.cluster.api import Kube, KubeError
 from trainseal.provenance.policychanges import weakenings
 
 _log = logging.getLogger(__name__)
@@ -107,12 +106,8 @@ class PolicyRecords:
         if change is None:
             return decided
         made = record(request, change, self._home, self._now())
-        name = f"{self._home}/{meta(made).get('name')}"
         try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                await self._kube.create(path_of(API_VERSION, PLURAL, self._home), made)
-        except ConflictError:
-            pass  # on record already
+            await put_on_record(self._kube, made, _CALL_SECONDS)
         except (KubeError, TimeoutError) as error:
             _FAILED.inc()
             what = f"{change.action} of {change.kind} {change.name} by {request.username!r:.300}"
@@ -128,5 +123,6 @@ class PolicyRecords:
             )
         if not change.weakens:
             return decided
-        told = f"{change.kind} {change.name} is weaker: {change.message:.600}; on record as {name}"
+        where = place_of(made)
+        told = f"{change.kind} {change.name} is weaker: {change.message:.600}; on record as {where}"
         return dataclasses.replace(decided, warnings=[*decided.warnings, told])

@@ -24,14 +24,15 @@ from datetime import datetime
 
 from prometheus_client import Counter
 
-from trainseal.admission.accessrequests import Thing, record_of
+from trainseal.admission.accessrequests import Thing, record_of, slot_of
 from trainseal.admission.podmakers import BY_PLURAL, judged
 from trainseal.admission.pods import PodRulesContext, decide, seal_of
 from trainseal.admission.rates import Buckets
+from trainseal.admission.recording import put_on_record
 from trainseal.admission.reviews import ALLOWED, Request, Response, meta
-from trainseal.api.accessrecord import LABEL_SEAL, PLURAL, Action, ObjectKind
-from trainseal.api.model import API_VERSION, JsonObject
-from trainseal.cluster.api import ConflictError, Kube, KubeError, path_of
+from trainseal.api.accessrecord import LABEL_SEAL, Action, ObjectKind
+from trainseal.api.model import JsonObject
+from trainseal.cluster.api import Kube, KubeError
 
 _log = logging.getLogger(__name__)
 _WITNESSED = Counter(
@@ -47,7 +48,6 @@ _CALL_SECONDS = 1.5
 _MOST_CALLS = 16
 #: Of one user in one namespace, for each replica: a second, and at once.
 _RATE, _BURST = 0.5, 30.0
-_SLOT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,7 @@ def _attempt(
 
 def record(request: Request, found: Attempt, now: datetime) -> JsonObject:
     """The AccessRecord; the same within ten minutes for the same user, object and answer."""
-    slot = int(now.timestamp()) // _SLOT_SECONDS
-    same = (str(slot), request.username, request.user_uid, found.message)
+    same = (slot_of(now), request.username, request.user_uid, found.message)
     thing = Thing(found.kind, found.name, found.uid)
     spec: JsonObject = {"action": found.action, "allowed": found.allowed, "message": found.message}
     if found.seal:
@@ -141,15 +140,12 @@ class Witness:
             _FAILED.labels("rate").inc()
             return ALLOWED
         made = record(request, found, self._now())
-        path = path_of(API_VERSION, PLURAL, request.namespace)
         try:
-            async with asyncio.timeout(_CALL_SECONDS), self._calls:
-                await self._kube.create(path, made)
-        except ConflictError:
-            return ALLOWED  # on record already
+            new = await put_on_record(self._kube, made, _CALL_SECONDS, self._calls)
         except (KubeError, TimeoutError) as error:
             _FAILED.labels("write").inc()
             _log.warning("an attempt by %.300r is not recorded: %s", request.username, error)
             return ALLOWED
-        _WITNESSED.labels(found.kind, str(found.allowed).lower()).inc()
+        if new:
+            _WITNESSED.labels(found.kind, str(found.allowed).lower()).inc()
         return ALLOWED
