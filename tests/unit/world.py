@@ -99,6 +99,19 @@ def policy_object(name: str = "research", **spec: Any) -> Object:
     }
 
 
+def lane(**fields: Any) -> Object:
+    """A lane of a policy, with these fields."""
+    return {
+        "name": "notebooks",
+        "reason": "interactive work",
+        "namespaces": ["research"],
+        "image": {"authorities": ["alice"]},
+        "maxPods": 2,
+        "maxGPUs": 4,
+        "maxDurationSeconds": 3600,
+    } | fields
+
+
 def policy(name: str = "research", **spec: Any) -> CompiledPolicy:
     return compile_policy(policy_object(name, **spec), {})
 

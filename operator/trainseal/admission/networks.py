@@ -37,7 +37,7 @@ from trainseal.api.accessrecord import LABEL_OBJECT, LABEL_SEAL, Action, ObjectK
 from trainseal.api.model import JsonObject, json_object
 from trainseal.cluster.api import Kube, KubeError
 from trainseal.provenance.networks import opening
-from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.policies import CompiledPolicy, only_audited
 from trainseal.provenance.selectors import Selector, equal_to
 from trainseal.verifier.policystore import BrokenPolicy
 
@@ -123,8 +123,7 @@ def _network_policy(request: Request, spec: JsonObject, context: NetworkContext)
         f"own, as nobody has to prove who they are there; let it choose other pods alone: add "
         f"{_NO_SEALED_PODS} to spec.podSelector.matchExpressions"
     )
-    # A policy that cannot be used may be one that enforces here.
-    if policies and all(p.mode == "Audit" for p in policies) and not context.broken():
+    if only_audited(policies, broken=bool(context.broken())):
         told = f"would be denied under Enforce: {words}"
         return Judged(Response(True, warnings=(told,)), told, seal)
     return Judged(deny(words), words, seal)

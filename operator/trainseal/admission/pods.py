@@ -43,7 +43,7 @@ from trainseal.provenance.lanes import (
     scratch_claims,
 )
 from trainseal.provenance.podmatch import changed_parts, compare_pod
-from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.policies import CompiledPolicy, only_audited
 from trainseal.verifier.policystore import BrokenPolicy
 
 LABEL_PREFIX = "trainseal.dev/"
@@ -123,11 +123,7 @@ def _in_lane(request: Request, named: str, context: PodRulesContext) -> Response
             f"{', '.join(lanes) or 'none'} in namespace {request.namespace}, expected one that "
             f"every policy opens there; {_HELP}"
         )
-    found = [*breaches(request.object, lane, context.gpus.is_gpu)]
-    runtime = json_object(request.object.get("spec")).get("runtimeClassName")
-    if runtime in context.gpus.runtime_classes:
-        words = "GPUs by resources.limits, which are counted"
-        found.append(Breach("spec.runtimeClassName", str(runtime), words))
+    found = [*breaches(request.object, lane, context.gpus)]
     for claim in sorted(scratch_claims(request.object)):
         if seals := sorted(context.mounting(request.namespace, claim)):
             words = f"claim {claim}, which run {seals[0]} mounts"
@@ -173,8 +169,7 @@ def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response
     )
     if lanes := ", ".join(context.lanes(request.namespace)):
         words += f"; pods of nobody's, of StatefulSets and of Deployments may name a lane: {lanes}"
-    # A policy that cannot be used may be one that enforces here.
-    if policies and all(p.mode == "Audit" for p in policies) and not context.broken():
+    if only_audited(policies, broken=bool(context.broken())):
         return Response(True, warnings=(f"would be denied under Enforce: {words}",))
     return deny(words)
 
@@ -260,8 +255,7 @@ def _policies(
     names = frozenset(sealed.policies)
     policies = [p for p in context.policies(namespace) if p.name in names]
     enforcing = [p for p in policies if p.mode == "Enforce"]
-    audited = bool(policies) and not enforcing and not context.broken()
-    return enforcing or policies, audited
+    return enforcing or policies, only_audited(policies, broken=bool(context.broken()))
 
 
 def _updated_in_lane(

@@ -69,9 +69,14 @@ class PodBook:
             kept[kind] = [
                 {k: c[k] for k in _OF_A_CONTAINER if k in c} for c in json_objects(status.get(kind))
             ]
-        owners = {k: self._once(run, v) for k, v in metadata.items() if k == "ownerReferences"}
         return {
-            "metadata": {k: _interned(metadata[k]) for k in _METADATA if k in metadata} | owners,
+            "metadata": {
+                k: self._once(run, metadata[k])
+                if k == "ownerReferences"
+                else _interned(metadata[k])
+                for k in _METADATA
+                if k in metadata
+            },
             "spec": {k: self._once(run, v) if k in _SHARED_PARTS else v for k, v in spec.items()},
             "status": _interned(kept),
         }

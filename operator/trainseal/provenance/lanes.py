@@ -30,6 +30,7 @@ from trainseal.api.model import JsonObject
 from trainseal.api.policylanes import LABEL_LANE
 from trainseal.provenance.capabilities import CAPABILITIES
 from trainseal.provenance.differences import Json, mapping, objects, short
+from trainseal.provenance.gpuasks import VARIABLE, GpuRules
 from trainseal.provenance.policies import CompiledLane, CompiledPolicy
 
 _OURS = "trainseal.dev/"
@@ -52,7 +53,7 @@ _SOURCES = frozenset(
 )
 _CONTAINERS = ("initContainers", "containers")
 _WHOLE = re.compile(r"[0-9]{1,9}")
-_DEVICES_BY_NAME = "NVIDIA_VISIBLE_DEVICES"
+_COUNTED = "GPUs by resources.limits, which are counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +184,12 @@ def _amount(name: str, value: JsonValue) -> int:
     return int(str(value))
 
 
-def breaches(pod: Json, lane: Lane, is_gpu: Callable[[str], bool]) -> tuple[Breach, ...]:
+def breaches(pod: Json, lane: Lane, rules: GpuRules) -> tuple[Breach, ...]:
     """What a pod that bears the lane's label must not be; none for one that may run in it.
 
     How many pods and GPUs others hold is not judged here.
     """
-    return tuple(_breaches(pod, lane, is_gpu))
+    return tuple(_breaches(pod, lane, rules))
 
 
 def owner_breaches(pod: Json) -> tuple[Breach, ...]:
@@ -196,16 +197,18 @@ def owner_breaches(pod: Json) -> tuple[Breach, ...]:
     return tuple(_owners(mapping(pod.get("metadata"))))
 
 
-def _breaches(pod: Json, lane: Lane, is_gpu: Callable[[str], bool]) -> Iterator[Breach]:
+def _breaches(pod: Json, lane: Lane, rules: GpuRules) -> Iterator[Breach]:
     spec = mapping(pod.get("spec"))
     yield from _metadata(mapping(pod.get("metadata")))
     seconds = spec.get("activeDeadlineSeconds")
     if not isinstance(seconds, int) or seconds > lane.max_seconds:
         yield Breach("spec.activeDeadlineSeconds", short(seconds), f"at most {lane.max_seconds}")
     if spec.get("resourceClaims"):
-        yield Breach("spec.resourceClaims", "set", "GPUs by resources.limits, which are counted")
+        yield Breach("spec.resourceClaims", "set", _COUNTED)
+    if (runtime := spec.get("runtimeClassName")) in rules.runtime_classes:
+        yield Breach("spec.runtimeClassName", str(runtime), _COUNTED)
     try:
-        if (held := gpus(pod, is_gpu)) > lane.max_gpus:
+        if (held := gpus(pod, rules.is_gpu)) > lane.max_gpus:
             yield Breach("spec.containers", f"{held} GPUs", f"at most {lane.max_gpus}")
     except ValueError as error:
         yield Breach("spec.containers", str(error), "a whole number of GPUs")
@@ -314,7 +317,7 @@ def _container(container: Json, path: str, lane: Lane) -> Iterator[Breach]:
     yield from _security(container.get("securityContext"), f"{path}.securityContext")
     for variable in objects(container.get("env")):
         place = f"{path}.env[{variable.get('name')}]"
-        if variable.get("name") == _DEVICES_BY_NAME:
+        if variable.get("name") == VARIABLE:
             yield Breach(place, "set", "devices by resources.limits, which are counted")
         reference = mapping(mapping(variable.get("valueFrom")).get("secretKeyRef"))
         yield from _secret(reference.get("name"), place, lane)

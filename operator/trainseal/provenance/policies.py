@@ -7,7 +7,7 @@ under it is void the moment either changes.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,6 +112,14 @@ class CompiledPolicy:
         return any(fnmatch.fnmatchcase(namespace, p) for p in self.include) and not any(
             fnmatch.fnmatchcase(namespace, p) for p in self.exclude
         )
+
+
+def only_audited(policies: Sequence[CompiledPolicy], *, broken: bool) -> bool:
+    """Whether what these policies refuse is let in with a warning: none of them enforces.
+
+    ``broken``: there is one that cannot be used, which may be one that enforces here.
+    """
+    return bool(policies) and all(p.mode == "Audit" for p in policies) and not broken
 
 
 def compile_policy(

@@ -23,22 +23,12 @@ from trainseal.provenance.lanes import (
 
 Object = dict[str, Any]
 LABEL = "trainseal.dev/lane"
-IS_GPU = Settings().is_gpu
+GPUS = Settings().gpus
 
 
 def lane(**fields: Any) -> Object:
-    """A policy's lane, with these fields."""
-    return {
-        "name": "notebooks",
-        "reason": "interactive work",
-        "namespaces": ["research"],
-        "image": {"authorities": ["alice"]},
-        "maxPods": 2,
-        "maxGPUs": 4,
-        "maxDurationSeconds": 3600,
-        "scratchClaims": ["scratch-*"],
-        "secrets": ["wandb"],
-    } | fields
+    """A policy's lane with scratch and a Secret, and with these fields."""
+    return world.lane(**{"scratchClaims": ["scratch-*"], "secrets": ["wandb"]} | fields)
 
 
 def opened(*lanes: Object, mode: str = "Enforce", name: str = "research") -> Any:
@@ -95,7 +85,7 @@ def found(change: Callable[[Object, Object], object]) -> list[str]:
     """Places of the breaches; ``change`` takes the pod and its one container."""
     pod = notebook()
     change(pod, pod["spec"]["containers"][0])
-    return [b.path for b in breaches(pod, the_lane(), IS_GPU)]
+    return [b.path for b in breaches(pod, the_lane(), GPUS)]
 
 
 def test_a_notebook_that_keeps_every_rule_breaks_none() -> None:
@@ -164,7 +154,7 @@ def test_gpus_of_all_containers_count_and_a_request_without_a_limit_does() -> No
     pod = notebook()
     pod["spec"]["initContainers"] = [{"resources": {"requests": {"amd.com/gpu": "2"}}}]
     pod["spec"]["containers"].append({"resources": {"limits": {"nvidia.com/mig-1g.5gb": 3}}})
-    assert gpus(pod, IS_GPU) == 6
+    assert gpus(pod, GPUS.is_gpu) == 6
 
 
 @pytest.mark.parametrize(

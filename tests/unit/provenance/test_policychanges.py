@@ -9,23 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from tests.unit import world
+from tests.unit.world import lane
 from trainseal.api.policy import ProvenancePolicySpec
 from trainseal.provenance.policychanges import weakenings
 
 IMAGE, OTHER_IMAGE = (f"registry.example/proxy@sha256:{d * 64}" for d in "12")
-
-
-def lane(**fields: Any) -> dict[str, Any]:
-    """A lane of a policy, with these fields."""
-    return {
-        "name": "notebooks",
-        "reason": "interactive work",
-        "namespaces": ["research"],
-        "image": {"authorities": ["alice"]},
-        "maxPods": 2,
-        "maxGPUs": 4,
-        "maxDurationSeconds": 3600,
-    } | fields
 
 
 #: For each change: the field that is named, where it is, and its value there, strict and weak. None
@@ -112,8 +100,18 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
     ("lanes", "lanes", None, [lane()]),
     ("lanes[notebooks].maxPods", "lanes", [lane()], [lane(maxPods=3)]),
     ("lanes[notebooks].maxGPUs", "lanes", [lane()], [lane(maxGPUs=8)]),
-    ("lanes[notebooks].maxDurationSeconds", "lanes", [lane()], [lane(maxDurationSeconds=7200)]),
-    ("lanes[notebooks].namespaces", "lanes", [lane()], [lane(namespaces=["research", "b"])]),
+    (
+        "lanes[notebooks].maxDurationSeconds",
+        "lanes",
+        [lane()],
+        [lane(maxDurationSeconds=7200)],
+    ),
+    (
+        "lanes[notebooks].namespaces",
+        "lanes",
+        [lane()],
+        [lane(namespaces=["research", "b"])],
+    ),
     ("lanes[notebooks].secrets", "lanes", [lane()], [lane(secrets=["token"])]),
     (
         "lanes[notebooks].image.threshold",
