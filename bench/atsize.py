@@ -29,7 +29,7 @@ from bench.load import Measured
 from bench.manyruns import PODS_A_NODE, make_runs
 from bench.memory import SETTLED, Level, refuse_findings, running, settled, until_so_many
 from bench.pods import CONCURRENCIES, CREATOR, PATH, WORDS, a_policy, requests_at, switch
-from bench.rig import Rig, Served, rig
+from bench.rig import Rig, Served, on_api_server, rig
 from bench.sealed import Object, encode
 from bench.section import Section, paragraphs, table
 from tests.cluster import Cluster
@@ -62,11 +62,7 @@ class Held:
 
 def measure(rounds: int, count: int) -> Section:
     """``count`` runs, and requests a step (a quarter of them at concurrency 1)."""
-    cluster = Cluster.up("bench-api", api_only=True)
-    try:
-        return asyncio.run(_measure(cluster, rounds, count))
-    finally:
-        cluster.down()
+    return on_api_server(lambda cluster: _measure(cluster, rounds, count))
 
 
 async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:

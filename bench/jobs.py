@@ -8,7 +8,6 @@ server-side dry runs. The registry is on loopback: a real one adds its own round
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from collections import defaultdict
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.figures import spread
-from bench.rig import Rig, Served, rig, until
+from bench.rig import Rig, Served, on_api_server, rig, until
 from bench.sealed import encode
 from bench.section import Section, paragraphs, table
 from bench.signedjobs import COLLECTION, Workshop, workshop
@@ -40,11 +39,7 @@ class Round:
 
 def measure(rounds: int, count: int) -> Section:
     """``count`` requests a step, a quarter of them warm; how many are cold, `cold_count` says."""
-    cluster = Cluster.up("bench-api", api_only=True)
-    try:
-        return asyncio.run(_measure(cluster, rounds, count))
-    finally:
-        cluster.down()
+    return on_api_server(lambda cluster: _measure(cluster, rounds, count))
 
 
 def cold_count(count: int, concurrency: int) -> int:

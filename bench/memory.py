@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from bench.figures import spread
 from bench.jobs import RULES
 from bench.processes import Measured
-from bench.rig import Rig, rig
+from bench.rig import Rig, on_api_server, rig
 from bench.runningpods import run_pod
 from bench.sealed import NAMESPACE, Object, encode
 from bench.section import Section, paragraphs, table
@@ -46,11 +46,7 @@ class Level:
 
 def measure(count: int) -> Section:
     """With no run, with a quarter of ``count``, and with ``count``."""
-    cluster = Cluster.up("bench-api", api_only=True)
-    try:
-        return asyncio.run(_measure(cluster, count))
-    finally:
-        cluster.down()
+    return on_api_server(lambda cluster: _measure(cluster, count))
 
 
 async def _measure(cluster: Cluster, count: int) -> Section:

@@ -7,14 +7,13 @@ controller would, as server-side dry runs: nothing is stored, and admission runs
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
 from bench.figures import ratio, spread
-from bench.rig import Rig, Served, rig, until
+from bench.rig import Rig, Served, on_api_server, rig, until
 from bench.sealed import NAMESPACE, bare_pod, encode, seal
 from bench.section import Section, paragraphs, table
 from tests.cluster import Cluster
@@ -44,11 +43,7 @@ class Round:
 
 def measure(rounds: int, count: int) -> Section:
     """``count`` requests a step, a quarter of them at concurrency 1."""
-    cluster = Cluster.up("bench-api", api_only=True)
-    try:
-        return asyncio.run(_measure(cluster, rounds, count))
-    finally:
-        cluster.down()
+    return on_api_server(lambda cluster: _measure(cluster, rounds, count))
 
 
 async def _measure(cluster: Cluster, rounds: int, count: int) -> Section:

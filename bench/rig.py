@@ -10,7 +10,7 @@ import asyncio
 import base64
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ import yaml
 from bench.load import ApiClient
 from bench.processes import Measured
 from bench.sealed import NAMESPACE
+from bench.section import Section
 from tests.cluster import Cluster, tools
 from tests.cluster.pins import API_ONLY
 from tests.cluster.ports import free_port, free_ports
@@ -42,6 +43,15 @@ _WAITS = 600
 _DIGEST = "sha256:" + "ab" * 32
 #: What the controller gives runs as their gate.
 GATE_IMAGE = f"registry.example/trainseal@{_DIGEST}"
+
+
+def on_api_server(measuring: Callable[[Cluster], Coroutine[None, None, Section]]) -> Section:
+    """Measures on an API server that is started for it, and is gone afterwards."""
+    cluster = Cluster.up("bench-api", api_only=True)
+    try:
+        return asyncio.run(measuring(cluster))
+    finally:
+        cluster.down()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.figures import spread
 from bench.jobs import RULES
-from bench.rig import Rig, rig
+from bench.rig import Rig, on_api_server, rig
 from bench.sealed import Object
 from bench.section import Section, paragraphs, table
 from bench.signedjobs import Workshop, until_asked, workshop
@@ -36,11 +36,7 @@ _FILES = ((1200, 20 * 1024), (5, 5 * _MIB))
 
 def measure(rounds: int) -> Section:
     """A tree of its own each round."""
-    cluster = Cluster.up("bench-api", api_only=True)
-    try:
-        return asyncio.run(_measure(cluster, rounds))
-    finally:
-        cluster.down()
+    return on_api_server(lambda cluster: _measure(cluster, rounds))
 
 
 async def _measure(cluster: Cluster, rounds: int) -> Section:

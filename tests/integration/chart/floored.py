@@ -36,6 +36,7 @@ def floored(
                     "create", "rolebinding", f"user-{number}", "-n", namespace,
                     f"--clusterrole={role}", f"--user={user}",
                 )  # fmt: skip
+        for namespace in (*namespaces, NAMESPACE, "kube-system"):
             server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace)
         for kind in CONFIGURATIONS:
             server.kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=trainseal")

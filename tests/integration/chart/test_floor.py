@@ -16,12 +16,12 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.integration.chart.conftest import CONTROLLER, NAMESPACE, ApiServer, Helm, Object
+from tests.integration.chart.floored import CONFIGURATIONS, DEV, floored
 from tests.stage.waiting import eventually
 from trainseal.controller.floor import entries
 
 TEAM = "floor-team"
 AUDITED = "floor-audited"
-DEV = "--as=dev@example.org"
 #: Who makes pods of Jobs, with the rights that a cluster gives it and no more.
 JOB_CONTROLLER = "--as=system:serviceaccount:kube-system:job-controller"
 REPLICA_SETS = "--as=system:serviceaccount:kube-system:replicaset-controller"
@@ -30,50 +30,22 @@ QUEUE = "system:serviceaccount:kueue-system:kueue-controller-manager"
 GPU = {"limits": {"nvidia.com/gpu": "1"}}
 SEAL = {"trainseal.dev/seal": "char-lm-1", "trainseal.dev/job": "char-lm"}
 OWNER = {"apiVersion": "batch/v1", "kind": "Job", "name": "char-lm", "uid": "1", "controller": True}
-CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 
 
 @pytest.fixture(scope="module")
 def world(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     """The chart without its webhooks; a team, and another whose policy only audits."""
-    chart = Helm(server, helm)
-    chart.install("--set", f"floor.jobParents={{{QUEUE}}}")
-    try:
-        _prepare(server)
-        yield server
-    finally:
-        chart.uninstall()
-        server.kubectl("delete", "namespace", TEAM, AUDITED, "--wait=false", "--ignore-not-found")
-
-
-def _prepare(server: ApiServer) -> None:
-    for namespace in (TEAM, AUDITED):
-        server.kubectl("create", "namespace", namespace)
-        server.kubectl(
-            "create", "rolebinding", "dev", "-n", namespace,
-            "--clusterrole=edit", "--user=dev@example.org",
-        )  # fmt: skip
-        for account in (JOB_CONTROLLER, REPLICA_SETS, COLLECTOR, f"--as={QUEUE}"):
-            _, _, name = account.partition("serviceaccount:")
-            server.kubectl(
-                "create", "rolebinding", name.replace(":", "-"), "-n", namespace,
-                "--clusterrole=admin", f"--serviceaccount={name}",
-            )  # fmt: skip
-    for namespace in (TEAM, AUDITED, NAMESPACE, "kube-system"):
-        server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace)
-    for kind in CONFIGURATIONS:
-        server.kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=trainseal")
-    audited = {
+    told = {
         "team": "Enforce\n^(floor-t.*)$\n^()$",
         "all": "Audit\n^(.*)$\n^(floor-none)$",
         **entries((), (), ["accel.example/card"]),
     }
-    server.kubectl(
-        "patch", "configmap", "trainseal-floor", "-n", NAMESPACE,
-        "-p", json.dumps({"data": audited}),
-    )  # fmt: skip
-    server.until_refused(pod("probe", **gpu()), "trainseal", DEV)
-    server.until_accepted(pod("probe", AUDITED, **gpu()), DEV)
+    makers = [who.removeprefix("--as=") for who in (JOB_CONTROLLER, REPLICA_SETS, COLLECTOR)]
+    parents = f"floor.jobParents={{{QUEUE}}}"
+    with floored(server, helm, (TEAM, AUDITED), [*makers, QUEUE], told, parents):
+        server.until_refused(pod("probe", **gpu()), "trainseal", DEV)
+        server.until_accepted(pod("probe", AUDITED, **gpu()), DEV)
+        yield server
 
 
 def answer(server: ApiServer, obj: Object, *flags: str) -> str:

@@ -5,17 +5,15 @@ The webhook's configurations are taken away, as in test_floor: what passes here 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.chart.conftest import NAMESPACE, ApiServer, Helm, Object
+from tests.integration.chart.conftest import ApiServer, Object
+from tests.integration.chart.floored import DEV, floored
 from tests.integration.chart.test_floor import (
-    CONFIGURATIONS,
-    DEV,
     JOB_CONTROLLER,
     REPLICA_SETS,
     answer,
@@ -26,6 +24,7 @@ from tests.integration.chart.test_floor import (
 )
 from tests.unit import world as unit_world
 from trainseal.controller.floor import entries
+from trainseal.provenance.policies import CompiledPolicy
 
 TEAM = "lanes-team"
 AUDITED = "lanes-audited"
@@ -35,49 +34,24 @@ STATEFUL_SETS = "--as=system:serviceaccount:kube-system:statefulset-controller"
 
 
 def _lane(name: str) -> Object:
-    return {
-        "name": name,
-        "reason": "interactive work",
-        "namespaces": ["lanes-t*"],
-        "image": {"authorities": ["alice"]},
-        "maxPods": 1,
-        "maxGPUs": 1,
-        "maxDurationSeconds": 60,
-    }
+    return unit_world.lane(
+        name=name, namespaces=["lanes-t*"], maxPods=1, maxGPUs=1, maxDurationSeconds=60
+    )
 
 
 @pytest.fixture(scope="module")
 def world(server: ApiServer, helm: Path) -> Iterator[ApiServer]:
     """The chart without its webhooks; a team with a lane, and another whose policy only audits."""
-    chart = Helm(server, helm)
-    chart.install()
-    try:
-        _prepare(server)
+    makers = [who.removeprefix("--as=") for who in (JOB_CONTROLLER, REPLICA_SETS, STATEFUL_SETS)]
+    with floored(server, helm, (TEAM, AUDITED), makers, entries(_policies(), ())):
+        server.until_refused(pod("probe", TEAM, **gpu()), "trainseal", DEV)
+        server.until_accepted(notebook(), DEV)
         yield server
-    finally:
-        chart.uninstall()
-        server.kubectl("delete", "namespace", TEAM, AUDITED, "--wait=false", "--ignore-not-found")
 
 
-def _prepare(server: ApiServer) -> None:
-    for namespace in (TEAM, AUDITED):
-        server.kubectl("create", "namespace", namespace)
-        server.kubectl(
-            "create", "rolebinding", "dev", "-n", namespace,
-            "--clusterrole=edit", "--user=dev@example.org",
-        )  # fmt: skip
-        for account in (JOB_CONTROLLER, REPLICA_SETS, STATEFUL_SETS):
-            _, _, name = account.partition("serviceaccount:")
-            server.kubectl(
-                "create", "rolebinding", name.replace(":", "-"), "-n", namespace,
-                "--clusterrole=admin", f"--serviceaccount={name}",
-            )  # fmt: skip
-    for namespace in (TEAM, AUDITED, NAMESPACE, "kube-system"):
-        server.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace)
-    for kind in CONFIGURATIONS:
-        server.kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=trainseal")
+def _policies() -> tuple[CompiledPolicy, ...]:
     allow = {"allow": ["registry.example/notebooks/**"]}
-    policies = (
+    return (
         unit_world.policy(
             "notebooks",
             namespaces={"include": [TEAM]},
@@ -90,12 +64,6 @@ def _prepare(server: ApiServer) -> None:
             "strict", namespaces={"include": [TEAM]}, lanes=[_lane("nb")], registries=allow
         ),
     )
-    server.kubectl(
-        "patch", "configmap", "trainseal-floor", "-n", NAMESPACE,
-        "-p", json.dumps({"data": entries(policies, ())}),
-    )  # fmt: skip
-    server.until_refused(pod("probe", TEAM, **gpu()), "trainseal", DEV)
-    server.until_accepted(notebook(), DEV)
 
 
 def notebook(namespace: str = TEAM, lane: str = "nb") -> Object:
