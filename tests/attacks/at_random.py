@@ -20,7 +20,13 @@ from tests.attacks.scene import AGENTS, TORCH, Scene, agent_process
 from tests.attacks.schedule import TARGETS, Act, Disturbance, Schedule, Target
 from tests.cluster import Cluster, CommandError
 from tests.cluster.processes import Process
-from tests.stage.ending import commands, end_api_server, processes_of, send
+from tests.stage.ending import (
+    Stops,
+    commands,
+    interrupt_api_server,
+    processes_of,
+    send,
+)
 from tests.stage.release import NAMESPACE
 
 PACKAGES = "/usr/lib/python3/dist-packages"
@@ -69,7 +75,7 @@ class AtRandom:
         self._objects = {kind: self._named(kind) for kind in OBJECTS}
         self._over = threading.Event()
         self._first: BaseException | None = None
-        self._stopped: set[Process] = set()
+        self._stops = Stops(self._over.wait)
         self.began = 0.0
         self.done = Done()
 
@@ -104,8 +110,7 @@ class AtRandom:
             for part in parts:
                 part.result()
         finally:
-            for process in self._stopped:
-                send(process, signal.SIGCONT)
+            self._stops.end()
             self._cluster.start_api_server()
 
     def _ending_all(self, part: Callable[..., None], *args: Target) -> None:
@@ -206,9 +211,14 @@ class AtRandom:
         self._say(str(disturbance))
         match disturbance.target, disturbance.how:
             case target, "stopped":
-                self._stop(self._processes(target), disturbance.seconds)
+                self._stops.stop(self._processes(target), disturbance.seconds)
             case "API server", how:
-                self._end_api_server(politely=how == "restarted", away=disturbance.seconds)
+                interrupt_api_server(
+                    self._cluster,
+                    self._over.wait,
+                    politely=how == "restarted",
+                    away=disturbance.seconds,
+                )
             case "agent", "restarted":
                 self._delete_pods("--all", "-n", AGENTS)
             case "controller", "restarted":
@@ -222,20 +232,6 @@ class AtRandom:
     def _delete_pods(self, *which: str) -> None:
         words = ("delete", "pods", *which, "--wait=false")
         self._answered(lambda: self._scene.lab.admin(*words))
-
-    def _stop(self, processes: list[Process], seconds: float) -> None:
-        self._stopped.update(processes)
-        for process in processes:
-            send(process, signal.SIGSTOP)
-        self._over.wait(seconds)
-        for process in processes:
-            send(process, signal.SIGCONT)
-        self._stopped.difference_update(processes)
-
-    def _end_api_server(self, *, politely: bool, away: float) -> None:
-        end_api_server(self._cluster, self._over.wait, politely=politely)
-        self._over.wait(away)
-        self._cluster.start_api_server()
 
     def _processes(self, target: Target) -> list[Process]:
         """Those of a target, waited for where it is on its way back; none where it does not come

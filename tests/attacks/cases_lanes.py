@@ -10,7 +10,8 @@ from tests.attacks.case import Attack, Case, Refused, Told
 from tests.attacks.cases_api import GATE
 from tests.attacks.scene import Scene
 from tests.attacks.submitting import submit
-from tests.e2e.lab import EDITOR, TEAM, Lab, Object, make_namespace
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object
+from tests.e2e.lanes import open_lane
 from tests.stage import notebooks
 from tests.stage.notebooks import LABEL, LANE, SCRATCH
 from tests.stage.signing import signed
@@ -21,25 +22,10 @@ SPACE = "research-notebooks"
 PLACES = 2
 
 
-_OPENED: set[int] = set()
-
-
 def _opened(lab: Lab) -> None:
     """The administrator opens a lane for notebooks in a namespace of its own, once."""
-    if id(lab) in _OPENED:
-        return
-    _OPENED.add(id(lab))
-    make_namespace(lab, SPACE)
-    made = notebooks.lane_policy(
-        SPACE,
-        signers=[lab.alice],
-        image_signer=lab.platform,
-        registries=lab.registries,
-        pods=PLACES,
-    )
-    lab.admin("apply", "-f", "-", stdin=made)
-    probe = notebooks.pod("probe", SPACE, lab.image)
-    eventually(lambda: not lab.answer(probe), "webhook and floor know of the lane")
+    if not lab.admin("get", "provenancepolicy", SPACE, "--ignore-not-found", "-o", "name"):
+        open_lane(lab, SPACE, PLACES)
 
 
 def _notebook(lab: Lab) -> Object:

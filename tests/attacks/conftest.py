@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,10 +15,28 @@ from tests.attacks.sightings import Sightings
 from tests.attacks.training import CODE
 from tests.cluster.places import own_name
 from tests.e2e.lab import TEAM, Lab, make_namespace
-from tests.e2e.world import alerts, apply, cluster, lab, look, private, reader, target
+from tests.e2e.world import (
+    alerts,
+    apply,
+    cluster,
+    lab,
+    private,
+    pytest_runtest_makereport,
+    reader,
+    target,
+)
 from tests.stage.policies import policy
 
-__all__ = ["alerts", "apply", "cluster", "lab", "private", "reader", "target"]
+__all__ = [
+    "alerts",
+    "apply",
+    "cluster",
+    "lab",
+    "private",
+    "pytest_runtest_makereport",
+    "reader",
+    "target",
+]
 
 #: Trainings by what is done to them. Nobody attacks the quiet ones.
 TRAININGS = ("attacked", "killed", "flooded", "probed", "quiet", "quiet-killed")
@@ -75,13 +92,3 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
     yield kept
     if page := request.config.getoption("--detection"):
         kept.write(Path(page))
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """A failed test shows what the cluster looked like when it failed."""
-    outcome: Any = yield
-    report = outcome.get_result()
-    at = getattr(item, "funcargs", {}).get("lab")
-    if report.when == "call" and report.failed and isinstance(at, Lab):
-        report.sections.append(("the cluster", look(at)))

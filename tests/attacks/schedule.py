@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
+from tests.stage import ending
+
 Target = Literal["agent", "controller", "API server"]
 How = Literal["killed", "stopped", "restarted"]
 #: A signed file is edited; a `.pth` file is dropped; a program is run from scratch, and stays; an
@@ -34,6 +36,7 @@ _STOPPED, _AWAY = (4.0, 12.0), (2.0, 6.0)
 RECOVERY = 6.0
 _KINDS: Sequence[Kind] = ("edit", "edit", "edit", "hook", "program")
 _FROM_NODE_ANYWAY = 0.2
+Disturbance = ending.Disturbance[Target, How]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,25 +50,6 @@ class Act:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number} by {self.by}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Disturbance:
-    """It lasts so many seconds; 0 where it is over at once."""
-
-    at: float
-    target: Target
-    how: How
-    seconds: float
-
-    @property
-    def end(self) -> float:
-        """Seconds after the beginning."""
-        return self.at + self.seconds
-
-    def __str__(self) -> str:
-        lasting = f" for {self.seconds:.1f} s" if self.seconds else ""
-        return f"{self.target} {self.how}{lasting}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from random import Random
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from tests.stage import ending
+
 Target = Literal["webhook", "controller", "API server", "registry"]
 #: Killed: all its processes by SIGKILL. One killed: one replica of it. Stopped: SIGSTOP, and going
 #: on later. Restarted: told to end, and begun anew. Away: gone for a while.
@@ -38,6 +40,7 @@ BAD: tuple[Bad, ...] = get_args(Bad)
 _ONE_IN = 3
 #: How long a stop or an absence lasts, and what a target needs to come back; seconds.
 _LASTING, _RECOVERY = (2.0, 8.0), 8.0
+Disturbance = ending.Disturbance[Target, How]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,20 +56,6 @@ class Submission:
     def name(self) -> str:
         """Of the job or pod. No name of one begins with that of another's pods."""
         return f"{'bad' if self.bad else 'good'}-{self.number:03d}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Disturbance:
-    """It lasts so many seconds; 0 where it is over at once."""
-
-    at: float
-    target: Target
-    how: How
-    seconds: float
-
-    def __str__(self) -> str:
-        lasting = f" for {self.seconds:.1f} s" if self.seconds else ""
-        return f"{self.target} {self.how}{lasting}"
 
 
 @dataclass(frozen=True, slots=True)

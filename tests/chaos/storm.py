@@ -25,7 +25,7 @@ from tests.chaos.schedule import TARGETS, Disturbance, Schedule, Submission, Tar
 from tests.cluster import Cluster, CommandError
 from tests.cluster.processes import Process
 from tests.e2e.lab import Lab, Object
-from tests.stage.ending import end_api_server, processes_of, send
+from tests.stage.ending import Stops, interrupt_api_server, processes_of, send
 from tests.stage.reading import collection_path
 from tests.stage.release import NAMESPACE
 
@@ -58,7 +58,7 @@ class Storm:
         self._schedule = schedule
         self._objects = objects
         self._over = threading.Event()
-        self._stopped: set[Process] = set()
+        self._stops = Stops(self._over.wait)
         self.began = 0.0
         self.done = Done()
 
@@ -76,8 +76,7 @@ class Storm:
                 part.result()
 
     def _all_back(self) -> None:
-        for process in self._stopped:
-            send(process, signal.SIGCONT)
+        self._stops.end()
         self._cluster.start_api_server()
         self._cluster.start_registry()
 
@@ -130,11 +129,14 @@ class Storm:
                 self._over.wait(disturbance.seconds)
                 self._cluster.start_registry()
             case "API server" if how != "stopped":
-                end_api_server(self._cluster, self._over.wait, politely=how == "restarted")
-                self._over.wait(disturbance.seconds)
-                self._cluster.start_api_server()
+                interrupt_api_server(
+                    self._cluster,
+                    self._over.wait,
+                    politely=how == "restarted",
+                    away=disturbance.seconds,
+                )
             case "API server":
-                self._stop([self._cluster.api_server()], disturbance.seconds)
+                self._stops.stop([self._cluster.api_server()], disturbance.seconds)
             case _:
                 self._disturb_ours(target, disturbance)
         if disturbance.seconds:
@@ -148,7 +150,7 @@ class Storm:
             return
         found = self._present(target)
         if disturbance.how == "stopped":
-            self._stop(found, disturbance.seconds)
+            self._stops.stop(found, disturbance.seconds)
             return
         for process in found[:1] if disturbance.how == "one killed" else found:
             send(process, signal.SIGKILL)
@@ -164,15 +166,6 @@ class Storm:
             self._over.wait(_AGAIN)
         self._say(f"no {target} was there")
         return ()
-
-    def _stop(self, processes: Sequence[Process], seconds: float) -> None:
-        self._stopped.update(processes)
-        for process in processes:
-            send(process, signal.SIGSTOP)
-        self._over.wait(seconds)
-        for process in processes:
-            send(process, signal.SIGCONT)
-        self._stopped.difference_update(processes)
 
     def _answered(self, ask: Callable[[], str]) -> None:
         end = time.monotonic() + _PATIENCE

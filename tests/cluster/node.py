@@ -20,6 +20,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
 from tests.cluster.pause import PAUSE_IMAGE, pause_archive
 from tests.cluster.processes import Process, daemon_environment, kill_all
+from tests.cluster.roles import role
 from tests.cluster.toolchain import Tools
 
 CNI_PLUGINS = Path("/usr/lib/cni")
@@ -82,31 +83,17 @@ _COREFILE = """\
 """
 
 _DNS_USER = "trainseal:dns"
-_DNS_ROLE: list[dict[str, Any]] = [
-    {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": "trainseal-test-dns"},
-        "rules": [
-            {
-                "apiGroups": ["", "discovery.k8s.io"],
-                "resources": ["services", "pods", "namespaces", "endpointslices"],
-                "verbs": ["list", "watch"],
-            }
-        ],
-    },
-    {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "trainseal-test-dns"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "trainseal-test-dns",
-        },
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": _DNS_USER}],
-    },
-]
+_DNS_ROLE = role(
+    "trainseal-test-dns",
+    _DNS_USER,
+    [
+        {
+            "apiGroups": ["", "discovery.k8s.io"],
+            "resources": ["services", "pods", "namespaces", "endpointslices"],
+            "verbs": ["list", "watch"],
+        }
+    ],
+)
 
 
 @dataclass(frozen=True)
@@ -190,7 +177,7 @@ class Node:
         self._start_kube_proxy()
         self._start_dns()
         self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
-        self._start_firewall()  # it ends where it finds no node of its name
+        self._start_firewall()
         self.launcher.wait("kubelet", "the node's GPUs to be accepted", self.patch_gpus)
         # A pod made before this account exists is refused.
         self.launcher.wait(

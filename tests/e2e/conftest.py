@@ -6,22 +6,26 @@ the tests, two share the rest, each with a cluster of its own: `ByCluster` in te
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from tests.e2e.world import (
+    alerts,
+    apply,
+    cluster,
+    cluster_name,
+    lab,
+    private,
+    pytest_runtest_makereport,
+    reader,
+    target,
+)
 
-import pytest
-
-from tests.e2e.lab import Lab
-from tests.e2e.world import alerts, apply, cluster, cluster_name, lab, look, private, reader, target
-
-__all__ = ["alerts", "apply", "cluster", "cluster_name", "lab", "private", "reader", "target"]
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """A failed test shows what the cluster looked like when it failed."""
-    outcome: Any = yield
-    report = outcome.get_result()
-    at = getattr(item, "funcargs", {}).get("lab")
-    if report.when == "call" and report.failed and isinstance(at, Lab):
-        report.sections.append(("the cluster", look(at)))
+__all__ = [
+    "alerts",
+    "apply",
+    "cluster",
+    "cluster_name",
+    "lab",
+    "private",
+    "pytest_runtest_makereport",
+    "reader",
+    "target",
+]

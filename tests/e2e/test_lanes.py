@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import EDITOR, Lab, Object, make_namespace
+from tests.e2e.lab import EDITOR, Lab, Object
+from tests.e2e.lanes import open_lane
 from tests.stage import notebooks
 from tests.stage.notebooks import LABEL, LANE, SCRATCH
 from tests.stage.signing import signed
@@ -20,19 +21,9 @@ NARROW = "research-lane-narrow"
 
 def opened(lab: Lab, namespace: str, pods: int) -> None:
     """A namespace with a lane of so many pods; the signed image has a tag."""
-    make_namespace(lab, namespace)
-    made = notebooks.lane_policy(
-        namespace,
-        signers=[lab.alice],
-        image_signer=lab.platform,
-        registries=lab.registries,
-        pods=pods,
-    )
-    lab.admin("apply", "-f", "-", stdin=made)
     crane = str(lab.target.tools["crane"])
     lab.target.run([crane, "tag", "--insecure", lab.on_host(lab.image), "notebook"])
-    probe = notebooks.pod("probe", namespace, tagged(lab))
-    eventually(lambda: not lab.answer(probe), "webhook and floor know of the lane")
+    open_lane(lab, namespace, pods, tagged(lab))
 
 
 def closed(lab: Lab, namespace: str) -> None:

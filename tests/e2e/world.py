@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,13 @@ def look(lab: Lab) -> str:
             lines = [str(error)]
         texts.append("\n".join([f"$ kubectl {' '.join(look)}", *lines[-60:]]))
     return os.linesep.join(texts)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test shows what the cluster looked like when it failed."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    at = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and isinstance(at, Lab):
+        report.sections.append(("the cluster", look(at)))

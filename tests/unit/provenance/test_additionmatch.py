@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit import world
+from tests.unit.leaves import leaves, place
 from tests.unit.platforms import (
     PLATFORMS,
     PROXY,
@@ -486,20 +487,6 @@ EVERYTHING = [addition() for _, addition in PLATFORMS.values()]
 SIGNED = ("trainer", "trainseal-gate")
 
 
-def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    if not items and path:
-        yield path
-    for key, item in items:
-        yield from leaves(item, (*path, key))
-
-
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_no_addition_excuses_another_value_of_anything_signed(
@@ -515,9 +502,7 @@ def test_no_addition_excuses_another_value_of_anything_signed(
         c for c in (*signed["initContainers"], *signed["containers"]) if c["name"] == name
     )
     path = data.draw(st.sampled_from(sorted(leaves(original), key=str)))
-    at: Any = container(pod, name)
-    for part in path[:-1]:
-        at = at[part]
+    at = place(container(pod, name), path)
     if data.draw(st.booleans()) and "requests" not in path:
         del at[path[-1]]
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit import world
+from tests.unit.leaves import leaves, place
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.podmatch import (
     PLACEMENT,
@@ -487,26 +488,6 @@ def test_two_policies_allow_what_both_allow() -> None:
 
 
 # Laws -------------------------------------------------------------------------------------------
-
-
-def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    if not items and path:
-        yield path
-    for key, item in items:
-        yield from leaves(item, (*path, key))
-
-
-def place(spec: Object, path: tuple[str | int, ...]) -> Any:
-    for part in path[:-1]:
-        spec = spec[part]
-    return spec
 
 
 #: Where Kubernetes itself may write, as the tests above say; everything else is judged.
