@@ -41,6 +41,16 @@ table ip trainseal-check {
 }
 """
 
+#: What kube-router's firewall asks of it, by iptables and ipset.
+_FIREWALL = """\
+ipset create check hash:ip
+iptables -w -A FORWARD -m comment --comment check -m conntrack --ctstate NEW -m physdev \
+  --physdev-is-bridged -m addrtype ! --src-type LOCAL -m set --match-set check src \
+  -m mark --mark 0x10000/0x10000 -j REJECT
+iptables -w -A FORWARD -m limit --limit 10/minute --limit-burst 10 -j NFLOG --nflog-group 100
+iptables -w -A FORWARD -j MARK --set-xmark 0x10000/0x10000
+"""
+
 _LINKS = {
     "veth": ("ip", "link", "add", "check0", "type", "veth", "peer", "name", "check1"),
     "bridge": ("ip", "link", "add", "check2", "type", "bridge"),
@@ -143,7 +153,7 @@ def require_overlayfs() -> None:
 def require_network() -> None:
     """Interfaces and packet rules, tried in a network namespace that ends with each command.
 
-    Needs the programs `ip` and `nft`.
+    Needs the programs `ip`, `nft`, `iptables` and `ipset`.
     """
     for kind, command in _LINKS.items():
         if failed := _fails("--net", *command):
@@ -158,6 +168,14 @@ def require_network() -> None:
             "nftables does not take the rules of a cluster's network",
             expected="Linux 5.13 or later with nftables, NAT, fib and numgen, as kube-proxy needs",
             action="modprobe nf_tables nft_chain_nat nft_masq nft_fib_ipv4 nft_numgen nft_reject, "
+            "or use a virtual machine",
+            detail=failed,
+        )
+    if failed := _fails("--net", "sh", "-e", stdin=_FIREWALL):
+        raise ClusterError(
+            "iptables or ipset does not take the rules by which NetworkPolicies are enforced",
+            expected="a kernel with ip_set, and the matches and targets that kube-router needs",
+            action="modprobe ip_set ip_set_hash_ip xt_set xt_physdev xt_NFLOG br_netfilter, "
             "or use a virtual machine",
             detail=failed,
         )

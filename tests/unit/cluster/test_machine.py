@@ -145,6 +145,7 @@ def test_a_folder_without_overlays_is_said_with_the_way_out(programs: Path) -> N
         ("veth", "an interface of type veth"),
         ("bridge", "an interface of type bridge"),
         ("nft", "nftables does not take"),
+        ("sh", "iptables or ipset does not take"),
     ],
 )
 def test_each_part_of_a_network_that_the_kernel_refuses_is_named(
