@@ -5,6 +5,7 @@ They are MutatingAdmissionPolicies: what they do to a pod is what a webhook of a
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -34,8 +35,10 @@ def text(value: str) -> str:
     return json.dumps(value)
 
 
-def injecting(kind: str, image: str, more_mounts: str = "") -> Object:
-    """A mutating policy: pods of this mesh get the proxy, and a volume of its own."""
+def injecting(kind: str, image: str, more_mounts: str = "", at: str = "0") -> Object:
+    """A mutating policy: pods of this mesh get the proxy, and a volume of its own. ``at``: its
+    place among the init containers, ``-`` is the last, after the gate.
+    """
     proxy = f"""Object.spec.initContainers{{
         name: {text(PROXY)}, image: {text(image)}, restartPolicy: "Always",
         command: ["python3", "-c", {text(SCRIPT)}],
@@ -50,7 +53,7 @@ def injecting(kind: str, image: str, more_mounts: str = "") -> Object:
       }"""
     expression = f"""[
       JSONPatch{{op: "add", path: "/spec/volumes/-", value: {state}}},
-      JSONPatch{{op: "add", path: "/spec/initContainers/0", value: {proxy}}}
+      JSONPatch{{op: "add", path: "/spec/initContainers/{at}", value: {proxy}}}
     ]"""
     rule = {
         "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]
@@ -85,8 +88,8 @@ def binding(kind: str) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A namespace of its own under Audit, and platforms: `good`, `other` (another image) and
-    `writes` (mounts the code). A pod's label says which of them it is of.
+    """A namespace of its own under Audit, and platforms: `good`, `reads` (the code, after the gate),
+    `other` (another image) and `writes` (mounts the code). A pod's label says of which it is.
     """
 
     lab: Lab
@@ -111,6 +114,16 @@ class Mesh:
             ],
             "volumes": [{"name": "mesh-state", "kind": "emptyDir"}],
         }
+
+    @property
+    def reading(self) -> Object:
+        """The same of the platform `reads`."""
+        made = copy.deepcopy(self.addition)
+        made["name"] = "mesh-reads"
+        made["containers"][0]["mounts"].append(
+            {"volume": "code-trainer", "path": "/etc/mesh/c", "readOnly": True}
+        )
+        return made
 
     def policy(self, mode: str, additions: list[Any]) -> None:
         """Applies the namespace's policy, and waits until the webhook knows it."""
@@ -161,13 +174,12 @@ def open_mesh(lab: Lab) -> Mesh:
     """Makes it, and waits until each of the platforms changes pods."""
     make_namespace(lab, MESH)
     proxy, other = lab.variant_of_image("proxy"), lab.variant_of_image("another-proxy")
-    code = (
-        ', Object.spec.initContainers.volumeMounts{name: "code-trainer", mountPath: "/etc/mesh/c"}'
-    )
+    mount = 'Object.spec.initContainers.volumeMounts{name: "code-trainer", mountPath: "/etc/mesh/c"'
     platforms = {
         "good": injecting("good", proxy),
+        "reads": injecting("reads", proxy, f", {mount}, readOnly: true}}", at="-"),
         "other": injecting("other", other),
-        "writes": injecting("writes", proxy, code),
+        "writes": injecting("writes", proxy, f", {mount}}}"),
     }
     made = [_policy(lab, "Audit", [])]
     for kind, platform in platforms.items():
@@ -192,7 +204,7 @@ def _changes_pods(lab: Lab, kind: str) -> bool:
         },
     }
     found = json.loads(lab.admin("create", "--dry-run=server", "-f", "-", "-o", "json", stdin=pod))
-    return bool(found["spec"]["initContainers"][0]["name"] == PROXY)
+    return PROXY in [container["name"] for container in found["spec"]["initContainers"]]
 
 
 def _policy(lab: Lab, mode: str, additions: list[Any]) -> Object:
