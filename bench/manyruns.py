@@ -61,7 +61,7 @@ async def _make_run(ground: Rig, policy: CompiledPolicy, name: str, workers: int
     made: Object = await ground.kube.create(_JOBS, training_job(name, workers, gpus=1))
     job, digest = TrainingJob.parse(made), job_digest(made)
     verified = _verified(job, digest, policy)
-    inputs = RenderInputs(seal_name(job, digest), job.metadata.uid, GATE_IMAGE, verified.code)
+    inputs = RenderInputs(seal_name(job.metadata, digest), job.metadata.uid, GATE_IMAGE, verified.code)
     rendered = render(job, inputs)
     for obj in (rendered.network_policy, rendered.config_map, rendered.service):
         if obj is not None:

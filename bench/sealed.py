@@ -97,6 +97,7 @@ async def seal_run(
         key,
         Sealing(
             job=job,
+            asked=verified.digest,
             verification=verified,
             rendered=rendered,
             templates={role.name: template_of(live)},

@@ -30,7 +30,7 @@ from trainseal.engines.job import Rendered, render
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.accessrules import Permit
 from trainseal.provenance.bundles import make_bundle_dsse
-from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.canonical import job_digest, template_digest
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, KeyringEntry
@@ -187,6 +187,59 @@ def signed_job(change: Callable[[Object], object] | None = None) -> Object:
     return sign_job(job, ALICE)
 
 
+def template_object(**spec: Any) -> Object:
+    """The same job as a template, with things left open; not signed. ``spec`` replaces fields."""
+    job = job_object()["spec"]
+    parameters: Object = {
+        "learning_rate": {"type": "number", "minimum": 0.00001, "maximum": 0.001},
+        "optim.seed": {"type": "integer", "minimum": 0, "maximum": 65535},
+        "optim.name": {"type": "string", "enum": ["adam", "sgd"]},
+        "tag": {"type": "string", "maxLength": 16},
+        "amp": {"type": "boolean"},
+    }
+    job["config"]["parameters"] |= {
+        "optim": {"seed": 1, "name": "adam", "eps": 1e-8},
+        "tag": "none",
+    }
+    job["config"]["parameters"]["amp"] = False
+    return {
+        "apiVersion": "trainseal.dev/v1alpha1",
+        "kind": "TrainingTemplate",
+        "metadata": {"name": "pretrain-v7", "namespace": "research"},
+        "spec": {
+            "parameters": parameters,
+            "replicas": {"worker": {"min": 1, "max": 8}},
+            "code": {"trainer": {"repository": CODE.partition("@")[0], "authority": "alice"}},
+            "launch": {"requesters": [{"user": "bob@example.org"}, {"group": "research"}]},
+            "job": job,
+        }
+        | spec,
+    }
+
+
+def sign_template(template: Object, *signers: PrivateKey) -> Object:
+    """The template with a bundle of each signer over what it says now."""
+    hexadecimal = template_digest(template).removeprefix("sha256:")
+    place = (template["metadata"]["namespace"], template["metadata"]["name"], hexadecimal)
+    statement = job_statement(*place, "TrainingTemplate")
+    template["spec"]["signatures"] = [
+        {"bundle": make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE)} for key in signers
+    ]
+    return template
+
+
+def launched_job(template: Object, **spec: Any) -> Object:
+    """A job that names the template, as the API server has it."""
+    ref = {"name": template["metadata"]["name"], "digest": template_digest(template)}
+    metadata = {"generateName": "sweep-", "name": "sweep-x7k2f", "namespace": "research"}
+    return {
+        "apiVersion": "trainseal.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {**metadata, "uid": JOB_UID},
+        "spec": {"templateRef": ref} | spec,
+    }
+
+
 # What the registry says -------------------------------------------------------------------------
 
 
@@ -269,7 +322,7 @@ def render_job(job: Object) -> Rendered:
     return render(
         parsed,
         RenderInputs(
-            seal_name=seal_name(parsed, job_digest(job)),
+            seal_name=seal_name(parsed.metadata, job_digest(job)),
             job_uid=parsed.metadata.uid,
             gate_image=GATE_IMAGE,
             code=tuple(sealed_code(c.name, c.oci.reference) for c in parsed.spec.code or ()),
@@ -488,6 +541,7 @@ def sealed_world(
         SEAL_KEY,
         Sealing(
             job=parsed,
+            asked=verification.digest,
             verification=verification,
             rendered=rendered,
             templates=templates,

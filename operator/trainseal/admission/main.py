@@ -25,7 +25,13 @@ from trainseal.admission.policyrecords import PolicyRecords
 from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny
 from trainseal.admission.server import Answer, application
 from trainseal.admission.state import State
-from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
+from trainseal.admission.trainingjobs import (
+    JobContext,
+    in_turn,
+    stamp,
+    validate,
+    validate_template,
+)
 from trainseal.admission.turns import Turns
 from trainseal.admission.waysin import WaysIn
 from trainseal.admission.witness import Witness
@@ -38,10 +44,13 @@ from trainseal.registry.credentials import default_config_file, from_file
 from trainseal.registry.transport import Options as RegistryOptions
 from trainseal.verifier.artifacts import ArtifactVerifier
 from trainseal.verifier.jobs import JobVerifier
+from trainseal.verifier.storedtemplates import stored_template
 
 _log = logging.getLogger(__name__)
 #: Requests under way when the drain begins have this long.
 _DRAIN_SECONDS = 16.0
+#: Until the template that a job names has been read.
+_TEMPLATE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,8 @@ def _answers(
         tickets=lambda: state.tickets,
         deadline=settings.webhook_deadline_seconds,
         turns=Turns(),
+        now=_now,
+        template=lambda obj: stored_template(kube, obj, seconds=_TEMPLATE_SECONDS),
     )
     excluded = frozenset({*settings.excluded_namespaces, options.namespace})
     ways_in = WaysIn(
@@ -177,14 +188,20 @@ def _answers(
             return deny(
                 "TrainSeal's webhook has no ticket key yet; try again in a moment", TRY_AGAIN
             )
+        policies = jobs.policies(request.namespace)
         return await in_turn(
-            request, jobs, lambda offline: offline(lambda: stamp(request, key, _now()))
+            request, jobs, lambda offline: offline(lambda: stamp(request, key, policies, _now()))
         )
 
     async def validate_training_job(request: Request) -> Response:
         if waits := _not_yet(state):
             return waits
         return await in_turn(request, jobs, lambda offline: validate(request, jobs, offline))
+
+    async def validate_training_template(request: Request) -> Response:
+        return _not_yet(state) or await in_turn(
+            request, jobs, lambda offline: validate_template(request, jobs, offline)
+        )
 
     async def validate_pod(request: Request) -> Response:
         decided = decide(request, pods, final=False)
@@ -217,6 +234,7 @@ def _answers(
         "/mutate-lane": lanes.mutate,
         "/validate-lane": lanes.validate,
         "/validate-trainingjob": validate_training_job,
+        "/validate-trainingtemplate": validate_training_template,
         "/validate-pod": validate_pod,
         "/validate-policy": validate_policies,
         "/validate-seal": validate_seal,

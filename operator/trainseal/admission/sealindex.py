@@ -113,9 +113,9 @@ class SealIndex:
             )
         )
 
-    def runs(self, job_digest: str) -> int:
-        """Seals, ended ones too, of a job digest."""
-        return self._digests[job_digest]
+    def runs(self, signed: str) -> int:
+        """Seals, ended ones too, of what was signed: a job, or a template, by its digest."""
+        return self._digests[signed]
 
     def use_keyring(self, keyring: Keyring) -> None:
         """Takes a new keyring; every seal is judged anew."""
@@ -188,10 +188,18 @@ def what_counts(seal: JsonObject) -> JsonObject:
     kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
     return {
         "metadata": kept,
-        "spec": {"job": {"digest": _digest(seal)}},
+        "spec": {k: {"digest": d} for k, d in _digests(seal).items()},
         "status": {"phase": json_object(seal["status"])["phase"]},
     }
 
 
 def _digest(obj: Mapping[str, JsonValue]) -> str:
-    return str(json_object(json_object(obj.get("spec")).get("job")).get("digest"))
+    """Of what was signed."""
+    found = _digests(obj)
+    return str(found.get("launch") or found.get("job"))
+
+
+def _digests(obj: Mapping[str, JsonValue]) -> JsonObject:
+    spec = json_object(obj.get("spec"))
+    found = {part: json_object(spec.get(part)).get("digest") for part in ("job", "launch")}
+    return {part: digest for part, digest in found.items() if digest is not None}

@@ -1,4 +1,5 @@
-"""TrainingJobs: stamped with who asked, then verified, with an answer a person can act on.
+"""TrainingJobs: stamped with who asked, then verified, with an answer a person can act on; and the
+templates that they are made from.
 
 An UPDATE that leaves the job digest as it is is never verified again: a dead registry would
 otherwise block suspending and deleting. Signatures stand outside the digest and may be changed;
@@ -28,16 +29,26 @@ from trainseal.admission.reviews import (
 )
 from trainseal.admission.turns import BusyError, Turns
 from trainseal.api.model import JsonObject, json_object
-from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.api.trainingtemplate import PLURAL
+from trainseal.provenance.canonical import (
+    KIND,
+    TEMPLATE_KIND,
+    CanonicalError,
+    job_digest,
+    template_digest,
+)
 from trainseal.provenance.jobbounds import changes_beyond_bounds
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.requesters import Requester, groups_kept
+from trainseal.provenance.templates import StoredTemplate
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
 from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.verifier.jobs import JobVerification, JobVerifier, Offline
 from trainseal.verifier.policystore import BrokenPolicy
+from trainseal.verifier.templates import verify_template
 
 _T = TypeVar("_T")
 #: Parts of ``spec`` that may change while a job lives.
@@ -56,13 +67,16 @@ class JobContext:
     tickets: Callable[[], Keyring]
     deadline: float
     turns: Turns
+    now: Callable[[], datetime]
+    #: The template that a job names, as it is stored; None for a job that names none.
+    template: Callable[[JsonObject], Awaitable[StoredTemplate | None]]
 
 
 async def in_turn(
     request: Request, context: JobContext, respond: Callable[[Offline], Awaitable[Response]]
 ) -> Response:
     """What ``respond`` answers, with its work in the user's turn; a denial where none comes."""
-    head = f"TrainingJob {request.namespace}/{request.name}"
+    head = _head(request)
 
     async def offline(work: Callable[[], _T], /) -> _T:
         async with asyncio.timeout(context.deadline):
@@ -80,7 +94,9 @@ async def in_turn(
         )
 
 
-def stamp(request: Request, key: PrivateKey, now: datetime) -> Response:
+def stamp(
+    request: Request, key: PrivateKey, policies: Sequence[CompiledPolicy], now: datetime
+) -> Response:
     """The mutating step: a ticket on a new job; the old ticket kept on a job that stays itself."""
     try:
         digest = job_digest(_named(request.object, request))
@@ -96,7 +112,10 @@ def stamp(request: Request, key: PrivateKey, now: datetime) -> Response:
         if not same or present == wanted:
             return ALLOWED
         return Response(True, patch=_annotate(request.object, wanted))
-    ticket = Ticket(request.username, request.user_uid, digest, now)
+    people = [person for policy in policies for person in policy.people.values()]
+    launched = "templateRef" in json_object(request.object.get("spec"))
+    groups = _groups(request, policies) if people or launched else ()
+    ticket = Ticket(request.username, request.user_uid, digest, now, groups)
     return Response(True, patch=_annotate(request.object, issue_ticket(key, ticket)))
 
 
@@ -105,18 +124,21 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
     obj = _named(request.object, request)
     if request.operation == "UPDATE":
         return await offline(lambda: _update(request, obj))
-    if meta(obj).get("generateName") and not request.name:
-        return deny(
-            "TrainingJob: found metadata.generateName, expected metadata.name: the name is signed"
-        )
+    policies = context.policies(request.namespace)
     try:
         digest = await offline(lambda: job_digest(obj))
     except CanonicalError as error:
-        return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
+        return deny(f"{_head(request)}: {error}")
+    template = await context.template(obj)
     found = await context.verifier.verify(
         obj,
-        context.policies(request.namespace),
-        RunFacts(cluster=context.cluster, runs=context.runs(digest)),
+        policies,
+        RunFacts(
+            cluster=context.cluster,
+            runs=context.runs(_named_template(obj) or digest),
+            requester=Requester(request.username, frozenset(_groups(request, policies))),
+            template=template,
+        ),
         deadline=context.deadline,
         broken=context.broken(),
         offline=offline,
@@ -125,9 +147,62 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
     return (_without_ticket(request, digest, context) or answered) if answered.allowed else answered
 
 
+async def validate_template(request: Request, context: JobContext, offline: Offline) -> Response:
+    """TrainingTemplates: signed when they are made, and changed no more. Raises what ``offline``
+    raises of its own.
+    """
+    obj = _named(request.object, request)
+    try:
+        digest = await offline(lambda: template_digest(obj))
+        if request.operation == "UPDATE":
+            return _template_update(request, obj, digest)
+    except CanonicalError as error:
+        return deny(f"{_head(request)}: {error}")
+    policies, broken = context.policies(request.namespace), context.broken()
+    facts = RunFacts(cluster=context.cluster)
+    return _answer(
+        request,
+        await offline(lambda: verify_template(obj, policies, broken, facts, context.now())),
+    )
+
+
+def _template_update(request: Request, obj: JsonObject, digest: str) -> Response:
+    old = _named(request.old, request)
+    if obj.get("spec") == old.get("spec"):
+        return ALLOWED
+    if template_digest(old) != digest:
+        return deny(
+            f"{_head(request)}: found a change of what is signed, expected only spec.signatures and "
+            "spec.revoked to change; make a template of another name, and have it signed"
+        )
+    one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
+    problems = changes_beyond_bounds({**other, "scheduling": {}}, {**one, "scheduling": {}})
+    if problems:
+        return deny(f"{_head(request)}: {'; '.join(map(str, problems))}; correct it")
+    return ALLOWED
+
+
+def _groups(request: Request, policies: Sequence[CompiledPolicy]) -> tuple[str, ...]:
+    groups = request.user.get("groups")
+    asked = {g for policy in policies for person in policy.people.values() for g in person.groups}
+    return groups_kept(groups if isinstance(groups, list) else (), asked)
+
+
+def _named_template(obj: JsonObject) -> str:
+    """Digest of the template that a job names; empty for none."""
+    return str(json_object(json_object(obj.get("spec")).get("templateRef")).get("digest") or "")
+
+
+def _head(request: Request) -> str:
+    found = meta(request.object)
+    name = request.name or found.get("name") or found.get("generateName") or ""
+    kind = TEMPLATE_KIND if request.resource == PLURAL else KIND
+    return f"{kind} {request.namespace}/{name}"
+
+
 def _without_ticket(request: Request, digest: str, context: JobContext) -> Response | None:
     """A denial unless the job bears this requester's ticket: what is stored is what is believed."""
-    head = f"TrainingJob {request.namespace}/{request.name}"
+    head = _head(request)
     try:
         text = str(_annotations(request.object).get(TICKET_ANNOTATION, ""))
         ticket = read_ticket(context.tickets(), text, digest)
@@ -156,26 +231,23 @@ def _update(request: Request, obj: JsonObject) -> Response:
     except CanonicalError as error:
         if obj.get("spec") == old.get("spec"):
             return ALLOWED
-        return deny(f"TrainingJob {request.namespace}/{request.name}: {error}")
+        return deny(f"{_head(request)}: {error}")
     one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
     if before == after or one == other:
         if problems := changes_beyond_bounds(other, one):
             found = "; ".join(str(p) for p in problems)
-            return deny(
-                f"TrainingJob {request.namespace}/{request.name}: {found}; correct it and apply "
-                "the job again"
-            )
+            return deny(f"{_head(request)}: {found}; correct it and apply the job again")
         if _annotations(obj).get(TICKET_ANNOTATION) == _annotations(old).get(TICKET_ANNOTATION):
             return ALLOWED
         return deny(
-            f"TrainingJob {request.namespace}/{request.name}: found a change of the annotation "
+            f"{_head(request)}: found a change of the annotation "
             f"{TICKET_ANNOTATION}, expected none: it says who asked for this run"
         )
     changed = sorted(
         k for k in one.keys() | other.keys() if k not in UNSIGNED and one.get(k) != other.get(k)
     )
     return deny(
-        f"TrainingJob {request.namespace}/{request.name}: found a change of "
+        f"{_head(request)}: found a change of "
         f"{', '.join(f'spec.{c}' for c in changed) or 'what was signed'} after admission, expected "
         f"only {', '.join(f'spec.{u}' for u in UNSIGNED)} to change; delete the job, have the new "
         "one signed, and apply it"
@@ -190,10 +262,10 @@ def _answer(request: Request, found: JobVerification) -> Response:
         return Response(True, warnings=warnings, audit=audit)
     undetermined = found.outcome is Outcome.UNDETERMINED
     head = (
-        f"TrainingJob {request.namespace}/{request.name} could not be verified (undetermined): "
+        f"{_head(request)} could not be verified (undetermined): "
         "the evidence could not be read, which is not the same as a bad signature. Try again"
         if undetermined
-        else f"TrainingJob {request.namespace}/{request.name} is refused"
+        else f"{_head(request)} is refused"
     )
     lines = [head, *(f"- {v.sentence()}" for v in _ordered(found.verdicts))]
     if found.stopped:

@@ -27,6 +27,7 @@ from trainseal.api import (
     stackdump,
     stackrequest,
     trainingjob,
+    trainingtemplate,
     trustroot,
 )
 from trainseal.api.model import GROUP, VERSION, JsonObject, Model, Resource
@@ -77,7 +78,7 @@ class Kind:
     @property
     def name(self) -> str:
         """The kind, as in ``kind:``."""
-        return self.resource.__name__
+        return self.resource.kind()
 
     @property
     def spec(self) -> type[Model]:
@@ -120,16 +121,35 @@ WRITTEN_ONCE = Rule(
 UNSIGNED = frozenset({"scheduling", "suspend", "signatures"})
 
 
-def _signed_fields() -> list[Rule]:
-    fields = trainingjob.TrainingJobSpec.model_fields
+def _signed_fields(spec: type[Model], kind: str, unsigned: frozenset[str]) -> list[Rule]:
     return [
         immutable(
             field.alias or name,
             required=field.is_required(),
-            why="it is signed; make a new TrainingJob and have it signed",
+            why=f"it is signed; make a new {kind} and have it signed",
         )
-        for name, field in fields.items()
-        if name not in UNSIGNED
+        for name, field in spec.model_fields.items()
+        if name not in unsigned
+    ]
+
+
+#: What a job made from a template has, and what a whole one.
+_LEFT_OPEN = ("parameters", "replicas", "codeReferences")
+_WHOLE = ("code", "config", "data", "checkpoints", "scratch", "validity", "signatures")
+
+
+def _forms() -> list[Rule]:
+    """A TrainingJob is whole, or names a template."""
+    none_of_the_whole = " && ".join(f"!has(self.{f})" for f in ("engine", "roles", *_WHOLE))
+    none_left_open = " && ".join(f"!has(self.{f})" for f in _LEFT_OPEN)
+    return [
+        Rule(
+            f"has(self.templateRef) ? ({none_of_the_whole}) : "
+            f"(has(self.engine) && has(self.roles) && {none_left_open})",
+            "has either templateRef, and of the rest at most "
+            f"{', '.join(_LEFT_OPEN)}, scheduling and suspend; or engine and roles, and none of "
+            f"{', '.join(_LEFT_OPEN)}",
+        )
     ]
 
 
@@ -148,7 +168,24 @@ def _listed(artifact: str) -> Rule:
 #: object has no type in a structural schema, and CEL can compare such a value but not look into it.
 #: The webhook refuses it.
 RULES: Mapping[str, Sequence[Rule]] = {
-    "TrainingJobSpec": _signed_fields(),
+    "SubmittedJobSpec": [
+        *_forms(),
+        *_signed_fields(trainingjob.SubmittedJobSpec, "TrainingJob", UNSIGNED),
+    ],
+    "TrainingTemplateSpec": [
+        *_signed_fields(
+            trainingtemplate.TrainingTemplateSpec,
+            "TrainingTemplate",
+            frozenset({"revoked", "signatures"}),
+        ),
+        Rule(
+            "!has(oldSelf.revoked) || (has(self.revoked) && self.revoked == oldSelf.revoked)",
+            "stays once it is there; make a new TrainingTemplate and have it signed",
+            "revoked",
+            "FieldValueForbidden",
+        ),
+    ],
+    "LaunchRequester": [exactly_one("user", "group", "authority")],
     "Volume": [exactly_one("persistentVolumeClaim", "emptyDir")],
     "ProvenancePolicySpec": [
         Rule(
@@ -158,7 +195,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         ),
         *(_listed(artifact) for artifact in policy.Requirements.model_fields),
     ],
-    "Authority": [exactly_one("key", "keyless")],
+    "Authority": [exactly_one("key", "keyless", "kubernetes")],
     "KeylessSource": [exactly_one("subject", "subjectRegExp")],
     "Requirement": [
         Rule(
@@ -187,7 +224,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
 
 KINDS: tuple[Kind, ...] = (
     Kind(
-        trainingjob.TrainingJob,
+        trainingjob.SubmittedJob,
         trainingjob.PLURAL,
         "tj",
         "Namespaced",
@@ -200,15 +237,29 @@ KINDS: tuple[Kind, ...] = (
             Column("Drift", ".status.drifted", description="What the watch found."),
             AGE,
             Column("Digest", ".status.jobDigest", wide=True, description="What the signers sign."),
+            Column("Template", ".status.template", wide=True, description="What it was made from."),
             Column("Run", ".status.run", "integer", wide=True),
             Column("Seal", ".status.sealedRun", wide=True),
             Column("Message", ".status.message", wide=True),
         ),
         (
             Rule(
-                "!has(self.metadata.generateName)",
-                "metadata.generateName is refused: a signature binds the job's name",
+                "!has(self.metadata.generateName) || has(self.spec.templateRef)",
+                "metadata.generateName is refused without templateRef: a signature binds the job's"
+                " name",
             ),
+        ),
+    ),
+    Kind(
+        trainingtemplate.TrainingTemplate,
+        trainingtemplate.PLURAL,
+        "tmpl",
+        "Namespaced",
+        (
+            Column("At a time", ".spec.launch.maxConcurrent", "integer"),
+            Column("Not after", ".spec.launch.notAfter"),
+            Column("Revoked", ".spec.revoked.reason", description="Why nothing starts from it."),
+            AGE,
         ),
     ),
     Kind(

@@ -17,7 +17,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,12 @@ def words(node: JsonObject) -> str:
 
 
 def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The docstrings below a model's own fields, by the field's Python name."""
+    """The docstrings below a model's fields, inherited ones too, by the field's Python name."""
+    bases = [c for c in reversed(model.__mro__) if issubclass(c, Model) and c is not Model]
+    return {name: text for base in bases for name, text in _own_docstrings(base).items()}
+
+
+def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
     body = cast("ast.ClassDef", tree).body
     found = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
@@ -195,7 +195,15 @@ class Resource(BaseModel):
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
     )
 
+    #: The kind, where the class has another name.
+    kind_name: ClassVar[str] = ""
+
     metadata: Metadata
+
+    @classmethod
+    def kind(cls) -> str:
+        """The kind, as in ``kind:``."""
+        return cls.kind_name or cls.__name__
 
     @classmethod
     def parse(cls, obj: Mapping[str, Any]) -> Self:
@@ -203,4 +211,4 @@ class Resource(BaseModel):
         try:
             return cls.model_validate(obj)
         except ValidationError as error:
-            raise InvalidObjectError(cls.__name__, problems_of(error)) from None
+            raise InvalidObjectError(cls.kind(), problems_of(error)) from None

@@ -66,6 +66,29 @@ class KeylessSource(Model):
         return self
 
 
+class KubernetesSource(Model):
+    """The authenticated requester of a job: who asks for the run counts as this person."""
+
+    users: list[ShortText] | None = Field(default=None, max_length=64)
+    """User names, as the API server sees them; no service accounts. Absent: none."""
+    groups: list[ShortText] | None = Field(default=None, max_length=64)
+    """Groups, as the API server sees them. Absent: none. Each of their members counts as the same
+    person."""
+
+    @model_validator(mode="after")
+    def _people(self) -> KubernetesSource:
+        if not self.users and not self.groups:
+            raise ValueError("at least one of users, groups")
+        accounts = [n for n in self.users or () if n.startswith("system:serviceaccount:")]
+        everybody = [g for g in self.groups or () if g.startswith("system:")]
+        if accounts or everybody:
+            raise ValueError(
+                "users and groups of people: whoever can make pods can act as a service account; "
+                f"not {', '.join([*accounts, *everybody])}"
+            )
+        return self
+
+
 class Authority(Model):
     """Someone whose signature counts. Thresholds count persons, not keys."""
 
@@ -76,11 +99,14 @@ class Authority(Model):
     """A public key."""
     keyless: KeylessSource | None = None
     """An identity whose certificate Fulcio issued."""
+    kubernetes: KubernetesSource | None = None
+    """Who asks for a job, by user name or group: for `requirements.job` alone, and for templates'
+    `launch.requesters`."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Authority:
-        if (self.key is None) == (self.keyless is None):
-            raise ValueError("exactly one of key, keyless")
+        if [self.key, self.keyless, self.kubernetes].count(None) != 2:
+            raise ValueError("exactly one of key, keyless, kubernetes")
         return self
 
 
@@ -296,9 +322,13 @@ class ProvenancePolicySpec(Model):
             missing = [n for n in requirement.authorities if n not in names]
             if missing:
                 raise ValueError(f"authorities of {what} among {names}; not there: {missing}")
-            persons = {
-                a.person or a.name for a in self.authorities if a.name in requirement.authorities
-            }
+            named = [a for a in self.authorities if a.name in requirement.authorities]
+            askers = [a.name for a in named if a.kubernetes]
+            if askers and what != "requirements.job":
+                raise ValueError(
+                    f"authorities of {what} that sign it; {', '.join(askers)} only ask for jobs"
+                )
+            persons = {a.person or a.name for a in named}
             if (requirement.threshold or 1) > len(persons):
                 raise ValueError(
                     f"threshold of {what} at most {len(persons)}, the persons it names"

@@ -67,6 +67,8 @@ class Requester(Model):
     """User name."""
     uid: ShortText | None = None
     """UID of the user, where the authenticator gives one."""
+    groups: list[ShortText] | None = Field(default=None, max_length=64)
+    """Groups of the user, where a rule may ask about them. Absent: none."""
     time: datetime
     """When the request was admitted."""
 
@@ -170,13 +172,40 @@ class SealedReferences(Model):
     """Absent: none is named that the controller may ask about (the chart's `followedSecrets`)."""
 
 
+class SealedLaunch(Model):
+    """The template that a run was made from, and what was asked of it."""
+
+    template: DnsLabel
+    """`metadata.name` of the TrainingTemplate."""
+    digest: Digest
+    """Its digest: what its approvers signed."""
+    asked: Digest
+    """Digest of the TrainingJob as it was submitted."""
+    parameters: JsonObject | None = Field(
+        default=None,
+        max_length=64,
+        description="The parameters that it gave. Absent: none.",
+        json_schema_extra=OPAQUE,
+    )
+    job: JsonObject = Field(
+        max_length=16, description="The whole job that was made.", json_schema_extra=OPAQUE
+    )
+
+
 class SealedRunSpec(Model):
     """The seal."""
 
     job: JobIdentity
     """The job that was admitted."""
+    launch: SealedLaunch | None = None
+    """Absent: the job was signed itself."""
     cluster: ShortText = Field(description="UID of the kube-system namespace.")
-    run: int = Field(ge=1, le=MAX_COUNT_32, description="Which run of this job digest this is.")
+    run: int = Field(
+        ge=1,
+        le=MAX_COUNT_32,
+        description="Which run of this job digest this is; of one that was made from a template, "
+        "which run of it.",
+    )
     engine: Literal["Job"]
     """What runs the pods."""
     requester: Requester

@@ -1,4 +1,4 @@
-"""TrainingJob (``tj``): what to run, and who signed for it.
+"""TrainingJob (``tj``): what to run, and who signed for it; or a signed template, and with what.
 
 The CRD carries no defaults inside ``spec``: an upgrade would void signatures. What a field means
 when it is absent is said with the field.
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 
 from trainseal.api.model import (
     MAX_COUNT_32,
@@ -34,6 +35,9 @@ from trainseal.api.model import (
 
 PLURAL = "trainingjobs"
 MAX_REPLICAS = 16384
+#: A key of a map that must be the name of one in a list, which says what form it has.
+ListedName = Annotated[str, StringConstraints(max_length=63)]
+ReplicaCount = Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)]
 MAX_SIGNATURES = 16
 MAX_SIGNERS = 16
 
@@ -151,7 +155,7 @@ class Role(Model):
 
     name: DnsLabel
     """Unique among the job's roles, such as `worker`."""
-    replicas: Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)] | ReplicaRange = Field(
+    replicas: ReplicaCount | ReplicaRange = Field(
         description="A number, or {min, max}.", json_schema_extra=OPAQUE
     )
     template: JsonObject = Field(
@@ -215,11 +219,9 @@ class SignatureEntry(Model):
     )
 
 
-class TrainingJobSpec(Model):
-    """What to run."""
+class JobParts(Model):
+    """What a job may have beside its engine and its pods; signed."""
 
-    engine: Literal["Job"]
-    """What runs the pods: `Job` is Kubernetes' own Indexed Job."""
     code: list[CodeMount] | None = Field(default=None, max_length=16)
     """Signed trees of code."""
     config: Config | None = None
@@ -228,14 +230,85 @@ class TrainingJobSpec(Model):
     checkpoints: Checkpoints | None = None
     scratch: list[Scratch] | None = Field(default=None, max_length=16)
     """Writable directories that are not kept."""
+    validity: Validity | None = None
+
+
+class WholeJob(JobParts):
+    """What to run."""
+
+    engine: Literal["Job"]
+    """What runs the pods: `Job` is Kubernetes' own Indexed Job."""
     roles: list[Role] = Field(min_length=1, max_length=8)
     """The pods, by role."""
+
+
+class TrainingJobSpec(WholeJob):
+    """A whole job: signed itself, or made from a signed template."""
+
     scheduling: Scheduling | None = None
-    validity: Validity | None = None
     suspend: bool | None = None
     """Whether the job waits. Not signed. Absent: it runs."""
     signatures: list[SignatureEntry] | None = Field(default=None, max_length=MAX_SIGNATURES)
     """Who signed. Not under the job digest itself, which is what they sign."""
+
+
+class TemplateRef(Model):
+    """A TrainingTemplate of the job's namespace, as it was when somebody chose it."""
+
+    name: DnsLabel
+    """Its name."""
+    digest: Digest
+    """Its digest: what its approvers signed. A template of another digest is not run."""
+
+
+class CodeReference(Model):
+    """Newer code for one of the template's mounts."""
+
+    name: DnsLabel
+    """The mount, by its name in the template."""
+    reference: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    """Repository and digest: registry.example/team/code@sha256:…"""
+
+
+class SubmittedJobSpec(JobParts):
+    """What to run: a whole job with its signatures, or a template and what it leaves open."""
+
+    engine: Literal["Job"] | None = None
+    """What runs the pods: `Job` is Kubernetes' own Indexed Job."""
+    roles: list[Role] | None = Field(default=None, min_length=1, max_length=8)
+    """The pods, by role."""
+    template_ref: TemplateRef | None = None
+    """Absent: the job is whole, and signed itself."""
+    parameters: dict[str, JsonValue] | None = Field(
+        default=None,
+        max_length=64,
+        description="Values for parameters that the template leaves open: `optim.lr: 0.0003`. "
+        "Absent: the template's own.",
+        json_schema_extra=OPAQUE,
+    )
+    replicas: dict[ListedName, ReplicaCount] | None = Field(default=None, max_length=8)
+    """Pods of a role, within what the template leaves open. Absent: the template's own."""
+    code_references: list[CodeReference] | None = Field(default=None, max_length=16)
+    """Newer code, where the template lets somebody sign it. Absent: the template's own."""
+    scheduling: Scheduling | None = None
+    suspend: bool | None = None
+    """Whether the job waits. Not signed. Absent: it runs."""
+    signatures: list[SignatureEntry] | None = Field(default=None, max_length=MAX_SIGNATURES)
+    """Who signed a whole job. Not under the job digest itself, which is what they sign."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SubmittedJobSpec:
+        whole = {"engine", "roles", "signatures", *JobParts.model_fields}
+        left_open = {"parameters", "replicas", "code_references"}
+        given = {name for name in whole | left_open if getattr(self, name) is not None}
+        if self.template_ref is None and not (self.engine and self.roles):
+            raise ValueError("engine and roles, or templateRef")
+        wrong = given & (left_open if self.template_ref is None else whole)
+        if wrong:
+            names = ", ".join(sorted(to_camel(name) for name in wrong))
+            beside = "without templateRef" if self.template_ref is None else "beside templateRef"
+            raise ValueError(f"no {names} {beside}")
+        return self
 
 
 class SignerStatus(Model):
@@ -254,8 +327,9 @@ class SignerStatus(Model):
 
 
 #: What a verdict can be on. `config` and `data` are parts of a job that are refused by themselves;
-#: `policy` is one that cannot be used, and so stops every job. Seals hold these: none ever goes.
-ArtifactKind = Literal["job", "image", "code", "config", "data", "policy"]
+#: `policy` is one that cannot be used, and so stops every job; `template` is what a job was made
+#: from. Seals hold these: none ever goes.
+ArtifactKind = Literal["job", "image", "code", "config", "data", "policy", "template"]
 
 
 class ArtifactStatus(Model):
@@ -327,6 +401,8 @@ class TrainingJobStatus(Model):
     """What the approvers sign: SHA-256 of the canonical job."""
     sealed_run: DnsSubdomain | None = None
     """Name of the run's seal."""
+    template: DnsLabel | None = None
+    """The template that it was made from. Absent: none, or it was not looked at yet."""
     run: int | None = Field(default=None, ge=1, le=MAX_COUNT_32)
     """Which run of this job digest this is."""
     requester: ShortText | None = None
@@ -352,7 +428,16 @@ class TrainingJobStatus(Model):
 
 
 class TrainingJob(Resource):
-    """A TrainingJob object."""
+    """A TrainingJob that is whole."""
 
     spec: TrainingJobSpec
+    status: TrainingJobStatus | None = None
+
+
+class SubmittedJob(Resource):
+    """A TrainingJob object as people write it, of either form."""
+
+    kind_name = "TrainingJob"
+
+    spec: SubmittedJobSpec
     status: TrainingJobStatus | None = None

@@ -25,7 +25,7 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject
 from trainseal.cli.failures import Failure
-from trainseal.cli.jobfiles import STDIN, JobFile, canonical, in_namespace
+from trainseal.cli.jobfiles import STDIN, JobFile, canonical, in_namespace, kind_of, whole_job
 from trainseal.cli.layout import LayoutError, changed, edited, written_anew
 from trainseal.provenance.authorities import KeyAuthority
 from trainseal.provenance.bundles import (
@@ -35,9 +35,10 @@ from trainseal.provenance.bundles import (
     encode_bundle,
     make_bundle_dsse,
 )
+from trainseal.provenance.canonical import KIND, TEMPLATE_KIND, SignedKind
 from trainseal.provenance.document import FieldPath
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE, Envelope
-from trainseal.provenance.judgement import Piece, check_job, read_bundle
+from trainseal.provenance.judgement import Piece, Signed, check_signed, read_bundle
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.statements import (
     StatementError,
@@ -55,7 +56,7 @@ MAX_SIGNATURES = 16
 
 @dataclass(frozen=True, slots=True)
 class ToSign:
-    """A job with its references resolved: what the next signature will be over."""
+    """A job or template with its references resolved: what the next signature will be over."""
 
     file: JobFile
     replacements: dict[FieldPath, str]
@@ -63,6 +64,7 @@ class ToSign:
     canonical: bytes
     namespace: str
     name: str
+    kind: SignedKind
 
     @property
     def digest(self) -> str:
@@ -71,7 +73,8 @@ class ToSign:
 
     def describe(self) -> list[str]:
         """For the signer, briefly."""
-        lines = [f"job {self.namespace}/{self.name} {self.digest}"]
+        what = "job" if self.kind == KIND else "template"
+        lines = [f"{what} {self.namespace}/{self.name} {self.digest}"]
         for kind, found in (("image", _images(self.wanted)), ("code", _code(self.wanted))):
             lines += [f"  {kind} {reference}" for reference in dict.fromkeys(found.values())]
         return lines
@@ -136,9 +139,12 @@ def prepare(
         if present[path] != reference:
             replacements[path] = reference
     wanted = changed(document.value, replacements, _present(document.value))
+    kind = job.kind
+    if kind == KIND:
+        whole_job(document, job.manifest)
     data = canonical(document, wanted, job.namespace)
     namespace, name = _identity(wanted, job.namespace)
-    return ToSign(job, replacements, wanted, data, namespace, name)
+    return ToSign(job, replacements, wanted, data, namespace, name, kind)
 
 
 def sign_job(prepared: ToSign, key: PrivateKey, *, anew: bool = False) -> SignedJob:
@@ -157,7 +163,10 @@ def sign_job(prepared: ToSign, key: PrivateKey, *, anew: bool = False) -> Signed
                 remedy="remove one from spec.signatures",
             )
         statement = job_statement(
-            prepared.namespace, prepared.name, prepared.digest.removeprefix("sha256:")
+            prepared.namespace,
+            prepared.name,
+            prepared.digest.removeprefix("sha256:"),
+            prepared.kind,
         )
         bundle = json.loads(encode_bundle(make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE)))
         kept = [*kept, {"bundle": bundle}]
@@ -210,7 +219,8 @@ def _check(text: str, prepared: ToSign, key: PrivateKey) -> None:
     job = prepared.file
     document = read_documents(text, job.job.source)[job.index]
     data = canonical(document, document.value, job.namespace)
-    again = ToSign(job, {}, document.value, data, *_identity(document.value, job.namespace))
+    identity = _identity(document.value, job.namespace)
+    again = ToSign(job, {}, document.value, data, *identity, prepared.kind)
     signed = any(_signed_by(entry, key, again) for entry in _present(document.value))
     if not signed or again.digest != prepared.digest:
         raise Failure(
@@ -253,7 +263,7 @@ def _is_stale(content: MessageSignature | Envelope, job: ToSign) -> bool:
         except StatementError:
             return False
         digest = job.digest.removeprefix("sha256:")
-        return not is_job_statement(statement, job.namespace, job.name, digest)
+        return not is_job_statement(statement, job.namespace, job.name, digest, job.kind)
     if content.digest is None:
         return False
     algorithm, stated = content.digest
@@ -261,7 +271,8 @@ def _is_stale(content: MessageSignature | Envelope, job: ToSign) -> bool:
 
 
 def _signed_by(entry: JsonValue, key: PrivateKey, job: ToSign) -> bool:
-    check = check_job([_bundle(entry)], job.canonical, job.digest, job.namespace, job.name)
+    signed = Signed(job.kind, job.namespace, job.name, job.canonical)
+    check = check_signed([_bundle(entry)], signed)
     found = check(KeyAuthority("you", "you", key.public))
     return any(checked.outcome is Outcome.VERIFIED for checked in found)
 
@@ -277,34 +288,43 @@ def _present(job: JsonObject) -> list[JsonValue]:
     return list(signatures) if isinstance(signatures, list) else []
 
 
+def _root(obj: JsonObject) -> tuple[str, ...]:
+    """Where the job stands in an object that is signed."""
+    return ("spec", "job") if kind_of(obj) == TEMPLATE_KIND else ("spec",)
+
+
 def _images(job: JsonObject) -> dict[FieldPath, str]:
     return dict(_walk_images(job))
 
 
 def _walk_images(job: JsonObject) -> Iterator[tuple[FieldPath, str]]:
-    for role, at in _entries(job, "spec", "roles"):
+    root = _root(job)
+    for role, at in _entries(job, *root, "roles"):
         for kind in ("initContainers", "containers"):
             for container, place in _entries(role, "template", "spec", kind):
                 image = container.get("image")
                 if isinstance(image, str):
-                    yield ("spec", "roles", at, "template", "spec", kind, place, "image"), image
+                    path = (*root, "roles", at, "template", "spec", kind, place, "image")
+                    yield path, image
 
 
 def _code(job: JsonObject) -> dict[FieldPath, str]:
     found: dict[FieldPath, str] = {}
-    for mount, at in _entries(job, "spec", "code"):
+    root = _root(job)
+    for mount, at in _entries(job, *root, "code"):
         oci = mount.get("oci")
         reference = oci.get("reference") if isinstance(oci, dict) else None
         if isinstance(reference, str):
-            found["spec", "code", at, "oci", "reference"] = reference
+            found[*root, "code", at, "oci", "reference"] = reference
     return found
 
 
 def _code_paths(job: JsonObject, code: Mapping[str, str]) -> dict[FieldPath, str]:
     """The new references of code mounts, by the paths of their fields."""
+    root = _root(job)
     return {
-        ("spec", "code", at, "oci", "reference"): code[name]
-        for mount, at in _entries(job, "spec", "code")
+        (*root, "code", at, "oci", "reference"): code[name]
+        for mount, at in _entries(job, *root, "code")
         if isinstance(name := mount.get("name"), str) and name in code
     }
 

@@ -23,6 +23,12 @@ JobFileOption = Annotated[
     str,
     typer.Option("-f", "--file", metavar="FILE", help="The job's manifest; - is standard input."),
 ]
+TemplateFileOption = Annotated[
+    str,
+    typer.Option(
+        "-f", "--file", metavar="FILE", help="The template's manifest; - is standard input."
+    ),
+]
 NamespaceOption = Annotated[
     str | None,
     typer.Option(

@@ -8,12 +8,13 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import json_object
 from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.cluster.keys import read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.keyrings import Keyring, UntrustedError
+from trainseal.provenance.sealedjobs import asked_digest
 from trainseal.provenance.seals import SEAL_ANNOTATION, verify_binding, verify_seal
 
 Json = Mapping[str, JsonValue]
@@ -57,10 +58,7 @@ def verify(keyring: Keyring, cluster: str, job: Json, seal: Json) -> None:
     else:
         mark = str(json_object(metadata.get("annotations")).get(SEAL_ANNOTATION, ""))
         verify_seal(keyring, mark, namespace=namespace, name=name, spec=spec)
-    sealed = json_object(spec.get("job"))
-    found: JsonObject = {
-        "uid": json_object(job.get("metadata")).get("uid"),
-        "digest": job_digest(dict(job)),
-    }
-    if {field: sealed.get(field) for field in found} != found:
+    uid = json_object(job.get("metadata")).get("uid")
+    sealed = (json_object(spec.get("job")).get("uid"), asked_digest(spec))
+    if sealed != (uid, job_digest(job)):
         raise UntrustedError(f"SealedRun {namespace}/{name} is of another job")

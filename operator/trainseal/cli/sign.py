@@ -1,11 +1,11 @@
-"""``trainseal canonical``, ``digest``, ``sign job``, ``sign code``: what is signed, and signing."""
+"""``trainseal canonical``, ``digest``, ``sign job|template|code``: what is signed, and signing."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,18 +15,24 @@ from trainseal.cli.options import (
     KeyOption,
     NamespaceOption,
     PlainHttpOption,
+    TemplateFileOption,
 )
+
+if TYPE_CHECKING:
+    from trainseal.cli.jobfiles import JobFile
 
 SIGNING = "Signing and verifying"
 
-sign = typer.Typer(name="sign", help="Sign a job, or the code it runs.", no_args_is_help=True)
+sign = typer.Typer(
+    name="sign", help="Sign a job, a template, or the code they run.", no_args_is_help=True
+)
 
 
 def canonical(file: JobFileOption, namespace: NamespaceOption = None) -> None:
-    """Print the bytes of a job that its approvers sign.
+    """Print the bytes of a job, or of a template, that its approvers sign.
 
-    RFC 8785 canonical JSON of the job less signatures, suspend and scheduling, without a line
-    break at its end. Any tool that signs bytes can sign them:
+    RFC 8785 canonical JSON of the job less signatures, suspend and scheduling (of the template less
+    signatures and revoked), without a line break at its end. Any tool that signs bytes can sign them:
 
         trainseal canonical -f job.yaml > job.canonical
         cosign sign-blob --key cosign.key --bundle job.bundle job.canonical
@@ -35,25 +41,28 @@ def canonical(file: JobFileOption, namespace: NamespaceOption = None) -> None:
     """
     from trainseal.cli.jobfiles import canonical as canonical_of
     from trainseal.cli.jobfiles import read_job
+    from trainseal.provenance.canonical import KIND, TEMPLATE_KIND
 
-    job = read_job(file, namespace)
+    job = read_job(file, namespace, kinds=(KIND, TEMPLATE_KIND))
     sys.stdout.buffer.write(canonical_of(job.job, job.job.value, namespace))
     sys.stdout.buffer.flush()
 
 
 def digest(file: JobFileOption, namespace: NamespaceOption = None) -> None:
-    """Print a job's digest: SHA-256 of its canonical bytes.
+    """Print the digest of a job, or of a template: SHA-256 of its canonical bytes.
 
     It is the same for the file and for what the API server stores of it.
 
         trainseal digest -f job.yaml
         kubectl get tj char-lm -o json | trainseal digest -f -
+        trainseal digest -f template.yaml
     """
+    from trainseal.cli.jobfiles import canonical as canonical_of
     from trainseal.cli.jobfiles import read_job
-    from trainseal.provenance.canonical import job_digest
+    from trainseal.provenance.canonical import KIND, TEMPLATE_KIND, digest_of_bytes
 
-    job = read_job(file, namespace)
-    print(job_digest(job.job.value, namespace))  # noqa: T201
+    job = read_job(file, namespace, kinds=(KIND, TEMPLATE_KIND))
+    print(digest_of_bytes(canonical_of(job.job, job.job.value, namespace)))  # noqa: T201
 
 
 @sign.command("job")
@@ -77,13 +86,47 @@ def sign_job(
         trainseal sign job -f job.yaml --key alice.key
         trainseal sign job -f job.yaml --key bob.key -o signed.yaml
     """
+    from trainseal.cli.jobfiles import read_job
+
+    _sign(read_job(file, namespace), key, output, plain_http, ca_file)
+
+
+@sign.command("template")
+def sign_template(
+    file: TemplateFileOption,
+    key: KeyOption,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to; absent: in place."),
+    ] = None,
+    namespace: NamespaceOption = None,
+    plain_http: PlainHttpOption = None,
+    ca_file: CaFileOption = None,
+) -> None:
+    """Sign a template: add a Sigstore bundle to its spec.signatures.
+
+    What is signed is the job and all that it leaves open: the bounds, who may start runs and until
+    when. As with a job, images and code get their digest first, and a second approver signs the
+    same file with another key.
+
+        trainseal sign template -f pretrain.yaml --key alice.key
+    """
+    from trainseal.cli.jobfiles import read_job
+    from trainseal.provenance.canonical import TEMPLATE_KIND
+
+    job = read_job(file, namespace, kinds=(TEMPLATE_KIND,))
+    _sign(job, key, output, plain_http, ca_file)
+
+
+def _sign(
+    job: JobFile, key: Path, output: str | None, plain_http: list[str] | None, ca_file: Path | None
+) -> None:
     from trainseal.cli import jobsigning
-    from trainseal.cli.jobfiles import STDIN, read_job
+    from trainseal.cli.jobfiles import STDIN
     from trainseal.cli.keyfile import read_key
     from trainseal.cli.registries import registry_client
 
-    job = read_job(file, namespace)
-    target = output or file
+    target = output or job.file
 
     async def resolve() -> dict[str, str]:
         if not jobsigning.unresolved(job, {}):

@@ -15,7 +15,7 @@ from trainseal.cli import jobsigning
 from trainseal.cli.clusters import JOBS, follow, job_path, phase_of
 from trainseal.cli.codesigning import sign_code
 from trainseal.cli.failures import REFUTED, Failure
-from trainseal.cli.jobfiles import STDIN, JobFile, in_namespace, parse_job
+from trainseal.cli.jobfiles import STDIN, JobFile, in_namespace, whole_job
 from trainseal.cli.statusview import ENDED, one_line
 from trainseal.cluster.api import ConflictError, Kube, NotFoundError, path_of
 from trainseal.provenance.canonical import CanonicalError, job_digest
@@ -39,7 +39,7 @@ class Tree:
 
 def trees(job: JobFile, code: Sequence[str], push: Sequence[str]) -> tuple[Tree, ...]:
     """``--code`` and ``--push`` put together with the job's code mounts. Raises Failure."""
-    mounts = {c.name: c.oci.reference for c in parse_job(job.job, job.manifest).spec.code or ()}
+    mounts = {c.name: c.oci.reference for c in whole_job(job.job, job.manifest).spec.code or ()}
     directories, targets = _by_name("--code", code, mounts), _by_name("--push", push, mounts)
     for name in targets.keys() - directories.keys():
         raise Failure(f"--push for {name} without --code", remedy=f"give --code {name}=DIR as well")

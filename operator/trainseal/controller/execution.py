@@ -21,10 +21,10 @@ from trainseal.controller.steering import Steering, is_suspended, stands_still
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
-from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.podmatch import PLACEMENT
+from trainseal.provenance.sealedjobs import is_of, whole_job
 from trainseal.provenance.seals import (
     SEAL_ANNOTATION,
     BoundUid,
@@ -56,15 +56,16 @@ class Execution:
         self._kube = world.kube
         self._steering = Steering(world.kube)
 
-    async def advance(self, obj: JsonObject, job: TrainingJob, seal: JsonObject) -> Progress:
+    async def advance(self, obj: JsonObject, seal: JsonObject) -> Progress:
         """Takes the next steps of a sealed job. Raises LeavingError, KubeError."""
         sealed = SealedRun.parse(seal)
         namespace = sealed.metadata.namespace
         spec = json_object(seal["spec"])
         try:
-            bound = self._believe(obj, job, sealed, seal)
+            bound = self._believe(obj, sealed, seal)
         except UntrustedError as error:
             return await self._untrusted(obj, sealed, str(error))
+        job = whole_job(sealed, obj)
         # A hold is not the user's to lift: it stands in the seal, which only we write.
         hold = hold_of(seal)
         rendered = engine.render(job, self._inputs(job, sealed))
@@ -123,12 +124,12 @@ class Execution:
         return progress
 
     def _believe(
-        self, obj: JsonObject, job: TrainingJob, sealed: SealedRun, seal: JsonObject
+        self, obj: JsonObject, sealed: SealedRun, seal: JsonObject
     ) -> tuple[BoundUid, ...] | None:
         """What the seal is bound to, None before that. Raises UntrustedError."""
         namespace, name = sealed.metadata.namespace, sealed.metadata.name
         spec = json_object(seal["spec"])
-        if (sealed.spec.job.uid, sealed.spec.job.digest) != (job.metadata.uid, job_digest(obj)):
+        if not is_of(sealed, obj):
             # Its name holds a part of each only.
             raise UntrustedError(f"SealedRun {namespace}/{name} is of another job")
         binding = conditions.status_of(seal).get("binding")
@@ -275,6 +276,7 @@ class Execution:
             "jobDigest": sealed.spec.job.digest,
             "sealedRun": sealed.metadata.name,
             "run": sealed.spec.run,
+            **({"template": sealed.spec.launch.template} if sealed.spec.launch else {}),
             "requester": sealed.spec.requester.username,
             "signers": ", ".join(persons)[:1024],
             "ready": _ready(roles),

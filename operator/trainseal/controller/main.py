@@ -36,6 +36,8 @@ from trainseal.controller import handlers
 from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.floor import Floor
+from trainseal.controller.launchbook import LABEL_TEMPLATE, LaunchBook
+from trainseal.controller.launchbook import shape as launches_shape
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
 from trainseal.controller.ruleswatch import RulesWatch
@@ -163,7 +165,8 @@ async def _work(
             registry_ca=registry_ca,
         )
         versions = RunVersions(kube)
-        runs = Runs(world, versions)
+        launches = LaunchBook(lambda key: look(key))
+        runs = Runs(world, versions, launches)
         queue = WorkQueue(runs.reconcile)
         comparing = Comparing(world, versions)
 
@@ -188,12 +191,21 @@ async def _work(
             kube, path_of(API_VERSION, POLICIES), listener=status.listener(POLICIES)
         )
         roots = Informer(kube, path_of(API_VERSION, ROOTS), listener=status.listener(ROOTS))
+        launched = Informer(
+            kube,
+            path_of(API_VERSION, "sealedruns"),
+            listener=launches.listen,
+            query={"labelSelector": LABEL_TEMPLATE},
+            shape=launches_shape,
+        )
         group.create_task(roots.run())
         group.create_task(policies.run())
+        group.create_task(launched.run())
         if settings.manage_certificates:
             group.create_task(_certificates(kube, home, clock))
         await roots.synced.wait()
         await policies.synced.wait()
+        await launched.synced.wait()
         group.create_task(status.run())
         group.create_task(floor.run())
         group.create_task(floor.follow_devices())

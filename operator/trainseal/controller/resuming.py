@@ -7,15 +7,17 @@ the policy does not name its signer any more. It counts whoever suspended it, a 
 
 from __future__ import annotations
 
-from trainseal.api.model import API_VERSION, json_object
+from trainseal.api.model import API_VERSION
 from trainseal.api.sealedrun import SealedRun
-from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.controller import resumption
 from trainseal.controller.world import World
-from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.requesters import Requester
+from trainseal.provenance.sealedjobs import is_of, whole_job
 from trainseal.provenance.verdicts import Outcome
+from trainseal.verifier.storedtemplates import stored_template
 
 #: Seconds until what found an obstacle is tried again.
 AGAIN = 15.0
@@ -27,22 +29,28 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | Non
     identity = sealed.spec.job
     try:
         job = await world.kube.get(path_of(API_VERSION, "trainingjobs", namespace, identity.name))
-        digest = job_digest(job)
+        same = is_of(sealed, job)
     except NotFoundError:
         return f"TrainingJob {identity.name} is gone"
     except CanonicalError as error:
         return f"TrainingJob {identity.name}: {error}"
-    if (json_object(job.get("metadata")).get("uid"), digest) != (identity.uid, identity.digest):
+    if not same:
         return f"TrainingJob {identity.name} is not the one that was sealed"
+    requester = sealed.spec.requester
     verification = await world.verifier.verify(
         job,
         world.policies(namespace),
-        RunFacts(cluster=world.cluster, runs=sealed.spec.run - 1),
+        RunFacts(
+            cluster=world.cluster,
+            runs=sealed.spec.run - 1,
+            requester=Requester(requester.username, frozenset(requester.groups or ())),
+            template=await stored_template(world.kube, job),
+        ),
         deadline=_VERIFY_SECONDS,
         broken=world.broken_policies(),
     )
     if verification.outcome is Outcome.VERIFIED:
-        bar = await resumption.bar(world, namespace, TrainingJob.parse(job))
+        bar = await resumption.bar(world, namespace, whole_job(sealed, job))
         return None if bar is None else bar.words
     words = "; ".join(v.sentence() for v in verification.denials)
     return f"verified again, the job is {verification.outcome.value}: {words}"

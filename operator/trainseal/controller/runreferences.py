@@ -25,8 +25,9 @@ from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import has_ended
-from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.livepods import claims_of
+from trainseal.provenance.sealedjobs import is_of, whole_job
 
 
 async def reference_findings(
@@ -57,10 +58,9 @@ def _sealed_job(run: LiveRun) -> TrainingJob | None:
     if run.job is None or has_ended(run.seal):
         return None
     try:
-        job, digest = TrainingJob.parse(run.job), job_digest(run.job)
+        return whole_job(run.sealed, run.job) if is_of(run.sealed, run.job) else None
     except (InvalidObjectError, CanonicalError):
         return None
-    return job if digest == run.sealed.spec.job.digest else None
 
 
 async def _findings(

@@ -24,16 +24,18 @@ from trainseal.api.model import (
     API_VERSION,
     InvalidObjectError,
     JsonObject,
+    Metadata,
     json_object,
     json_objects,
 )
 from trainseal.api.sealedrun import SealedCode, SealedRun
-from trainseal.api.trainingjob import RoleStatus, TrainingJob
+from trainseal.api.trainingjob import RoleStatus, SubmittedJob, TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
 from trainseal.controller import conditions, objects, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status, hold_of
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
+from trainseal.controller.launchbook import LABEL_TEMPLATE, LaunchBook
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.runreads import references_of
@@ -50,6 +52,7 @@ from trainseal.provenance.seals import SealTooLargeError
 from trainseal.provenance.tickets import TICKET_ANNOTATION, read_ticket
 from trainseal.provenance.verdicts import Outcome
 from trainseal.verifier.jobs import JobVerification
+from trainseal.verifier.storedtemplates import stored_template
 
 JOBS = "trainingjobs"
 SEALS = "sealedruns"
@@ -57,6 +60,8 @@ VERIFY_SECONDS = 60.0
 #: A refused or undetermined job is looked at again after this time; a policy change does it sooner.
 REFUSED_AGAIN = 120.0
 UNDETERMINED_AGAIN = 10.0
+#: A job that waits for another run of its template to end is told of it; at the latest then.
+WAITING_AGAIN = 60.0
 #: A run that is on is looked at again after this time at the latest, and up to the second time
 #: later: each run of many at another moment.
 LIVE_AGAIN = 60.0
@@ -69,9 +74,17 @@ ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 class Runs:
     """Reconciles TrainingJobs."""
 
-    def __init__(self, world: World, versions: RunVersions | None = None) -> None:
-        """``versions`` may be shared with others who look at the same runs."""
+    def __init__(
+        self,
+        world: World,
+        versions: RunVersions | None = None,
+        launches: LaunchBook | None = None,
+    ) -> None:
+        """``versions`` may be shared with others who look at the same runs; ``launches`` is fed by
+        a watch.
+        """
         self._world = world
+        self._launches = launches or LaunchBook()
         self._kube = world.kube
         self._execution = Execution(world)
         self._versions = versions or RunVersions(world.kube)
@@ -105,6 +118,7 @@ class Runs:
         try:
             obj = await self._kube.get(path)
         except NotFoundError:
+            self._launches.gone(key)
             await self._close_seals(namespace, name, live_uid=None)
             return None
         uid = objects.uid_of(obj)
@@ -135,21 +149,21 @@ class Runs:
 
     async def _advance(self, obj: JsonObject) -> Progress:
         try:
-            job = TrainingJob.parse(obj)
-            digest = job_digest(obj)
+            job = SubmittedJob.parse(obj).metadata
+            asked = job_digest(obj)
         except (InvalidObjectError, CanonicalError) as error:
             return self._refused("InvalidJob", str(error))
-        seal = await self._seal_of(job, digest)
+        seal = await self._seal_of(job, asked)
         if seal is None:
-            found = await self._make_seal(obj, job, digest)
+            found = await self._make_seal(obj, job, asked)
             if isinstance(found, Progress):
                 return found
             seal = found
-        return await self._execution.advance(obj, job, seal)
+        return await self._execution.advance(obj, seal)
 
-    async def _seal_of(self, job: TrainingJob, digest: str) -> JsonObject | None:
-        name = sealing.seal_name(job, digest)
-        path = path_of(API_VERSION, SEALS, job.metadata.namespace, name)
+    async def _seal_of(self, job: Metadata, asked: str) -> JsonObject | None:
+        name = sealing.seal_name(job, asked)
+        path = path_of(API_VERSION, SEALS, job.namespace, name)
         try:
             return await self._kube.get(path)
         except NotFoundError:
@@ -158,31 +172,73 @@ class Runs:
     # Verify and seal ----------------------------------------------------------------------------
 
     async def _make_seal(
-        self, obj: JsonObject, job: TrainingJob, digest: str
+        self, obj: JsonObject, identity: Metadata, asked: str
     ) -> JsonObject | Progress:
-        world = self._world
+        world, namespace = self._world, identity.namespace
         try:
-            ticket = read_ticket(world.ticket_keyring(), _ticket_text(obj), digest)
+            ticket = read_ticket(world.ticket_keyring(), _ticket_text(obj), asked)
         except UntrustedError as error:
             return self._refused(
                 "NoTicket",
                 f"{error}; this job did not pass TrainSeal's webhook. Delete it and apply it again",
             )
-        runs = await self._runs_of(job.metadata.namespace, digest)
+        stored = await stored_template(self._kube, obj)
+        counted = sealing.LABEL_DIGEST, asked
+        if stored is not None:
+            counted = (
+                LABEL_TEMPLATE,
+                str(json_object(json_object(obj["spec"])["templateRef"])["digest"]),
+            )
+        runs = await self._runs_of(namespace, *counted)
         verification = await world.verifier.verify(
             obj,
-            world.policies(job.metadata.namespace),
-            RunFacts(cluster=world.cluster, runs=runs),
+            world.policies(namespace),
+            RunFacts(cluster=world.cluster, runs=runs, requester=ticket.requester, template=stored),
             deadline=VERIFY_SECONDS,
             broken=world.broken_policies(),
         )
-        if verification.outcome is not Outcome.VERIFIED:
+        job = verification.job
+        if verification.outcome is not Outcome.VERIFIED or job is None:
             return self._not_verified(verification)
-        bar = await resumption.bar(world, job.metadata.namespace, job)
+        bar = await resumption.bar(world, namespace, job)
         if bar is not None:
             return self._barred(bar)
-        inputs = self._inputs(job, verification.digest, verification.code)
-        rendered = engine.render(job, inputs)
+        made = await self._rendered(job, asked, verification)
+        if isinstance(made, Progress):
+            return made
+        rendered, templates = made
+        references = await references_of(world, namespace, [*templates.values()])
+        wanted = sealing.Sealing(
+            job=job,
+            asked=asked,
+            verification=verification,
+            rendered=rendered,
+            templates=templates,
+            ticket=ticket,
+            cluster=world.cluster,
+            run=runs + 1,
+            references=references,
+            now=world.clock(),
+        )
+        launch = verification.launch
+        if launch is None:
+            return await self._write_seal(identity, wanted)
+        async with self._launches.turn(namespace, launch.digest):
+            most = launch.template.spec.launch.max_concurrent
+            if most is not None and self._launches.live(namespace, launch.digest) >= most:
+                self._launches.waits((namespace, identity.name), launch.digest, most)
+                return _waits(launch.name, most)
+            seal = await self._write_seal(identity, wanted)
+            if not isinstance(seal, Progress):
+                name = sealing.seal_name(identity, asked)
+                self._launches.made((namespace, name), launch.digest, identity.name)
+            return seal
+
+    async def _rendered(
+        self, job: TrainingJob, asked: str, verification: JobVerification
+    ) -> tuple[engine.Rendered, dict[str, JsonObject]] | Progress:
+        """The engine's objects, and their pods as the API server would have them."""
+        rendered = engine.render(job, self._inputs(job, asked, verification.code))
         templates: dict[str, JsonObject] = {}
         for role in rendered.roles:
             try:
@@ -206,43 +262,27 @@ class Runs:
                     "correct the template and sign it again, or correct spec.scheduling",
                 )
             templates[role.name] = sealing.template_of(tried)
-        references = await references_of(world, job.metadata.namespace, [*templates.values()])
+        return rendered, templates
+
+    async def _write_seal(self, job: Metadata, wanted: sealing.Sealing) -> JsonObject | Progress:
         try:
-            seal = sealing.seal_object(
-                world.seal_key,
-                sealing.Sealing(
-                    job=job,
-                    verification=verification,
-                    rendered=rendered,
-                    templates=templates,
-                    ticket=ticket,
-                    cluster=world.cluster,
-                    run=runs + 1,
-                    references=references,
-                    now=world.clock(),
-                ),
-            )
+            seal = sealing.seal_object(self._world.seal_key, wanted)
         except SealTooLargeError as error:
             return self._refused("SealTooLarge", f"the run cannot be sealed: {error}")
         try:
-            made = await self._kube.create(
-                path_of(API_VERSION, SEALS, job.metadata.namespace), seal, strict=True
+            return await self._kube.create(
+                path_of(API_VERSION, SEALS, job.namespace), seal, strict=True
             )
         except ConflictError:
-            again = await self._seal_of(job, digest)
+            again = await self._seal_of(job, wanted.asked)
             if again is None:
                 raise
             return again
-        return made
 
-    async def _runs_of(self, namespace: str, digest: str) -> int:
-        page = await self._kube.request(
-            "GET",
-            path_of(API_VERSION, SEALS, namespace),
-            query={"labelSelector": f"{sealing.LABEL_DIGEST}={sealing.digest_label(digest)}"},
-        )
-        items = page.get("items")
-        return len(items) if isinstance(items, list) else 0
+    async def _runs_of(self, namespace: str, label: str, digest: str) -> int:
+        query = {"labelSelector": f"{label}={sealing.digest_label(digest)}"}
+        seals = self._kube.metadata(path_of(API_VERSION, SEALS, namespace), query)
+        return sum([1 async for _ in seals])
 
     @staticmethod
     def _not_verified(verification: JobVerification) -> Progress:
@@ -278,10 +318,10 @@ class Runs:
         progress.fields = {"verified": Outcome.REFUTED.value}
         return progress
 
-    def _inputs(self, job: TrainingJob, digest: str, code: tuple[SealedCode, ...]) -> RenderInputs:
+    def _inputs(self, job: TrainingJob, asked: str, code: tuple[SealedCode, ...]) -> RenderInputs:
         settings = self._world.settings
         return RenderInputs(
-            seal_name=sealing.seal_name(job, digest),
+            seal_name=sealing.seal_name(job.metadata, asked),
             job_uid=job.metadata.uid,
             gate_image=settings.gate_image,
             code=code,
@@ -397,6 +437,16 @@ def _in_order(progress: Progress, seals: Sequence[JsonObject], standing: Standin
 def _look_again(key: tuple[str, str]) -> float:
     """Seconds until a run that is on is looked at without having been heard of."""
     return LIVE_AGAIN + zlib.crc32("/".join(key).encode()) % 1000 / 1000 * _SPREAD
+
+
+def _waits(template: str, most: int) -> Progress:
+    """It starts once another run of its template has ended."""
+    words = (
+        f"waiting: {most} runs of template {template} are on, as many as launch.maxConcurrent lets"
+    )
+    progress = Progress("Pending", words, again=WAITING_AGAIN)
+    progress.wants("Sealed", False, "MaxConcurrent", words)
+    return progress
 
 
 def _generation(obj: JsonObject) -> int:

@@ -9,19 +9,22 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, Metadata, json_object
 from trainseal.api.sealedrun import (
     JobIdentity,
     PolicyRecord,
     Requester,
+    SealedLaunch,
     SealedReferences,
     SealedRole,
     SealedRunSpec,
 )
 from trainseal.api.trainingjob import MAX_SIGNERS, ArtifactStatus, SignerStatus, TrainingJob
+from trainseal.controller.launchbook import LABEL_TEMPLATE
 from trainseal.engines.job import Rendered
 from trainseal.provenance.configfiles import config_digest, config_files
 from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.launches import Launch
 from trainseal.provenance.seals import SEAL_ANNOTATION, check_size, sign_seal
 from trainseal.provenance.tickets import Ticket
 from trainseal.provenance.verdicts import Verdict
@@ -33,9 +36,12 @@ LABEL_JOB = "trainseal.dev/job"
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """All that a seal is made from. ``templates`` are the API server's, by role."""
+    """All that a seal is made from. ``templates`` are the API server's, by role; ``asked`` is the
+    digest of the TrainingJob as it was submitted.
+    """
 
     job: TrainingJob
+    asked: str
     verification: JobVerification
     rendered: Rendered
     templates: Mapping[str, JsonObject]
@@ -46,10 +52,10 @@ class Sealing:
     references: SealedReferences | None = None
 
 
-def seal_name(job: TrainingJob, digest: str) -> str:
+def seal_name(job: Metadata, asked: str) -> str:
     """One name for one TrainingJob object, so that making the seal again changes nothing."""
-    suffix = re.sub(r"[^a-z0-9]", "", job.metadata.uid)[:8] or "0"
-    return f"{job.metadata.name[:40].rstrip('-')}-{digest[7:15]}-{suffix}"
+    suffix = re.sub(r"[^a-z0-9]", "", job.uid)[:8] or "0"
+    return f"{job.name[:40].rstrip('-')}-{asked[7:15]}-{suffix}"
 
 
 def digest_label(digest: str) -> str:
@@ -59,15 +65,17 @@ def digest_label(digest: str) -> str:
 
 def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
     """The SealedRun to create, with the operator's mark on it. Raises SealTooLargeError."""
-    job, verification = sealing.job, sealing.verification
+    job, verification, launch = sealing.job, sealing.verification, sealing.verification.launch
     spec = SealedRunSpec(
         job=JobIdentity(name=job.metadata.name, uid=job.metadata.uid, digest=verification.digest),
+        launch=_launch(launch, sealing.asked) if launch else None,
         cluster=sealing.cluster,
         run=sealing.run,
         engine=job.spec.engine,
         requester=Requester(
             username=sealing.ticket.username[:256],
             uid=sealing.ticket.uid[:256] or None,
+            groups=list(sealing.ticket.groups) or None,
             time=sealing.ticket.time,
         ),
         policies=[
@@ -91,8 +99,15 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
         references=sealing.references,
         sealed_at=sealing.now.replace(microsecond=0),
     )
-    namespace, name, wire = job.metadata.namespace, seal_name(job, verification.digest), spec.wire()
+    namespace, name = job.metadata.namespace, seal_name(job.metadata, sealing.asked)
+    wire = spec.wire()
     check_size(wire)
+    labels: JsonObject = {
+        LABEL_JOB: job.metadata.name,
+        LABEL_DIGEST: digest_label(verification.digest),
+    }
+    if launch:
+        labels[LABEL_TEMPLATE] = digest_label(launch.digest)
     return {
         "apiVersion": API_VERSION,
         "kind": "SealedRun",
@@ -104,13 +119,21 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
                     key, namespace=namespace, name=name, spec=wire, now=sealing.now
                 )
             },
-            "labels": {
-                LABEL_JOB: job.metadata.name,
-                LABEL_DIGEST: digest_label(verification.digest),
-            },
+            "labels": labels,
         },
         "spec": wire,
     }
+
+
+def _launch(launch: Launch, asked: str) -> SealedLaunch:
+    made = json_object(launch.made.get("spec"))
+    return SealedLaunch(
+        template=launch.name,
+        digest=launch.digest,
+        asked=asked,
+        parameters=launch.asked.spec.parameters or None,
+        job={k: v for k, v in made.items() if k not in ("scheduling", "suspend")},
+    )
 
 
 def artifacts(verdicts: Sequence[Verdict]) -> list[ArtifactStatus]:

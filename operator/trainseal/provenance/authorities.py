@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainseal.provenance.keys import PublicKey
+from trainseal.provenance.requesters import Requester
 from trainseal.provenance.trustroots import TrustedRoot
 from trainseal.provenance.verdicts import Outcome, Signer
 
@@ -71,7 +73,50 @@ class KeylessAuthority:
         return self.subject or f"one matching {self.subject_regexp}"
 
 
-Authority = KeyAuthority | KeylessAuthority
+@dataclass(frozen=True, slots=True)
+class KubernetesAuthority:
+    """A person as the API server knows them: whoever of these users or groups asks for a run.
+
+    Service accounts never count: whoever can make pods of theirs can act as them. ``persons`` are
+    those whom the policy's authorities name by user name.
+    """
+
+    name: str
+    person: str
+    users: frozenset[str]
+    groups: frozenset[str]
+    persons: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def admits(self, requester: Requester) -> bool:
+        """Whether this is one whom the policy means."""
+        return not requester.is_account and requester.is_named(self.users, self.groups)
+
+    def check(self, requester: Requester | None, *, alone: bool) -> Checked:
+        """Whether who asks for a run counts as one of this authority.
+
+        ``alone``: nobody else has to sign. Otherwise a member of a group counts only where the
+        policy says who that is: they may have signed with a key, too.
+        """
+        if requester is None:
+            return undetermined(
+                "RequesterUnknown", f"{self.name} is who asks for the run, which is not known here"
+            )
+        if not self.admits(requester):
+            return refuted("OtherRequester", f"{requester.username} asked, who is not {self.name}")
+        person = self.person
+        if requester.username not in self.users:
+            person = self.persons.get(requester.username, "" if not alone else requester.username)
+        if not person:
+            return refuted(
+                "PersonUnknown",
+                f"{requester.username} asked, of a group that is {self.name}, and no authority says "
+                "by kubernetes.users which person that is",
+            )
+        signer = Signer(self.name, person, requester.username, "kubernetes")
+        return verified(signer, f"{requester.username} asked for it")
+
+
+Authority = KeyAuthority | KeylessAuthority | KubernetesAuthority
 
 
 @dataclass(frozen=True, slots=True)

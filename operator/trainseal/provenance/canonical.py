@@ -1,10 +1,14 @@
-"""The canonical form of a job, and its digest: what the approvers sign.
+"""The canonical form of a job or a template, and its digest: what the approvers sign.
 
 RFC 8785 (JSON Canonicalization Scheme) of::
 
     {"apiVersion": …, "kind": "TrainingJob",
      "metadata": {"name": …, "namespace": …},
      "spec": {… less signatures, suspend, scheduling}}
+
+and of a TrainingTemplate likewise, less ``signatures`` and ``revoked``. A job that names a template
+is signed by nobody, and may have its name from the API server: ``generateName`` then stands in the
+name's place, so that the digest is known before the name is.
 
 Laws, each tested:
 
@@ -22,6 +26,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import rfc8785
 from pydantic import JsonValue
@@ -29,9 +34,14 @@ from pydantic import JsonValue
 from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.provenance.document import MAX_SAFE_INTEGER, FieldPath, format_path
 
-KIND = "TrainingJob"
-#: Fields of a job's spec that may change while it lives, and are not signed.
-UNSIGNED_SPEC_FIELDS = frozenset({"signatures", "suspend", "scheduling"})
+SignedKind = Literal["TrainingJob", "TrainingTemplate"]
+KIND: SignedKind = "TrainingJob"
+TEMPLATE_KIND: SignedKind = "TrainingTemplate"
+#: Fields of a spec that may change while the object lives, and are not signed.
+UNSIGNED_SPEC_FIELDS: Mapping[SignedKind, frozenset[str]] = {
+    "TrainingJob": frozenset({"signatures", "suspend", "scheduling"}),
+    "TrainingTemplate": frozenset({"signatures", "revoked"}),
+}
 #: Lists and mappings within one another.
 MAX_DEPTH = 64
 #: Bytes of a canonical job.
@@ -66,32 +76,45 @@ def canonical_job(manifest: Mapping[str, object], namespace: str | None = None) 
     where the manifest names none, as ``kubectl -n`` does; another than the manifest's is an error.
     Raises CanonicalError.
     """
-    for field, expected in (("apiVersion", API_VERSION), ("kind", KIND)):
+    return canonical_form(manifest, KIND, namespace)
+
+
+def canonical_form(
+    manifest: Mapping[str, object], kind: SignedKind, namespace: str | None = None
+) -> bytes:
+    """The bytes that the approvers of an object of this kind sign. Raises CanonicalError."""
+    for field, expected in (("apiVersion", API_VERSION), ("kind", kind)):
         if manifest.get(field) != expected:
             raise CanonicalError(
                 (field,),
                 _show(manifest.get(field)),
                 expected,
-                f"only a {KIND} of this version has a job digest",
+                f"only a {kind} of this version has a digest of this form",
             )
     spec = manifest.get("spec")
     if not isinstance(spec, Mapping):
         raise CanonicalError(("spec",), _show(spec), "a mapping", "write what to run")
-    signed = {key: value for key, value in spec.items() if key not in UNSIGNED_SPEC_FIELDS}
+    unsigned = UNSIGNED_SPEC_FIELDS[kind]
+    signed = {key: value for key, value in spec.items() if key not in unsigned}
     walk = _Walk(MAX_JOB_BYTES, nulls=False, max_values=MAX_JOB_VALUES)
     # One level less below spec, which itself stands one level down.
-    job: JsonObject = {
+    form: JsonObject = {
         "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": _identity(manifest.get("metadata"), namespace),
+        "kind": kind,
+        "metadata": _identity(manifest.get("metadata"), namespace, named="templateRef" not in spec),
         "spec": walk.value(signed, ("spec",), 1),
     }
-    return _encode(job, MAX_JOB_BYTES)
+    return _encode(form, MAX_JOB_BYTES)
 
 
 def job_digest(manifest: Mapping[str, object], namespace: str | None = None) -> str:
     """``sha256:`` and the hexadecimal SHA-256 of ``canonical_job``; raises CanonicalError."""
     return digest_of_bytes(canonical_job(manifest, namespace))
+
+
+def template_digest(manifest: Mapping[str, object], namespace: str | None = None) -> str:
+    """The same of a TrainingTemplate; raises CanonicalError."""
+    return digest_of_bytes(canonical_form(manifest, TEMPLATE_KIND, namespace))
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -113,17 +136,20 @@ def digest_of_bytes(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _identity(metadata: object, namespace: str | None) -> JsonObject:
+def _identity(metadata: object, namespace: str | None, *, named: bool) -> JsonObject:
+    """Namespace and name. ``named``: it must have a name of its own."""
     if not isinstance(metadata, Mapping):
         raise CanonicalError(
             ("metadata",), _show(metadata), "a mapping", "give the job a name and a namespace"
         )
-    if metadata.get("generateName"):
+    generated = metadata.get("generateName")
+    if generated and named:
         raise CanonicalError(
             ("metadata", "generateName"),
-            _show(metadata["generateName"]),
+            _show(generated),
             "a name",
-            "a signed job has one fixed name: write metadata.name instead",
+            "a signed job has one fixed name: write metadata.name instead, or start it from a template"
+            " (spec.templateRef)",
         )
     stated = metadata.get("namespace") or None
     if stated is not None and namespace is not None and stated != namespace:
@@ -134,7 +160,8 @@ def _identity(metadata: object, namespace: str | None) -> JsonObject:
             "the manifest and the command name two namespaces: correct one of them",
         )
     identity: JsonObject = {}
-    for field, found in (("name", metadata.get("name")), ("namespace", stated or namespace)):
+    name = ("generateName", generated) if generated else ("name", metadata.get("name"))
+    for field, found in (name, ("namespace", stated or namespace)):
         if not isinstance(found, str) or not found:
             raise CanonicalError(
                 ("metadata", field),

@@ -22,6 +22,7 @@ from trainseal.provenance.authorities import (
     Authority,
     Checked,
     KeyAuthority,
+    KubernetesAuthority,
     refuted,
     verified,
 )
@@ -39,6 +40,8 @@ _MAX_SIGNATURE_TEXT = 4096
 
 def check_blob(bundle: Bundle, authority: Authority, blob: bytes) -> Checked:
     """Whether ``authority`` signed exactly the bytes ``blob``."""
+    if isinstance(authority, KubernetesAuthority):
+        return _no_signer(authority)
     content = bundle.content
     if not isinstance(content, MessageSignature):
         return refuted(
@@ -66,6 +69,8 @@ def check_statement(bundle: Bundle, authority: Authority) -> tuple[Checked, Stat
 
     What the statement says of which artifact is for the caller to judge.
     """
+    if isinstance(authority, KubernetesAuthority):
+        return _no_signer(authority), None
     content = bundle.content
     if not isinstance(content, Envelope):
         return refuted(
@@ -89,6 +94,10 @@ def check_statement(bundle: Bundle, authority: Authority) -> tuple[Checked, Stat
         return checked, parse_statement(content.payload)
     except StatementError as error:
         return refuted("MalformedStatement", f"signed, but no in-toto statement: {error}"), None
+
+
+def _no_signer(authority: KubernetesAuthority) -> Checked:
+    return refuted("NotASigner", f"{authority.name} asks for jobs, and signs nothing")
 
 
 def check_simple_signing(

@@ -17,7 +17,9 @@ from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
 from trainseal.provenance.podrules import check_template, template_warnings
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.refusals import TemplateContext
+from trainseal.provenance.requesters import Requester
 from trainseal.provenance.systempaths import holds_programs
+from trainseal.provenance.templates import StoredTemplate
 from trainseal.provenance.verdicts import Outcome, Verdict
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
@@ -28,13 +30,17 @@ _MOST_WARNINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What the cluster knows of earlier runs: its UID, and runs of this job digest so far.
+    """What the cluster knows of a run: its own UID, the runs so far of what was signed (the job, or
+    the template that it is made from), who asks, and the template as it is stored.
 
-    None where it is not known, as offline: then the bound is not judged.
+    None where it is not known, as offline: then a bound is not judged, and what must be known to
+    tell is undetermined.
     """
 
     cluster: str | None = None
     runs: int | None = None
+    requester: Requester | None = None
+    template: StoredTemplate | None = None
 
 
 def job_rules(

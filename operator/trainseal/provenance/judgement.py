@@ -20,8 +20,15 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from trainseal.api.trainingjob import ArtifactKind
-from trainseal.provenance.authorities import Authority, Checked, KeyAuthority, refuted
+from trainseal.provenance.authorities import (
+    Authority,
+    Checked,
+    KeyAuthority,
+    KubernetesAuthority,
+    refuted,
+)
 from trainseal.provenance.bundles import Bundle, BundleError, parse_bundle
+from trainseal.provenance.canonical import KIND, SignedKind, digest_of_bytes
 from trainseal.provenance.checks import (
     check_blob,
     check_simple_signing,
@@ -31,9 +38,11 @@ from trainseal.provenance.dsse import Envelope
 from trainseal.provenance.manifests import PREDICATE_TYPE as TREE_PREDICATE
 from trainseal.provenance.manifests import ManifestError, parse_statement
 from trainseal.provenance.policies import Requirement, UnavailableAuthority
+from trainseal.provenance.requesters import Requester
 from trainseal.provenance.statements import (
     COSIGN_SIGN_PREDICATE,
     is_job_statement,
+    job_subject,
     subject_digests,
 )
 from trainseal.provenance.verdicts import Outcome, Signer, Unusable, Verdict
@@ -175,7 +184,7 @@ def _shortfall(
 ) -> tuple[str, str]:
     if outcome is Outcome.UNDETERMINED:
         return "EvidenceNotJudged", "; ".join(list(dict.fromkeys(doubts))[:_MOST_SAID])
-    if not pieces:
+    if not pieces and not refusals:
         return "NoSignature", "no signature found"
     # What says most comes first: a signature over something else beats "by another key".
     telling = [c for c in refusals if c.reason not in _BY_ANOTHER]
@@ -190,30 +199,58 @@ def _shortfall(
     )
 
 
-def check_job(
-    pieces: Sequence[Piece], canonical: bytes, digest: str, namespace: str, name: str
-) -> Callable[[Authority], list[Checked]]:
-    """Bundles over the canonical job: a statement about its digest, or a bare signature over it."""
-    hexadecimal = digest.removeprefix("sha256:")
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A job or a template that people sign: its canonical bytes, their digest, and its name."""
+
+    kind: SignedKind
+    namespace: str
+    name: str
+    canonical: bytes
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` of the canonical bytes."""
+        return digest_of_bytes(self.canonical)
+
+
+def check_signed(pieces: Sequence[Piece], signed: Signed) -> Callable[[Authority], list[Checked]]:
+    """Bundles over a job or template: a statement about its digest, or a bare signature over it."""
+    hexadecimal = signed.digest.removeprefix("sha256:")
+    place = (signed.namespace, signed.name, hexadecimal, signed.kind)
 
     def one(piece: Piece, authority: Authority) -> Checked:
         if isinstance(piece, BundleError):
             return refuted("MalformedBundle", str(piece))
         if not isinstance(piece.content, Envelope):
-            return check_blob(piece, authority, canonical)
+            return check_blob(piece, authority, signed.canonical)
         checked, statement = check_statement(piece, authority)
-        if statement is None or is_job_statement(statement, namespace, name, hexadecimal):
+        if statement is None or is_job_statement(statement, *place):
             return checked
+        what = "job" if signed.kind == KIND else "template"
         subjects = ", ".join(f"{s.name}@{s.digests.get('sha256')}" for s in statement.subjects)
         return refuted(
             "OtherJob",
             f"{checked.signer.person if checked.signer else 'somebody'} signed {subjects:.300} "
-            f"({statement.predicate_type:.100}), this job is "
-            f"trainingjob/{namespace}/{name}@{hexadecimal}: it was changed after signing, or the "
-            "signature belongs to another job",
+            f"({statement.predicate_type:.100}), this {what} is "
+            f"{job_subject(signed.namespace, signed.name, signed.kind)}@{hexadecimal}: it was "
+            f"changed after signing, or the signature belongs to another {what}",
         )
 
     return lambda authority: [one(piece, authority) for piece in pieces]
+
+
+def check_asked(
+    check: Callable[[Authority], list[Checked]], requester: Requester | None, threshold: int
+) -> Callable[[Authority], list[Checked]]:
+    """``check``, and of an authority that asks for jobs whether it is who asks for this one."""
+
+    def either(authority: Authority) -> list[Checked]:
+        if isinstance(authority, KubernetesAuthority):
+            return [authority.check(requester, alone=threshold == 1)]
+        return check(authority)
+
+    return either
 
 
 def check_image(

@@ -25,6 +25,7 @@ from trainseal.provenance.authorities import (
     AuthorityError,
     KeyAuthority,
     KeylessAuthority,
+    KubernetesAuthority,
 )
 from trainseal.provenance.canonical import digest
 from trainseal.provenance.drift import CompiledDrift, PatternError, compile_drift
@@ -87,7 +88,10 @@ class CompiledLane:
 
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
-    """A policy ready for use; ``digest`` covers its spec and the trust roots it uses."""
+    """A policy ready for use; ``digest`` covers its spec and the trust roots it uses.
+
+    ``people`` are its authorities of kind ``kubernetes``, by name.
+    """
 
     name: str
     digest: str
@@ -97,6 +101,7 @@ class CompiledPolicy:
     job: Requirement
     image: Requirement
     code: Requirement
+    people: Mapping[str, KubernetesAuthority]
     registries: tuple[str, ...]
     required_validity: frozenset[str]
     allowed_secrets: frozenset[str]
@@ -131,7 +136,8 @@ def compile_policy(
     words why it cannot be read. Raises InvalidObjectError or PolicyError.
     """
     policy = ProvenancePolicy.parse(obj)
-    authorities = {a.name: _authority(a, trust_roots) for a in policy.spec.authorities}
+    persons = _persons(policy.spec.authorities)
+    authorities = {a.name: _authority(a, trust_roots, persons) for a in policy.spec.authorities}
     used = {
         a.keyless.trust_root: trust_roots.get(a.keyless.trust_root, ("", ""))[0]
         for a in policy.spec.authorities
@@ -149,6 +155,7 @@ def compile_policy(
         job=_requirement(requirements.job, authorities),
         image=_requirement(requirements.image, authorities),
         code=_requirement(requirements.code, authorities),
+        people={n: a for n, a in authorities.items() if isinstance(a, KubernetesAuthority)},
         registries=tuple(policy.spec.registries.allow),
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
         allowed_secrets=frozenset((pods.allowed_secrets if pods else None) or ()),
@@ -212,15 +219,35 @@ def _requirement(
     return Requirement(named, spec.threshold or 1)
 
 
+def _persons(authorities: Iterable[AuthoritySpec]) -> dict[str, str]:
+    """The person of each user name that an authority of kind ``kubernetes`` names."""
+    found: dict[str, str] = {}
+    for spec in authorities:
+        for user in (spec.kubernetes and spec.kubernetes.users) or ():
+            person = spec.person or spec.name
+            if found.setdefault(user, person) != person:
+                raise PolicyError(
+                    f"authority {spec.name}: found user {user} for the persons {found[user]} and "
+                    f"{person}, expected one; give both authorities the same person"
+                )
+    return found
+
+
 def _authority(
-    spec: AuthoritySpec, trust_roots: Mapping[str, tuple[str, TrustedRoot | str]]
+    spec: AuthoritySpec,
+    trust_roots: Mapping[str, tuple[str, TrustedRoot | str]],
+    persons: Mapping[str, str],
 ) -> Authority | UnavailableAuthority:
     person = spec.person or spec.name
     try:
         if spec.key:
             return KeyAuthority(spec.name, person, load_public_key(spec.key.public_key))
+        if spec.kubernetes:
+            source = spec.kubernetes
+            users, groups = frozenset(source.users or ()), frozenset(source.groups or ())
+            return KubernetesAuthority(spec.name, person, users, groups, persons)
         if spec.keyless is None:
-            raise PolicyError(f"authority {spec.name} has neither key nor keyless")
+            raise PolicyError(f"authority {spec.name} has none of key, keyless, kubernetes")
         name = spec.keyless.trust_root
         _, root = trust_roots.get(name, ("", f"TrustRoot {name} does not exist"))
         if isinstance(root, str):

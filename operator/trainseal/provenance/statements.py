@@ -13,12 +13,18 @@ from dataclasses import dataclass, field
 import rfc8785
 
 from trainseal.provenance import strictjson
+from trainseal.provenance.canonical import KIND, SignedKind
 from trainseal.provenance.strictjson import JSONValue
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"
 STATEMENT_V01 = "https://in-toto.io/Statement/v0.1"
 
 JOB_PREDICATE = "https://trainseal.dev/attestation/trainingjob/v1alpha1"
+TEMPLATE_PREDICATE = "https://trainseal.dev/attestation/trainingtemplate/v1alpha1"
+_PREDICATES: Mapping[SignedKind, str] = {
+    "TrainingJob": JOB_PREDICATE,
+    "TrainingTemplate": TEMPLATE_PREDICATE,
+}
 COSIGN_SIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 """What cosign 3 writes for ``cosign sign``: the image's digest is the statement's subject."""
 
@@ -111,36 +117,39 @@ def subject_digests(statement: Statement, algorithm: str = "sha256") -> frozense
     )
 
 
-def job_subject(namespace: str, name: str) -> str:
-    """The subject name under which a training job is signed."""
-    return f"trainingjob/{namespace}/{name}"
+def job_subject(namespace: str, name: str, kind: SignedKind = KIND) -> str:
+    """The subject name under which a training job, or a template, is signed."""
+    return f"{kind.lower()}/{namespace}/{name}"
 
 
-def job_statement(namespace: str, name: str, digest_hex: str) -> bytes:
-    """The statement that approves a training job, in canonical JSON (RFC 8785).
+def job_statement(namespace: str, name: str, digest_hex: str, kind: SignedKind = KIND) -> bytes:
+    """The statement that approves a training job, or a template, in canonical JSON (RFC 8785).
 
-    ``digest_hex`` is the job digest: 64 lower-case hex digits. Raises StatementError for another.
+    ``digest_hex`` is its digest: 64 lower-case hex digits. Raises StatementError for another.
     """
     if not _SHA256.fullmatch(digest_hex):
         raise StatementError(f"found {digest_hex!r:.100}, expected a SHA-256 in lower-case hex")
+    subject = job_subject(namespace, name, kind)
     return rfc8785.dumps(
         {
             "_type": STATEMENT_V1,
-            "subject": [{"name": job_subject(namespace, name), "digest": {"sha256": digest_hex}}],
-            "predicateType": JOB_PREDICATE,
+            "subject": [{"name": subject, "digest": {"sha256": digest_hex}}],
+            "predicateType": _PREDICATES[kind],
             "predicate": {},
         }
     )
 
 
-def is_job_statement(statement: Statement, namespace: str, name: str, digest_hex: str) -> bool:
-    """Whether the statement approves exactly this job: one subject, its name, its digest, our type.
+def is_job_statement(
+    statement: Statement, namespace: str, name: str, digest_hex: str, kind: SignedKind = KIND
+) -> bool:
+    """Whether the statement approves exactly this: one subject, its name, its digest, our type.
 
     The predicate is not read: nothing a signer writes there may widen or narrow the approval.
     """
     return (
-        statement.predicate_type == JOB_PREDICATE
+        statement.predicate_type == _PREDICATES[kind]
         and len(statement.subjects) == 1
-        and statement.subjects[0].name == job_subject(namespace, name)
+        and statement.subjects[0].name == job_subject(namespace, name, kind)
         and statement.subjects[0].digests.get("sha256") == digest_hex
     )

@@ -21,20 +21,30 @@ from trainseal.provenance.keyrings import (
     signed_text,
 )
 from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.requesters import MAX_GROUP, MAX_GROUPS, Requester, groups_kept
 
 TICKET_TYPE = "application/vnd.trainseal.ticket.v1+json"
 TICKET_ANNOTATION = "trainseal.dev/ticket"
-MAX_TICKET_BYTES = 4096
+#: A character takes up to four bytes, and base64 a third more.
+MAX_TICKET_BYTES = 4096 + MAX_GROUPS * MAX_GROUP * 6
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Who asked (user name and UID), for which job digest, when."""
+    """Who asked (user name and UID), for which job digest, when. ``groups``: only where a rule may
+    ask about them.
+    """
 
     username: str
     uid: str
     job_digest: str
     time: datetime
+    groups: tuple[str, ...] = ()
+
+    @property
+    def requester(self) -> Requester:
+        """Whom rules are applied to."""
+        return Requester(self.username, frozenset(self.groups))
 
 
 def issue_ticket(key: PrivateKey, ticket: Ticket) -> str:
@@ -45,6 +55,8 @@ def issue_ticket(key: PrivateKey, ticket: Ticket) -> str:
         "jobDigest": ticket.job_digest,
         "time": rfc3339(ticket.time),
     }
+    if ticket.groups:
+        content["groups"] = [*ticket.groups]
     return signed_text(key, TICKET_TYPE, content)
 
 
@@ -61,6 +73,7 @@ def read_ticket(keyring: Keyring, text: str, job_digest: str) -> Ticket:
             str(content.get("uid")),
             job_digest,
             read_time(str(content.get("time"))),
+            groups_kept(groups if isinstance(groups := content.get("groups"), list) else ()),
         )
     except ValueError as error:
         raise UntrustedError(f"the requester's ticket does not count: {error}") from None

@@ -1,6 +1,7 @@
 """Verifies a TrainingJob: what can be judged offline first, then what registries must say.
 
-Used alike by the webhook, the controller and ``trainseal verify``, so that the three never differ.
+A job that names a template is judged as the job that the template makes of it: the template must be
+signed as a job must, and let this job start. Used alike by the webhook, the controller and ``trainseal verify``, so that the three never differ.
 Order (DESIGN, *Admission*): the job's own form, rules and bundles; the registry allow-list; only
 then the network, because a registry that a user chose is otherwise a way to make us call inner
 addresses.
@@ -18,8 +19,14 @@ from pydantic import JsonValue
 
 from trainseal.api.model import InvalidObjectError, json_object
 from trainseal.api.sealedrun import SealedCode, SealedImage
-from trainseal.api.trainingjob import ArtifactKind, TrainingJob
-from trainseal.provenance.canonical import CanonicalError, canonical_job, digest_of_bytes
+from trainseal.api.trainingjob import ArtifactKind, SignatureEntry, TrainingJob
+from trainseal.provenance.canonical import (
+    KIND,
+    TEMPLATE_KIND,
+    CanonicalError,
+    canonical_job,
+    digest_of_bytes,
+)
 from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import (
     RunFacts,
@@ -28,8 +35,17 @@ from trainseal.provenance.jobrules import (
     job_rules,
     job_warnings,
 )
-from trainseal.provenance.judgement import Artifact, Piece, check_job, judge, read_bundle
+from trainseal.provenance.judgement import (
+    Artifact,
+    Signed,
+    check_asked,
+    check_signed,
+    judge,
+    read_bundle,
+)
+from trainseal.provenance.launches import Launch, launch_rules, newer_code, read_launch
 from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.requesters import Requester
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
 from trainseal.registry.allowlist import InvalidPattern, allowed
 from trainseal.registry.references import InvalidReference, Reference
@@ -40,6 +56,7 @@ Json = Mapping[str, JsonValue]
 _T = TypeVar("_T")
 MAX_JOB_BUNDLE_BYTES = 256 * 1024
 _SIGN_REMEDY = "sign it with `trainseal sign job`"
+_SIGN_TEMPLATE_REMEDY = "have it signed with `trainseal sign template`"
 
 
 class Offline(Protocol):
@@ -52,7 +69,8 @@ class Offline(Protocol):
 class JobVerification:
     """What verifying one job gave. ``images`` and ``code`` are complete only if verified.
 
-    ``stopped``: what was judged offline stands in the way already, and no registry was asked.
+    ``digest`` and ``job`` are those of the whole job, ``launch`` says which template it was made
+    from; None of what could not be read. ``stopped``: what was judged offline stands in the way already, and no registry was asked.
     ``warnings`` stand in nobody's way: what the job has and may come to regret.
     """
 
@@ -60,6 +78,8 @@ class JobVerification:
     verdicts: tuple[Verdict, ...]
     audited: tuple[Verdict, ...]
     policies: tuple[CompiledPolicy, ...]
+    job: TrainingJob | None = None
+    launch: Launch | None = None
     images: tuple[SealedImage, ...] = ()
     code: tuple[SealedCode, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -105,7 +125,8 @@ class JobVerifier:
         judged = await offline(lambda: _judge_offline(manifest, policies, facts, now, broken))
         if isinstance(judged, JobVerification):
             return judged
-        job, digest, local = judged
+        subject, local = judged
+        job = subject.job
         stopped = any(
             v.outcome is not Outcome.VERIFIED
             for p in policies
@@ -125,11 +146,19 @@ class JobVerifier:
             (enforced if policy.mode == "Enforce" else audited).extend(verdicts)
         if not stopped:
             enforced.extend(_no_code(job, code, enforced))
+            for policy in policies:
+                judged_code = [v for r in code for v in r.verdicts if v.policy == policy.name]
+                newer = newer_code(
+                    subject.launch, {v.name: v.signers for v in judged_code}, policy.name
+                )
+                (enforced if policy.mode == "Enforce" else audited).extend(newer)
         return JobVerification(
-            digest=digest,
+            digest=subject.digest,
             verdicts=tuple(_unique(enforced)),
             audited=tuple(_unique(audited)),
             policies=tuple(policies),
+            job=job,
+            launch=subject.launch,
             images=tuple(r.sealed for r in images if r.sealed),
             code=tuple(r.sealed for r in code if r.sealed),
             warnings=job_warnings(job),
@@ -165,56 +194,93 @@ class JobVerifier:
         return tuple(image_results), tuple(code_results)
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is judged: the whole job, its digest, what people signed of it, and with what."""
+
+    job: TrainingJob
+    digest: str
+    signed: Signed
+    signatures: Sequence[SignatureEntry] | None
+    launch: Launch | None
+
+
 def _judge_offline(
     manifest: Json,
     policies: Sequence[CompiledPolicy],
     facts: RunFacts,
     now: datetime,
     broken: Sequence[BrokenPolicy],
-) -> JobVerification | tuple[TrainingJob, str, dict[str, tuple[Verdict, ...]]]:
-    """The job, its digest and the verdicts of each policy; or the whole answer, if that is all."""
+) -> JobVerification | tuple[_Subject, dict[str, tuple[Verdict, ...]]]:
+    """What is judged and the verdicts of each policy; or the whole answer, if that is all."""
     try:
+        subject = _read(manifest, facts)
+    except (InvalidObjectError, CanonicalError) as error:
+        return JobVerification("", (_invalid(error),), (), tuple(policies), stopped=True)
+    if isinstance(subject, tuple):
+        return JobVerification("", subject, (), tuple(policies), stopped=True)
+    digest = subject.digest
+    if broken:
+        said = tuple(not_usable(b) for b in broken)
+        return JobVerification(digest, said, (), tuple(policies), stopped=True)
+    if not policies:
+        return JobVerification(digest, (_no_policy(subject.job),), (), (), stopped=True)
+    return subject, {p.name: _local(subject, p, facts, now) for p in policies}
+
+
+def _read(manifest: Json, facts: RunFacts) -> _Subject | tuple[Verdict, ...]:
+    """What is to be judged, or why there is nothing. Raises InvalidObjectError, CanonicalError."""
+    if "templateRef" not in json_object(manifest.get("spec")):
         job = TrainingJob.parse(manifest)
         check_bounds(job, json_object(manifest.get("spec")))
         canonical = canonical_job(manifest)
-    except (InvalidObjectError, CanonicalError) as error:
-        return JobVerification("", (_invalid(error),), (), tuple(policies), stopped=True)
-    digest = digest_of_bytes(canonical)
-    if broken:
-        said = tuple(_broken(b) for b in broken)
-        return JobVerification(digest, said, (), tuple(policies), stopped=True)
-    if not policies:
-        return JobVerification(digest, (_no_policy(job),), (), (), stopped=True)
-    pieces = [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in job.spec.signatures or ()]
-    return (
-        job,
-        digest,
-        {p.name: _local(job, pieces, canonical, digest, p, facts, now) for p in policies},
-    )
+        signed = Signed(KIND, job.metadata.namespace, job.metadata.name, canonical)
+        return _Subject(job, signed.digest, signed, job.spec.signatures, None)
+    launch = read_launch(manifest, facts.template)
+    if not isinstance(launch, Launch):
+        return launch
+    job = TrainingJob.parse(launch.made)
+    check_bounds(job, json_object(launch.made.get("spec")))
+    digest = digest_of_bytes(canonical_job(launch.made))
+    template = launch.template
+    signed = Signed(TEMPLATE_KIND, job.metadata.namespace, launch.name, launch.canonical)
+    return _Subject(job, digest, signed, template.spec.signatures, launch)
 
 
 def _local(
-    job: TrainingJob,
-    pieces: Sequence[Piece],
-    canonical: bytes,
-    digest: str,
-    policy: CompiledPolicy,
-    facts: RunFacts,
-    now: datetime,
+    subject: _Subject, policy: CompiledPolicy, facts: RunFacts, now: datetime
 ) -> tuple[Verdict, ...]:
-    namespace, name = job.metadata.namespace, job.metadata.name
-    signature = judge(
-        Artifact("job", f"{namespace}/{name}", digest),
+    job, launch = subject.job, subject.launch
+    return (
+        judge_signatures(subject.signed, subject.signatures, policy, facts.requester),
+        *(launch_rules(launch, policy, facts, now) if launch else ()),
+        *job_rules(job, subject.digest, policy, facts, now),
+        *outside_registries(job, policy),
+    )
+
+
+def judge_signatures(
+    signed: Signed,
+    signatures: Sequence[SignatureEntry] | None,
+    policy: CompiledPolicy,
+    requester: Requester | None = None,
+) -> Verdict:
+    """Whether a job, or a template, is signed as the policy asks. Who asks for a run of a template
+    approves nothing by that.
+    """
+    pieces = [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in signatures or ()]
+    check, of_job = check_signed(pieces, signed), signed.kind == KIND
+    if of_job:
+        check = check_asked(check, requester, policy.job.threshold)
+    return judge(
+        Artifact(
+            "job" if of_job else "template", f"{signed.namespace}/{signed.name}", signed.digest
+        ),
         policy.job,
         policy.name,
         len(pieces),
-        check_job(pieces, canonical, digest, namespace, name),
-        _SIGN_REMEDY,
-    )
-    return (
-        signature,
-        *job_rules(job, digest, policy, facts, now),
-        *_outside_registries(job, policy),
+        check,
+        _SIGN_REMEDY if of_job else _SIGN_TEMPLATE_REMEDY,
     )
 
 
@@ -256,7 +322,7 @@ def _no_code(
             )  # fmt: skip
 
 
-def _outside_registries(job: TrainingJob, policy: CompiledPolicy) -> Iterator[Verdict]:
+def outside_registries(job: TrainingJob, policy: CompiledPolicy) -> Iterator[Verdict]:
     """References that the policy does not let us contact."""
     references: list[tuple[str, ArtifactKind, str]] = [
         (r, "image", place) for r, place in image_references(job).items()
@@ -300,7 +366,8 @@ def _invalid(error: InvalidObjectError | CanonicalError) -> Verdict:
     )
 
 
-def _broken(policy: BrokenPolicy) -> Verdict:
+def not_usable(policy: BrokenPolicy) -> Verdict:
+    """A policy of which nothing can be told stands in every job's way."""
     return Verdict(
         "policy",
         policy.name,

@@ -43,6 +43,10 @@ def request(obj: Object, old: Object | None = None) -> Request:
     return world.request(obj, old, user=BOB, resource="trainingjobs")
 
 
+async def no_template(_: Object) -> None:
+    return None
+
+
 def context(evidence: world.Evidence | None = None, *policies: Any, **fields: Any) -> JobContext:
     values: dict[str, Any] = {
         "cluster": world.CLUSTER,
@@ -53,6 +57,8 @@ def context(evidence: world.Evidence | None = None, *policies: Any, **fields: An
         "tickets": lambda: world.keyring(world.TICKET_KEY),
         "deadline": 1.0,
         "turns": Turns(),
+        "now": lambda: world.NOW,
+        "template": no_template,
     }
     return JobContext(**(values | fields))
 
@@ -79,7 +85,7 @@ def patched(obj: Object, response: Response) -> Object:
 
 
 def stamped(obj: Object, old: Object | None = None) -> Object:
-    return patched(obj, stamp(request(obj, old), world.TICKET_KEY, world.NOW))
+    return patched(obj, stamp(request(obj, old), world.TICKET_KEY, (world.policy(),), world.NOW))
 
 
 def owner(obj: Object) -> str:
@@ -122,14 +128,14 @@ def test_an_update_keeps_the_first_ticket() -> None:
 
 def test_an_update_gives_no_ticket_to_a_job_that_has_none() -> None:
     old = world.signed_job()
-    assert stamp(request(job(), old), world.TICKET_KEY, world.NOW).patch
+    assert stamp(request(job(), old), world.TICKET_KEY, (), world.NOW).patch
     assert stamped(job(), old)["metadata"]["annotations"] == {}
 
 
 def test_a_job_that_cannot_be_canonical_is_left_to_the_validating_step() -> None:
     obj = world.signed_job()
     obj["spec"]["config"]["parameters"]["x"] = None
-    assert stamp(request(obj), world.TICKET_KEY, world.NOW) == Response(True)
+    assert stamp(request(obj), world.TICKET_KEY, (), world.NOW) == Response(True)
 
 
 # Verified ---------------------------------------------------------------------------------------
@@ -199,7 +205,7 @@ def test_a_broken_policy_stops_every_job() -> None:
 
 def test_a_generated_name_is_refused_in_words() -> None:
     obj = job(lambda j: [j["metadata"].pop("name"), j["metadata"].update(generateName="x-")])
-    assert "the name is signed" in answer(obj).message
+    assert "a signed job has one fixed name" in answer(obj).message
 
 
 # The ticket that is stored ----------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_one_job_object_has_one_seal_and_another_has_another() -> None:
     def named(**metadata: str) -> str:
         job = world.job_object()
         job["metadata"] |= metadata
-        return seal_name(TrainingJob.parse(job), job_digest(job))
+        return seal_name(TrainingJob.parse(job).metadata, job_digest(job))
 
     assert named() == named()
     assert len({named(), named(uid="5f9d8d8f"), named(namespace="other")}) == 3

@@ -26,9 +26,10 @@ from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.judgement import (
     Artifact,
     Piece,
+    Signed,
     TreeSignatures,
     check_image,
-    check_job,
+    check_signed,
     judge,
     read_bundle,
 )
@@ -70,9 +71,13 @@ def verdict(
 # Jobs -------------------------------------------------------------------------------------------
 
 
+def signed(job: Any) -> Signed:
+    return Signed("TrainingJob", "research", "char-lm", canonical_job(job))
+
+
 def job_verdict(pieces: Sequence[Piece], job: Any = None, threshold: int = 1) -> Verdict:
     job = job or world.job_object()
-    check = check_job(pieces, canonical_job(job), job_digest(job), "research", "char-lm")
+    check = check_signed(pieces, signed(job))
     return verdict(check, len(pieces), threshold=threshold)
 
 
@@ -145,7 +150,7 @@ def test_a_threshold_of_two_wants_two_persons() -> None:
 def test_one_person_with_two_keys_is_one_person() -> None:
     pieces = [approval(world.ALICE), approval(world.MALLORY)]
     job = world.job_object()
-    check = check_job(pieces, canonical_job(job), job_digest(job), "research", "char-lm")
+    check = check_signed(pieces, signed(job))
     found = verdict(check, 2, ALICE, ALICES_OTHER, BOB, threshold=2)
     assert (found.outcome, found.reason) == (Outcome.REFUTED, "NotEnoughSigners")
 
@@ -168,9 +173,7 @@ def test_doubt_counts_only_where_it_could_make_up_the_number(
     authorities: tuple[Any, ...], threshold: int, outcome: Outcome
 ) -> None:
     job = world.job_object()
-    check = check_job(
-        [approval(world.ALICE)], canonical_job(job), job_digest(job), "research", "char-lm"
-    )
+    check = check_signed([approval(world.ALICE)], signed(job))
     found = verdict(check, 1, *authorities, threshold=threshold)
     assert found.outcome is outcome
 
@@ -284,9 +287,7 @@ def test_a_damaged_bundle_is_refuted_and_told_of() -> None:
 
 def test_what_could_not_be_used_takes_nothing_from_a_signature_that_counts() -> None:
     job = world.job_object()
-    check = check_job(
-        [approval(world.ALICE)], canonical_job(job), job_digest(job), "research", "char-lm"
-    )
+    check = check_signed([approval(world.ALICE)], signed(job))
     found = judge(
         Artifact("image", "y", "z"),
         Requirement((ALICE, BOB), 1),
