@@ -236,7 +236,7 @@ def test_canonical_prints_the_bytes_that_the_digest_is_of(trainseal: Run, job: P
         (("steps: 2000", "steps: 2000\n      steps: 1"), "job.yaml:20:7"),
         (("engine: Job", "engine: Jobs"), "job.yaml:8:3: spec.engine: found 'Jobs'"),
         (("replicas: 2", "replica: 2"), "spec.roles[0].replica: found 2, expected no such field"),
-        (("kind: TrainingJob", "kind: Job"), "0 TrainingJobs (Job)"),
+        (("kind: TrainingJob", "kind: Job"), "0 of kind TrainingJob or TrainingTemplate (Job)"),
         (("name: char-lm", "generateName: char-lm"), "a signed job has one fixed name"),
     ],
 )
