@@ -76,10 +76,17 @@ class Lab:
         """`kubectl apply`, which must be accepted."""
         self.kubectl("apply", "-f", "-", stdin=obj, namespace=obj["metadata"]["namespace"])
 
+    def create(self, obj: Object) -> Object:
+        """`kubectl create`, which must be accepted; as the API server has it."""
+        namespace, said = obj["metadata"]["namespace"], ("create", "-f", "-", "-o", "json")
+        found: Object = json.loads(self.kubectl(*said, stdin=obj, namespace=namespace))
+        return found
+
     def refusal(self, obj: Object) -> str:
         """What is said where the object is refused; fails where it is accepted. Nothing stays."""
         said = self.answer(obj)
-        assert said, f"{obj['kind']} {obj['metadata']['name']} was accepted"
+        name = obj["metadata"].get("name") or obj["metadata"]["generateName"]
+        assert said, f"{obj['kind']} {name} was accepted"
         return said
 
     def accepts(self, obj: Object) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.cluster import Target
 from tests.stage.people import Person, signing_environment
 from trainseal.provenance.bundles import encode_bundle, make_bundle_dsse
-from trainseal.provenance.canonical import canonical_job, job_digest
+from trainseal.provenance.canonical import canonical_form, canonical_job, digest_of_bytes
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.manifests import TreeManifest
 from trainseal.provenance.statements import job_statement
@@ -39,9 +39,10 @@ def signed(job: Object, *people: Person) -> Object:
 
 
 def job_bundle(job: Object, person: Person) -> Object:
-    """A person's bundle over the job."""
-    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-    statement = job_statement(namespace, name, job_digest(job).removeprefix("sha256:"))
+    """A person's bundle over the job, or template."""
+    namespace, name, kind = job["metadata"]["namespace"], job["metadata"]["name"], job["kind"]
+    digest = digest_of_bytes(canonical_form(job, kind))
+    statement = job_statement(namespace, name, digest.removeprefix("sha256:"), kind)
     return make_bundle_dsse(person.key, statement, IN_TOTO_PAYLOAD_TYPE)
 
 

@@ -44,6 +44,7 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
         yield "mode: found Audit, before it was Enforce"
     yield from _namespaces(old, new)
     yield from _requirements(old, new)
+    yield from _people(old, new)
     yield from _more("registries.allow", old.registries.allow, new.registries.allow)
     yield from _fewer(
         "validity.require",
@@ -102,6 +103,17 @@ def _requirement(
     ]
     if added:
         yield f"{field}.authorities: now counts, and did not before: {_some(added)}"
+
+
+def _people(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
+    """Whom a template may name by an authority of the policy, whatever is required of signers."""
+    before = {a.name: a.kubernetes for a in old.authorities}
+    for authority in new.authorities:
+        now, was = authority.kubernetes, before.get(authority.name)
+        if now is not None:
+            field = f"authorities[{authority.name}].kubernetes"
+            yield from _more(f"{field}.users", was.users if was else None, now.users)
+            yield from _more(f"{field}.groups", was.groups if was else None, now.groups)
 
 
 def _lanes(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
@@ -231,7 +243,7 @@ def _normal(item: str | BaseModel) -> str:
     if isinstance(item, str):
         return item
     values = cast("dict[str, JsonValue]", item.model_dump(mode="json", exclude_none=True))
-    if "key" in values or "keyless" in values:
+    if any(source in values for source in ("key", "keyless", "kubernetes")):
         values.setdefault("person", values["name"])
     values.pop("reason", None)
     return json.dumps(_sorted(values), sort_keys=True)
