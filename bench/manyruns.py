@@ -61,7 +61,8 @@ async def _make_run(ground: Rig, policy: CompiledPolicy, name: str, workers: int
     made: Object = await ground.kube.create(_JOBS, training_job(name, workers, gpus=1))
     job, digest = TrainingJob.parse(made), job_digest(made)
     verified = _verified(job, digest, policy)
-    inputs = RenderInputs(seal_name(job.metadata, digest), job.metadata.uid, GATE_IMAGE, verified.code)
+    seal = seal_name(job.metadata, digest)
+    inputs = RenderInputs(seal, job.metadata.uid, GATE_IMAGE, verified.code)
     rendered = render(job, inputs)
     for obj in (rendered.network_policy, rendered.config_map, rendered.service):
         if obj is not None:
@@ -98,7 +99,7 @@ def _verified(job: TrainingJob, digest: str, policy: CompiledPolicy) -> JobVerif
                     name=mount.name, reference=mount.oci.reference, tree_digest=at, bundle=at
                 )
             )
-    return JobVerification(digest, (), (), (policy,), tuple(images), tuple(code))
+    return JobVerification(digest, (), (), (policy,), images=tuple(images), code=tuple(code))
 
 
 async def _run_pods(ground: Rig, job: Object, first: int, workers: int) -> None:

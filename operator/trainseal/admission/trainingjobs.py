@@ -172,8 +172,8 @@ def _template_update(request: Request, obj: JsonObject, digest: str) -> Response
         return ALLOWED
     if template_digest(old) != digest:
         return deny(
-            f"{_head(request)}: found a change of what is signed, expected only spec.signatures and "
-            "spec.revoked to change; make a template of another name, and have it signed"
+            f"{_head(request)}: found a change of what is signed, expected only spec.signatures "
+            "and spec.revoked to change; make a template of another name, and have it signed"
         )
     one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
     problems = changes_beyond_bounds({**other, "scheduling": {}}, {**one, "scheduling": {}})

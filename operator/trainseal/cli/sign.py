@@ -32,7 +32,8 @@ def canonical(file: JobFileOption, namespace: NamespaceOption = None) -> None:
     """Print the bytes of a job, or of a template, that its approvers sign.
 
     RFC 8785 canonical JSON of the job less signatures, suspend and scheduling (of the template less
-    signatures and revoked), without a line break at its end. Any tool that signs bytes can sign them:
+    signatures and revoked), without a line break at its end. Any tool that signs bytes can sign
+    them:
 
         trainseal canonical -f job.yaml > job.canonical
         cosign sign-blob --key cosign.key --bundle job.bundle job.canonical

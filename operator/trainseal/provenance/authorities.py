@@ -109,8 +109,8 @@ class KubernetesAuthority:
         if not person:
             return refuted(
                 "PersonUnknown",
-                f"{requester.username} asked, of a group that is {self.name}, and no authority says "
-                "by kubernetes.users which person that is",
+                f"{requester.username} asked, of a group that is {self.name}, and no authority "
+                "says by kubernetes.users which person that is",
             )
         signer = Signer(self.name, person, requester.username, "kubernetes")
         return verified(signer, f"{requester.username} asked for it")

@@ -148,8 +148,8 @@ def _identity(metadata: object, namespace: str | None, *, named: bool) -> JsonOb
             ("metadata", "generateName"),
             _show(generated),
             "a name",
-            "a signed job has one fixed name: write metadata.name instead, or start it from a template"
-            " (spec.templateRef)",
+            "a signed job has one fixed name: write metadata.name instead, or start it from a"
+            " template (spec.templateRef)",
         )
     stated = metadata.get("namespace") or None
     if stated is not None and namespace is not None and stated != namespace:

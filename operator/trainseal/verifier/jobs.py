@@ -1,7 +1,9 @@
 """Verifies a TrainingJob: what can be judged offline first, then what registries must say.
 
 A job that names a template is judged as the job that the template makes of it: the template must be
-signed as a job must, and let this job start. Used alike by the webhook, the controller and ``trainseal verify``, so that the three never differ.
+signed as a job must, and let this job start.
+
+Used alike by the webhook, the controller and ``trainseal verify``, so that the three never differ.
 Order (DESIGN, *Admission*): the job's own form, rules and bundles; the registry allow-list; only
 then the network, because a registry that a user chose is otherwise a way to make us call inner
 addresses.
@@ -70,7 +72,8 @@ class JobVerification:
     """What verifying one job gave. ``images`` and ``code`` are complete only if verified.
 
     ``digest`` and ``job`` are those of the whole job, ``launch`` says which template it was made
-    from; None of what could not be read. ``stopped``: what was judged offline stands in the way already, and no registry was asked.
+    from; None of what could not be read. ``stopped``: what was judged offline stands in the way
+    already, and no registry was asked.
     ``warnings`` stand in nobody's way: what the job has and may come to regret.
     """
 

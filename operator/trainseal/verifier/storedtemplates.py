@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -30,10 +31,10 @@ async def stored_template(
     where = namespace or str(json_object(job.get("metadata")).get("namespace"))
     try:
         path = path_of(API_VERSION, PLURAL, where, ref.name)
-        return StoredTemplate(await kube.get(path, seconds=seconds))
+        async with asyncio.timeout(seconds):
+            return StoredTemplate(await kube.get(path))
     except NotFoundError:
         return StoredTemplate(None)
     except (KubeError, TimeoutError) as error:
-        return StoredTemplate(
-            None, f"TrainingTemplate {where}/{ref.name} could not be read: {error}"
-        )
+        what = f"TrainingTemplate {where}/{ref.name}"
+        return StoredTemplate(None, f"{what} could not be read: {error or 'no answer in time'}")

@@ -68,7 +68,7 @@ def test_its_ticket_is_good_before_it_has_its_name_and_after() -> None:
     unnamed = copy.deepcopy(job)
     del unnamed["metadata"]["name"]
     (operation,) = stamp(request(unnamed), world.TICKET_KEY, (), world.NOW).patch
-    text = operation["value"][TICKET_ANNOTATION]  # type: ignore[call-overload, index]
+    text = operation["value"][TICKET_ANNOTATION]
     ticket = read_ticket(world.keyring(world.TICKET_KEY), str(text), job_digest(job))
     assert (ticket.username, set(ticket.groups)) == (BOB, set(GROUPS))
 
@@ -76,7 +76,7 @@ def test_its_ticket_is_good_before_it_has_its_name_and_after() -> None:
 def test_a_whole_job_says_nothing_of_groups_that_nobody_asks_about() -> None:
     job = world.signed_job()
     (operation,) = stamp(request(job), world.TICKET_KEY, (world.policy(),), world.NOW).patch
-    text = operation["value"][TICKET_ANNOTATION]  # type: ignore[call-overload, index]
+    text = operation["value"][TICKET_ANNOTATION]
     ticket = read_ticket(world.keyring(world.TICKET_KEY), str(text), job_digest(job))
     assert ticket.groups == ()
 

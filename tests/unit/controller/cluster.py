@@ -61,7 +61,7 @@ class Cluster:
 
     # As the API server ----------------------------------------------------------------------------
 
-    async def get(self, path: str, seconds: float = 30.0) -> Object:
+    async def get(self, path: str) -> Object:
         self.reads.append(path)
         if path not in self.objects:
             raise NotFoundError(404, "NotFound", f"{path} not found")

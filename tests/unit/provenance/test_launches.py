@@ -56,8 +56,9 @@ def test_who_is_named_starts_a_run_of_a_signed_template() -> None:
     assert found.digest == job_digest(found.launch.made)
     assert found.job.spec.config is not None
     assert found.job.spec.config.parameters["learning_rate"] == 0.0005
-    assert [(v.artifact, v.name) for v in found.verdicts][0] == ("template", "research/pretrain-v7")
-    assert found.verdicts[0].signers[0].person == "Alice"
+    first = found.verdicts[0]
+    assert (first.artifact, first.name) == ("template", "research/pretrain-v7")
+    assert first.signers[0].person == "Alice"
 
 
 @pytest.mark.parametrize(

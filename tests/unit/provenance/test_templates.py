@@ -1,4 +1,4 @@
-"""A job made from a template: what is left open is filled in, within its bounds, and nothing else."""
+"""A job made from a template: what is left open is filled in, within bounds, and nothing else."""
 
 from __future__ import annotations
 
