@@ -79,6 +79,47 @@ def training_job(name: str = "char-lm") -> Object:
     return _object("TrainingJob", name, spec)
 
 
+def launched_job(name: str = "sweep-1") -> Object:
+    """A job that names a template."""
+    spec = {
+        "templateRef": {"name": "pretrain", "digest": DIGEST},
+        "parameters": {"optim.lr": 0.0003, "seed": 17, "amp": True, "optim.name": "adam"},
+        "replicas": {"worker": 4},
+        "codeReferences": [
+            {"name": "trainer", "reference": f"registry.example/research/code@{DIGEST}"}
+        ],
+        "scheduling": {"queueName": "research"},
+        "suspend": False,
+    }
+    return _object("TrainingJob", name, spec)
+
+
+def training_template(name: str = "pretrain") -> Object:
+    """Every field of the kind is there."""
+    job = training_job()["spec"]
+    whole = {k: v for k, v in job.items() if k not in ("scheduling", "suspend", "signatures")}
+    spec = {
+        "parameters": {
+            "optim.lr": {"type": "number", "minimum": 0.00001, "maximum": 0.001},
+            "seed": {"type": "integer", "enum": [1, 2, 3]},
+            "amp": {"type": "boolean"},
+            "optim.name": {"type": "string", "enum": ["adam", "sgd"]},
+            "tag": {"type": "string", "maxLength": 16},
+        },
+        "replicas": {"worker": {"min": 1, "max": 8}},
+        "code": {"trainer": {"repository": "registry.example/research/code", "authority": "ci"}},
+        "launch": {
+            "requesters": [{"user": "bob"}, {"group": "research"}, {"authority": "nightly"}],
+            "maxConcurrent": 40,
+            "notAfter": "2027-03-01T00:00:00Z",
+        },
+        "job": whole,
+        "revoked": {"reason": "diverges"},
+        "signatures": [{"bundle": {"mediaType": "bundle"}}],
+    }
+    return _object("TrainingTemplate", name, spec)
+
+
 def pod_template() -> Object:
     """A PodTemplateSpec with fields that no schema of ours names."""
     return {
@@ -407,6 +448,8 @@ def stack_dump(name: str = "char-lm-worker-0-x-0aa3b1c2") -> Object:
 
 SAMPLES = (
     training_job,
+    launched_job,
+    training_template,
     provenance_policy,
     trust_root,
     public_root,

@@ -19,6 +19,7 @@ from tests.sample_objects import (
     drift_report,
     evidence_item,
     hold_release,
+    launched_job,
     pod_template,
     provenance_policy,
     public_root,
@@ -27,6 +28,7 @@ from tests.sample_objects import (
     stack_request,
     status_of,
     training_job,
+    training_template,
     trust_root,
 )
 from trainseal.api.crd import KINDS, all_crds
@@ -183,7 +185,7 @@ def _closed_objects(node: Object, where: tuple[str | int, ...]) -> Iterator[tupl
     for name, value in node.items():
         if name in (*opaque, *maps, "tolerations", "topologySpreadConstraints"):
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != "code":  # there: a map of names
             yield from _closed_objects(value, (*where, name))
         elif isinstance(value, list):
             for index, item in enumerate(value):
@@ -214,6 +216,13 @@ def test_an_unknown_field_is_refused_and_not_pruned(
     with pytest.raises(RefusedError) as refused:
         api_server.create(obj, dry_run=True)
     assert "holds a field that does not exist" in refused.value.causes[_text(where)]
+
+
+def test_an_unknown_field_below_a_name_of_a_map_is_refused(api_server: ApiServer) -> None:
+    obj = training_template()
+    obj["spec"]["code"]["trainer"]["unheardOf"] = 1
+    with api_server.refuses("spec.code[trainer]: Invalid value: holds a field that does not"):
+        api_server.create(obj, dry_run=True)
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -250,8 +259,8 @@ def _set(path: str, value: object) -> Change:
 
 JOB_FAULTS: list[tuple[str, object, str]] = [
     ("spec.engine", "JobSet", "spec.engine: Unsupported value"),
-    ("spec.engine", None, "spec.engine: Required value"),
-    ("spec.roles", None, "spec.roles: Required value"),
+    ("spec.engine", None, "spec.engine: Invalid value: is required without templateRef"),
+    ("spec.roles", None, "spec.roles: Invalid value: is required without templateRef"),
     ("spec.roles", [], "spec.roles: Invalid value"),
     ("spec.roles", [{"name": f"r{i}", "replicas": 1, "template": {}} for i in range(9)], "roles"),
     ("spec.roles.0.name", "Upper", "spec.roles[0].name: Invalid value"),
@@ -397,6 +406,26 @@ def _rename_parameter(obj: Object) -> None:
     parameters["batchsize"] = parameters.pop("batch_size")
 
 
+LAUNCH_CHANGES: list[tuple[str, Change]] = [
+    ("templateRef", _set("spec.templateRef.name", "other")),
+    ("templateRef", _set("spec.templateRef.digest", "sha256:" + "f" * 64)),
+    ("parameters", _set("spec.parameters", {"optim.lr": 0.3})),
+    ("parameters", _set("spec.parameters", None)),
+    ("replicas", _set("spec.replicas.worker", 5)),
+    ("codeReferences", _set("spec.codeReferences.0.reference", "registry.example/other")),
+]
+TEMPLATE_CHANGES: list[tuple[str, Change]] = [
+    ("parameters", _set("spec.parameters.tag.maxLength", 64)),
+    ("parameters", _set("spec.parameters.seed.enum", [1, 2, 3, 4])),
+    ("replicas", _set("spec.replicas.worker.max", 9)),
+    ("code", _set("spec.code.trainer.authority", "alice")),
+    ("launch", _set("spec.launch.maxConcurrent", 41)),
+    ("launch", _set("spec.launch.requesters", [{"user": "mallory"}])),
+    ("job", _set("spec.job.config.parameters.steps", 1)),
+    ("job", _set("spec.job.roles.1.template.spec.restartPolicy", None)),
+]
+
+
 SIGNED_CHANGES: list[tuple[str, Change]] = [
     ("code", _set("spec.code.0.oci.reference", "registry.example/other")),
     ("code", _set("spec.code", None)),
@@ -436,6 +465,61 @@ def test_what_is_signed_cannot_be_changed(
     change(obj)
     with api_server.refuses(f"spec.{field}: Forbidden: cannot be changed: it is signed"):
         api_server.replace(obj, dry_run=True)
+
+
+@pytest.mark.parametrize(("field", "change"), LAUNCH_CHANGES)
+def test_what_a_run_of_a_template_asks_for_cannot_be_changed(
+    field: str, change: Change, live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = copy.deepcopy(live(launched_job()))
+    change(obj)
+    with api_server.refuses(f"spec.{field}: Forbidden: cannot be changed: it is signed"):
+        api_server.replace(obj, dry_run=True)
+
+
+@pytest.mark.parametrize(("field", "change"), TEMPLATE_CHANGES)
+def test_what_is_signed_of_a_template_cannot_be_changed(
+    field: str, change: Change, live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = copy.deepcopy(live(without_nulls(training_template())))
+    change(obj)
+    with api_server.refuses(f"spec.{field}: Forbidden: cannot be changed: it is signed"):
+        api_server.replace(obj, dry_run=True)
+
+
+def test_a_template_is_revoked_once_and_for_good(
+    live: Callable[[Object], Object], api_server: ApiServer
+) -> None:
+    obj = without_nulls(training_template())
+    del obj["spec"]["revoked"]
+    live(obj)
+    api_server.patch(obj, {"spec": {"revoked": {"reason": "diverges"}}})
+    for other in (None, {"reason": "it was fine"}):
+        with api_server.refuses("spec.revoked: Forbidden: stays once it is there"):
+            api_server.patch(obj, {"spec": {"revoked": other}}, dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(f, training_job()["spec"].get(f)) for f in ("engine", "roles", "code", "config", "data")]
+    + [(f, training_job()["spec"].get(f)) for f in ("checkpoints", "scratch", "validity")]
+    + [("signatures", [])],
+)
+def test_nothing_of_a_whole_job_stands_beside_a_template(
+    field: str, value: Any, api_server: ApiServer
+) -> None:
+    obj = launched_job()
+    obj["spec"][field] = value
+    with api_server.refuses(f"spec.{field}: Invalid value: does not stand beside templateRef"):
+        api_server.create(obj)
+
+
+@pytest.mark.parametrize("field", ["parameters", "replicas", "codeReferences"])
+def test_nothing_is_left_open_in_a_whole_job(field: str, api_server: ApiServer) -> None:
+    obj = training_job("open")
+    obj["spec"][field] = launched_job()["spec"][field]
+    with api_server.refuses(f"spec.{field}: Invalid value: stands beside templateRef alone"):
+        api_server.create(obj)
 
 
 def test_a_signed_field_cannot_be_added_later(
@@ -514,7 +598,14 @@ def test_a_policy_can_be_changed(live: Callable[[Object], Object], api_server: A
 # --- status and columns ---------------------------------------------------------------------
 
 
-WITHOUT_STATUS = (access_record, hold_release, break_glass, evidence_item, stack_request)
+WITHOUT_STATUS = (
+    training_template,
+    access_record,
+    hold_release,
+    break_glass,
+    evidence_item,
+    stack_request,
+)
 
 
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s not in WITHOUT_STATUS])

@@ -233,7 +233,7 @@ def _update(request: Request, obj: JsonObject) -> Response:
             return ALLOWED
         return deny(f"{_head(request)}: {error}")
     one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
-    if before == after or one == other:
+    if before == after or (one == other and not before):
         if problems := changes_beyond_bounds(other, one):
             found = "; ".join(str(p) for p in problems)
             return deny(f"{_head(request)}: {found}; correct it and apply the job again")
@@ -248,7 +248,7 @@ def _update(request: Request, obj: JsonObject) -> Response:
     )
     return deny(
         f"{_head(request)}: found a change of "
-        f"{', '.join(f'spec.{c}' for c in changed) or 'what was signed'} after admission, expected "
+        f"{', '.join(f'spec.{c}' for c in changed) or 'metadata.generateName'} after admission, expected "
         f"only {', '.join(f'spec.{u}' for u in UNSIGNED)} to change; delete the job, have the new "
         "one signed, and apply it"
     )

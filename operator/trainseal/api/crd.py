@@ -104,10 +104,14 @@ def exactly_one(*fields: str) -> Rule:
 
 
 def immutable(field: str, *, required: bool, why: str) -> Rule:
-    """The field stays as it was, absent or present; says why."""
-    same = f"self.{field} == oldSelf.{field}"
+    """The field stays as it was, absent or present; says why.
+
+    Through ``dyn``: a map of opaque values has no type, and CEL knows of no such field otherwise.
+    """
+    new, old = f"dyn(self).{field}", f"dyn(oldSelf).{field}"
+    same = f"{new} == {old}"
     if not required:
-        same = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
+        same = f"has({new}) == has({old}) && (!has({new}) || {same})"
     return Rule(same, f"cannot be changed: {why}", field, "FieldValueForbidden")
 
 
@@ -140,17 +144,28 @@ _WHOLE = ("code", "config", "data", "checkpoints", "scratch", "validity", "signa
 
 def _forms() -> list[Rule]:
     """A TrainingJob is whole, or names a template."""
-    none_of_the_whole = " && ".join(f"!has(self.{f})" for f in ("engine", "roles", *_WHOLE))
-    none_left_open = " && ".join(f"!has(self.{f})" for f in _LEFT_OPEN)
-    return [
-        Rule(
-            f"has(self.templateRef) ? ({none_of_the_whole}) : "
-            f"(has(self.engine) && has(self.roles) && {none_left_open})",
-            "has either templateRef, and of the rest at most "
-            f"{', '.join(_LEFT_OPEN)}, scheduling and suspend; or engine and roles, and none of "
-            f"{', '.join(_LEFT_OPEN)}",
-        )
+    launched = "has(self.templateRef)"
+    rules = [
+        Rule(f"{launched} || has(self.{field})", "is required without templateRef", field)
+        for field in ("engine", "roles")
     ]
+    rules += [
+        Rule(
+            f"!{launched} || !has(self.{field})",
+            "does not stand beside templateRef: it is the template's",
+            field,
+        )
+        for field in ("engine", "roles", *_WHOLE)
+    ]
+    rules += [
+        Rule(
+            f"{launched} || !has(dyn(self).{field})",
+            "stands beside templateRef alone: nothing of a whole job is left open",
+            field,
+        )
+        for field in _LEFT_OPEN
+    ]
+    return rules
 
 
 def _listed(artifact: str) -> Rule:

@@ -16,9 +16,12 @@ from rich.text import Text
 from trainseal.api.model import InvalidObjectError, JsonObject
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.jobfiles import JobFile
+from trainseal.provenance.canonical import TEMPLATE_KIND
 from trainseal.provenance.document import Document
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.policies import CompiledPolicy, PolicyError
+from trainseal.provenance.requesters import Requester
+from trainseal.provenance.templates import StoredTemplate
 from trainseal.provenance.trustroots import TrustedRoot
 from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.provenance.yamlreader import read_documents
@@ -26,6 +29,7 @@ from trainseal.registry.client import RegistryClient
 from trainseal.verifier.artifacts import ArtifactVerifier
 from trainseal.verifier.jobs import JobVerification, JobVerifier
 from trainseal.verifier.policystore import BrokenPolicy, compile_checked, load_root
+from trainseal.verifier.templates import verify_template
 
 #: Seconds for all registries together: a person waits longer than an API server.
 DEADLINE = 60.0
@@ -87,19 +91,32 @@ def read_policies(files: Sequence[Path]) -> Policies:
     return Policies(tuple(sorted(compiled, key=lambda p: p.name)), tuple(broken))
 
 
-async def verify(job: JobFile, policies: Policies, client: RegistryClient) -> Verification:
-    """The verdicts on a job under the policies that name its namespace."""
+def facts(template: JobFile | None, user: str | None, groups: Sequence[str]) -> RunFacts:
+    """What a cluster would know, as far as somebody says it."""
+    return RunFacts(
+        requester=Requester(user, frozenset(groups)) if user else None,
+        template=StoredTemplate(template.manifest) if template else None,
+    )
+
+
+async def verify(
+    job: JobFile, policies: Policies, client: RegistryClient, known: RunFacts
+) -> Verification:
+    """The verdicts on a job, or a template, under the policies that name its namespace."""
     manifest = job.manifest
     metadata = manifest["metadata"]
     identity = metadata if isinstance(metadata, dict) else {}
-    namespace, name = str(identity.get("namespace", "")), str(identity.get("name", ""))
-    verifier = JobVerifier(ArtifactVerifier(client, time.monotonic), lambda: datetime.now(UTC))
+    namespace = str(identity.get("namespace", ""))
+    name = str(identity.get("name") or identity.get("generateName") or "")
+    those = [p for p in policies.compiled if p.applies_to(namespace)]
+    now = datetime.now(UTC)
+    if job.kind == TEMPLATE_KIND:
+        result = verify_template(manifest, those, policies.broken, known, now)
+        words = "images and code, which are judged with each job that starts from it"
+        return Verification(namespace, name, result, (words,))
+    verifier = JobVerifier(ArtifactVerifier(client, time.monotonic), lambda: now)
     result = await verifier.verify(
-        manifest,
-        [p for p in policies.compiled if p.applies_to(namespace)],
-        RunFacts(),
-        deadline=DEADLINE,
-        broken=policies.broken,
+        manifest, those, known, deadline=DEADLINE, broken=policies.broken
     )
     return Verification(namespace, name, result, _not_judged(manifest))
 

@@ -27,12 +27,24 @@ def verify(
         list[Path] | None,
         typer.Option("--trust-root", metavar="FILE", help="TrustRoots, in files of their own."),
     ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option("--template", metavar="FILE", help="The template that the job names."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--as", metavar="USER", help="Who will apply the job, where a rule asks."),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--as-group", metavar="GROUP", help="A group of theirs; may be repeated."),
+    ] = None,
     namespace: NamespaceOption = None,
     output: OutputOption = Output.TEXT,
     plain_http: PlainHttpOption = None,
     ca_file: CaFileOption = None,
 ) -> None:
-    """Verify a job as the cluster will, artifact by artifact, without a cluster.
+    """Verify a job, or a template, as the cluster will, artifact by artifact, without a cluster.
 
     Exit codes: 0 verified; 1 refuted: the evidence was read and does not satisfy a policy;
     2 undetermined: it could not be read; 64 wrong use. Only a cluster knows how often a job ran
@@ -40,19 +52,27 @@ def verify(
 
         trainseal verify -f job.yaml --policy policy.yaml
         trainseal verify -f job.yaml --policy policy.yaml -o json | jq .outcome
+        trainseal verify -f run.yaml --template pretrain-v7.yaml --as bob@example.org --policy p.yaml
+        trainseal verify -f pretrain-v7.yaml --policy policy.yaml
     """
     import asyncio
 
     from trainseal.cli import verification
     from trainseal.cli.jobfiles import read_manifest
     from trainseal.cli.registries import registry_client
+    from trainseal.provenance.canonical import KIND, TEMPLATE_KIND
 
-    job = read_manifest(file, namespace)
+    job = read_manifest(file, namespace, (KIND, TEMPLATE_KIND))
+    facts = verification.facts(
+        read_manifest(str(template), namespace, (TEMPLATE_KIND,)) if template else None,
+        user,
+        group or (),
+    )
     policies = verification.read_policies([*policy, *(trust_root or ())])
 
     async def work() -> verification.Verification:
         async with registry_client(plain_http, ca_file) as client:
-            return await verification.verify(job, policies, client)
+            return await verification.verify(job, policies, client, facts)
 
     found = asyncio.run(work())
     if output is Output.JSON:

@@ -207,3 +207,15 @@ def test_what_is_no_signature_is_not_added() -> None:
     new = copy.deepcopy(old)
     new["spec"]["signatures"].append({"bundle": {"x": 1}})
     assert not judged(new, old).allowed
+
+
+@pytest.mark.parametrize("name", [None, "other-"])
+def test_the_beginning_of_its_name_stays_for_the_seal_knows_it_by_that(name: str | None) -> None:
+    template = signed()
+    old = launched(template)
+    new = copy.deepcopy(old)
+    new["metadata"]["generateName"] = name
+    asked = request(new, old)
+    found = world.run(validate(asked, within(StoredTemplate(template)), asyncio.to_thread))
+    assert not found.allowed
+    assert "metadata.generateName" in found.message
