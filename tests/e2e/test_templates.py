@@ -120,10 +120,12 @@ def test_a_generated_name_is_for_jobs_of_templates(lab: Lab) -> None:
     assert "metadata.generateName" in lab.refusal(job)
 
 
-def test_who_is_not_named_starts_nothing_whoever_they_act_as(lab: Lab, short: Object) -> None:
-    job = json.dumps(job_from(short))
-    said = _refused(lab, "create", "--as", ACCOUNT, "-f", "-", stdin=job)
-    assert f"user {EDITOR}" in said
+@pytest.mark.parametrize("user", ["carol@example.org", ACCOUNT])
+def test_who_is_not_named_starts_nothing_whatever_rights_they_have(
+    lab: Lab, short: Object, user: str
+) -> None:
+    words = ("create", "--as", user, "--as-group", "system:masters", "-f", "-")
+    assert f"user {EDITOR}" in _refused(lab, *words, stdin=json.dumps(job_from(short)))
 
 
 def _refused(lab: Lab, *words: str, stdin: str) -> str:
