@@ -88,8 +88,9 @@ def binding(kind: str) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A namespace of its own under Audit, and platforms: `good`, `reads` (the code, after the gate),
-    `other` (another image) and `writes` (mounts the code). A pod's label says of which it is.
+    """A namespace of its own under Audit, and platforms: `good`, `reads` (the code, after the
+    gate), `other` (another image) and `writes` (mounts the code). A pod's label says of which it
+    is.
     """
 
     lab: Lab
