@@ -32,7 +32,7 @@ def resizable(lab: Lab) -> Iterator[None]:
     right: tuple[Object, ...] = (
         {
             "kind": "Role",
-            "rules": [{"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["patch"]}],
+            "rules": [{"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["get", "patch"]}],
         },
         {
             "kind": "RoleBinding",
