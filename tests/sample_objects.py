@@ -166,6 +166,7 @@ def provenance_policy(name: str = "research") -> Object:
             "portForward": "Record",
             "proxy": "Deny",
             "ephemeralContainers": "Record",
+            "resize": "BreakGlass",
             "serviceAccounts": ["system:serviceaccount:ci:smoke-tests"],
             "breakGlass": {
                 "maxDurationSeconds": 1800,
