@@ -207,6 +207,7 @@ def provenance_policy(name: str = "research") -> Object:
             "portForward": "Record",
             "proxy": "Deny",
             "ephemeralContainers": "Record",
+            "resize": "BreakGlass",
             "serviceAccounts": ["system:serviceaccount:ci:smoke-tests"],
             "breakGlass": {
                 "maxDurationSeconds": 1800,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 
 from tests.attacks.case import Attack, Case, NotTried, Refused, Told
@@ -174,29 +175,51 @@ def _exec(scene: Scene) -> float:
     return 0.0
 
 
-def _debugs(scene: Scene) -> None:
+def _with_the_right(name: str, resource: str, ask: Attack) -> Attack:
     """With the right to: no team's role has it by itself."""
-    words = (
-        *("create", "role", "debug", "-n", TEAM, "--verb=patch"),
-        *("--resource=pods/ephemeralcontainers", "--dry-run=client", "-o", "json"),
-    )
-    scene.lab.admin("apply", "-f", "-", stdin=json.loads(scene.lab.admin(*words)))
-    binding = (
-        *("create", "rolebinding", "debug", "-n", TEAM, "--role=debug"),
-        *("--user=mallory@example.org", "--dry-run=client", "-o", "json"),
-    )
-    scene.lab.admin("apply", "-f", "-", stdin=json.loads(scene.lab.admin(*binding)))
-    ask = kubectl("debug", "@POD", "--image=@IMAGE", "-c", "mallory", "--", "sleep", "1")
 
-    def judged() -> bool:
-        try:
-            ask(scene)
-        except CommandError as error:
-            return "cannot patch resource" not in error.stderr
-        return True
+    def do(scene: Scene) -> None:
+        words = (
+            *("create", "role", name, "-n", TEAM, "--verb=get", "--verb=patch"),
+            *(f"--resource={resource}", "--dry-run=client", "-o", "json"),
+        )
+        scene.lab.admin("apply", "-f", "-", stdin=json.loads(scene.lab.admin(*words)))
+        binding = (
+            *("create", "rolebinding", name, "-n", TEAM, f"--role={name}"),
+            *("--user=mallory@example.org", "--dry-run=client", "-o", "json"),
+        )
+        scene.lab.admin("apply", "-f", "-", stdin=json.loads(scene.lab.admin(*binding)))
 
-    eventually(judged, "the editor may debug, as far as RBAC goes")
-    ask(scene)
+        def judged() -> bool:
+            try:
+                ask(scene)
+            except CommandError as error:
+                # kubectl reads a subresource before it patches it.
+                return not re.search(r"cannot (get|patch) resource", error.stderr)
+            return True
+
+        eventually(judged, f"the editor may patch {resource}, as far as RBAC goes")
+        ask(scene)
+
+    return do
+
+
+def _resizes(name: str, container: str) -> Attack:
+    """To a hundredth of a processor: the worker crawls, and all others wait for it."""
+    tiny = {"name": container, "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "10m"}}}
+    words = ("patch", "pod", name, "--subresource=resize")
+    return kubectl(*words, "-p", json.dumps({"spec": {"containers": [tiny]}}))
+
+
+def _resizes_its_own(scene: Scene) -> None:
+    own = pod(scene.lab, 0)
+    own["metadata"]["name"] = "resized"
+    own["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "20m"}}
+    scene.lab.kubectl("create", "-f", "-", stdin=own)
+    try:
+        _with_the_right("resize", "pods/resize", _resizes("resized", "main"))(scene)
+    finally:
+        scene.lab.kubectl("delete", "pod", "resized", "--grace-period=1", "--wait=false")
 
 
 def _forges(scene: Scene) -> None:
@@ -308,8 +331,17 @@ CASES = (
     ),
     _case(
         "debug container (kubectl debug), with the right to it", "T1609",
-        "access.ephemeralContainers is Deny", _debugs, kubectl("describe", "pod", "@POD"),
-        "the pod described",
+        "access.ephemeralContainers is Deny",
+        _with_the_right(
+            "debug", "pods/ephemeralcontainers",
+            kubectl("debug", "@POD", "--image=@IMAGE", "-c", "mallory", "--", "sleep", "1"),
+        ),
+        kubectl("describe", "pod", "@POD"), "the pod described",
+    ),
+    _case(
+        "worker resized in place, with the right to it", "T1489", "access.resize is Deny",
+        _with_the_right("resize", "pods/resize", _resizes("@POD", "trainer")),
+        _resizes_its_own, "a pod of the team's own resized",
     ),
     _case(
         "kubectl debug of the node", "T1611", "orbidden",

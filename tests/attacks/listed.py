@@ -92,6 +92,13 @@ LISTED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "kubectl port-forward": ("kubectl port-forward",),
         "kubectl cp": ("edited by kubectl cp",),
         "image patched in place": ("image of a running pod patched",),
+        "processor and memory resized in place": (
+            "worker resized in place, with the right to it",
+            (
+                "tests/e2e/test_resizes.py"
+                "::test_a_worker_that_is_resized_as_the_policy_lets_goes_on_larger_and_is_no_finding"
+            ),
+        ),
         "the engine's object edited while suspended": (
             "Job of a run scaled to nothing",
             "Job of a run suspended past its TrainingJob",

@@ -35,9 +35,9 @@ def text(value: str) -> str:
     return json.dumps(value)
 
 
-def injecting(kind: str, image: str, more_mounts: str = "", at: str = "0") -> Object:
-    """A mutating policy: pods of this mesh get the proxy, and a volume of its own. ``at``: its
-    place among the init containers, ``-`` is the last, after the gate.
+def injecting(kind: str, image: str, more_mounts: str = "") -> Object:
+    """A mutating policy: pods of this mesh get the proxy, and a volume of its own. The proxy is the
+    first of the init containers, before the gate.
     """
     proxy = f"""Object.spec.initContainers{{
         name: {text(PROXY)}, image: {text(image)}, restartPolicy: "Always",
@@ -53,7 +53,7 @@ def injecting(kind: str, image: str, more_mounts: str = "", at: str = "0") -> Ob
       }"""
     expression = f"""[
       JSONPatch{{op: "add", path: "/spec/volumes/-", value: {state}}},
-      JSONPatch{{op: "add", path: "/spec/initContainers/{at}", value: {proxy}}}
+      JSONPatch{{op: "add", path: "/spec/initContainers/0", value: {proxy}}}
     ]"""
     rule = {
         "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]
@@ -88,7 +88,7 @@ def binding(kind: str) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A namespace of its own under Audit, and platforms: `good`, `reads` (code, after the gate),
+    """A namespace of its own under Audit, and platforms: `good`, `reads` (the code),
     `other` (another image) and `writes` (mounts the code). A pod's label says of which it is.
     """
 
@@ -177,7 +177,7 @@ def open_mesh(lab: Lab) -> Mesh:
     mount = 'Object.spec.initContainers.volumeMounts{name: "code-trainer", mountPath: "/etc/mesh/c"'
     platforms = {
         "good": injecting("good", proxy),
-        "reads": injecting("reads", proxy, f", {mount}, readOnly: true}}", at="-"),
+        "reads": injecting("reads", proxy, f", {mount}, readOnly: true}}"),
         "other": injecting("other", other),
         "writes": injecting("writes", proxy, f", {mount}}}"),
     }

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import json
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -309,6 +310,87 @@ def run(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_a_signed_job_runs_before_the_release_goes(release: Release, run: Object) -> None:
     (pod,) = release.pods_of(run)
     assert pod["status"]["phase"] == "Running"
+
+
+def test_a_drained_node_takes_a_run_along_on_record_and_gives_it_back(
+    release: Release, run: Object
+) -> None:
+    """There is no other node: what is taken along waits, and a replica of the webhook stays."""
+    (before,) = release.pods_of(run)
+    node = before["spec"]["nodeName"]
+    flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=30s", "--force")
+    try:
+        with pytest.raises(CommandError, match="drain") as held_up:
+            release.kubectl("drain", node, *flags)
+        assert "disruption budget" in held_up.value.stderr
+        eventually(lambda: _others(release, run, before), "the run has another pod", seconds=60)
+        assert JUDGED in release.judgement()
+        assert FLOOR in release.refusal(pod(TEAM, gpus=1))
+    finally:
+        release.kubectl("uncordon", node)
+    (record,) = [r["spec"] for r in _records(release) if r["spec"]["action"] == "Evict"]
+    assert record["pod"]["uid"] == before["metadata"]["uid"]
+    assert (record["allowed"], record["username"]) == (True, _who(release))
+    release.wait_for_phase(run, "Running")
+    eventually(lambda: _runs_again(release, run), "the new pod runs", seconds=90)
+    for component in ("webhook", "controller"):
+        words = ("rollout", "status", f"deployment/trainseal-{component}", "-n", NAMESPACE)
+        release.kubectl(*words, "--timeout=120s")
+
+
+def _others(release: Release, run: Object, before: Object) -> bool:
+    uids = {p["metadata"]["uid"] for p in release.pods_of(run)}
+    return bool(uids) and before["metadata"]["uid"] not in uids
+
+
+def _runs_again(release: Release, run: Object) -> bool:
+    return [p["status"]["phase"] for p in release.pods_of(run)] == ["Running"]
+
+
+def _records(release: Release) -> list[Object]:
+    found = json.loads(release.kubectl("get", "accessrecords", "-n", TEAM, "-o", "json"))
+    items: list[Object] = found["items"]
+    return items
+
+
+def _who(release: Release) -> str:
+    return release.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}").strip()
+
+
+def test_without_the_kind_of_access_records_nobody_gets_in_and_an_upgrade_brings_it_back(
+    release: Release, run: Object
+) -> None:
+    (worker,) = release.pods_of(run)
+    getting_in = ("exec", worker["metadata"]["name"], "-n", TEAM, "-c", "trainer", "--", "true")
+    release.kubectl(*getting_in)
+    release.kubectl("delete", "crd", "accessrecords.trainseal.dev", "--timeout=60s")
+    try:
+        with pytest.raises(CommandError, match="exec") as denied:
+            release.kubectl(*getting_in)
+        assert "denied because it could not be recorded" in denied.value.stderr
+        with pytest.raises(CommandError, match="doctor") as wrong:
+            _doctor(release)
+        assert "missing: accessrecords" in wrong.value.stdout
+        assert JUDGED in release.judgement()
+    finally:
+        release.put("upgrade")
+    eventually(lambda: _gets_in(release, getting_in), "people get in again", seconds=60)
+    assert [r["spec"]["action"] for r in _records(release)][-1:] == ["Exec"]
+
+
+def _gets_in(release: Release, words: tuple[str, ...]) -> bool:
+    try:
+        release.kubectl(*words)
+    except CommandError:
+        return False
+    return True
+
+
+def _doctor(release: Release) -> str:
+    program = "import sys; from trainseal.cli.main import main; sys.exit(main())"
+    flags = ("doctor", "--kubeconfig", str(release.target.kubeconfig))
+    environment = {"PYTHONPATH": str(CHART.parents[1] / "operator"), "COLUMNS": "200"}
+    return release.target.run([sys.executable, "-c", program, *flags], extra=environment)
 
 
 def test_an_uninstall_leaves_nothing_behind_but_evidence_keys_and_what_runs(

@@ -75,6 +75,8 @@ _MOST_CALLS = 32
 _MOST_RUNS = 8
 #: How an action gets in; those that do not are none.
 _WAYS_IN: Mapping[Action, Way] = {**{way: way for way in WAYS}, "ServiceProxy": "Proxy"}
+#: Changes of a pod, which the pods' own webhook is asked about as well.
+_BY_THE_PODS_RULES = frozenset({"EphemeralContainer", "Resize"})
 _ENDINGS = frozenset({"Delete", "Evict", "DeleteObject"})
 #: In the API server's answer to whoever creates something in a namespace that is being deleted
 #: (k8s.io/apiserver, plugin/namespace/lifecycle).
@@ -95,8 +97,8 @@ class AccessContext:
     known now; ``may_hold`` says whether a sealed run could have a pod of that name; ``live`` gives
     what is kept of a run that lives, ``mounting`` the runs whose pods mount a claim, and
     ``reached_by`` those whose pods a Service's selector may choose; ``final`` is
-    the pods' own webhook's answer, so that a debug container has one and not two. ``home`` is the
-    release's namespace.
+    the pods' own webhook's answer, so that what that is asked about, too, has one and not two.
+    ``home`` is the release's namespace.
     """
 
     find: Callable[[str], SealedPod | None]
@@ -271,7 +273,7 @@ class AccessRecorder:
         return dataclasses.replace(answer, audit={**answer.audit, AUDIT_KEY: name})
 
     def _judge(self, request: Request, access: Access, seal: str) -> Response:
-        if access.action == "EphemeralContainer":
+        if access.action in _BY_THE_PODS_RULES:
             return self._rules.final(request)
         if access.action == "Delete":
             return self._rules.ways_in.judge_deletion(request, seal, access.what, "")

@@ -7,8 +7,9 @@ The rules, in order:
 2. Two requests are one record where they are the same act: the API server asks twice about a pod
    that is deleted at once, and a page behind the proxy is hundreds of requests. Deletions and
    evictions of a pod by one user within ten minutes, and requests for one path of it, are one
-   record; each exec, attach, port-forward and ephemeral container is its own.
-3. Every field that a person chooses is bounded, and a cut one is named in ``truncated``.
+   record; each exec, attach, port-forward, ephemeral container and resize is its own.
+3. Every field that a person chooses is bounded, and a cut one is named in ``truncated``; but what a
+   resize asks for is on record whole, or it is none that is recorded: the controller goes by it.
 
 Sources: k8s.io/api/core/v1, PodExecOptions, PodAttachOptions, PodPortForwardOptions,
 PodProxyOptions, EphemeralContainer; k8s.io/api/policy/v1, Eviction; k8s.io/apimachinery,
@@ -32,11 +33,13 @@ from trainseal.api.accessrecord import (
     LABEL_BREAK_GLASS,
     LABEL_NODE,
     LABEL_POD,
+    LABEL_RESIZED,
     LABEL_SEAL,
     MAX_COMMAND_BYTES,
     MAX_CREDENTIAL,
     MAX_GROUPS,
     MAX_PORTS,
+    MAX_RESIZED,
     Action,
     ObjectKind,
     command_digest,
@@ -45,6 +48,7 @@ from trainseal.api.accessrecord import (
 )
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.api.policylanes import LABEL_LANE
+from trainseal.provenance.resizes import resized
 
 _TEXT = 1024
 _SHORT = 256
@@ -109,6 +113,8 @@ def read_access(request: Request) -> Access | None:
             return _by_service(request)
         case ("UPDATE", "pods", "ephemeralcontainers"):
             return _debug(request)
+        case ("UPDATE", "pods", "resize"):
+            return _resize(request)
         case ("DELETE", "pods", ""):
             name = request.name or str(meta(request.old).get("name", ""))
             return _end("Delete", name, request.options)
@@ -184,6 +190,18 @@ def _debug(request: Request) -> Access:
 
 def _ephemeral(pod: JsonObject) -> list[JsonObject]:
     return json_objects(json_object(pod.get("spec")).get("ephemeralContainers"))
+
+
+def _resize(request: Request) -> Access:
+    sizes = [size.wire() for size in resized(request.old, request.object)]
+    if len(sizes) > MAX_RESIZED:
+        raise OddRequestError(
+            f"found a resize of {len(sizes)} containers, expected at most {MAX_RESIZED} at once"
+        )
+    fields: JsonObject = {"resized": [*sizes]} if sizes else {}
+    return Access(
+        "Resize", _checked(request.name or str(meta(request.old).get("name", ""))), fields
+    )
 
 
 def _end(action: Action, name: str, options: JsonObject) -> Access:
@@ -262,6 +280,7 @@ def record(
         LABEL_ACTION: access.action,
         LABEL_POD: uid,
         LABEL_BREAK_GLASS: "true" if break_glass else "",
+        LABEL_RESIZED: "true" if allowed and access.action == "Resize" else "",
     }
     # A claim that is deleted may belong to several runs.
     name = _name(request, access, uid or seal, now, break_glass if allowed else "denied")

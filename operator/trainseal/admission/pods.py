@@ -5,9 +5,10 @@ The rules, in order:
 1. A pod is sealed while the object that controls it is bound by a verified seal. It must be created
    by the Job controller and equal what the seal says.
 2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
-   runtime acts on may change; an ephemeral container joins only as policies say (waysin); nor does
-   a pod that was made otherwise become a sealed one. It gets no label by which others' Services and
-   NetworkPolicies could choose it, but for a platform's, named in a policy.
+   runtime acts on may change; an ephemeral container joins, and processor and memory are resized,
+   only as policies say (waysin), with nothing else beside; nor does a pod that was made otherwise
+   become a sealed one. It gets no label by which others' Services and NetworkPolicies could choose
+   it, but for a platform's, named in a policy.
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
    that: they select by our labels (see docs/decisions/0003).
@@ -44,6 +45,7 @@ from trainseal.provenance.lanes import (
 )
 from trainseal.provenance.podmatch import changed_parts, compare_pod
 from trainseal.provenance.policies import CompiledPolicy, only_audited
+from trainseal.provenance.resizes import without_sizes
 from trainseal.verifier.policystore import BrokenPolicy
 
 LABEL_PREFIX = "trainseal.dev/"
@@ -215,6 +217,8 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
         changed = tuple(part for part in changed if part != "spec.ephemeralContainers")
         if not changed:
             return context.ways_in.judge("EphemeralContainer", request, before.seal)
+    if request.subresource == "resize" and before is not None:
+        return _resized(request, before, context)
     if request.subresource in ("ephemeralcontainers", "resize"):
         changed = (request.subresource, *changed)
     if not changed:
@@ -225,6 +229,21 @@ def _updated(request: Request, context: PodRulesContext) -> Response:
         f"{', '.join(changed[:_MOST_DIFFERENCES])}, expected none of what runs or of what ties it "
         "to its run; delete the pod to have it made anew, or sign a new job"
     )
+
+
+def _resized(request: Request, sealed: SealedPod, context: PodRulesContext) -> Response:
+    """Processor and memory of its containers as policies say; with them comes nothing else."""
+    parts = (without_sizes(request.old), without_sizes(request.object))
+    if changed := changed_parts(*parts, sealed.expected):
+        return deny(
+            f"pod {_name(request)} is sealed by SealedRun {sealed.namespace}/{sealed.seal}: found "
+            f"a resize that changes {', '.join(changed[:_MOST_DIFFERENCES])} beside cpu and "
+            "memory, expected one of the cpu and memory of its containers alone; sign a new job"
+        )
+    given = _labels_given(request, sealed, context)
+    if not given.allowed:
+        return given
+    return context.ways_in.judge("Resize", request, sealed.seal)
 
 
 def _labels_given(request: Request, sealed: SealedPod, context: PodRulesContext) -> Response:

@@ -1,9 +1,9 @@
-"""Whether somebody may get into a sealed pod, or end it: the policies of its namespace, as they
-are now.
+"""Whether somebody may get into a sealed pod, resize it, or end it: the policies of its namespace,
+as they are now.
 
 Not those that the seal names: who tightens a policy means the runs that are on, too. Decided in
 memory, for the recorder of accesses and for the pods' own webhook, which is asked about debug
-containers as well.
+containers and resizes as well.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _HELP = {
     "PortForward": "have the run write what you want to see to its log or to a volume",
     "Proxy": "have the run write what you want to see to its log or to a volume",
     "EphemeralContainer": "use `trainseal debug JOB --stacks` for a run that hangs",
+    "Resize": "have the job ask for other amounts, and sign it anew",
 }
 
 
@@ -52,8 +53,8 @@ class WaysIn:
         said = self._refusals(way, request, policies)
         binding = [(p, r) for p, r in said if p is None or p.mode == "Enforce"]
         words = (
-            f"{way} by {request.username!r:.300} into a pod that is sealed by SealedRun "
-            f"{request.namespace}/{seal}"
+            f"{way} by {request.username!r:.300} {'of' if way == 'Resize' else 'into'} a pod that "
+            f"is sealed by SealedRun {request.namespace}/{seal}"
         )
         firm = [_by(p, r) for p, r in binding if not r.glass]
         # A policy that cannot be used may be one that denies here.

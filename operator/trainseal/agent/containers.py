@@ -18,7 +18,7 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from trainseal.agent.addedcontainers import containers_kept, live_containers
+from trainseal.agent.addedcontainers import containers_kept, gate_has_ended, live_containers
 from trainseal.agent.observed import Process, WatchedContainer
 from trainseal.agent.sealedtemplates import (
     SealedContainer,
@@ -171,7 +171,8 @@ class SealedPods:
             described = self._owners.get(_owner(metadata))
             if described is not None and described.namespace == key[0]:
                 seal, trees = described.seal, described.trees
-                containers = live_containers(json_object(pod.get("spec")), described.sealed)
+                sealed, spec = described.sealed, json_object(pod.get("spec"))
+                containers = live_containers(spec, sealed, gated=gate_has_ended(status, sealed))
                 order, checkpoints = described.order, described.checkpoints
             elif before is not None:  # its run has ended, it has not: it is watched to its end
                 seal, containers, trees = before.seal, before.containers, before.trees

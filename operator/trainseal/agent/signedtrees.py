@@ -32,6 +32,8 @@ from trainseal.registry.tree_files import IgnoreRules, TreeFilesError, hash_file
 #: What the signed mounts of a container's pod hold; None where the pod is gone.
 Sealed = Callable[[WatchedContainer], SealedTrees | None]
 _EVERYTHING = IgnoreRules(())
+#: A container, and its mounts: one before the gate gets more of them.
+_Key = tuple[str, tuple[RoleMount, ...]]
 
 
 class SignedTrees:
@@ -39,7 +41,7 @@ class SignedTrees:
 
     def __init__(self, sealed: Sealed) -> None:
         self._sealed = sealed
-        self._known: dict[str, tuple[SignedTree, ...]] = {}
+        self._known: dict[_Key, tuple[SignedTree, ...]] = {}
         self._found: list[tuple[WatchedContainer, Observation]] = []
 
     def of(self, container: WatchedContainer) -> Sequence[SignedTree]:
@@ -47,13 +49,13 @@ class SignedTrees:
 
         OSError where it is gone.
         """
-        known = self._known.get(container.container_id)
+        known = self._known.get(_key(container))
         if known is None:
             sealed = self._sealed(container)
             if sealed is None:
                 return ()
             known = (*self._code(container, sealed.code), *self._config(container, sealed.config))
-            self._known[container.container_id] = known
+            self._known[_key(container)] = known
         return known
 
     def differing(self) -> Sequence[tuple[WatchedContainer, Observation]]:
@@ -63,8 +65,8 @@ class SignedTrees:
 
     def keep(self, containers: Sequence[WatchedContainer]) -> None:
         """Forgets all others."""
-        ids = {c.container_id for c in containers}
-        self._known = {i: trees for i, trees in self._known.items() if i in ids}
+        keys = set(map(_key, containers))
+        self._known = {key: trees for key, trees in self._known.items() if key in keys}
 
     def _code(self, container: WatchedContainer, sealed: Mapping[str, str]) -> list[SignedTree]:
         found = []
@@ -107,6 +109,10 @@ class SignedTrees:
                 ),
             )
         )
+
+
+def _key(container: WatchedContainer) -> _Key:
+    return container.container_id, container.mounts
 
 
 def _of_role(container: WatchedContainer, role: Role) -> list[RoleMount]:

@@ -198,10 +198,12 @@ class NodeWatch:
         self._look_again(uid)
 
     def _look_again(self, uid: str) -> None:
-        """Containers that are there and not known; those that are known and gone."""
-        for container_id in [w.container.container_id for w in self._of(uid)]:
-            if not self._lives(self._watched[container_id].container):
-                self._close(container_id)
+        """Containers that are there and not known; those that are known and gone, or have other
+        mounts to be watched than before.
+        """
+        for container in [w.container for w in self._of(uid)]:
+            if self._has_moved(container) or not self._lives(container):
+                self._close(container.container_id)
         for container_id, folder in containers_in(self._groups[uid]).items():
             self._look_for(uid, container_id, folder)
 
@@ -210,7 +212,18 @@ class NodeWatch:
             return
         task = asyncio.ensure_future(self._look(uid, container_id, folder))
         self._looking[container_id] = task
-        task.add_done_callback(lambda _: self._looking.pop(container_id, None))
+        task.add_done_callback(lambda _: self._looked(uid, container_id))
+
+    def _looked(self, uid: str, container_id: str) -> None:
+        self._looking.pop(container_id, None)
+        watched = self._watched.get(container_id)
+        if watched is not None and self._has_moved(watched.container) and uid in self._groups:
+            self._look_again(uid)  # the gate ended meanwhile
+
+    def _has_moved(self, container: WatchedContainer) -> bool:
+        pod = self._pod(container.pod_uid)
+        known = pod.containers.get(container.container) if pod is not None else None
+        return known is not None and known.mounts != container.mounts
 
     async def _look(self, uid: str, container_id: str, folder: Path) -> None:
         strangers = self._strangers.setdefault(uid, set())

@@ -1,6 +1,7 @@
-"""AccessRecord: one access to a sealed pod or to one in a lane, the deletion of an object of its
-run, an attempt on a GPU past all runs, what leads to its pods by the network, a way past the API
-server by a node's proxy, or a change of what is enforced; created by the webhook, never updated.
+"""AccessRecord: one access to a sealed pod or to one in a lane, its resize, the deletion of an
+object of its run, an attempt on a GPU past all runs, what leads to its pods by the network, a way
+past the API server by a node's proxy, or a change of what is enforced; created by the webhook,
+never updated.
 
 It carries the label ``trainseal.dev/node``, so that a node's agent watches its own, and
 ``trainseal.dev/seal``, ``trainseal.dev/action`` and ``trainseal.dev/pod-uid``, by which the
@@ -39,6 +40,8 @@ LABEL_POD = "trainseal.dev/pod-uid"
 LABEL_NAMESPACE = "trainseal.dev/namespace"
 #: "true" on the record of an access that a BreakGlass opened.
 LABEL_BREAK_GLASS = "trainseal.dev/break-glass"
+#: "true" on the record of a resize that was let through: no flood of others hides it.
+LABEL_RESIZED = "trainseal.dev/resized"
 #: "true" on the record of a change by which less is demanded than before.
 LABEL_WEAKENS = "trainseal.dev/weakens"
 #: UID of a NetworkPolicy or Service that leads to pods: so who made it is found by it.
@@ -54,6 +57,8 @@ MAX_COMMAND_BYTES = 8192
 MAX_GROUPS = 64
 MAX_PORTS = 16
 MAX_CREDENTIAL = 8
+#: Containers of one pod that one request resizes; one of more is denied.
+MAX_RESIZED = 64
 
 Action = Literal[
     "Exec",
@@ -61,6 +66,7 @@ Action = Literal[
     "PortForward",
     "Proxy",
     "EphemeralContainer",
+    "Resize",
     "Delete",
     "Evict",
     "DeleteObject",
@@ -69,9 +75,10 @@ Action = Literal[
     "Create",
     "Change",
 ]
-#: The ways into a pod that runs among them.
-Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer"]
+#: The ways into a pod that runs among them, and to change one in place.
+Way = Literal["Exec", "Attach", "PortForward", "Proxy", "EphemeralContainer", "Resize"]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Amount = Annotated[str, StringConstraints(max_length=64)]
 CredentialName = Annotated[str, StringConstraints(max_length=63)]
 #: The fields that hold what a person chose, by their names in the record.
 CutField = Literal[
@@ -113,6 +120,26 @@ class ObjectIdentity(Model):
     """`metadata.uid`."""
 
 
+class Amounts(Model):
+    """How much a container asks for, as the API server writes it."""
+
+    cpu: Amount | None = None
+    """Processor. Absent: none."""
+    memory: Amount | None = None
+    """Memory. Absent: none."""
+
+
+class ContainerSize(Model):
+    """What one container was to ask for."""
+
+    container: DnsLabel
+    """Its name."""
+    limits: Amounts | None = None
+    """Absent: none."""
+    requests: Amounts | None = None
+    """Absent: none."""
+
+
 class AccessRecordSpec(Model):
     """Who did what to which pod, or object of a run, when: exactly one of `pod` and `object`."""
 
@@ -150,6 +177,9 @@ class AccessRecordSpec(Model):
     """Absent: the pod's default container, or the whole pod."""
     image: Text | None = None
     """Image of an ephemeral container; the first, where one request brings several."""
+    resized: list[ContainerSize] | None = Field(default=None, max_length=MAX_RESIZED)
+    """Of a resize each container that was to ask for another amount than before, with all of its
+    amounts of processor and memory."""
     stdin: bool | None = None
     """Whether input was sent: what was typed is not known."""
     tty: bool | None = None

@@ -290,7 +290,8 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
         "Critical",
         "a pod is not what its seal says",
         "The live pod's containers, environment, mounts or volumes, or what ties it to its run, "
-        "differ from the sealed ones: it was admitted or changed past the webhook.",
+        "differ from the sealed ones: it was admitted or changed past the webhook. Processor and "
+        "memory that a resize on record was let change do not count.",
         "the fields, what was found and what the seal says",
         "Treat the run's results as void. `trainseal doctor` tells whether the webhook is in "
         "order; the API server's audit log has the person.",

@@ -198,7 +198,8 @@ class DeletionRules(Model):
 
 
 class AccessRules(Model):
-    """Ways into sealed pods that run. What passes is on record; so is what is denied.
+    """Ways into sealed pods that run, and to change them in place. What passes is on record; so is
+    what is denied.
 
     Where several policies name a namespace, the strictest answer counts.
     """
@@ -211,6 +212,11 @@ class AccessRules(Model):
     )
     ephemeral_containers: Answer | None = Field(
         default=None, description="`kubectl debug`. Absent: `Deny`."
+    )
+    resize: Answer | None = Field(
+        default=None,
+        description="Processor and memory of containers that run, changed in place by "
+        "`pods/resize`. Absent: `Deny`.",
     )
     service_accounts: list[ServiceAccountName] | None = Field(
         default=None,
@@ -298,7 +304,8 @@ class ProvenancePolicySpec(Model):
     pods: PodRules | None = None
     """Absent: nothing beyond the signed template."""
     access: AccessRules | None = None
-    """Absent: people get in and are on record; debug containers and service accounts are denied."""
+    """Absent: people get in and are on record; debug containers, resizes and service accounts are
+    denied."""
     lanes: list[Lane] | None = Field(default=None, max_length=16)
     """Absent: none; every pod on a GPU is part of a sealed run."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")

@@ -19,13 +19,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 class WayOption(StrEnum):
-    """The ways in, as a BreakGlass names them."""
+    """The ways in, and to change a pod in place, as a BreakGlass names them."""
 
     EXEC = "Exec"
     ATTACH = "Attach"
     PORT_FORWARD = "PortForward"
     PROXY = "Proxy"
     EPHEMERAL_CONTAINER = "EphemeralContainer"
+    RESIZE = "Resize"
 
 
 breakglass = typer.Typer(

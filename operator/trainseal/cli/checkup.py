@@ -8,7 +8,7 @@ import yaml
 
 from trainseal.api import crd
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
-from trainseal.cli import checkupcoverage
+from trainseal.cli import checkupcoverage, checkupsurroundings
 from trainseal.cli.checkupreport import Finding, Health, unseen
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import CONFIG_MAP, KEYRING_CONFIG_MAP
@@ -62,6 +62,7 @@ async def examine(kube: Kube, namespace: str) -> list[Finding]:
         _policies(kube),
         _pod_creator(kube, namespace),
         *checkupcoverage.parts(kube, namespace),
+        *checkupsurroundings.parts(kube, namespace),
     )
     for part in parts:
         findings += [finding async for finding in part]

@@ -12,7 +12,7 @@ from cryptography import x509
 from trainseal.admission.pods import LABEL_SEAL
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.caller import caller
-from trainseal.cli.checkupreport import Finding, Health, unseen
+from trainseal.cli.checkupreport import Finding, Health, some, unseen
 from trainseal.cli.clusterrules import policies_of, settings_of
 from trainseal.cli.clusters import listed
 from trainseal.cluster.api import Kube, KubeError, path_of
@@ -32,7 +32,6 @@ _SOON = timedelta(days=3)
 #: What two clocks may be apart before it matters for signatures' and Leases' times.
 _APART = timedelta(seconds=60)
 _WEBHOOK = "trainingjobs.trainseal.dev"
-_MOST_NAMED = 5
 
 
 def parts(kube: Kube, namespace: str) -> tuple[AsyncIterator[Finding], ...]:
@@ -150,7 +149,7 @@ async def _coverage(kube: Kube, release: str) -> AsyncIterator[Finding]:
     if loose:
         yield Finding(
             "namespaces", Health.NOTED,
-            f"GPU pods run where no policy enforces: {_some(loose)}",
+            f"GPU pods run where no policy enforces: {some(loose)}",
             "`trainseal simulate --enforce` says what enforcing would refuse there",
         )  # fmt: skip
     else:
@@ -190,12 +189,12 @@ async def _agents(kube: Kube, release: str) -> AsyncIterator[Finding]:
     ahead = sorted(node for node, at in leases.items() if at is not None and at - now > _APART)
     if silent:
         yield Finding(
-            "agents", Health.WRONG, f"silent on nodes with sealed pods: {_some(silent)}",
+            "agents", Health.WRONG, f"silent on nodes with sealed pods: {some(silent)}",
             f"kubectl get pods -n {settings.agent_namespace} -o wide",
         )  # fmt: skip
     if ahead:
         yield Finding(
-            "clocks", Health.WRONG, f"more than a minute ahead of the API server: {_some(ahead)}",
+            "clocks", Health.WRONG, f"more than a minute ahead of the API server: {some(ahead)}",
             "set those nodes' clocks: findings and records have their times",
         )  # fmt: skip
     if not silent and not ahead:
@@ -221,8 +220,3 @@ def _renewed(lease: JsonObject) -> datetime | None:
         return datetime.fromisoformat(at) if isinstance(at, str) else None
     except ValueError:
         return None
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

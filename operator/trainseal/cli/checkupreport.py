@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -11,6 +12,8 @@ from rich.text import Text
 
 from trainseal.cli.failures import DONE, REFUTED
 from trainseal.cluster.api import KubeError
+
+_MOST_NAMED = 5
 
 
 class Health(StrEnum):
@@ -58,6 +61,12 @@ def show(findings: list[Finding], *, as_json: bool) -> None:
         if finding.remedy:
             text.append(f"\n    to do: {finding.remedy}")
         console.print(text)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def unseen(what: str, error: KubeError) -> Finding:

@@ -23,7 +23,8 @@ def doctor(
 
     Kinds, webhooks, floor and roles as the chart made them; certificates, and whether the API
     server reaches the webhook; processes and keys; policies and the namespaces that they name;
-    the agents of nodes with sealed pods.
+    the agents of nodes with sealed pods; accounts that the chart names, Pod Security Admission,
+    DaemonSets that are refused for their GPUs, and namespaces that are going.
 
     Exit codes: 0 nothing is wrong; 1 something is; 2 the cluster did not answer. What you may not
     see is said, and counts as neither; so does what may be meant so, such as a policy in Audit.

@@ -102,6 +102,8 @@ class Settings(Model):
     floor: bool = Field(
         default=False, description="Whether the API server's own rules, the floor, are installed."
     )
+    job_parents: list[ShortText] = Field(default_factory=list)
+    disruptors: list[ShortText] = Field(default_factory=list)
     followed_secrets: list[FollowedSecrets] = Field(default_factory=list)
     webhook_deadline_seconds: float = Field(default=8.0, gt=0, le=25)
 

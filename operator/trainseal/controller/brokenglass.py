@@ -38,10 +38,11 @@ def uses(glasses: Mapping[str, BreakGlass], records: Iterable[Record]) -> Iterat
         glass = glasses.get(name)
         approved_by = glass.spec.approved_by if glass else "somebody who is not known any more"
         pods = ", ".join(dict.fromkeys(r.pod for r in of_it[:8]))
+        did = "resized" if all(r.action == "Resize" for r in of_it) else "got into"
         yield Seen(
             id=_ID,
             subject=name,
-            message=f"{first.user} got into {pods} by BreakGlass {name}, approved by "
+            message=f"{first.user} {did} {pods} by BreakGlass {name}, approved by "
             f"{approved_by}: {glass.spec.reason if glass else 'it is gone'}",
             occasion=last.name,
             evidence={

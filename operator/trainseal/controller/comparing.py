@@ -38,6 +38,7 @@ from trainseal.controller.podbook import PodBook, Tracked
 from trainseal.controller.podfindings import Sealed
 from trainseal.controller.rankwatch import RankWatch
 from trainseal.controller.records import records
+from trainseal.controller.resizes import Resizes
 from trainseal.controller.runreferences import findings_beside, reference_findings
 from trainseal.controller.runstate import LiveRun, found, read_run, state_of
 from trainseal.controller.runversions import FRESH_SECONDS, RunVersions, Standing, parts_of
@@ -118,6 +119,7 @@ class Comparing:
         self._heard: set[Key] = set()
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
+        self._resizes = Resizes(world.kube)
         #: When the last full pass over a run began.
         self._passed: dict[Key, datetime] = {}
         #: What the last full pass over a run found in order.
@@ -188,6 +190,7 @@ class Comparing:
     def _forget(self) -> None:
         uids = {disturbances.uid_of(t.pod) for k in self.book.seals() for t in self.book.of(k)}
         self._judged = {uid: judged for uid, judged in self._judged.items() if uid in uids}
+        self._resizes.keep(uids)
         seals = set(self.book.seals())
         self._ranks = {key: ranks for key, ranks in self._ranks.items() if key in seals}
         self._profiles.keep(seals)
@@ -332,7 +335,7 @@ class Comparing:
             version = json_object(tracked.pod.get("metadata")).get("resourceVersion")
             before = self._judged.get(uid)
             if before is None or before[0] != f"{token} {version}":
-                judged = list(podfindings.findings_on(tracked.pod, sealed, additions))
+                judged = await self._resizes.findings_on(key, tracked.pod, sealed, additions)
                 before = self._judged[uid] = (f"{token} {version}", judged)
             seen += before[1]
             if number % _AT_ONCE == _AT_ONCE - 1:

@@ -32,6 +32,7 @@ from trainseal.api.findings import FindingId
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.controller.ownreport import Seen
 from trainseal.provenance.livepods import index_of
+from trainseal.provenance.resizes import Size
 
 #: Signals that come from others: HUP, INT, QUIT, KILL, USR1, USR2, TERM. A program that dies of
 #: its own faults gets ILL, TRAP, ABRT, BUS, FPE, SEGV, PIPE or SYS.
@@ -90,6 +91,8 @@ class Record:
     break_glass: str = ""
     #: Kind and name of an object of the run that was deleted.
     object: str = ""
+    #: What containers were to ask for, of a resize.
+    resized: tuple[Size, ...] = ()
 
     @classmethod
     def of(cls, obj: JsonObject) -> Record | None:
@@ -109,6 +112,10 @@ class Record:
             time=time,
             break_glass=str(spec.get("breakGlass") or ""),
             object=f"{thing.get('kind')} {thing.get('name')}" if thing else "",
+            resized=tuple(
+                Size.of(str(item.get("container")), item)
+                for item in json_objects(spec.get("resized"))
+            ),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,8 +25,10 @@ from trainseal.provenance.livepods import (
     index_of,
     live_differences,
     odd_ranks,
+    unlike_sealed,
 )
 from trainseal.provenance.podmatch import ExpectedPod
+from trainseal.provenance.resizes import Size
 
 _MOST = 8
 T = TypeVar("T")
@@ -70,8 +72,21 @@ def _one(rules: Iterable[T]) -> Rules[T]:
     return frozenset({frozenset(rules)})
 
 
-def findings_on(pod: JsonObject, sealed: Sealed, additions: Additions | None) -> Iterator[Seen]:
-    """What is wrong with one pod; ``additions`` None where those it was admitted under are lost."""
+def sizes_in_question(pod: JsonObject, sealed: Sealed) -> frozenset[Size]:
+    """What of a pod is no difference if it was let ask for it since; none where it is foreign."""
+    expected = sealed.expected.get(owner_of(pod))
+    return unlike_sealed(expected, pod) if expected is not None else frozenset()
+
+
+def findings_on(
+    pod: JsonObject,
+    sealed: Sealed,
+    additions: Additions | None,
+    let: Collection[Size] = (),
+) -> Iterator[Seen]:
+    """What is wrong with one pod; ``additions`` None where those it was admitted under are lost,
+    ``let``: sizes that resizes were let through with.
+    """
     place = place_of(pod)
     expected = sealed.expected.get(owner_of(pod))
     if expected is None:
@@ -84,7 +99,7 @@ def findings_on(pod: JsonObject, sealed: Sealed, additions: Additions | None) ->
         )
         return
     allowed = additions if additions is not None else additions_as_found(pod)
-    if found := live_differences(expected, pod, allowed):
+    if found := live_differences(expected, pod, allowed, let):
         words = "; ".join(str(d) for d in found[:_MOST])
         yield _seen(FindingId.POD_CHANGED, pod, f"pod {place['pod']}: {words}", words)
     if images := image_differences(pod, sealed.images):

@@ -1,4 +1,5 @@
-"""What a policy says of the ways into a sealed pod that runs, made ready for judging."""
+"""What a policy says of the ways into a sealed pod that runs, and of its resize, made ready for
+judging."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ FIELDS: Mapping[Way, str] = {
     "PortForward": "portForward",
     "Proxy": "proxy",
     "EphemeralContainer": "ephemeralContainers",
+    "Resize": "resize",
 }
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
@@ -141,8 +143,8 @@ def workload_namespace(username: str) -> str | None:
 
 
 def compile_access(rules: AccessRules | None) -> CompiledAccess:
-    """The answers with what holds where a policy is silent. Every way but a debug container is on
-    record then: an upgrade locks nobody out of the run they look after."""
+    """The answers with what holds where a policy is silent. Every way but a debug container and a
+    resize is on record then: an upgrade locks nobody out of the run they look after."""
     given = rules or AccessRules()
     glass = given.break_glass or BreakGlassRules()
     oneself = glass.self_approval or SelfApproval()
@@ -154,6 +156,7 @@ def compile_access(rules: AccessRules | None) -> CompiledAccess:
             "PortForward": given.port_forward or "Record",
             "Proxy": given.proxy or "Record",
             "EphemeralContainer": given.ephemeral_containers or "Deny",
+            "Resize": given.resize or "Deny",
         },
         frozenset(given.service_accounts or ()),
         timedelta(seconds=seconds) if seconds else HOUR,

@@ -4,21 +4,23 @@ Pure. A webhook can be away, or be bypassed; what then got in shows here. The ru
 
 1. The live pod's spec, its owner and what of its metadata has a meaning equal the expected pod's.
    Where it runs, and labels and annotations that somebody hung on it later, do not count; but those
-   that a variable or a volume of the pod is read from do.
+   that a variable or a volume of the pod is read from do. A container that asks for just what a
+   resize was let ask for counts as asking for what was sealed.
 2. No debug container joined it.
 3. Each image that the kubelet reports is the sealed one, by whichever of its digests.
 4. The pods of a role have the same containers with the same variables, and run the image for the
    same platform, whatever a policy lets a platform add to each.
 
 Laws: a pod that admission finds no difference in has none here once it is scheduled and runs; every
-difference that admission finds in its spec is found here.
+difference that admission finds in its spec is found here, but for cpu and memory of what was
+resized.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -31,6 +33,7 @@ from trainseal.provenance.podmatch import (
     ExpectedPod,
     compare_pod,
 )
+from trainseal.provenance.resizes import Size, sizes, with_sealed_sizes
 
 _KINDS = ("initContainers", "containers")
 _MEANINGFUL_LABELS = ("trainseal.dev/", "batch.kubernetes.io/", "controller-uid", "job-name")
@@ -74,9 +77,10 @@ def known_images(seal_spec: Json) -> dict[str, KnownImage]:
 
 
 def live_differences(
-    expected: ExpectedPod, pod: Json, additions: Additions
+    expected: ExpectedPod, pod: Json, additions: Additions, let: Collection[Size] = ()
 ) -> tuple[Difference, ...]:
-    """What of a live pod is not what the seal says."""
+    """What of a live pod is not what the seal says; ``let``: sizes that it was let have since."""
+    pod = with_sealed_sizes(pod, _sealed_sizes(expected), let)
     metadata = mapping(pod.get("metadata"))
     view: Json = {
         "metadata": {
@@ -99,6 +103,19 @@ def live_differences(
         },
     }
     return compare_pod(expected, view, additions)
+
+
+def unlike_sealed(expected: ExpectedPod, pod: Json) -> frozenset[Size]:
+    """Sizes of a live pod's containers that are others than sealed: by a resize, by what the
+    cluster gives to who asks for nothing, or past the webhook."""
+    sealed = _sealed_sizes(expected)
+    found = sizes(pod).items()
+    return frozenset(size for name, size in found if sealed.get(name, size) != size)
+
+
+def _sealed_sizes(expected: ExpectedPod) -> dict[str, Size]:
+    containers = (*expected.init_containers, *expected.containers)
+    return {c.name: Size.of(c.name, c.resources) for c in containers}
 
 
 def _referred(expected: ExpectedPod, part: str) -> frozenset[str]:

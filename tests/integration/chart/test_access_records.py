@@ -42,6 +42,8 @@ PODS = (
     "debugged", "unwritten", "unanswered", "collected", "shut", "watched", "borrowed", "helped",
     "broken", "kept", "labelled",
 )  # fmt: skip
+#: Likewise, of those that are resized: they ask for a processor, and wait for a node.
+RESIZED = ("sized", "grown", "hired", "stretched", "unsized")
 
 
 @dataclass
@@ -213,6 +215,11 @@ def team(server: ApiServer, helm: Path, tmp_path_factory: pytest.TempPathFactory
         server.create(
             _sealed_pod(name, owner, labels | {"sweep": str(name == "collected").lower()})
         )
+    for name in RESIZED:
+        waiting = _sealed_pod(name, owner, labels)
+        del waiting["spec"]["nodeName"]
+        waiting["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+        server.create(waiting)
     bare = _sealed_pod("bare", owner, {})
     del bare["metadata"]["ownerReferences"]
     server.create(bare)
@@ -220,10 +227,10 @@ def team(server: ApiServer, helm: Path, tmp_path_factory: pytest.TempPathFactory
     chart.install()
     server.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
     server.kubectl("create", "rolebinding", "ann", "-n", TEAM, "--clusterrole=edit", "--group=team")
-    # Debug containers are in no role of a team's own.
+    # Debug containers and resizes are in no role of a team's own.
     server.kubectl(
-        "create", "role", "debug", "-n", TEAM, "--verb=patch",
-        "--resource=pods/ephemeralcontainers",
+        "create", "role", "debug", "-n", TEAM, "--verb=get", "--verb=patch",
+        "--resource=pods/ephemeralcontainers", "--resource=pods/resize",
     )  # fmt: skip
     server.kubectl("create", "rolebinding", "debug", "-n", TEAM, "--role=debug", "--group=team")
     seal = _seal(server, owner)
@@ -465,6 +472,18 @@ def test_a_debug_container_gets_in_where_a_policy_says_so_and_is_on_record(
     assert True in {r["spec"]["allowed"] for r in team.records("helped")}
 
 
+def _open_to(team: Team, user: str, approved_by: str, way: str = "Exec") -> str:
+    """Makes a BreakGlass; its name."""
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+    obj = break_glass()
+    obj["metadata"] = {"generateName": "glass-", "namespace": TEAM}
+    obj["spec"] |= {"sealedRun": team.seal, "user": user, "approvedBy": approved_by}
+    obj["spec"] |= {"ways": [way], "notAfter": until.isoformat().replace("+00:00", "Z")}
+    made = team.server.create(obj, f"--as={approved_by}", ROOT)
+    name: str = made["metadata"]["name"]
+    return name
+
+
 def test_where_a_policy_asks_for_a_break_glass_nobody_gets_in_without_one(
     team: Team, policy: Callable[..., Object]
 ) -> None:
@@ -472,22 +491,12 @@ def test_where_a_policy_asks_for_a_break_glass_nobody_gets_in_without_one(
     eventually(lambda: "is BreakGlass" in team.connect("broken", EXEC), "the policy counts")
     assert "found no BreakGlass for this user and run" in team.connect("broken", EXEC)
 
-    def open_to(user: str, approved_by: str) -> str:
-        until = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
-        obj = break_glass()
-        obj["metadata"] = {"generateName": "glass-", "namespace": TEAM}
-        obj["spec"] |= {"sealedRun": team.seal, "user": user, "approvedBy": approved_by}
-        obj["spec"]["notAfter"] = until.isoformat().replace("+00:00", "Z")
-        made = team.server.create(obj, f"--as={approved_by}", ROOT)
-        name: str = made["metadata"]["name"]
-        return name
-
     ann = "ann@example.org"
-    open_to(ann, ann)
+    _open_to(team, ann, ann)
     eventually(lambda: "was approved by who uses it" in team.connect("broken", EXEC), "it is known")
     on_call = (*ANN, "--as-group=oncall")
     assert "denied" not in team.connect("broken", EXEC, by=on_call)
-    name = open_to(ann, "carol@example.org")
+    name = _open_to(team, ann, "carol@example.org")
     eventually(lambda: "denied" not in team.connect("broken", EXEC), "it counts")
     by_it = [r for r in team.records("broken") if r["spec"].get("breakGlass") == name]
     assert {(r["spec"]["username"], r["spec"]["allowed"]) for r in by_it} == {(ann, True)}
@@ -495,6 +504,123 @@ def test_where_a_policy_asks_for_a_break_glass_nobody_gets_in_without_one(
     # It is for one person, and for the way that it names.
     bob = ("--as=bob@example.org", "--as-group=team", "--as-group=system:authenticated")
     assert "found no BreakGlass" in team.connect("broken", EXEC, by=bob)
+
+
+# Resizes ----------------------------------------------------------------------------------------
+
+
+def _resize(team: Team, pod: str, cpu: str, *, by: tuple[str, ...] = ANN, **beside: object) -> str:
+    """What is said where it is refused; nothing where it is not."""
+    trainer = {"name": "trainer", "resources": {"requests": {"cpu": cpu}}, **beside}
+    patch = json.dumps({"spec": {"containers": [trainer]}})
+    try:
+        team.kubectl("patch", "pod", pod, "--subresource=resize", "-p", patch, by=by)
+    except CommandError as error:
+        return error.stderr
+    return ""
+
+
+def _asks_for(team: Team, pod: str) -> str:
+    """Processor, of the trainer."""
+    (trainer,) = json.loads(team.kubectl("get", "pod", pod, "-o", "json"))["spec"]["containers"]
+    found: str = trainer["resources"]["requests"]["cpu"]
+    return found
+
+
+def test_a_resize_is_refused_and_on_record_where_no_policy_says_otherwise(team: Team) -> None:
+    said = _resize(team, "sized", "2")
+    assert f"Resize by 'ann@example.org' of a pod that is sealed by SealedRun {TEAM}/" in said
+    assert "access.resize is Deny" in said
+    assert _asks_for(team, "sized") == "1"
+    (found,) = team.records("sized")
+    assert (found["spec"]["action"], found["spec"]["allowed"]) == ("Resize", False)
+    assert found["spec"]["resized"] == [{"container": "trainer", "requests": {"cpu": "2"}}]
+    assert _of_objects(team, "sized") == [], "one record of one act"
+
+
+def test_where_a_policy_says_so_it_passes_once_it_is_on_record_and_nothing_passes_with_it(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    policy(resize="Record")
+    before = json.loads(team.kubectl("get", "pod", "grown", "-o", "json"))
+    eventually(lambda: not _resize(team, "grown", "1500m"), "the policy counts")
+    assert _asks_for(team, "grown") == "1500m"
+    (last,) = [r for r in team.records("grown") if r["spec"]["allowed"]]
+    assert last["spec"]["username"] == "ann@example.org"
+    assert last["spec"]["resized"] == [{"container": "trainer", "requests": {"cpu": "1500m"}}]
+    assert last["metadata"]["labels"]["trainseal.dev/resized"] == "true"
+    # As the API server writes it, so that the live pod can be compared with it.
+    assert not _resize(team, "grown", "2000m")
+    sizes = [r["spec"]["resized"][0]["requests"]["cpu"] for r in team.records("grown")]
+    assert _asks_for(team, "grown") == "2"
+    assert "2" in sizes
+    # Kubernetes drops what else comes by this way, or refuses it.
+    assert not _resize(team, "grown", "3", image="busybox")
+    policies = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]
+    refused = "only cpu and memory resources are mutable"
+    assert refused in _resize(team, "grown", "4", resizePolicy=policies)
+    devices = {"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": "1"}}
+    assert refused in _resize(team, "grown", "4", resources=devices)
+    after = json.loads(team.kubectl("get", "pod", "grown", "-o", "json"))
+    for pod in (before, after):
+        del pod["spec"]["containers"][0]["resources"]
+        for name in ("generation", "resourceVersion"):
+            del pod["metadata"][name]
+    assert after == before
+
+
+def test_a_service_account_resizes_where_every_policy_names_it(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    scaler = f"system:serviceaccount:{TEAM}:scaler"
+    account = f"--serviceaccount={TEAM}:scaler"
+    team.server.kubectl("create", "rolebinding", "scaler", "-n", TEAM, "--role=debug", account)
+    team.server.kubectl(
+        "create", "rolebinding", "scaler-view", "-n", TEAM, "--clusterrole=view", account
+    )
+    by = (f"--as={scaler}",)
+    applied = policy(resize="Record")
+    denied = "does not name this service account"
+    eventually(lambda: denied in _resize(team, "hired", "2", by=by), "the policy counts")
+    team.server.delete(applied)
+    policy(resize="Record", serviceAccounts=[scaler])
+    eventually(lambda: not _resize(team, "hired", "2", by=by), "the policy counts")
+    assert scaler in {r["spec"]["username"] for r in team.records("hired") if r["spec"]["allowed"]}
+
+
+def test_where_a_policy_asks_for_a_break_glass_nobody_resizes_without_one(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    policy(resize="BreakGlass")
+    eventually(lambda: "is BreakGlass" in _resize(team, "stretched", "2"), "the policy counts")
+    assert "found no BreakGlass for this user and run" in _resize(team, "stretched", "2")
+    name = _open_to(team, "ann@example.org", "carol@example.org", "Resize")
+    eventually(lambda: not _resize(team, "stretched", "2"), "it counts")
+    by_it = [r for r in team.records("stretched") if r["spec"]["allowed"]]
+    assert {r["spec"]["breakGlass"] for r in by_it} == {name}
+    assert by_it[0]["metadata"]["labels"]["trainseal.dev/break-glass"] == "true"
+
+
+@pytest.mark.parametrize("role", ["view", "edit", "admin"])
+def test_none_of_kubernetes_own_roles_resizes_nor_gives_others_the_right(
+    team: Team, role: str
+) -> None:
+    by = (f"--as={role}@example.org", "--as-group=system:authenticated")
+
+    def may(*words: str) -> bool:
+        with contextlib.suppress(CommandError):
+            return team.kubectl("auth", "can-i", *words, by=by).strip() == "yes"
+        return False
+
+    team.server.kubectl(
+        *("create", "rolebinding", f"of-{role}", "-n", TEAM),
+        *(f"--clusterrole={role}", f"--user={role}@example.org"),
+    )
+    eventually(lambda: may("get", "pods"), "it is bound")
+    assert may("patch", "pods") is (role != "view")
+    assert not may("patch", "pods", "--subresource=resize")
+    with pytest.raises(CommandError, match="orbidden"):
+        team.kubectl(*("create", "role", "resize", "--verb=patch", "--resource=pods/resize"), by=by)
 
 
 # What a run is made of --------------------------------------------------------------------------
@@ -848,7 +974,10 @@ def test_nobody_else_writes_a_record_or_takes_one_away(team: Team) -> None:
         team.kubectl("delete", "accessrecord", name, by=admin)
 
 
-def test_where_the_record_is_refused_so_is_the_access_and_no_other(team: Team) -> None:
+def test_where_the_record_is_refused_so_is_the_access_and_no_other(
+    team: Team, policy: Callable[..., Object]
+) -> None:
+    policy(resize="Record")
     role = json.loads(team.server.kubectl("get", "clusterrole", "trainseal-webhook", "-o", "json"))
     fewer = {**role, "rules": [r for r in role["rules"] if "accessrecords" not in r["resources"]]}
     assert fewer["rules"] != role["rules"]
@@ -864,6 +993,8 @@ def test_where_the_record_is_refused_so_is_the_access_and_no_other(team: Team) -
         assert "accessrecords.trainseal.dev is forbidden" in answer
         with pytest.raises(CommandError, match="could not be recorded"):
             team.kubectl("delete", "pod", "unwritten")
+        said = "could not be recorded"
+        eventually(lambda: said in _resize(team, "unsized", "2"), "the policy counts")
         assert "denied" not in team.connect("bare", EXEC)
         assert team.webhook.metric('trainseal_access_failures_total{action="Exec",call="write"}')
     finally:
@@ -877,6 +1008,7 @@ def test_while_no_webhook_answers_nobody_gets_in_and_nothing_else_waits(team: Te
         assert "failed calling webhook" in team.connect("unanswered", EXEC)
         with pytest.raises(CommandError, match="failed calling webhook"):
             team.kubectl("delete", "pod", "unanswered")
+        assert "failed calling webhook" in _resize(team, "unsized", "2")
         team.kubectl("delete", "pod", "bare", "--dry-run=server")
         gone = ("--as=system:serviceaccount:kube-system:generic-garbage-collector", ROOT)
         team.kubectl("delete", "pod", "unanswered", "--wait=false", by=gone)

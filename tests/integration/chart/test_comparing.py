@@ -148,7 +148,13 @@ async def ended(s: Stage, pod: Any, code: int, reason: str = "Error") -> None:
 
 
 async def recorded(
-    s: Stage, pod: Any, action: str, user: str, glass: str = "", later: timedelta = timedelta()
+    s: Stage,
+    pod: Any,
+    action: str,
+    user: str,
+    glass: str = "",
+    later: timedelta = timedelta(),
+    resized: Any = None,
 ) -> None:
     """What the webhook writes before it lets somebody through, to a pod or to the end of another
     object; by a BreakGlass if one is named.
@@ -173,6 +179,9 @@ async def recorded(
     }
     if (kind := pod.get("kind", "Pod")) != "Pod":
         spec["object"] = {"kind": kind, **spec.pop("pod")}
+    if resized:
+        spec["resized"] = resized
+        metadata["labels"][accessrecord.LABEL_RESIZED] = "true"
     if glass:
         spec["breakGlass"] = glass
         metadata["labels"][accessrecord.LABEL_BREAK_GLASS] = "true"
@@ -320,6 +329,26 @@ def test_what_got_past_the_webhook_is_found_on_the_live_pods(stage: Go) -> None:
             },
         )
         assert f"{s.name}-guest" in (await finds(s, "pod.foreign"))["message"]
+
+    play_with(stage, act)
+
+
+def test_a_resize_that_is_on_record_is_no_finding_and_one_past_the_record_is(stage: Go) -> None:
+    async def act(s: Stage, comparing: Comparing) -> None:
+        one, other = await pods(s)
+        wanted = {"requests": {"cpu": "3", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+        await recorded(
+            s, one, "Resize", "ann@example.org", resized=[{"container": "trainer", **wanted}]
+        )
+        resized: Any = {"spec": {"containers": [{"name": "trainer", "resources": wanted}]}}
+        for pod in (one, other):
+            path = path_of("v1", "pods", TEAM, f"{pod['metadata']['name']}/resize")
+            await s.kube.patch(path, resized, "application/strategic-merge-patch+json")
+        seen = await finds(s, "pod.changed")
+        assert seen["evidence"]["podUID"] == other["metadata"]["uid"]
+        assert "spec.containers[0].resources.requests[cpu]: found '3'" in seen["message"]
+        await killed_as_marker(s)
+        assert sorted(f["id"] for f in await findings(s)) == ["pod.changed", "pod.killed"]
 
     play_with(stage, act)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from trainseal.admission.access import AccessContext, AccessRecorder
 from trainseal.admission.pods import decide
 from trainseal.admission.reviews import Request, Response, render
 from trainseal.admission.sealindex import SealIndex
+from trainseal.api.accessrecord import Way
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
 from trainseal.provenance.accessrules import Permit
 
@@ -375,6 +377,22 @@ def test_it_stays_refused_for_the_same_reason_where_it_cannot_be_recorded(door: 
     assert "access.ephemeralContainers is Deny" in door.ask(debug(door)).message
 
 
+def resize(door: Door, cpu: str = "4") -> Request:
+    new = copy.deepcopy(door.pod)
+    new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = cpu
+    return world.request(new, door.pod, user=ANN, subresource="resize")
+
+
+def test_a_resize_is_refused_and_the_attempt_is_on_record(door: Door) -> None:
+    found = door.ask(resize(door))
+    assert not found.allowed
+    assert "access.resize is Deny" in found.message
+    (made,) = door.api.created
+    assert (made["spec"]["action"], made["spec"]["allowed"]) == ("Resize", False)
+    assert made["spec"]["resized"][0]["requests"] == {"cpu": "4", "memory": "4Gi"}
+    assert "trainseal.dev/resized" not in made["metadata"]["labels"]
+
+
 # What policies say ------------------------------------------------------------------------------
 
 
@@ -621,6 +639,56 @@ def test_a_debug_container_that_a_policy_lets_in_is_on_record(door: Door) -> Non
     found = under(door, ephemeralContainers="Record").ask(debug(door))
     assert found.allowed
     assert door.api.created[0]["spec"]["allowed"] is True
+
+
+def test_a_resize_that_a_policy_lets_through_is_on_record_first(door: Door) -> None:
+    found = under(door, resize="Record").ask(resize(door))
+    (made,) = door.api.created
+    assert (found.allowed, made["spec"]["allowed"]) == (True, True)
+    assert made["metadata"]["labels"]["trainseal.dev/resized"] == "true"
+    assert found.audit == {"access-record": f"research/{made['metadata']['name']}"}
+
+
+def test_a_resize_that_cannot_be_recorded_is_denied(door: Door) -> None:
+    door.api.write_fails = FAILURES[0]
+    found = under(door, resize="Record").ask(resize(door))
+    assert not found.allowed
+    assert "could not be recorded" in found.message
+
+
+def test_a_resize_by_a_break_glass_is_on_record_with_its_name(door: Door) -> None:
+    assert not under(door, resize="BreakGlass").ask(resize(door)).allowed
+    ways = frozenset[Way]({"Resize"})
+    valid = Permit("glass-1", ANN, "bob", ways, world.NOW, world.NOW + timedelta(minutes=5))
+    door.permits = (valid,)
+    assert under(door, resize="BreakGlass").ask(resize(door)).allowed
+    refused, made = door.api.created
+    assert ("breakGlass" in refused["spec"], made["spec"]["breakGlass"]) == (False, "glass-1")
+
+
+def test_a_dry_run_of_a_resize_leaves_no_record(door: Door) -> None:
+    asked = dataclasses.replace(resize(door), dry_run=True)
+    assert under(door, resize="Record").ask(asked).allowed
+    assert not door.api.calls
+
+
+def test_up_and_down_and_up_again_is_three_records(door: Door) -> None:
+    asked = [dataclasses.replace(resize(door, n), uid=f"review-{i}") for i, n in enumerate("484")]
+    assert all(under(door, resize="Record").ask(request).allowed for request in asked)
+    sizes = [o["spec"]["resized"][0]["requests"]["cpu"] for o in door.api.created]
+    assert sizes == ["4", "8", "4"]
+
+
+def test_a_resize_in_a_lane_stays_denied_and_is_on_record(door: Door) -> None:
+    pod = door.api.pods["/api/v1/namespaces/research/pods/web"]
+    pod["metadata"]["labels"] = {"trainseal.dev/lane": "notebooks"}
+    pod["spec"] = {"containers": [{"name": "main", "resources": {}}]}
+    new = copy.deepcopy(pod)
+    new["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1"}}
+    asked = world.request(new, pod, user=ANN, subresource="resize")
+    assert "runs in lane notebooks" in under(door, resize="Record").ask(asked).message
+    (made,) = door.api.created
+    assert (made["spec"]["lane"], made["spec"]["allowed"]) == ("notebooks", False)
 
 
 def test_what_else_comes_with_a_debug_container_is_denied(door: Door) -> None:

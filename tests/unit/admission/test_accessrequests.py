@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit import world
 from trainseal.admission.accessrequests import Access, OddRequestError, read_access, record
 from trainseal.admission.reviews import Request
-from trainseal.api.accessrecord import AccessRecord, CutField, node_label
+from trainseal.api.accessrecord import MAX_RESIZED, AccessRecord, CutField, node_label
 
 Object = dict[str, Any]
 POD: Object = {
@@ -51,6 +51,15 @@ def debug(*containers: Object) -> Request:
     old = {**POD, "spec": {"ephemeralContainers": [{"name": "earlier"}]}}
     new = {**POD, "spec": {"ephemeralContainers": [{"name": "earlier"}, *containers]}}
     return world.request(new, old, user="ann@example.org", subresource="ephemeralcontainers")
+
+
+def resize(count: int = 1) -> Request:
+    def pod(cpu: str) -> Object:
+        asked = {"limits": {"cpu": cpu, "memory": "4Gi", "nvidia.com/gpu": "1"}}
+        containers = [{"name": f"c-{n}", "resources": asked} for n in range(count)]
+        return {**POD, "spec": {**POD["spec"], "containers": containers}}
+
+    return world.request(pod("2"), pod("1"), user="ann@example.org", subresource="resize")
 
 
 def access(request: Request) -> Access:
@@ -114,12 +123,24 @@ def test_an_exec_is_recorded_with_who_and_what() -> None:
             "EphemeralContainer",
             {"container": "debugger", "image": "busybox", "command": ["sh", "-i"]},
         ),
+        (
+            resize(),
+            "Resize",
+            {"resized": [{"container": "c-0", "limits": {"cpu": "2", "memory": "4Gi"}}]},
+        ),
+        (resize(0), "Resize", {}),
     ],
 )
 def test_every_way_to_a_pod_is_an_action(request_: Request, action: str, fields: Object) -> None:
     found = access(request_)
     assert (found.action, found.pod, found.fields) == (action, NAME, fields)
     assert made(request_)["spec"]["action"] == action
+
+
+def test_a_resize_is_recorded_whole_or_denied() -> None:
+    assert len(made(resize(MAX_RESIZED))["spec"]["resized"]) == MAX_RESIZED
+    with pytest.raises(OddRequestError, match="found a resize of 65 containers"):
+        read_access(resize(MAX_RESIZED + 1))
 
 
 @pytest.mark.parametrize("name", [f"{NAME}:8080", f"https:{NAME}:8080", f":{NAME}:", NAME])

@@ -234,7 +234,7 @@ def test_of_an_audited_run_a_label_is_told_and_let_pass() -> None:
 
 
 @pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize"])
-def test_a_sealed_pod_is_neither_debugged_nor_resized(
+def test_by_itself_a_sealed_pod_is_neither_debugged_nor_resized(
     sealed: world.World, context: PodRulesContext, subresource: str
 ) -> None:
     pod = sealed.pod()
@@ -243,11 +243,10 @@ def test_a_sealed_pod_is_neither_debugged_nor_resized(
     assert subresource in found.message.lower()
 
 
-def test_a_sealed_pod_is_debugged_where_a_policy_says_so_but_never_resized(
+def test_a_sealed_pod_is_debugged_where_a_policy_says_so_and_not_resized_by_that(
     sealed: world.World, context: PodRulesContext
 ) -> None:
-    open_to_it = (world.policy(access={"ephemeralContainers": "Record"}),)
-    context = dataclasses.replace(context, ways_in=world.ways_in(lambda _: open_to_it))
+    context = under(context, ephemeralContainers="Record")
     pod = sealed.pod()
     pod["spec"]["ephemeralContainers"] = [{"name": "debug"}]
     assert answer(context, pod, sealed.pod(), subresource="ephemeralcontainers").allowed
@@ -255,6 +254,135 @@ def test_a_sealed_pod_is_debugged_where_a_policy_says_so_but_never_resized(
     # Whose seal is not known is not known to be open.
     unknown = dataclasses.replace(context, find=lambda _: None)
     assert not answer(unknown, pod, sealed.pod(), subresource="ephemeralcontainers").allowed
+
+
+# Resizes ----------------------------------------------------------------------------------------
+
+
+def under(context: PodRulesContext, **access: Any) -> PodRulesContext:
+    """The same, where the namespace's one policy of now says this."""
+    policies = (world.policy(access=access),)
+    return dataclasses.replace(context, ways_in=world.ways_in(lambda _: policies))
+
+
+def trainer(pod: Object) -> Object:
+    found: Object = pod["spec"]["containers"][0]
+    return found
+
+
+def larger(pod: Object) -> Object:
+    """More processor and memory for the trainer."""
+    trainer(pod)["resources"]["requests"] |= {"cpu": "4", "memory": "8Gi"}
+    trainer(pod)["resources"]["limits"]["memory"] = "8Gi"
+    return pod
+
+
+def test_a_sealed_pod_is_resized_where_a_policy_says_so_by_whom_it_lets(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    context = under(context, resize="Record")
+    pod, robot = larger(sealed.pod()), "system:serviceaccount:research:robot"
+    assert answer(context, pod, sealed.pod(), subresource="resize") == Response(True)
+    found = answer(context, pod, sealed.pod(), subresource="resize", user=robot)
+    assert "does not name this service account" in found.message
+    named = under(context, resize="Record", serviceAccounts=[robot])
+    assert answer(named, pod, sealed.pod(), subresource="resize", user=robot).allowed
+    # Whose seal is not known is not known to be open.
+    unknown = dataclasses.replace(context, find=lambda _: None)
+    assert not answer(unknown, pod, sealed.pod(), subresource="resize").allowed
+
+
+def test_so_is_the_gate_and_what_asked_for_nothing(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    pod = sealed.pod()
+    pod["spec"]["initContainers"][0]["resources"] = {"requests": {"memory": "1Gi"}}
+    context = under(context, resize="Record")
+    assert answer(context, pod, sealed.pod(), subresource="resize").allowed
+
+
+def test_a_resize_that_nobody_lets_is_denied_by_its_rule(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    found = answer(context, larger(sealed.pod()), sealed.pod(), subresource="resize")
+    assert "access.resize is Deny" in found.message
+
+
+def test_what_else_than_a_resize_changes_the_same_amounts_is_denied(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    context = under(context, resize="Record", ephemeralContainers="Record")
+    for subresource in ("", "ephemeralcontainers"):
+        found = answer(context, larger(sealed.pod()), sealed.pod(), subresource=subresource)
+        assert not found.allowed
+        assert "spec.containers" in found.message
+
+
+BESIDE: dict[str, tuple[Callable[[Object], object], str]] = {
+    "another image": (lambda p: trainer(p).update(image="x"), "spec.containers"),
+    "a variable": (lambda p: trainer(p)["env"].append({"name": "A"}), "spec.containers"),
+    "the order of restarts": (
+        lambda p: trainer(p).update(
+            resizePolicy=[{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+        ),
+        "spec.containers",
+    ),
+    "more GPUs": (
+        lambda p: trainer(p)["resources"]["limits"].update({"nvidia.com/gpu": "8"}),
+        "spec.containers",
+    ),
+    "fewer GPUs": (
+        lambda p: trainer(p)["resources"]["limits"].pop("nvidia.com/gpu"),
+        "spec.containers",
+    ),
+    "storage": (
+        lambda p: trainer(p)["resources"]["limits"].update({"ephemeral-storage": "1Gi"}),
+        "spec.containers",
+    ),
+    "a claim of devices": (
+        lambda p: trainer(p)["resources"].update(claims=[{"name": "gpu"}]),
+        "spec.containers",
+    ),
+    "another container": (
+        lambda p: p["spec"]["containers"].append({"name": "x"}),
+        "spec.containers",
+    ),
+    "amounts of the whole pod": (
+        lambda p: p["spec"].update(resources={"limits": {"cpu": "1"}}),
+        "spec.resources",
+    ),
+    "an owner": (lambda p: p["metadata"].pop("ownerReferences"), "metadata.ownerReferences"),
+    "its rank": (
+        lambda p: p["metadata"]["annotations"].update(
+            {"batch.kubernetes.io/job-completion-index": "1"}
+        ),
+        "metadata.annotations",
+    ),
+    "a label": (lambda p: p["metadata"]["labels"].update(app="mallory"), "label app"),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_a_resize_changes_cpu_and_memory_of_containers_and_nothing_else(
+    sealed: world.World, context: PodRulesContext, what: str
+) -> None:
+    """The API server drops most of it before; that it does is not relied on."""
+    change, words = BESIDE[what]
+    pod = larger(sealed.pod())
+    change(pod)
+    context = under(context, resize="Record")
+    found = answer(context, pod, sealed.pod(), subresource="resize")
+    assert not found.allowed
+    assert words in found.message
+    assert answer(context, larger(sealed.pod()), sealed.pod(), subresource="resize").allowed
+
+
+def test_at_creation_the_amounts_are_those_that_were_signed(
+    sealed: world.World, context: PodRulesContext
+) -> None:
+    found = answer(under(context, resize="Record"), larger(sealed.pod()))
+    assert not found.allowed
+    assert "spec.containers[0].resources.limits[memory]" in found.message
 
 
 def test_a_pod_that_is_not_sealed_may_be_debugged(context: PodRulesContext) -> None:

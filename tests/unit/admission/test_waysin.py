@@ -1,4 +1,4 @@
-"""Who may get into a sealed pod: as the policies of its namespace say, the strictest first."""
+"""Who may get into a sealed pod, or resize it: as the policies say, the strictest first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ FIELDS = {
     "PortForward": "portForward",
     "Proxy": "proxy",
     "EphemeralContainer": "ephemeralContainers",
+    "Resize": "resize",
 }
+#: Those that a policy denies by its silence.
+SHUT = frozenset({"EphemeralContainer", "Resize"})
 
 
 def policy(name: str = "research", mode: str = "Enforce", **access: Any) -> CompiledPolicy:
@@ -50,9 +53,9 @@ def judge(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_silent_policy_lets_people_in_but_no_debug_container(way: Way) -> None:
-    assert judge(way, policy()).allowed is (way != "EphemeralContainer")
-    assert judge(way).allowed is (way != "EphemeralContainer")
+def test_a_silent_policy_lets_people_in_but_no_debug_container_and_no_resize(way: Way) -> None:
+    assert judge(way, policy()).allowed is (way not in SHUT)
+    assert judge(way).allowed is (way not in SHUT)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -61,7 +64,8 @@ def test_each_way_in_is_denied_by_its_own_rule_alone(way: Way) -> None:
     found = judge(way, policy(**others, **{FIELDS[way]: "Deny"}))
     assert not found.allowed
     assert f"of ProvenancePolicy research, access.{FIELDS[way]} is Deny" in found.message
-    assert f"{way} by '{ANN}' into a pod that is sealed by SealedRun research/char-lm-1" in (
+    where = "of" if way == "Resize" else "into"
+    assert f"{way} by '{ANN}' {where} a pod that is sealed by SealedRun research/char-lm-1" in (
         found.message
     )
     assert judge(way, policy(**others, **{FIELDS[way]: "Record"})) == Response(True)
@@ -69,6 +73,7 @@ def test_each_way_in_is_denied_by_its_own_rule_alone(way: Way) -> None:
 
 def test_a_denial_says_what_to_do_instead() -> None:
     assert "trainseal debug JOB --stacks" in judge("Exec", policy(exec="Deny")).message
+    assert "have the job ask for other amounts" in judge("Resize", policy()).message
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -35,9 +35,19 @@ def node() -> Node:
     return node
 
 
-def watched(node: Node, *changes: Any) -> SealedPod:
+GATE_ENDED: Object = {
+    "initContainerStatuses": [
+        {"name": "trainseal-gate", "state": {"terminated": {"exitCode": 0}}},
+    ]
+}
+GATE_RUNS: Object = {
+    "initContainerStatuses": [{"name": "trainseal-gate", "state": {"running": {}}}],
+}
+
+
+def watched(node: Node, *changes: Any, status: Object = GATE_ENDED) -> SealedPod:
     """The pod as the node's agent has it, after platforms changed it."""
-    pod = a_pod()
+    pod = a_pod(**status)
     whole = world.sealed_world().pod()
     for change in changes:
         change(whole)
@@ -79,15 +89,31 @@ def test_the_probes_and_hooks_of_an_added_container_are_its_own(node: Node) -> N
     assert proxy.own_commands == {("pilot-agent", "request", "drain")}
 
 
-def test_only_the_run_s_own_volumes_have_a_role_in_an_added_container(node: Node) -> None:
-    def reading(pod: Object) -> None:
-        istio(pod)
-        mounts = pod["spec"]["initContainers"][1]["volumeMounts"]
-        mounts.append({"name": "code-trainer", "mountPath": "/etc/istio/code", "readOnly": True})
-        mounts.append({"name": "code-of-mine", "mountPath": "/mine"})
+def reading(pod: Object) -> None:
+    """A mesh whose proxy reads the run's code, and a volume of its own."""
+    istio(pod)
+    mounts = pod["spec"]["initContainers"][1]["volumeMounts"]
+    mounts.append({"name": "code-trainer", "mountPath": "/etc/istio/code", "readOnly": True})
+    mounts.append({"name": "checkpoints", "mountPath": "/etc/istio/kept", "readOnly": True})
+    mounts.append({"name": "code-of-mine", "mountPath": "/mine"})
 
-    proxy = watched(node, reading).containers["istio-proxy"]
-    assert proxy.mounts == (RoleMount("/etc/istio/code", "code", "code-trainer"),)
+
+CODE = RoleMount("/etc/istio/code", "code", "code-trainer")
+KEPT = RoleMount("/etc/istio/kept", "checkpoints", "checkpoints")
+
+
+def test_only_the_run_s_own_volumes_have_a_role_in_an_added_container(node: Node) -> None:
+    assert watched(node, reading).containers["istio-proxy"].mounts == (CODE, KEPT)
+
+
+@pytest.mark.parametrize("status", [{}, GATE_RUNS])
+def test_what_the_gate_still_writes_is_no_signed_mount_yet(node: Node, status: Object) -> None:
+    pod = watched(node, reading, status=status)
+    assert pod.containers["istio-proxy"].mounts == (KEPT,)
+    assert "code" in [m.role for m in pod.containers["trainer"].mounts]
+    node.changed.clear()
+    assert watched(node, reading).containers["istio-proxy"].mounts == (CODE, KEPT)
+    assert node.changed == [pod.uid]
 
 
 def test_what_is_mounted_into_a_signed_container_nobody_signed(node: Node) -> None:

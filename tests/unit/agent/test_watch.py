@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,13 @@ import pytest
 from trainseal.agent import watch as watch_module
 from trainseal.agent.containers import SealedPod
 from trainseal.agent.freezing import KILLED
-from trainseal.agent.observed import Observation, Process, Profile, WatchedContainer
+from trainseal.agent.observed import (
+    Observation,
+    Process,
+    Profile,
+    RoleMount,
+    WatchedContainer,
+)
 from trainseal.agent.watch import Eyes, NodeWatch
 from trainseal.api.driftreport import ContainerProfile
 from trainseal.api.findings import FindingId
@@ -146,6 +153,28 @@ async def test_what_is_seen_late_of_a_container_is_said_of_its_pod(
     watch._tell_whether_whole(UID)
     assert [status for status, _ in told.said[-2:]] == ["False", "True"]
     assert "large layer" in told.said[-2][1]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+async def test_one_that_has_other_mounts_than_before_is_marked_anew(
+    looks: Looks, group: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    watch = await watching(looks, group, Told())
+    (group / TRAINER).mkdir()
+    (group / TRAINER / "cgroup.procs").write_text("4712\n")
+    monkeypatch.setattr(watch, "_lives", lambda _: True)
+    mounts = (RoleMount("/mesh/code", "code", "code-trainer"),) if moved else ()
+    found = replace(TRAINING, mounts=mounts)
+    containers = {"trainer": type("Known", (), {"mounts": mounts})()}
+    pod = type("Pod", (), {"order": None, "ends": None, "containers": containers})()
+    cast("Any", watch._pods).pods[UID] = pod
+    monkeypatch.setattr(watch_module, "recognise", lambda *a: found if a[1] == TRAINER else None)
+    watched = watch_module._Watched(TRAINING, None)
+    watch._watched[TRAINER] = watched
+    watch.pod_changed(UID)
+    await looked(watch)
+    assert watch._watched[TRAINER].container.mounts == mounts
+    assert (watch._watched[TRAINER] is watched) is not moved
 
 
 async def test_another_container_of_the_pod_is_looked_for_with_all_patience(

@@ -31,6 +31,9 @@ ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/job-controller"
 
 
 NAMESPACES, PODS = "/api/v1/namespaces", "/api/v1/pods"
+DAEMONSETS = "/apis/apps/v1/daemonsets"
+QUEUE = "system:serviceaccount:kueue-system:kueue-controller-manager"
+QUEUE_ACCOUNT = "/api/v1/namespaces/kueue-system/serviceaccounts/kueue-controller-manager"
 FLOOR = f"{HOOKS}/validatingadmissionpolicies/trainseal-pods"
 BINDING = f"{HOOKS}/validatingadmissionpolicybindings/trainseal-pods"
 RULES: list[Any] = [
@@ -101,6 +104,19 @@ def gpu_pod(namespace: str = "research", node: str = "node-1") -> Any:
     }
 
 
+def namespace(name: str = "research", labels: Any = None, **more: Any) -> Any:
+    secure = {"pod-security.kubernetes.io/enforce": "baseline"}
+    metadata = {"name": name, "labels": secure if labels is None else labels}
+    return {"metadata": metadata | more.pop("metadata", {}), **more}
+
+
+def daemon_set(name: str = "driver", namespace: str = "gpu-operator") -> Any:
+    """A GPU operator's: it has the runtime hand it the devices."""
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    pod = {"spec": {"containers": [{"name": "driver", "env": env}]}}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"template": pod}}
+
+
 def names(*of: str) -> Any:
     return {"items": [{"metadata": {"name": name}} for name in of]}
 
@@ -110,7 +126,12 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     """A cluster in which all is well."""
     deployment = {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}
     config = yaml.safe_dump(
-        {"podCreators": [JOB_CONTROLLER, SHARED_IDENTITY], "agents": {"enabled": True}}
+        {
+            "podCreators": [JOB_CONTROLLER, SHARED_IDENTITY],
+            "agents": {"enabled": True},
+            "jobParents": [QUEUE],
+            "disruptors": [QUEUE, JOB_CONTROLLER, SHARED_IDENTITY],
+        }
     )
     ready = {
         "conditions": [
@@ -149,7 +170,9 @@ def kube(monkeypatch: pytest.MonkeyPatch) -> FakeKube:
             ACCOUNT: {},
             REVIEWS: {"metadata": {"creationTimestamp": "2026-11-23T12:00:00Z"}},
             f"{GROUP}/trustroots": {"items": []},
-            NAMESPACES: names("research", "kube-system"),
+            NAMESPACES: {"items": [namespace(), namespace("kube-system", {})]},
+            DAEMONSETS: {"items": [daemon_set(namespace="kube-system")]},
+            QUEUE_ACCOUNT: {},
             PODS: {"items": [gpu_pod()]},
             LEASES: {"items": [lease()]},
         }
@@ -251,6 +274,10 @@ POLICIES = f"{GROUP}/provenancepolicies"
             put(LEASES, {"items": [lease(), lease("node-2", ago=-61)]}),
             "more than a minute ahead of the API server: node-2",
         ),
+        (
+            put(DAEMONSETS, {"items": [daemon_set()]}),
+            "whose pods ask for GPUs, and are refused: gpu-operator/driver",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -289,6 +316,13 @@ def test_no_kind_of_ours_is_missing_unnoticed(trainseal: Run, kube: FakeKube, pl
     assert f"missing: {plural}" in trainseal("doctor").out
 
 
+REMAINS = {
+    "type": "NamespaceFinalizersRemaining",
+    "status": "True",
+    "message": "x/y in 1 resource instances",
+}
+
+
 # What somebody may mean so ----------------------------------------------------------------------
 
 
@@ -299,6 +333,31 @@ def audits() -> Any:
 @pytest.mark.parametrize(
     ("breaks", "words"),
     [
+        (
+            remove(QUEUE_ACCOUNT),
+            "and not there: kueue-system/kueue-controller-manager (floor.jobParents), kueue-system",
+        ),
+        (
+            put(NAMESPACES, {"items": [namespace(labels={})]}),
+            "privileged pods and hostPath are let in, which reach GPUs by the node: research",
+        ),
+        (
+            put(NAMESPACES, {"items": [namespace(metadata={"deletionTimestamp": "T"})]}),
+            "namespace research it is being deleted since T, with 1 sealed pod in it",
+        ),
+        (
+            put(
+                NAMESPACES,
+                {
+                    "items": [
+                        namespace(
+                            metadata={"deletionTimestamp": "T"}, status={"conditions": [REMAINS]}
+                        )
+                    ]
+                },
+            ),
+            "in it; it waits: x/y in 1 resource instances",
+        ),
         (put(NAMESPACES, names("other")), "policy research it names no namespace that exists"),
         (put(POLICIES, {"items": [audits()]}), "GPU pods run where no policy enforces: research"),
         (put(PODS, {"items": [gpu_pod("other")]}), "where no policy enforces: other"),
@@ -320,6 +379,15 @@ def test_what_may_be_meant_so_is_told_and_is_not_wrong(
     assert answer.code == 0, answer.out
     assert f"! {words}" in answer.out or words in answer.out
     assert "✗" not in answer.out
+
+
+def test_a_gpu_operators_daemon_sets_are_at_home_in_an_excluded_namespace_or_under_audit(
+    trainseal: Run, kube: FakeKube
+) -> None:
+    put(DAEMONSETS, {"items": [daemon_set(namespace="research")]})(kube)
+    assert trainseal("doctor").code == 1
+    put(POLICIES, {"items": [audits()]})(kube)
+    assert trainseal("doctor").code == 0
 
 
 def test_gpu_pods_of_excluded_namespaces_are_meant_to_be_there(

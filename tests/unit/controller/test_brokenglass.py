@@ -85,6 +85,13 @@ def test_each_break_glass_that_was_used_is_one_finding() -> None:
     assert "approved by somebody who is not known any more" in gone.message
 
 
+def test_who_only_resized_did_not_get_in() -> None:
+    (resized,) = uses(GLASS, [record(action="Resize")])
+    assert resized.message.startswith("ann resized char-lm-worker-0 by BreakGlass g-1")
+    (both,) = uses(GLASS, [record(action="Resize"), record("r-2")])
+    assert both.message.startswith("ann got into char-lm-worker-0 by BreakGlass g-1")
+
+
 def test_one_that_nobody_used_is_none() -> None:
     assert not list(uses(GLASS, [record(break_glass="")]))
 

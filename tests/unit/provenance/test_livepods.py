@@ -19,8 +19,10 @@ from trainseal.provenance.livepods import (
     known_images,
     live_differences,
     odd_ranks,
+    unlike_sealed,
 )
 from trainseal.provenance.podmatch import ExpectedPod, compare_pod, prepare
+from trainseal.provenance.resizes import Size
 
 Object = dict[str, Any]
 SEALED = world.sealed_world()
@@ -133,6 +135,49 @@ def test_an_annotation_that_a_variable_is_read_from_counts_and_no_other(signed: 
     assert found.path == "metadata.annotations[example.org/flavor]"
 
 
+def larger(pod: Object) -> Object:
+    """More processor and memory for the trainer."""
+    trainer(pod)["resources"]["requests"] |= {"cpu": "4", "memory": "8Gi"}
+    trainer(pod)["resources"]["limits"]["memory"] = "8Gi"
+    return pod
+
+
+def test_a_resize_is_a_difference_but_for_just_what_was_let() -> None:
+    pod = larger(running())
+    parts = ("limits[memory]", "requests[cpu]", "requests[memory]")
+    assert paths(pod) == [f"spec.containers[0].resources.{part}" for part in parts]
+    let = unlike_sealed(EXPECTED, pod)
+    assert live_differences(EXPECTED, pod, Additions(), let) == ()
+    # Nothing else is let by it: no other amount, not of another container, and nothing beside.
+    trainer(pod)["resources"]["requests"]["cpu"] = "5"
+    assert "spec.containers[0].resources.requests[cpu]" in [
+        d.path for d in live_differences(EXPECTED, pod, Additions(), let)
+    ]
+    pod = larger(running())
+    trainer(pod)["resources"]["limits"]["nvidia.com/gpu"] = "8"
+    trainer(pod)["image"] = "x"
+    assert [d.path for d in live_differences(EXPECTED, pod, Additions(), let)] == [
+        "spec.containers[0].image",
+        "spec.containers[0].resources.limits[nvidia.com/gpu]",
+        "spec.containers[0].resources.requests[nvidia.com/gpu]",
+    ]
+
+
+def test_amounts_as_sealed_are_in_no_question() -> None:
+    assert unlike_sealed(EXPECTED, running()) == frozenset()
+    (size,) = unlike_sealed(EXPECTED, larger(running()))
+    assert size == Size.of("trainer", trainer(larger(running()))["resources"])
+
+
+@given(st.sampled_from(sorted(CHANGES)))
+def test_what_was_let_be_resized_hides_nothing_else(what: str) -> None:
+    pod = larger(running())
+    let = unlike_sealed(EXPECTED, pod)
+    change, path = CHANGES[what]
+    change(pod)
+    assert path in [d.path for d in live_differences(EXPECTED, pod, Additions(), let)]
+
+
 def test_a_debug_container_is_named() -> None:
     pod = running()
     pod["spec"]["ephemeralContainers"] = [{"name": "debugger", "image": "busybox"}]
@@ -185,6 +230,12 @@ def test_the_one_that_differs_is_found_wherever_it_stands(count: int, data: st.D
     (found,) = odd_ranks(data.draw(st.permutations(pods)), IMAGES)
     assert found.index == str(odd)
     assert "NCCL_DEBUG" in found.words
+
+
+def test_a_rank_of_another_size_is_not_odd() -> None:
+    pods = ranks(3)
+    larger(pods[1])
+    assert odd_ranks(pods, IMAGES) == ()
 
 
 def test_a_rank_that_runs_the_image_for_another_platform_is_odd() -> None:

@@ -80,6 +80,8 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
     ("access.portForward", "access.portForward", "Deny", "Record"),
     ("access.proxy", "access.proxy", "Deny", "Record"),
     ("access.ephemeralContainers", "access.ephemeralContainers", None, "Record"),
+    ("access.resize", "access.resize", None, "BreakGlass"),
+    ("access.resize", "access.resize", "Deny", "Record"),
     (
         "access.serviceAccounts",
         "access.serviceAccounts",
