@@ -246,9 +246,9 @@ def _update(request: Request, obj: JsonObject) -> Response:
     changed = sorted(
         k for k in one.keys() | other.keys() if k not in UNSIGNED and one.get(k) != other.get(k)
     )
+    found = ", ".join(f"spec.{c}" for c in changed) or "metadata.generateName"
     return deny(
-        f"{_head(request)}: found a change of "
-        f"{', '.join(f'spec.{c}' for c in changed) or 'metadata.generateName'} after admission, expected "
+        f"{_head(request)}: found a change of {found} after admission, expected "
         f"only {', '.join(f'spec.{u}' for u in UNSIGNED)} to change; delete the job, have the new "
         "one signed, and apply it"
     )

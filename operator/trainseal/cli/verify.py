@@ -52,8 +52,8 @@ def verify(
 
         trainseal verify -f job.yaml --policy policy.yaml
         trainseal verify -f job.yaml --policy policy.yaml -o json | jq .outcome
-        trainseal verify -f run.yaml --template pretrain-v7.yaml --as bob@example.org --policy p.yaml
-        trainseal verify -f pretrain-v7.yaml --policy policy.yaml
+        trainseal verify -f run.yaml --template template.yaml --as bob@example.org --policy p.yaml
+        trainseal verify -f template.yaml --policy policy.yaml
     """
     import asyncio
 
