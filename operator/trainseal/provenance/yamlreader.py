@@ -1,9 +1,10 @@
 """Reads a manifest exactly as kubectl reads it, so that what is signed is what the cluster stores.
 
-``read_documents`` is the way in. kubectl splits a manifest into documents itself, line by line,
-then reads each with sigs.k8s.io/yaml (goyaml v2, a port of libyaml); a manifest that begins with a
-brace it tries as JSON first (k8s.io/apimachinery, pkg/util/yaml/decoder.go). Here libyaml scans
-and parses, and what the pieces mean is decided as goyaml does (``yamlscalars``, ``yamltree``).
+``read_documents`` is the way in; ``read_mapping``, for what is no manifest. kubectl splits a
+manifest into documents itself, line by line, then reads each with sigs.k8s.io/yaml (goyaml v2, a
+port of libyaml); a manifest that begins with a brace it tries as JSON first (k8s.io/apimachinery,
+pkg/util/yaml/decoder.go). Here libyaml scans and parses, and what the pieces mean is decided as
+goyaml does (``yamlscalars``, ``yamltree``).
 
 Two laws, tested against kubectl itself:
 
@@ -76,6 +77,26 @@ def read_documents(text: str | bytes, source: str) -> list[Document]:
             )
         documents.append(Document(value, source, position))
     return documents
+
+
+def read_mapping(text: str | bytes, source: str) -> Document:
+    """The one mapping of a file that is no object of Kubernetes: a trainer's config.
+
+    Nothing but comments is an empty one. Read as a manifest is, with the same bounds; raises
+    ManifestError.
+    """
+    trees = [
+        (v, at) for v, at in _json_first(_text(text, source), source, Budget()) if v is not None
+    ]
+    value, position = trees[0] if trees else ({}, Position(1, 1))
+    if len(trees) > 1 or not isinstance(value, dict):
+        raise ManifestError(
+            trees[-1][1].place(source),
+            "a second document" if len(trees) > 1 else f"a document that is {_kind_of(value)}",
+            "one mapping",
+            "write fields as key: value, in a file of their own",
+        )
+    return Document(value, source, position)
 
 
 def _kind_of(value: JsonValue) -> str:

@@ -14,7 +14,7 @@ from tests.kubectl_reader import HEAD, KubectlReader, as_json, compare, find_kub
 from tests.manifest_texts import SPELLINGS, ManifestTexts
 from trainseal.provenance.document import ManifestError, format_path
 from trainseal.provenance.limits import MAX_BYTES, MAX_NODES
-from trainseal.provenance.yamlreader import read_documents
+from trainseal.provenance.yamlreader import read_documents, read_mapping
 
 # An unquoted text, and what kubectl makes of it.
 SCALARS: list[tuple[str, Any]] = [
@@ -450,6 +450,30 @@ def _normal(value: Any) -> Any:
     if isinstance(value, list):
         return [_normal(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class TestMappings:
+    def test_a_config_needs_no_kind_and_may_be_empty(self) -> None:
+        document = read_mapping("# ours\n---\nlr: 3e-4\nname: x\n", "conf.yaml")
+        assert document.value == {"lr": 0.0003, "name": "x"}
+        assert document.where(["name"]) == "conf.yaml:4:1"
+        assert read_mapping('{"lr": 1.0}', "").value == {"lr": 1}
+        assert read_mapping("# nothing\n", "").value == {}
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("a: 1\n---\nb: 2\n", "conf.yaml:3:1: found a second document"),
+            ("- a\n", "conf.yaml:1:1: found a document that is a list"),
+            ("a: 1\na: 2\n", "conf.yaml:2:1: found the key 'a' twice"),
+            ("a: !!python/name:os.system\n", "found the tag"),
+            ("#" * (MAX_BYTES + 1), f"{MAX_BYTES + 1} bytes"),
+        ],
+    )
+    def test_what_is_no_one_mapping_is_refused_with_its_place(self, text: str, found: str) -> None:
+        with pytest.raises(ManifestError) as caught:
+            read_mapping(text, "conf.yaml")
+        assert found in str(caught.value)
 
 
 class TestLaws:
