@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sys
@@ -31,21 +30,16 @@ from trainseal.provenance.authorities import KeyAuthority
 from trainseal.provenance.bundles import (
     MAX_BUNDLE_BYTES,
     BundleError,
-    MessageSignature,
     encode_bundle,
     make_bundle_dsse,
 )
 from trainseal.provenance.canonical import KIND, TEMPLATE_KIND, SignedKind
+from trainseal.provenance.claims import is_over
 from trainseal.provenance.document import FieldPath
-from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE, Envelope
+from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.judgement import Piece, Signed, check_signed, read_bundle
 from trainseal.provenance.keys import PrivateKey
-from trainseal.provenance.statements import (
-    StatementError,
-    is_job_statement,
-    job_statement,
-    parse_statement,
-)
+from trainseal.provenance.statements import job_statement
 from trainseal.provenance.verdicts import Outcome
 from trainseal.provenance.yamlreader import read_documents
 from trainseal.registry.client import RegistryClient
@@ -67,9 +61,14 @@ class ToSign:
     kind: SignedKind
 
     @property
+    def signed(self) -> Signed:
+        """What a signature of it is over."""
+        return Signed(self.kind, self.namespace, self.name, self.canonical)
+
+    @property
     def digest(self) -> str:
         """The job digest."""
-        return f"sha256:{hashlib.sha256(self.canonical).hexdigest()}"
+        return self.signed.digest
 
     def describe(self) -> list[str]:
         """For the signer, briefly."""
@@ -246,7 +245,7 @@ def _current(present: list[JsonValue], job: ToSign) -> tuple[list[JsonValue], li
         if isinstance(piece, BundleError):
             notes.append(f"spec.signatures[{index}] cannot be read, and stays as it is: {piece}")
             kept.append(entry)
-        elif _is_stale(piece.content, job):
+        elif is_over(piece.content, job.signed) is False:
             stale += 1
         else:
             kept.append(entry)
@@ -256,23 +255,8 @@ def _current(present: list[JsonValue], job: ToSign) -> tuple[list[JsonValue], li
     return kept, notes
 
 
-def _is_stale(content: MessageSignature | Envelope, job: ToSign) -> bool:
-    if isinstance(content, Envelope):
-        try:
-            statement = parse_statement(content.payload)
-        except StatementError:
-            return False
-        digest = job.digest.removeprefix("sha256:")
-        return not is_job_statement(statement, job.namespace, job.name, digest, job.kind)
-    if content.digest is None:
-        return False
-    algorithm, stated = content.digest
-    return hashlib.new(algorithm, job.canonical).digest() != stated
-
-
 def _signed_by(entry: JsonValue, key: PrivateKey, job: ToSign) -> bool:
-    signed = Signed(job.kind, job.namespace, job.name, job.canonical)
-    check = check_signed([_bundle(entry)], signed)
+    check = check_signed([_bundle(entry)], job.signed)
     found = check(KeyAuthority("you", "you", key.public))
     return any(checked.outcome is Outcome.VERIFIED for checked in found)
 

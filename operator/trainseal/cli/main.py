@@ -20,11 +20,13 @@ from trainseal.cli import (
     doctor,
     drift,
     evidence,
+    params,
     policies,
     sign,
     simulate,
     status,
     submit,
+    templates,
     verify,
 )
 from trainseal.cli.failures import run
@@ -51,7 +53,9 @@ app.add_typer(breakglass.breakglass, rich_help_panel=RUNNING)
 app.add_typer(evidence.evidence, rich_help_panel=RUNNING)
 app.add_typer(checkpoints.checkpoints, rich_help_panel=RUNNING)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
+app.add_typer(templates.template, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)
+app.command(rich_help_panel=RUNNING)(params.params)
 app.command(rich_help_panel=RUNNING)(simulate.simulate)
 app.add_typer(policies.policy, rich_help_panel=RUNNING)
 app.command(rich_help_panel=RUNNING)(doctor.doctor)

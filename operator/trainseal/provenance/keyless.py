@@ -100,6 +100,18 @@ class _IdentityPolicy:
         )
 
 
+def named_in(bundle: Bundle) -> tuple[str, str]:
+    """The identities and the issuer that a bundle's certificate names; empty where it names none.
+
+    Whether the certificate is anybody's is not looked at.
+    """
+    try:
+        leaf = x509.load_der_x509_certificate(bundle.certificates[0])
+        return ", ".join(_identities(leaf)), _issuer(leaf)
+    except (*_UNREADABLE, IndexError):
+        return "", ""
+
+
 def check_certificate(bundle: Bundle, authority: KeylessAuthority, blob: bytes = b"") -> Checked:
     """Whether the identity that ``authority`` names signed ``blob``, or the bundle's envelope.
 

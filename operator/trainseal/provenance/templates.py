@@ -68,6 +68,11 @@ def template_faults(template: TrainingTemplate) -> tuple[Fault, ...]:
     return tuple(_template_faults(template))
 
 
+def admits(parameter: Parameter, value: JsonValue) -> bool:
+    """Whether a run may set the parameter to this."""
+    return _beyond(value, parameter) is None
+
+
 def made_from(template: Json, job: Json) -> JsonObject:
     """The whole job that a TrainingJob with a ``templateRef`` stands for, as the API server has it.
 
