@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
+from trainseal.api.crd import KINDS
 from trainseal.provenance.installedrules import PLURALS, read
 
 DIGEST = "sha256:" + "0" * 64
@@ -305,7 +306,7 @@ def test_someone_who_manages_the_kinds_otherwise_gets_none(helm: Path) -> None:
 
 def test_every_kind_stays_when_the_release_goes(helm: Path) -> None:
     crds = [obj for obj in render(helm) if obj["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 12
+    assert len(crds) == len(KINDS)
     for crd in crds:
         assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
