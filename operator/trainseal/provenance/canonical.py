@@ -289,8 +289,9 @@ def _long(number: int) -> str:
 def _encode(value: JsonValue, max_bytes: int, *, plain: bool = False) -> bytes:
     """The bytes. A ``plain`` value the standard library's encoder, written in C, spells the same.
 
-    RFC 8785 differs from it in how fractions are written and in the order of keys beyond ASCII, and
-    in nothing else: escapes are ECMAScript's in both. A webhook reads a thousand seals at its start.
+    RFC 8785 differs from it in how fractions are written and in the order of keys beyond ASCII,
+    and in nothing else: escapes are ECMAScript's in both. A webhook reads a thousand seals at its
+    start.
     """
     if plain:
         data = json.dumps(
