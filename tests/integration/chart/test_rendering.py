@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
+from tests.integration.chart.conftest import CHART, IMAGE, NAMESPACE, Object, one, render
 from trainseal.api.crd import KINDS
 from trainseal.provenance.installedrules import PLURALS, read
 
@@ -23,6 +23,11 @@ FLOOR = (
     "trainseal-secrets",
     "trainseal-configurations",
 )
+
+
+def values() -> Any:
+    """The chart's own."""
+    return yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def config(objects: list[Object]) -> Any:
@@ -60,6 +65,8 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         "registries": {"plainHTTP": ["registry.example:5000"]},
         "gateImage": IMAGE,
         "floor": True,
+        "jobParents": [],
+        "disruptors": values()["access"]["disruptors"],
         "followedSecrets": [],
         "webhookDeadlineSeconds": 8,
         "manageCertificates": True,
