@@ -25,6 +25,7 @@ from tests.integration.registry.conftest import tool
 from tests.local_registry import Registry
 from tests.small_image import push_image
 from tests.unit.cli.conftest import Answer, key_file
+from trainseal.api.crd import KINDS
 from trainseal.cli.failures import run
 from trainseal.cli.main import app
 from trainseal.provenance.keys import private_key_of
@@ -488,6 +489,6 @@ class following:  # noqa: N801 - a context manager
 def test_the_doctor_says_what_a_cluster_without_the_chart_lacks(at_cluster: Desk) -> None:
     answer = at_cluster.trainseal("doctor", *at_cluster.cluster)
     assert answer.code == 1
-    assert "all 12 are served" in answer.out
+    assert f"all {len(KINDS)} are served" in answer.out
     assert "nothing is enforced" in answer.out
     assert "no Deployment in namespace trainseal-system" in answer.out

@@ -40,11 +40,13 @@ class Failure(Exception):  # noqa: N818 - what a person reads, not what a progra
         return "\n".join(lines)
 
 
-def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+def run(
+    app: typer.Typer, arguments: Sequence[str] | None = None, program: str = "trainseal"
+) -> int:
     """Runs one command line and gives its exit code; says on stderr what went wrong."""
     try:
         # typer's own exit code for a wrong option is 2, which is "undetermined" here.
-        result = app(arguments, prog_name="trainseal", standalone_mode=False)
+        result = app(arguments, prog_name=program, standalone_mode=False)
         if result == INTERRUPTED:  # typer has caught it already
             print("interrupted", file=sys.stderr)  # noqa: T201
         return result if isinstance(result, int) else DONE

@@ -182,8 +182,9 @@ def gate(
 
 
 def main() -> None:
-    """The entry point."""
-    sys.exit(run(app))
+    """The entry point, of the command and of kubectl's plugin."""
+    plugin = Path(sys.argv[0]).name == "kubectl-trainseal"
+    sys.exit(run(app, program="kubectl trainseal" if plugin else "trainseal"))
 
 
 if __name__ == "__main__":

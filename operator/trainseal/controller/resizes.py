@@ -42,8 +42,9 @@ class Resizes:
         uid = uid_of(pod)
         let = self._let.get(uid, frozenset())
         found = list(podfindings.findings_on(pod, sealed, additions, let))
-        asked = podfindings.sizes_in_question(pod, sealed) - let
-        if not asked or all(item.id is not FindingId.POD_CHANGED for item in found):
+        if all(item.id is not FindingId.POD_CHANGED for item in found):
+            return found
+        if not podfindings.sizes_in_question(pod, sealed) - let:
             return found
         let = self._let[uid] = await self._on_record(seal, uid)
         return list(podfindings.findings_on(pod, sealed, additions, let))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.chart.conftest import IMAGE, NAMESPACE, Object, one, render
+from tests.integration.chart.conftest import CHART, IMAGE, NAMESPACE, Object, one, render
+from trainseal.api.crd import KINDS
 from trainseal.provenance.installedrules import PLURALS, read
 
 DIGEST = "sha256:" + "0" * 64
@@ -22,6 +23,11 @@ FLOOR = (
     "trainseal-secrets",
     "trainseal-configurations",
 )
+
+
+def values() -> Any:
+    """The chart's own."""
+    return yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def config(objects: list[Object]) -> Any:
@@ -59,6 +65,8 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         "registries": {"plainHTTP": ["registry.example:5000"]},
         "gateImage": IMAGE,
         "floor": True,
+        "jobParents": [],
+        "disruptors": values()["access"]["disruptors"],
         "followedSecrets": [],
         "webhookDeadlineSeconds": 8,
         "manageCertificates": True,
@@ -305,7 +313,7 @@ def test_someone_who_manages_the_kinds_otherwise_gets_none(helm: Path) -> None:
 
 def test_every_kind_stays_when_the_release_goes(helm: Path) -> None:
     crds = [obj for obj in render(helm) if obj["kind"] == "CustomResourceDefinition"]
-    assert len(crds) == 12
+    assert len(crds) == len(KINDS)
     for crd in crds:
         assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 

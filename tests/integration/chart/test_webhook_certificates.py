@@ -47,7 +47,7 @@ OURS = (
     configuration("validating"),
     configuration("validating", "trainseal-access"),
 )
-WEBHOOKS = 16
+WEBHOOKS = 17
 
 
 @pytest.fixture(scope="module")

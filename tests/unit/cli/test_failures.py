@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from tests.unit.cli.conftest import Run
 from trainseal.cli.failures import Failure, explain, run
-from trainseal.cli.main import app
+from trainseal.cli.main import app, main
 from trainseal.cluster.api import KubeError
 from trainseal.cluster.settings import SettingsError
 from trainseal.registry.errors import AccessDenied, NotFound, RegistryUnavailable
@@ -107,3 +107,16 @@ def loaded() -> Callable[[], set[str]]:
     program = "import sys, trainseal.cli.main; print('\\n'.join(sys.modules))"
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
     return lambda: set(output.split())
+
+
+@pytest.mark.parametrize(
+    ("called", "shown"),
+    [("/usr/bin/trainseal", "trainseal"), ("/usr/bin/kubectl-trainseal", "kubectl trainseal")],
+)
+def test_the_help_names_the_program_as_it_was_called(
+    called: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called, "verify", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"Usage: {shown} verify" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import rfc8785
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -316,6 +317,15 @@ def reordered(value: Any) -> Any:
     return [reordered(item) for item in value] if isinstance(value, list) else value
 
 
+def _whole(value: Any) -> Any:
+    """Numbers without a fraction as integers, which is how they are written."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def same(one: Any, other: Any) -> bool:
     """One JSON value: 1 and 1.0 are, 1 and true are not."""
     if isinstance(one, bool) or isinstance(other, bool):
@@ -327,7 +337,29 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+#: Without fractions, which is what the standard library's encoder is taken for; and with.
+_ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+_PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | _ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_ANY_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
 class TestLaws:
+    @given(_PLAIN | _VALUES)
+    def test_the_bytes_are_those_of_rfc_8785_whoever_writes_them(self, value: Any) -> None:
+        assert canonical_bytes(value) == rfc8785.dumps(_whole(value))
+
+    @pytest.mark.parametrize("text", [chr(c) for c in (*range(0x20), 0x7F, 0x2028, 0xFFFD)])
+    def test_every_character_is_escaped_as_rfc_8785_says(self, text: str) -> None:
+        assert canonical_bytes({"a": text, text: 1}) == rfc8785.dumps({"a": text, text: 1})
+
+    def test_keys_beyond_the_first_plane_are_in_the_order_of_utf_16(self) -> None:
+        value = {"\U0001f600": 1, "\ufb33": 2}
+        assert canonical_bytes(value) == rfc8785.dumps(value)
+        assert list(json.loads(canonical_bytes(value))) == ["\U0001f600", "\ufb33"]
+
     @given(_SPECS)
     def test_the_order_of_keys_changes_nothing(self, spec: dict[str, Any]) -> None:
         assert canonical_job(job_with(reordered(spec))) == canonical_job(job_with(spec))
