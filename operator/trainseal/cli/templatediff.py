@@ -171,7 +171,7 @@ def render(found: Difference) -> RenderableType:
     if not found.changes:
         parts.append(Text("no difference: what people sign is the same", "green"))
     for weight in WEIGHTS:
-        if own := [c for c in found.changes if c.weight == weight and weight != "bounds"]:
+        if own := [c for c in found.changes if c.weight == weight]:
             parts += [Text(), Text(_TITLES[weight], "bold")]
             parts += [Group(*_change(c)) for c in own]
     return Group(*parts)
