@@ -112,8 +112,8 @@ def test_a_config_is_never_run_and_never_read_beyond_its_bounds(trainseal: Run, 
     assert "conf/config.yaml:1:4: found the tag" in answer.err
     assert not Path("ran").exists()
     (conf / "config.yaml").write_text("defaults:\n- optim: ../../secret\nx: 1\n")
-    (conf.parent / "secret.yaml").write_text("y: 1\n")
-    assert trainseal(*PARAMS, "--", "optim.y=1").code == 64
+    (conf.parent / "secret.yaml").write_text("size: 1\n")
+    assert trainseal(*PARAMS, "--", "optim.size=1").code == 64
 
 
 def test_an_empty_config_has_no_keys_and_a_directory_without_one_is_no_config(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit import world
@@ -240,6 +240,11 @@ WITNESSES: list[Any] = [
 
 
 @given(PARAMETERS, PARAMETERS)
+@example(
+    {"type": "integer", "minimum": -0.25, "maximum": 70.5},
+    {"type": "integer", "minimum": 0, "maximum": 70},
+)
+@example({"type": "integer", "minimum": 1, "maximum": 3}, {"type": "integer", "enum": [3, 2, 1]})
 def test_wider_is_what_admits_all_that_it_did_and_more(old: Object, new: Object) -> None:
     found = changes({"spec": {"parameters": {"p": old}}}, {"spec": {"parameters": {"p": new}}})
     if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True):
