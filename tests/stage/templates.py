@@ -31,14 +31,14 @@ def template_of(job: Object, name: str, user: str, **launch: Any) -> Object:
     }
 
 
-def job_from(template: Object, prefix: str = "", **spec: Any) -> Object:
+def job_from(template: Object, **spec: Any) -> Object:
     """A job that names the template; the API server gives it its name."""
     metadata = template["metadata"]
     return {
         "apiVersion": template["apiVersion"],
         "kind": "TrainingJob",
         "metadata": {
-            "generateName": prefix or f"{metadata['name']}-",
+            "generateName": f"{metadata['name']}-",
             "namespace": metadata["namespace"],
         },
         "spec": {

@@ -41,6 +41,7 @@ from trainseal.provenance.jobbounds import changes_beyond_bounds
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.launches import counted_by
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.requesters import Requester, groups_kept
 from trainseal.provenance.templates import StoredTemplate
@@ -135,7 +136,7 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
         policies,
         RunFacts(
             cluster=context.cluster,
-            runs=context.runs(_named_template(obj) or digest),
+            runs=context.runs(counted_by(obj, digest)),
             requester=Requester(request.username, frozenset(_groups(request, policies))),
             template=template,
         ),
@@ -153,9 +154,8 @@ async def validate_template(request: Request, context: JobContext, offline: Offl
     """
     obj = _named(request.object, request)
     try:
-        digest = await offline(lambda: template_digest(obj))
         if request.operation == "UPDATE":
-            return _template_update(request, obj, digest)
+            return await offline(lambda: _template_update(request, obj))
     except CanonicalError as error:
         return deny(f"{_head(request)}: {error}")
     policies, broken = context.policies(request.namespace), context.broken()
@@ -166,17 +166,17 @@ async def validate_template(request: Request, context: JobContext, offline: Offl
     )
 
 
-def _template_update(request: Request, obj: JsonObject, digest: str) -> Response:
+def _template_update(request: Request, obj: JsonObject) -> Response:
     old = _named(request.old, request)
     if obj.get("spec") == old.get("spec"):
         return ALLOWED
-    if template_digest(old) != digest:
+    if template_digest(old) != template_digest(obj):
         return deny(
             f"{_head(request)}: found a change of what is signed, expected only spec.signatures "
             "and spec.revoked to change; make a template of another name, and have it signed"
         )
     one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
-    problems = changes_beyond_bounds({**other, "scheduling": {}}, {**one, "scheduling": {}})
+    problems = changes_beyond_bounds(other, one)
     if problems:
         return deny(f"{_head(request)}: {'; '.join(map(str, problems))}; correct it")
     return ALLOWED
@@ -186,11 +186,6 @@ def _groups(request: Request, policies: Sequence[CompiledPolicy]) -> tuple[str, 
     groups = request.user.get("groups")
     asked = {g for policy in policies for person in policy.people.values() for g in person.groups}
     return groups_kept(groups if isinstance(groups, list) else (), asked)
-
-
-def _named_template(obj: JsonObject) -> str:
-    """Digest of the template that a job names; empty for none."""
-    return str(json_object(json_object(obj.get("spec")).get("templateRef")).get("digest") or "")
 
 
 def _head(request: Request) -> str:

@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import yaml
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from trainseal.api import (
     accessrecord,
@@ -121,11 +122,15 @@ WRITTEN_ONCE = Rule(
     reason="FieldValueForbidden",
 )
 
-#: Not under the job digest: where and when, whether, and by whom it was signed.
-UNSIGNED = frozenset({"scheduling", "suspend", "signatures"})
+#: Not under the digest that people sign, by kind: of a job where and when, whether, and by whom it
+#: was signed.
+UNSIGNED: Mapping[str, frozenset[str]] = {
+    "TrainingJob": frozenset({"scheduling", "suspend", "signatures"}),
+    "TrainingTemplate": frozenset({"revoked", "signatures"}),
+}
 
 
-def _signed_fields(spec: type[Model], kind: str, unsigned: frozenset[str]) -> list[Rule]:
+def _signed_fields(spec: type[Model], kind: str) -> list[Rule]:
     return [
         immutable(
             field.alias or name,
@@ -133,13 +138,8 @@ def _signed_fields(spec: type[Model], kind: str, unsigned: frozenset[str]) -> li
             why=f"it is signed; make a new {kind} and have it signed",
         )
         for name, field in spec.model_fields.items()
-        if name not in unsigned
+        if name not in UNSIGNED[kind]
     ]
-
-
-#: What a job made from a template has, and what a whole one.
-_LEFT_OPEN = ("parameters", "replicas", "codeReferences")
-_WHOLE = ("code", "config", "data", "checkpoints", "scratch", "validity", "signatures")
 
 
 def _forms() -> list[Rule]:
@@ -155,7 +155,7 @@ def _forms() -> list[Rule]:
             "does not stand beside templateRef: it is the template's",
             field,
         )
-        for field in ("engine", "roles", *_WHOLE)
+        for field in map(to_camel, trainingjob.WHOLE)
     ]
     rules += [
         Rule(
@@ -163,7 +163,7 @@ def _forms() -> list[Rule]:
             "stands beside templateRef alone: nothing of a whole job is left open",
             field,
         )
-        for field in _LEFT_OPEN
+        for field in map(to_camel, trainingjob.LEFT_OPEN)
     ]
     return rules
 
@@ -185,14 +185,10 @@ def _listed(artifact: str) -> Rule:
 RULES: Mapping[str, Sequence[Rule]] = {
     "SubmittedJobSpec": [
         *_forms(),
-        *_signed_fields(trainingjob.SubmittedJobSpec, "TrainingJob", UNSIGNED),
+        *_signed_fields(trainingjob.SubmittedJobSpec, "TrainingJob"),
     ],
     "TrainingTemplateSpec": [
-        *_signed_fields(
-            trainingtemplate.TrainingTemplateSpec,
-            "TrainingTemplate",
-            frozenset({"revoked", "signatures"}),
-        ),
+        *_signed_fields(trainingtemplate.TrainingTemplateSpec, "TrainingTemplate"),
         Rule(
             "!has(oldSelf.revoked) || (has(self.revoked) && self.revoked == oldSelf.revoked)",
             "stays once it is there; make a new TrainingTemplate and have it signed",

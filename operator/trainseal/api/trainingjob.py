@@ -270,6 +270,11 @@ class CodeReference(Model):
     """Repository and digest: registry.example/team/code@sha256:…"""
 
 
+#: Fields that a whole job alone has, and those that stand beside a template alone.
+WHOLE = ("engine", "roles", *JobParts.model_fields, "signatures")
+LEFT_OPEN = ("parameters", "replicas", "code_references")
+
+
 class SubmittedJobSpec(JobParts):
     """What to run: a whole job with its signatures, or a template and what it leaves open."""
 
@@ -298,16 +303,13 @@ class SubmittedJobSpec(JobParts):
 
     @model_validator(mode="after")
     def _one_form(self) -> SubmittedJobSpec:
-        whole = {"engine", "roles", "signatures", *JobParts.model_fields}
-        left_open = {"parameters", "replicas", "code_references"}
-        given = {name for name in whole | left_open if getattr(self, name) is not None}
-        if self.template_ref is None and not (self.engine and self.roles):
+        whole = self.template_ref is None
+        if whole and not (self.engine and self.roles):
             raise ValueError("engine and roles, or templateRef")
-        wrong = given & (left_open if self.template_ref is None else whole)
+        wrong = [f for f in (LEFT_OPEN if whole else WHOLE) if getattr(self, f) is not None]
         if wrong:
             names = ", ".join(sorted(to_camel(name) for name in wrong))
-            beside = "without templateRef" if self.template_ref is None else "beside templateRef"
-            raise ValueError(f"no {names} {beside}")
+            raise ValueError(f"no {names} {'without' if whole else 'beside'} templateRef")
         return self
 
 

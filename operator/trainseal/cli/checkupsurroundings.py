@@ -14,11 +14,11 @@ from trainseal.cli.clusterrules import policies_of, settings_of
 from trainseal.cli.clusters import listed
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.cluster.settings import Settings
+from trainseal.provenance.accessrules import workload_namespace
 from trainseal.provenance.gpuasks import asked
 from trainseal.provenance.policies import only_audited
 from trainseal.verifier.policystore import PolicyStore
 
-_ACCOUNT = "system:serviceaccount:"
 _POD_SECURITY = "pod-security.kubernetes.io/enforce"
 #: What the namespace controller says that a deletion waits for.
 _WAITS = ("NamespaceContentRemaining", "NamespaceFinalizersRemaining")
@@ -40,8 +40,8 @@ async def _accounts(kube: Kube, release: str) -> AsyncIterator[Finding]:
             ("access.disruptors", settings.disruptors),
         ):
             for name in names:
-                namespace, _, account = name.removeprefix(_ACCOUNT).partition(":")
-                if not name.startswith(_ACCOUNT) or namespace in excluded:
+                namespace, account = workload_namespace(name), name.rpartition(":")[2]
+                if namespace is None or namespace in excluded:
                     continue
                 try:
                     await kube.get(path_of("v1", "serviceaccounts", namespace, account))

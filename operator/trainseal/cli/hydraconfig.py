@@ -18,7 +18,7 @@ from trainseal.api.model import JsonObject
 from trainseal.cli.failures import Failure
 from trainseal.cli.jobfiles import read_text
 from trainseal.cli.overrides import Override, Value
-from trainseal.provenance.document import Document
+from trainseal.provenance.document import Document, value_at
 from trainseal.provenance.yamlreader import read_mapping
 
 FILE = "config.yaml"
@@ -127,12 +127,8 @@ def _defaults(config: JsonObject) -> Iterator[tuple[str, str]]:
 
 
 def _at(document: Document, path: list[str]) -> tuple[str, bool, JsonValue]:
-    at: JsonValue = {k: v for k, v in document.value.items() if k not in _STEERS}
-    for part in path:
-        if not isinstance(at, dict) or part not in at:
-            return document.where(path), False, None
-        at = at[part]
-    return document.where(path), True, at
+    config: JsonObject = {k: v for k, v in document.value.items() if k not in _STEERS}
+    return document.where(path), *value_at(config, path)
 
 
 _WORDS = {"boolean": "true or false", "number": "a number", "text": "a text"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainseal.api.model import FieldProblem, InvalidObjectError, JsonObject
-from trainseal.api.trainingjob import TrainingJob
+from trainseal.api.trainingjob import SubmittedJob, TrainingJob
 from trainseal.api.trainingtemplate import TrainingTemplate
 from trainseal.cli.failures import Failure
 from trainseal.provenance.canonical import (
@@ -148,8 +148,8 @@ def _parse(document: Document, manifest: JsonObject) -> None:
             faults = [FieldProblem(f.place, f.found, f.wanted) for f in template_faults(read)]
             if faults:
                 raise InvalidObjectError(kind, faults)
-        elif template_ref(manifest) is None:
-            TrainingJob.parse(manifest)
+        else:
+            (TrainingJob if template_ref(manifest) is None else SubmittedJob).parse(manifest)
     except InvalidObjectError as error:
         lines = [
             f"{document.where(tuple(_path(problem.path)))}: {problem}" for problem in error.problems

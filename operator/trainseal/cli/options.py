@@ -47,6 +47,10 @@ KeyOption = Annotated[
         " taken from TRAINSEAL_KEY_PASSWORD or COSIGN_PASSWORD, else asked for.",
     ),
 ]
+SignedFileOption = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Where to; absent: in place."),
+]
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
 PlainHttpOption = Annotated[
     list[str] | None,

@@ -15,6 +15,7 @@ from trainseal.cli.options import (
     KeyOption,
     NamespaceOption,
     PlainHttpOption,
+    SignedFileOption,
     TemplateFileOption,
 )
 
@@ -70,10 +71,7 @@ def digest(file: JobFileOption, namespace: NamespaceOption = None) -> None:
 def sign_job(
     file: JobFileOption,
     key: KeyOption,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to; absent: in place."),
-    ] = None,
+    output: SignedFileOption = None,
     namespace: NamespaceOption = None,
     plain_http: PlainHttpOption = None,
     ca_file: CaFileOption = None,
@@ -96,10 +94,7 @@ def sign_job(
 def sign_template(
     file: TemplateFileOption,
     key: KeyOption,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to; absent: in place."),
-    ] = None,
+    output: SignedFileOption = None,
     namespace: NamespaceOption = None,
     plain_http: PlainHttpOption = None,
     ca_file: CaFileOption = None,

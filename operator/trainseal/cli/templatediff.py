@@ -41,24 +41,17 @@ _COLORS = {"+": "green", "-": "red", "@": "cyan"}
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: where it was read, its canonical form, and what beside that it says."""
+    """One of the two: where it was read, what its approvers sign, and what beside that it says."""
 
     source: str
-    namespace: str
-    name: str
-    canonical: bytes
+    signed: Signed
     claims: tuple[Claim, ...]
     revoked: str
 
     @property
-    def signed(self) -> Signed:
-        """What its approvers sign."""
-        return Signed(TEMPLATE_KIND, self.namespace, self.name, self.canonical)
-
-    @property
     def form(self) -> JsonObject:
         """The canonical form, as a value."""
-        return json_object(json.loads(self.canonical))
+        return json_object(json.loads(self.signed.canonical))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +108,10 @@ def _side(source: str, manifest: JsonObject, data: bytes) -> Side:
     metadata, spec = json_object(manifest.get("metadata")), json_object(manifest.get("spec"))
     namespace, name = str(metadata.get("namespace")), str(metadata.get("name"))
     entries = spec.get("signatures")
-    said = claims(
-        entries if isinstance(entries, list) else [], Signed(TEMPLATE_KIND, namespace, name, data)
-    )
+    signed = Signed(TEMPLATE_KIND, namespace, name, data)
+    said = claims(entries if isinstance(entries, list) else [], signed)
     revoked = str(json_object(spec.get("revoked")).get("reason", ""))
-    return Side(source, namespace, name, data, said, revoked)
+    return Side(source, signed, said, revoked)
 
 
 def print_json(found: Difference) -> None:
@@ -145,8 +137,8 @@ def print_json(found: Difference) -> None:
 def _described(side: Side) -> JsonObject:
     return {
         "source": side.source,
-        "namespace": side.namespace,
-        "name": side.name,
+        "namespace": side.signed.namespace,
+        "name": side.signed.name,
         "digest": side.signed.digest,
         "revoked": side.revoked or None,
         "signatures": [
@@ -179,7 +171,7 @@ def render(found: Difference) -> RenderableType:
 
 def _head(word: str, side: Side) -> Iterator[Text]:
     yield Text(
-        f"{word:<7} {plain(side.namespace)}/{plain(side.name)} {side.signed.digest}"
+        f"{word:<7} {plain(side.signed.namespace)}/{plain(side.signed.name)} {side.signed.digest}"
         f" ({plain(side.source)})"
     )
     if side.revoked:

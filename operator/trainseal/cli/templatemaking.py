@@ -24,7 +24,7 @@ from trainseal.api.trainingtemplate import TrainingTemplate
 from trainseal.cli.failures import Failure
 from trainseal.cli.jobfiles import JobFile, canonical, whole_job
 from trainseal.provenance.canonical import KIND, TEMPLATE_KIND, UNSIGNED_SPEC_FIELDS
-from trainseal.provenance.document import FieldPath
+from trainseal.provenance.document import FieldPath, value_at
 from trainseal.provenance.templates import template_faults
 
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -134,7 +134,7 @@ def _parameters(job: JobFile, spec: JsonObject, texts: Sequence[str]) -> JsonObj
     values = json_object(json_object(spec.get("config")).get("parameters"))
     found: JsonObject = {}
     for option, path, bounded, bounds in _by_name("--open", texts):
-        there, value = _value_at(values, path)
+        there, value = value_at(values, path.split("."))
         if not there:
             paths = list(_paths(values))
             more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
@@ -206,15 +206,6 @@ def _of_number(option: str, value: int | float, bounds: str) -> JsonObject:
 def _number(text: str) -> int | float:
     number = float(text)
     return int(number) if number.is_integer() else number
-
-
-def _value_at(values: JsonObject, path: str) -> tuple[bool, JsonValue]:
-    at: JsonValue = values
-    for part in path.split("."):
-        if not isinstance(at, dict) or part not in at:
-            return False, None
-        at = at[part]
-    return True, at
 
 
 def _paths(values: Mapping[str, JsonValue], before: str = "") -> Iterator[str]:

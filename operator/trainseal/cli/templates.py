@@ -199,7 +199,9 @@ def diff(
 
         async def stored() -> templatediff.Side:
             async with connect(kubeconfig, context) as kube:
-                return await templatediff.from_cluster(kube, new.namespace, against or new.name)
+                return await templatediff.from_cluster(
+                    kube, new.signed.namespace, against or new.signed.name
+                )
 
         old = asyncio.run(stored())
     found = templatediff.compare(old, new)

@@ -48,6 +48,7 @@ from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
+from trainseal.provenance.launches import counted_by
 from trainseal.provenance.seals import SealTooLargeError
 from trainseal.provenance.tickets import TICKET_ANNOTATION, read_ticket
 from trainseal.provenance.verdicts import Outcome
@@ -183,13 +184,8 @@ class Runs:
                 f"{error}; this job did not pass TrainSeal's webhook. Delete it and apply it again",
             )
         stored = await stored_template(self._kube, obj)
-        counted = sealing.LABEL_DIGEST, asked
-        if stored is not None:
-            counted = (
-                LABEL_TEMPLATE,
-                str(json_object(json_object(obj["spec"])["templateRef"])["digest"]),
-            )
-        runs = await self._runs_of(namespace, *counted)
+        label = sealing.LABEL_DIGEST if stored is None else LABEL_TEMPLATE
+        runs = await self._runs_of(namespace, label, counted_by(obj, asked))
         verification = await world.verifier.verify(
             obj,
             world.policies(namespace),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from trainseal.api.model import JsonObject
 
 #: From the document down: ``("spec", "roles", 0, "template")``.
@@ -78,6 +80,15 @@ class Position:
         moved = Position(line, column)
         moved.children = self.children
         return moved
+
+
+def value_at(value: JsonValue, path: Sequence[str]) -> tuple[bool, JsonValue]:
+    """Whether a value has something at a path of keys, and what that is."""
+    for part in path:
+        if not isinstance(value, dict) or part not in value:
+            return False, None
+        value = value[part]
+    return True, value
 
 
 @dataclass(frozen=True, slots=True)

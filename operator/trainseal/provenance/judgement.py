@@ -15,7 +15,7 @@ The rules, in order:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -207,11 +207,11 @@ class Signed:
     namespace: str
     name: str
     canonical: bytes
+    #: ``sha256:…`` of the canonical bytes.
+    digest: str = field(init=False)
 
-    @property
-    def digest(self) -> str:
-        """``sha256:…`` of the canonical bytes."""
-        return digest_of_bytes(self.canonical)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest_of_bytes(self.canonical))
 
 
 def check_signed(pieces: Sequence[Piece], signed: Signed) -> Callable[[Authority], list[Checked]]:

@@ -6,38 +6,38 @@ people signed it; that they did is judged beside (judgement).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
-from trainseal.api.model import InvalidObjectError, JsonObject, json_object
+from trainseal.api.model import InvalidObjectError, JsonObject, json_object, problems_of
 from trainseal.api.trainingjob import SubmittedJob, TemplateRef
 from trainseal.api.trainingtemplate import TrainingTemplate
 from trainseal.provenance.canonical import (
+    KIND,
     TEMPLATE_KIND,
     CanonicalError,
     canonical_form,
-    digest_of_bytes,
 )
 from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.judgement import Signed
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.templates import FaultyLaunchError, StoredTemplate, made_from
-from trainseal.provenance.verdicts import Outcome, Signer, Verdict
+from trainseal.provenance.verdicts import Outcome, Verdict
 
 Json = Mapping[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A job that was made from a template. ``canonical`` is what the template's approvers sign;
+    """A job that was made from a template. ``signed`` is what the template's approvers sign;
     ``asked`` what the job gives, and ``made`` the whole job.
     """
 
     template: TrainingTemplate
-    canonical: bytes
-    digest: str
+    signed: Signed
     asked: SubmittedJob
     made: JsonObject
 
@@ -46,12 +46,30 @@ class Launch:
         """The template's."""
         return self.template.metadata.name
 
+    @property
+    def digest(self) -> str:
+        """The template's."""
+        return self.signed.digest
+
 
 def template_ref(manifest: Json) -> TemplateRef | None:
-    """The template that a TrainingJob names, if it does. Raises InvalidObjectError."""
-    if "templateRef" not in json_object(manifest.get("spec")):
+    """The template that a TrainingJob names, if it does; nothing else of the job is looked at.
+
+    Raises InvalidObjectError.
+    """
+    named = json_object(manifest.get("spec")).get("templateRef")
+    if named is None:
         return None
-    return SubmittedJob.parse(manifest).spec.template_ref
+    try:
+        return TemplateRef.model_validate(named)
+    except ValidationError as error:
+        raise InvalidObjectError(KIND, problems_of(error, "spec.templateRef")) from None
+
+
+def counted_by(manifest: Json, own: str) -> str:
+    """The digest by which a job's runs are counted: its template's, or its ``own``."""
+    named = json_object(json_object(manifest.get("spec")).get("templateRef"))
+    return str(named.get("digest") or own)
 
 
 def read_launch(manifest: Json, stored: StoredTemplate | None) -> Launch | tuple[Verdict, ...]:
@@ -79,8 +97,13 @@ def read_launch(manifest: Json, stored: StoredTemplate | None) -> Launch | tuple
         )  # fmt: skip
     try:
         template = TrainingTemplate.parse(stored.manifest)
-        canonical = canonical_form(stored.manifest, TEMPLATE_KIND)
-        digest = digest_of_bytes(canonical)
+        signed = Signed(
+            TEMPLATE_KIND,
+            asked.metadata.namespace,
+            template.metadata.name,
+            canonical_form(stored.manifest, TEMPLATE_KIND),
+        )
+        digest = signed.digest
         if digest != named.digest:
             return (_replaced(place, named.digest, digest),)
         made = made_from(stored.manifest, manifest)
@@ -97,7 +120,7 @@ def read_launch(manifest: Json, stored: StoredTemplate | None) -> Launch | tuple
                 "correct the template and have it signed again",
             ),
         )  # fmt: skip
-    return Launch(template, canonical, digest, asked, made)
+    return Launch(template, signed, asked, made)
 
 
 def launch_rules(
@@ -149,27 +172,19 @@ def _rules(
     )  # fmt: skip
 
 
-def code_signers_wanted(launch: Launch | None) -> Mapping[str, str]:
-    """The authority that must be among the signers of a mount's code, by the mount."""
-    if launch is None:
-        return {}
+def newer_code(launch: Launch, code: Iterable[Verdict], policy: str) -> Iterator[Verdict]:
+    """Newer code that its authority did not sign. ``code`` are the verdicts on the job's code."""
     choices = launch.template.spec.code or {}
-    return {
-        newer.name: choices[newer.name].authority
-        for newer in launch.asked.spec.code_references or ()
-    }
-
-
-def newer_code(
-    launch: Launch | None, signers: Mapping[str, Sequence[Signer]], policy: str
-) -> Iterator[Verdict]:
-    """Newer code that its authority did not sign. ``signers`` are those that count, by mount."""
-    for mount, authority in code_signers_wanted(launch).items():
-        found = signers.get(mount)
-        if found is not None and authority not in {s.authority for s in found}:
+    wanted = {c.name: choices[c.name].authority for c in launch.asked.spec.code_references or ()}
+    for verdict in code:
+        authority = wanted.get(verdict.name)
+        if verdict.policy != policy or authority is None:
+            continue
+        signers = [s.authority for s in verdict.signers]
+        if authority not in signers:
             yield Verdict(
-                "code", mount, "", Outcome.REFUTED, "NotByTheTemplatesAuthority",
-                f"signed by {', '.join(s.authority for s in found) or 'nobody'}",
+                "code", verdict.name, "", Outcome.REFUTED, "NotByTheTemplatesAuthority",
+                f"signed by {', '.join(signers) or 'nobody'}",
                 f"a signature by {authority}, as the template says",
                 f"have {authority} sign it, or leave spec.codeReferences out", policy=policy,
             )  # fmt: skip

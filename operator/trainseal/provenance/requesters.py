@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-_SERVICE_ACCOUNT = "system:serviceaccount:"
+from trainseal.provenance.accessrules import workload_namespace
+
 #: What is kept of a user's groups: directories give people hundreds.
 MAX_GROUPS = 64
 MAX_GROUP = 256
@@ -21,7 +22,7 @@ class Requester:
     @property
     def is_account(self) -> bool:
         """Whether this is a service account: whoever can make pods of its can act as it."""
-        return self.username.startswith(_SERVICE_ACCOUNT)
+        return workload_namespace(self.username) is not None
 
     def is_named(self, users: Collection[str], groups: Collection[str]) -> bool:
         """Whether user names or groups name them; a service account is named by user name alone."""

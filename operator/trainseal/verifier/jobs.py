@@ -22,13 +22,7 @@ from pydantic import JsonValue
 from trainseal.api.model import InvalidObjectError, json_object
 from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, SignatureEntry, TrainingJob
-from trainseal.provenance.canonical import (
-    KIND,
-    TEMPLATE_KIND,
-    CanonicalError,
-    canonical_job,
-    digest_of_bytes,
-)
+from trainseal.provenance.canonical import KIND, CanonicalError, canonical_job, job_digest
 from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import (
     RunFacts,
@@ -39,6 +33,7 @@ from trainseal.provenance.jobrules import (
 )
 from trainseal.provenance.judgement import (
     Artifact,
+    Piece,
     Signed,
     check_asked,
     check_signed,
@@ -149,11 +144,10 @@ class JobVerifier:
             (enforced if policy.mode == "Enforce" else audited).extend(verdicts)
         if not stopped:
             enforced.extend(_no_code(job, code, enforced))
+        if subject.launch is not None:
+            on_code = [v for result in code for v in result.verdicts]
             for policy in policies:
-                judged_code = [v for r in code for v in r.verdicts if v.policy == policy.name]
-                newer = newer_code(
-                    subject.launch, {v.name: v.signers for v in judged_code}, policy.name
-                )
+                newer = newer_code(subject.launch, on_code, policy.name)
                 (enforced if policy.mode == "Enforce" else audited).extend(newer)
         return JobVerification(
             digest=subject.digest,
@@ -204,7 +198,7 @@ class _Subject:
     job: TrainingJob
     digest: str
     signed: Signed
-    signatures: Sequence[SignatureEntry] | None
+    pieces: Sequence[Piece]
     launch: Launch | None
 
 
@@ -238,16 +232,15 @@ def _read(manifest: Json, facts: RunFacts) -> _Subject | tuple[Verdict, ...]:
         check_bounds(job, json_object(manifest.get("spec")))
         canonical = canonical_job(manifest)
         signed = Signed(KIND, job.metadata.namespace, job.metadata.name, canonical)
-        return _Subject(job, signed.digest, signed, job.spec.signatures, None)
+        return _Subject(job, signed.digest, signed, read_bundles(job.spec.signatures), None)
     launch = read_launch(manifest, facts.template)
     if not isinstance(launch, Launch):
         return launch
     job = TrainingJob.parse(launch.made)
     check_bounds(job, json_object(launch.made.get("spec")))
-    digest = digest_of_bytes(canonical_job(launch.made))
-    template = launch.template
-    signed = Signed(TEMPLATE_KIND, job.metadata.namespace, launch.name, launch.canonical)
-    return _Subject(job, digest, signed, template.spec.signatures, launch)
+    digest = job_digest(launch.made)
+    pieces = read_bundles(launch.template.spec.signatures)
+    return _Subject(job, digest, launch.signed, pieces, launch)
 
 
 def _local(
@@ -255,23 +248,27 @@ def _local(
 ) -> tuple[Verdict, ...]:
     job, launch = subject.job, subject.launch
     return (
-        judge_signatures(subject.signed, subject.signatures, policy, facts.requester),
+        judge_signatures(subject.signed, subject.pieces, policy, facts.requester),
         *(launch_rules(launch, policy, facts, now) if launch else ()),
         *job_rules(job, subject.digest, policy, facts, now),
         *outside_registries(job, policy),
     )
 
 
+def read_bundles(signatures: Sequence[SignatureEntry] | None) -> list[Piece]:
+    """The bundles of a job, or a template; once, however many policies judge them."""
+    return [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in signatures or ()]
+
+
 def judge_signatures(
     signed: Signed,
-    signatures: Sequence[SignatureEntry] | None,
+    pieces: Sequence[Piece],
     policy: CompiledPolicy,
     requester: Requester | None = None,
 ) -> Verdict:
     """Whether a job, or a template, is signed as the policy asks. Who asks for a run of a template
     approves nothing by that.
     """
-    pieces = [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in signatures or ()]
     check, of_job = check_signed(pieces, signed), signed.kind == KIND
     if of_job:
         check = check_asked(check, requester, policy.job.threshold)

@@ -15,12 +15,11 @@ from trainseal.provenance.templates import StoredTemplate
 
 
 async def stored_template(
-    kube: Kube, job: Mapping[str, JsonValue], namespace: str = "", seconds: float = 5.0
+    kube: Kube, job: Mapping[str, JsonValue], seconds: float = 5.0
 ) -> StoredTemplate | None:
     """The template; None for a job that names none, or none that can be read.
 
-    ``namespace`` is the job's, where it does not say. A template that cannot be read is no absent
-    one: ``why`` says so.
+    A template that cannot be read is no absent one: ``why`` says so.
     """
     try:
         ref = template_ref(job)
@@ -28,7 +27,7 @@ async def stored_template(
         return None  # whoever verifies it says why
     if ref is None:
         return None
-    where = namespace or str(json_object(job.get("metadata")).get("namespace"))
+    where = str(json_object(job.get("metadata")).get("namespace"))
     try:
         path = path_of(API_VERSION, PLURAL, where, ref.name)
         async with asyncio.timeout(seconds):

@@ -25,6 +25,7 @@ from trainseal.verifier.jobs import (
     judge_signatures,
     not_usable,
     outside_registries,
+    read_bundles,
 )
 from trainseal.verifier.policystore import BrokenPolicy
 
@@ -60,10 +61,11 @@ def verify_template(
     whatever += [not_usable(policy) for policy in broken]
     if not policies:
         whatever.append(_invalid(place, f"no ProvenancePolicy names namespace {namespace}"))
+    pieces = read_bundles(template.spec.signatures)
     enforced, audited = list(whatever), list[Verdict]()
     for policy in policies:
         found = [
-            judge_signatures(signed, template.spec.signatures, policy),
+            judge_signatures(signed, pieces, policy),
             *(v for v in job_rules(job, signed.digest, policy, facts, now) if v.reason != _NAME),
             *outside_registries(job, policy),
             *_unknown_authorities(template, policy, place),
