@@ -221,7 +221,8 @@ def _judge_offline(
         said = tuple(not_usable(b) for b in broken)
         return JobVerification(digest, said, (), tuple(policies), stopped=True)
     if not policies:
-        return JobVerification(digest, (_no_policy(subject.job),), (), (), stopped=True)
+        said = (no_policy(subject.job.metadata.namespace, subject.job.metadata.name),)
+        return JobVerification(digest, said, (), (), stopped=True)
     return subject, {p.name: _local(subject, p, facts, now) for p in policies}
 
 
@@ -380,14 +381,15 @@ def not_usable(policy: BrokenPolicy) -> Verdict:
     )
 
 
-def _no_policy(job: TrainingJob) -> Verdict:
+def no_policy(namespace: str, name: str, kind: ArtifactKind = "job") -> Verdict:
+    """Where nobody says who must sign, nothing is signed enough."""
     return Verdict(
-        "job",
-        f"{job.metadata.namespace}/{job.metadata.name}",
+        kind,
+        f"{namespace}/{name}",
         "",
         Outcome.REFUTED,
         "NoPolicy",
-        f"no ProvenancePolicy names namespace {job.metadata.namespace}",
+        f"no ProvenancePolicy names namespace {namespace}",
         "at least one",
         "ask the platform team for a policy that names this namespace",
     )

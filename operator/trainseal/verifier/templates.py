@@ -23,6 +23,7 @@ from trainseal.provenance.verdicts import Outcome, Verdict
 from trainseal.verifier.jobs import (
     JobVerification,
     judge_signatures,
+    no_policy,
     not_usable,
     outside_registries,
     read_bundles,
@@ -50,17 +51,15 @@ def verify_template(
         check_bounds(job, {**json_object(spec.get("job")), "signatures": spec.get("signatures")})
         signed = Signed(TEMPLATE_KIND, namespace, name, canonical_form(manifest, TEMPLATE_KIND))
     except (InvalidObjectError, CanonicalError) as error:
-        return JobVerification(
-            "", (_invalid("spec", str(error)),), (), tuple(policies), stopped=True
-        )
+        return JobVerification("", (_invalid(error),), (), tuple(policies), stopped=True)
     place = f"{namespace}/{name}"
     whatever = [
-        _invalid(f.place, f"{f.found}; expected {f.wanted}", f.remedy)
+        Verdict("template", f.place, "", Outcome.REFUTED, f.reason, f.found, f.wanted, f.remedy)
         for f in template_faults(template)
     ]
     whatever += [not_usable(policy) for policy in broken]
     if not policies:
-        whatever.append(_invalid(place, f"no ProvenancePolicy names namespace {namespace}"))
+        whatever.append(no_policy(namespace, name, "template"))
     pieces = read_bundles(template.spec.signatures)
     enforced, audited = list(whatever), list[Verdict]()
     for policy in policies:
@@ -113,8 +112,8 @@ def _unknown_authorities(
             )  # fmt: skip
 
 
-def _invalid(place: str, found: str, remedy: str = "") -> Verdict:
+def _invalid(error: InvalidObjectError | CanonicalError) -> Verdict:
     return Verdict(
-        "template", place, "", Outcome.REFUTED, "InvalidTemplate", found,
-        remedy=remedy or "correct the template and have it signed again",
+        "template", "spec", "", Outcome.REFUTED, "InvalidTemplate", str(error),
+        remedy="correct the template and have it signed again",
     )  # fmt: skip

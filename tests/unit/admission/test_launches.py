@@ -180,6 +180,13 @@ def test_one_that_could_start_nothing_is_refused_when_it_is_made(
     assert words in found.message
 
 
+def test_where_no_policy_names_the_namespace_it_is_refused_and_says_whom_to_ask() -> None:
+    found = judged(signed(), policies=lambda _: ())
+    assert not found.allowed
+    assert "no ProvenancePolicy names namespace research" in found.message
+    assert "ask the platform team for a policy" in found.message
+
+
 def test_under_audit_it_warns() -> None:
     found = judged(world.template_object(), policies=lambda _: (world.policy(mode="Audit"),))
     assert found.allowed
