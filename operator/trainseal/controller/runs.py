@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trainseal.api.model import (
     API_VERSION,
@@ -48,7 +49,7 @@ from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
-from trainseal.provenance.launches import counted_by
+from trainseal.provenance.launches import Launch, counted_by
 from trainseal.provenance.seals import SealTooLargeError
 from trainseal.provenance.tickets import TICKET_ANNOTATION, read_ticket
 from trainseal.provenance.verdicts import Outcome
@@ -196,6 +197,9 @@ class Runs:
         job = verification.job
         if verification.outcome is not Outcome.VERIFIED or job is None:
             return self._not_verified(verification)
+        launch = verification.launch
+        if launch is not None and (waits := self._no_room(identity, launch)) is not None:
+            return waits
         bar = await resumption.bar(world, namespace, job)
         if bar is not None:
             return self._barred(bar)
@@ -216,19 +220,29 @@ class Runs:
             references=references,
             now=world.clock(),
         )
-        launch = verification.launch
         if launch is None:
             return await self._write_seal(identity, wanted)
         async with self._launches.turn(namespace, launch.digest):
-            most = launch.template.spec.launch.max_concurrent
-            if most is not None and self._launches.live(namespace, launch.digest) >= most:
-                self._launches.waits((namespace, identity.name), launch.digest, most)
-                return _waits(launch.name, most)
-            seal = await self._write_seal(identity, wanted)
-            if not isinstance(seal, Progress):
-                name = sealing.seal_name(identity, asked)
-                self._launches.made((namespace, name), launch.digest, identity.name)
-            return seal
+            if (waits := self._no_room(identity, launch)) is not None:
+                return waits
+            # Others may have had their turn since this job was judged.
+            runs = await self._runs_of(namespace, label, launch.digest)
+            bound = job.spec.validity.max_runs if job.spec.validity else None
+            if bound is None or runs < bound:
+                seal = await self._write_seal(identity, replace(wanted, run=runs + 1))
+                if not isinstance(seal, Progress):
+                    name = sealing.seal_name(identity, asked)
+                    self._launches.made((namespace, name), launch.digest, identity.name)
+                return seal
+        return await self._make_seal(obj, identity, asked)
+
+    def _no_room(self, job: Metadata, launch: Launch) -> Progress | None:
+        """What the job waits for while as many runs of its template live as may."""
+        most = launch.template.spec.launch.max_concurrent
+        if most is None or self._launches.live(job.namespace, launch.digest) < most:
+            return None
+        self._launches.waits((job.namespace, job.name), launch.digest, most)
+        return _waits(launch.name, most)
 
     async def _rendered(
         self, job: TrainingJob, asked: str, verification: JobVerification

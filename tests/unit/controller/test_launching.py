@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.unit import world
@@ -128,3 +129,38 @@ def test_a_revoked_template_keeps_a_suspended_run_from_going_on() -> None:
     job(cluster)["spec"]["suspend"] = False
     look(cluster, FIRST)
     assert "it is revoked: diverges" in job(cluster)["status"]["message"]
+
+
+def test_of_two_at_once_no_more_are_made_than_its_signers_allow() -> None:
+    """Both are verified before either has a seal: each counts once more when its turn comes."""
+    made_of = world.template_object()
+    made_of["spec"]["job"]["validity"] = {"maxRuns": 1}
+    world.sign_template(made_of, world.ALICE)
+    cluster = Cluster()
+    cluster.launch(made_of)
+    cluster.launch(made_of, SECOND[1])
+    runs = Runs(cluster.world(), cluster.versions())
+
+    async def both() -> None:
+        await asyncio.gather(*(runs.reconcile(key) for key in (FIRST, SECOND)))
+
+    world.run(both())
+    look(cluster, FIRST, SECOND)
+    assert len(seals(cluster)) == 1
+    assert sorted(job(cluster, key)["status"]["phase"] for key in (FIRST, SECOND)) == [
+        "Refused",
+        "Sealed",
+    ]
+
+
+def test_two_at_once_are_not_the_same_run() -> None:
+    cluster, made_of = Cluster(), template()
+    cluster.launch(made_of)
+    cluster.launch(made_of, SECOND[1])
+    runs = Runs(cluster.world(), cluster.versions())
+
+    async def both() -> None:
+        await asyncio.gather(*(runs.reconcile(key) for key in (FIRST, SECOND)))
+
+    world.run(both())
+    assert sorted(s["spec"]["run"] for s in seals(cluster)) == [1, 2]
