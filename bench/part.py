@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import atsize, jobs, memory, pods, submit, training, watch
+from bench import atsize, jobs, launches, memory, pods, submit, training, watch
 from bench.parts import write
 from bench.section import Section
 from bench.watchground import CLUSTER as WATCHED
@@ -48,6 +48,7 @@ BENCHES: Mapping[str, Bench] = {
     "memory": Bench(lambda e: memory.measure(e.count), "bench-api", 2400),
     "atsize": Bench(lambda e: atsize.measure(e.rounds, e.count), "bench-api", 1800),
     "submit": Bench(lambda e: submit.measure(e.rounds), "bench-api", 900),
+    "launches": Bench(lambda e: launches.measure(min(e.rounds, 3), 200), "bench", 3600),
     "training": Bench(lambda e: training.measure(e.rounds), "bench", 2400),
     "watch": Bench(_watch, WATCHED, 1800),
 }

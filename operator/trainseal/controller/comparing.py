@@ -32,6 +32,7 @@ from trainseal.cluster.informer import Event, Informer
 from trainseal.controller import brokenglass, disturbances, podfindings
 from trainseal.controller.byseal import BySeal
 from trainseal.controller.disturbances import Record, RunState, timestamp
+from trainseal.controller.objects import found
 from trainseal.controller.openings import Network, Openings
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.podbook import PodBook, Tracked
@@ -40,7 +41,7 @@ from trainseal.controller.rankwatch import RankWatch
 from trainseal.controller.records import records
 from trainseal.controller.resizes import Resizes
 from trainseal.controller.runreferences import findings_beside, reference_findings
-from trainseal.controller.runstate import LiveRun, found, read_run, state_of
+from trainseal.controller.runstate import LiveRun, read_run, state_of
 from trainseal.controller.runversions import FRESH_SECONDS, RunVersions, Standing, parts_of
 from trainseal.controller.unexplainedkills import METRIC, UnexplainedKill, in_words, on_record
 from trainseal.controller.workqueue import WorkQueue

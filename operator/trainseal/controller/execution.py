@@ -74,7 +74,9 @@ class Execution:
             rendered, differing = await isolation.bring_about(
                 self._world, obj, sealed, hold, rendered
             )
-            differing += await objects.ensure_surroundings(self._kube, rendered, job.metadata.uid)
+            differing += await objects.ensure_surroundings(
+                self._kube, rendered, job.metadata.uid, new=bound is None
+            )
         except ForeignObjectError as error:
             if bound is None:
                 raise
@@ -177,7 +179,7 @@ class Execution:
         for role, sealed_role in zip(rendered.roles, sealed.spec.roles, strict=True):
             wanted = {**role.job, "spec": {**json_object(role.job["spec"])}}
             json_object(wanted["spec"])["template"] = sealed_role.template
-            live, _ = await objects.ensure(self._kube, wanted, job.metadata.uid)
+            live, _ = await objects.ensure(self._kube, wanted, job.metadata.uid, new=True)
             changed = changed_before_binding(wanted, live)
             if changed:
                 raise JobChangedError(

@@ -1,7 +1,9 @@
-"""Runs that live, by the template that they were made from; and who waits for one of them to end.
+"""Runs by the template that they were made from, and who waits for one of them to end.
 
-A template may say how many of its runs there are at a time. Seals are counted, by a watch and, from
-the moment that we make one, by our own word: so never is one too many made. Only we make seals.
+A template may say how many of its runs there are, in all and at a time. Seals are counted, by a
+watch and, from the moment that we make one, by our own word: so never is one too many made. Only we
+make seals. To list a template's seals for each of its runs would be work that grows with their
+square.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class LaunchBook:
 
     def __init__(self, look: Callable[[Key], None] = lambda _: None) -> None:
         self._look = look
-        #: Names of the seals that live, by namespace and template digest.
+        #: Names of the seals, and of those that live, by namespace and template digest.
+        self._all: dict[Key, set[str]] = defaultdict(set)
         self._live: dict[Key, set[str]] = defaultdict(set)
         self._of: dict[Key, str] = {}
         #: Those that wait, the first one first.
@@ -45,15 +48,17 @@ class LaunchBook:
 
     def listen(self, event: Event, key: Key, obj: JsonObject) -> None:
         """The informer's listener, of seals with the label."""
-        if event == "DELETED" or has_ended(obj):
-            digest = self._of.pop(key, "")
-            live = self._live.get((key[0], digest))
-            if live is not None:
-                live.discard(key[1])
-                self._wake((key[0], digest))
+        if event == "DELETED":
+            place = (key[0], self._of.pop(key, ""))
+            _drop(self._all, place, key[1])
         else:
             launch = json_object(json_object(obj.get("spec")).get("launch"))
-            self._add(key, str(launch.get("digest")))
+            place = (key[0], str(launch.get("digest")))
+            self._add(key, place)
+            if not has_ended(obj):
+                return
+        _drop(self._live, place, key[1])
+        self._wake(place)
 
     @asynccontextmanager
     async def turn(self, namespace: str, digest: str) -> AsyncGenerator[None]:
@@ -65,9 +70,13 @@ class LaunchBook:
         """Runs of a template that live."""
         return len(self._live.get((namespace, digest), ()))
 
+    def runs(self, namespace: str, digest: str) -> int:
+        """Runs of a template, those that have ended too, while their seals are kept."""
+        return len(self._all.get((namespace, digest), ()))
+
     def made(self, seal: Key, digest: str, job: str) -> None:
         """A seal was made just now, of this TrainingJob."""
-        self._add(seal, digest)
+        self._add(seal, (seal[0], digest))
         self._waiting.get((seal[0], digest), {}).pop((seal[0], job), None)
 
     def waits(self, job: Key, digest: str, most: int) -> None:
@@ -80,9 +89,10 @@ class LaunchBook:
             if place[0] == job[0]:
                 waiting.pop(job, None)
 
-    def _add(self, seal: Key, digest: str) -> None:
-        self._of[seal] = digest
-        self._live[seal[0], digest].add(seal[1])
+    def _add(self, seal: Key, place: Key) -> None:
+        self._of[seal] = place[1]
+        self._all[place].add(seal[1])
+        self._live[place].add(seal[1])
 
     def _wake(self, place: Key) -> None:
         waiting = self._waiting.get(place, {})
@@ -91,6 +101,12 @@ class LaunchBook:
             if live + at >= most:
                 return
             self._look(job)
-        if not live and not waiting:
-            self._live.pop(place, None)
+        if not waiting:
             self._waiting.pop(place, None)
+
+
+def _drop(names: dict[Key, set[str]], place: Key, name: str) -> None:
+    there = names.get(place, set())
+    there.discard(name)
+    if not there:
+        names.pop(place, None)

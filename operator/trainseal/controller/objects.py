@@ -49,29 +49,40 @@ def owned_by(obj: Mapping[str, JsonValue], uid: str) -> bool:
     )
 
 
-async def ensure(kube: Kube, obj: JsonObject, owner: str) -> tuple[JsonObject, bool]:
+async def ensure(
+    kube: Kube, obj: JsonObject, owner: str, *, new: bool = False
+) -> tuple[JsonObject, bool]:
     """The object as it stands, made if it was missing (then the flag is true).
 
-    Raises ForeignObjectError where one of that name is not the owner's.
+    ``new``: it will be missing, so that to make it comes first; the result is the same. Raises
+    ForeignObjectError where one of that name is not the owner's.
     """
     kind = str(obj["kind"])
     metadata = obj["metadata"]
     assert isinstance(metadata, dict)  # noqa: S101 - rendered by us
     path = collection(kind, str(metadata["namespace"]))
     name = str(metadata["name"])
-    try:
-        found, made = await kube.get(f"{path}/{name}"), False
-    except NotFoundError:
+    there = None if new else await found(kube, f"{path}/{name}")
+    made = there is None
+    if there is None:
         try:
-            found, made = await kube.create(path, obj), True
+            there = await kube.create(path, obj)
         except ConflictError:
-            found, made = await kube.get(f"{path}/{name}"), False
-    if not owned_by(found, owner):
+            there, made = await kube.get(f"{path}/{name}"), False
+    if not owned_by(there, owner):
         raise ForeignObjectError(
             f"{kind} {metadata['namespace']}/{name} exists and does not belong to this job; "
             "delete or rename it, or choose another name for the job"
         )
-    return found, made
+    return there, made
+
+
+async def found(kube: Kube, path: str) -> JsonObject | None:
+    """The object, or None where there is none. Raises KubeError."""
+    try:
+        return await kube.get(path)
+    except NotFoundError:
+        return None
 
 
 async def replace_spec(kube: Kube, obj: JsonObject, owner: str) -> None:
@@ -104,13 +115,18 @@ async def put_status(kube: Kube, path: str, obj: JsonObject, status: JsonObject)
     await kube.patch(f"{path}/status", patch, JSON_PATCH)
 
 
-async def ensure_surroundings(kube: Kube, rendered: Rendered, owner: str) -> list[str]:
-    """NetworkPolicy, ConfigMap and Service; returns words for what differs from what was sealed."""
+async def ensure_surroundings(
+    kube: Kube, rendered: Rendered, owner: str, *, new: bool = False
+) -> list[str]:
+    """NetworkPolicy, ConfigMap and Service; returns words for what differs from what was sealed.
+
+    ``new`` as for ``ensure``.
+    """
     differing = []
     for obj in (rendered.network_policy, rendered.config_map, rendered.service):
         if obj is None:
             continue
-        found, _ = await ensure(kube, obj, owner)
+        found, _ = await ensure(kube, obj, owner, new=new)
         name = f"{obj['kind']} {json_object(obj['metadata']).get('name')}"
         if not _holds(obj, found):
             differing.append(f"{name} is not what was sealed")

@@ -19,8 +19,8 @@ from trainseal.api.sealedrun import (
 )
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.controller import reads
+from trainseal.controller.objects import found
 from trainseal.controller.ownreport import Seen
-from trainseal.controller.runstate import found
 from trainseal.controller.world import World
 from trainseal.provenance.livepods import account_of, claim_templates_of, secrets_of
 

@@ -19,7 +19,7 @@ from trainseal.controller import isolation, objects, references
 from trainseal.controller.disturbances import timestamp
 from trainseal.controller.ownreport import Seen
 from trainseal.controller.runreads import read_findings
-from trainseal.controller.runstate import LiveRun, found, read_run
+from trainseal.controller.runstate import LiveRun, read_run
 from trainseal.controller.world import World
 from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
@@ -73,7 +73,7 @@ async def _findings(
             continue
         name = str(json_object(wanted["metadata"])["name"])
         path = f"{objects.collection(str(wanted['kind']), run.key[0])}/{name}"
-        live = await found(world.kube, path)
+        live = await objects.found(world.kube, path)
         if wanted["kind"] == "NetworkPolicy" and live is not None:
             wanted = await _ours(world, run, wanted, live)
         for item in references.surroundings(wanted, live, job.metadata.uid, since):
@@ -95,7 +95,7 @@ async def findings_beside(
     seen = []
     for claim in sorted({c for r in sealed.spec.roles for c in claims_of(r.template)}):
         path = path_of("v1", "persistentvolumeclaims", sealed.metadata.namespace, claim)
-        live = await found(world.kube, path)
+        live = await objects.found(world.kube, path)
         replaced = references.replaced_claim(live, first_worker) if live else None
         if replaced is not None:
             seen.append(replaced)
@@ -108,7 +108,7 @@ async def _ours(world: World, run: LiveRun, ordinary: JsonObject, live: JsonObje
     forms = isolation.ours(ordinary, run.seal)
     if all(form["spec"] != live.get("spec") for form in forms):
         # If it was we, since the seal was read, the seal says so now.
-        again = await found(world.kube, path_of(API_VERSION, PLURAL, *run.key))
+        again = await objects.found(world.kube, path_of(API_VERSION, PLURAL, *run.key))
         forms = (*forms, *isolation.ours(ordinary, again or run.seal))
     return next((form for form in forms if form["spec"] == live.get("spec")), forms[-1])
 

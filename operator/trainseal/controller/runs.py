@@ -36,7 +36,7 @@ from trainseal.controller import conditions, objects, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status, hold_of
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
-from trainseal.controller.launchbook import LABEL_TEMPLATE, LaunchBook
+from trainseal.controller.launchbook import LaunchBook
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.runreads import references_of
@@ -135,7 +135,7 @@ class Runs:
             await self._after_the_end(path, obj)
             return None
         try:
-            progress = await self._advance(obj)
+            progress = await self._advance(obj, seals)
         except LeavingError:
             return _LEAVING_AGAIN
         except ForeignObjectError as error:
@@ -149,13 +149,17 @@ class Runs:
             return _look_again(key)
         return progress.again
 
-    async def _advance(self, obj: JsonObject) -> Progress:
+    async def _advance(self, obj: JsonObject, seals: Sequence[JsonObject]) -> Progress:
+        """``seals`` are those of the job, by their label."""
         try:
             job = SubmittedJob.parse(obj).metadata
             asked = job_digest(obj)
         except (InvalidObjectError, CanonicalError) as error:
             return self._refused("InvalidJob", str(error))
-        seal = await self._seal_of(job, asked)
+        name = sealing.seal_name(job, asked)
+        listed = [seal for seal in seals if _name(seal) == name]
+        # One that has lost its label is not among those that were listed.
+        seal = listed[0] if listed else await self._seal_of(job, asked)
         if seal is None:
             found = await self._make_seal(obj, job, asked)
             if isinstance(found, Progress):
@@ -185,8 +189,11 @@ class Runs:
                 f"{error}; this job did not pass TrainSeal's webhook. Delete it and apply it again",
             )
         stored = await stored_template(self._kube, obj)
-        label = sealing.LABEL_DIGEST if stored is None else LABEL_TEMPLATE
-        runs = await self._runs_of(namespace, label, counted_by(obj, asked))
+        runs = (
+            await self._runs_of(namespace, asked)
+            if stored is None
+            else self._launches.runs(namespace, counted_by(obj, asked))
+        )
         verification = await world.verifier.verify(
             obj,
             world.policies(namespace),
@@ -226,7 +233,7 @@ class Runs:
             if (waits := self._no_room(identity, launch)) is not None:
                 return waits
             # Others may have had their turn since this job was judged.
-            runs = await self._runs_of(namespace, label, launch.digest)
+            runs = self._launches.runs(namespace, launch.digest)
             bound = job.spec.validity.max_runs if job.spec.validity else None
             if bound is None or runs < bound:
                 seal = await self._write_seal(identity, replace(wanted, run=runs + 1))
@@ -289,8 +296,9 @@ class Runs:
                 raise
             return again
 
-    async def _runs_of(self, namespace: str, label: str, digest: str) -> int:
-        query = {"labelSelector": f"{label}={sealing.digest_label(digest)}"}
+    async def _runs_of(self, namespace: str, digest: str) -> int:
+        """Runs of a job that was signed itself."""
+        query = {"labelSelector": f"{sealing.LABEL_DIGEST}={sealing.digest_label(digest)}"}
         seals = self._kube.metadata(path_of(API_VERSION, SEALS, namespace), query)
         return sum([1 async for _ in seals])
 
@@ -457,6 +465,10 @@ def _waits(template: str, most: int) -> Progress:
     progress = Progress("Pending", words, again=WAITING_AGAIN)
     progress.wants("Sealed", False, "MaxConcurrent", words)
     return progress
+
+
+def _name(obj: JsonObject) -> str:
+    return str(json_object(obj.get("metadata")).get("name"))
 
 
 def _generation(obj: JsonObject) -> int:

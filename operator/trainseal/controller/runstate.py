@@ -7,7 +7,7 @@ from datetime import datetime
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedRun
-from trainseal.cluster.api import Kube, NotFoundError, path_of
+from trainseal.cluster.api import Kube, path_of
 from trainseal.controller import objects
 from trainseal.controller.disturbances import RunState, timestamp
 from trainseal.provenance.boundseals import BoundRole
@@ -38,28 +38,20 @@ class LiveRun:
         return live is not None and objects.uid_of(live) == uid
 
 
-async def found(kube: Kube, path: str) -> JsonObject | None:
-    """The object, or None where there is none. Raises KubeError."""
-    try:
-        return await kube.get(path)
-    except NotFoundError:
-        return None
-
-
 async def read_run(
     kube: Kube, key: Key, seal: JsonObject, sealed: SealedRun, roles: tuple[BoundRole, ...]
 ) -> LiveRun:
     """Reads the live objects of a run. Raises KubeError."""
     namespace = key[0]
     path = path_of("trainseal.dev/v1alpha1", "trainingjobs", namespace, sealed.spec.job.name)
-    job = await found(kube, path)
+    job = await objects.found(kube, path)
     if job is not None and objects.uid_of(job) != sealed.spec.job.uid:
         job = None
     leaving_since = None if job is None else _leaving_since(job)
     if leaving_since is not None:
         job = None
     jobs = objects.collection("Job", namespace)
-    engines = {r.object_uid: await found(kube, f"{jobs}/{r.object_name}") for r in roles}
+    engines = {r.object_uid: await objects.found(kube, f"{jobs}/{r.object_name}") for r in roles}
     return LiveRun(key, seal, sealed, roles, job, engines, leaving_since)
 
 

@@ -35,6 +35,19 @@ def test_what_lives_counts_and_what_has_ended_or_is_gone_does_not() -> None:
     assert book.live("research", DIGEST) == 0
 
 
+def test_every_run_counts_while_its_seal_is_kept() -> None:
+    book = LaunchBook()
+    event(book, "ADDED", seal("a"))
+    event(book, "ADDED", seal("b", "Succeeded"))
+    book.made(("research", "c"), DIGEST, "job-c")
+    assert book.runs("research", DIGEST) == 3
+    event(book, "MODIFIED", seal("a", "Failed"))
+    assert book.runs("research", DIGEST) == 3
+    event(book, "DELETED", seal("b", "Succeeded"))
+    assert book.runs("research", DIGEST) == 2
+    assert (book.runs("other", DIGEST), book.live("research", DIGEST)) == (0, 1)
+
+
 def test_a_seal_counts_from_the_moment_it_is_made_and_once() -> None:
     book = LaunchBook()
     book.made(("research", "a"), DIGEST, "job-a")

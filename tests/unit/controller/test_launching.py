@@ -22,7 +22,10 @@ def template(**launch: Any) -> Object:
 
 
 def look(cluster: Cluster, *keys: tuple[str, str], book: LaunchBook | None = None) -> None:
-    """As often as is needed, by one controller."""
+    """As often as is needed, by one controller, which has heard of all seals that there are."""
+    book = book or LaunchBook()
+    for seal in seals(cluster):
+        book.listen("ADDED", ("research", seal["metadata"]["name"]), shape(seal))
     runs = Runs(cluster.world(), cluster.versions(), book)
 
     async def work() -> None:
@@ -72,6 +75,15 @@ def test_a_second_run_of_it_is_the_second() -> None:
     cluster.launch(made_of)
     cluster.launch(made_of, SECOND[1])
     look(cluster, FIRST, SECOND)
+    assert sorted(s["spec"]["run"] for s in seals(cluster)) == [1, 2]
+
+
+def test_runs_of_before_this_controller_count() -> None:
+    cluster, made_of = Cluster(), template()
+    cluster.launch(made_of)
+    look(cluster, FIRST)
+    cluster.launch(made_of, SECOND[1])
+    look(cluster, SECOND)
     assert sorted(s["spec"]["run"] for s in seals(cluster)) == [1, 2]
 
 

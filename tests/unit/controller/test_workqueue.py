@@ -145,3 +145,25 @@ async def test_the_sooner_of_two_wishes_counts() -> None:
         queue.add_after(A, 0.001)
         queue.add_after(A, 3600)
         await until(lambda: done == [A])
+
+
+async def test_new_keys_come_before_those_that_were_looked_at_and_keep_none_of_them_away() -> None:
+    """Four workers, of which one takes what is known first."""
+    known, new = [[("research", f"{kind}-{n}") for n in range(40)] for kind in ("known", "new")]
+    order: list[Key] = []
+
+    async def work(key: Key) -> float:
+        order.append(key)
+        await asyncio.sleep(0)
+        return 3600.0
+
+    async with running(work) as queue:
+        for key in known:
+            queue.add(key)
+        await until(lambda: len(order) == len(known))
+        order.clear()
+        for key in (*known, *new):
+            queue.add(key)
+        await until(lambda: len(order) == len(known) + len(new))
+    assert sum(key in new for key in order[:40]) == 30
+    assert [k for k in order if k in known] == known
