@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object
@@ -15,6 +17,9 @@ from tests.stage.signing import signed
 from tests.stage.templates import job_from, template_of
 from tests.stage.waiting import eventually
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "sweeps"
+#: What Argo's workflows, or Katib's controller, run as: nobody of the team makes pods there.
+SWEEPS = "system:serviceaccount:argo:sweeps"
 #: What a ServiceAccount of the team's namespace is called; anybody there can act as it.
 ACCOUNT = f"system:serviceaccount:{TEAM}:default"
 
@@ -184,3 +189,70 @@ def test_a_revoked_template_starts_nothing_and_stays_revoked(
         lab.wait_for_phase(job, "Suspended")
     eventually(lambda: "diverges" in lab.status(job)["message"], "it says why it does not go on")
     lab.delete(made)
+
+
+# Other controllers ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def swept(lab: Lab) -> Iterator[Object]:
+    """A template that another controller may start runs of, and does."""
+    binding = ("rolebinding", "sweeps")
+    lab.admin("create", *binding, "-n", TEAM, "--clusterrole=edit", "--serviceaccount=argo:sweeps")
+    found = template(lab, "pretrain-v7", requesters=[{"user": SWEEPS}])
+    yield found
+    lab.delete(found)
+    lab.admin("delete", *binding, "-n", TEAM)
+
+
+def by_the_controller(lab: Lab, text: str) -> Object:
+    words = ("-n", TEAM, "create", "-f", "-", "-o", "json", "--as", SWEEPS)
+    found: Object = json.loads(lab.target.kubectl(*words, input=text))
+    return found
+
+
+def of_the_team(text: str, of: Object) -> str:
+    """The example, for this team and template."""
+    digest = job_from(of)["spec"]["templateRef"]["digest"]
+    return text.replace(f"sha256:{'0' * 64}", digest).replace("namespace: research", "")
+
+
+def test_katibs_trials_run_from_a_template(lab: Lab, swept: Object) -> None:
+    """As Katib makes them: the trial's JSON with its strings filled in, named by Katib."""
+    example = yaml.safe_load(of_the_team((EXAMPLES / "katib.yaml").read_text(), swept))
+    trial = example["spec"]["trialTemplate"]
+    text = json.dumps(trial["trialSpec"])
+    for parameter in trial["trialParameters"]:
+        value = {"lr": "0.0031415926", "steps": "17"}[parameter["reference"]]
+        text = text.replace(f"${{trialParameters.{parameter['name']}}}", value)
+    named = {**json.loads(text), "metadata": {"name": "pretrain-v7-w2h6xk9q", "namespace": TEAM}}
+    job = by_the_controller(lab, json.dumps(named))
+    status = lab.wait_for_phase(job, "Succeeded")
+    assert status["requester"] == SWEEPS
+    # What its successCondition asks for.
+    assert [c["status"] for c in status["conditions"] if c["type"] == "Complete"] == ["True"]
+    (pod,) = lab.pods(job)
+    said = lab.kubectl("logs", pod["metadata"]["name"], "-c", "trainer")
+    assert said.strip() == "learning rate 0.0031415926"
+    assert seal_of(lab, job)["spec"]["launch"]["job"]["config"]["parameters"]["steps"] == 17
+    lab.delete(job)
+
+
+def test_argos_steps_run_from_a_template(lab: Lab, swept: Object) -> None:
+    """As Argo makes them: the manifest's text filled in, given to kubectl create."""
+    workflow = yaml.safe_load((EXAMPLES / "argo.yaml").read_text())
+    (step,) = (t for t in workflow["spec"]["templates"] if t["name"] == "run")
+    manifest = of_the_team(step["resource"]["manifest"], swept)
+    job = by_the_controller(lab, manifest.replace("{{inputs.parameters.lr}}", "0.0003"))
+    status = lab.wait_for_phase(job, "Succeeded")
+    assert f"status.phase == {status['phase']}" == step["resource"]["successCondition"]
+    assert status["requester"] == SWEEPS
+    lab.delete(job)
+
+
+def test_a_sweep_out_of_bounds_is_refused_though_its_numbers_are_text(
+    lab: Lab, swept: Object
+) -> None:
+    job = job_from(swept, parameters={"learning_rate": "0.1"})
+    words = ("create", "--as", SWEEPS, "-f", "-")
+    assert "spec.parameters[learning_rate]" in _refused(lab, *words, stdin=json.dumps(job))

@@ -13,6 +13,7 @@ A template is judged whole each time: nobody need have looked when it was made.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ Json = Mapping[str, JsonValue]
 _STEERS = frozenset({"hydra", "defaults"})
 #: A string without a list of values: nothing that a loader, a shell or a path would act on.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: A number or truth value as text, by the grammar of JSON (RFC 8259, 3 and 6).
+_SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_LONGEST_SCALAR = 64
 _BY_DIGEST = re.compile(r"(?P<repository>[^@]+)@sha256:[0-9a-f]{64}")
 
 
@@ -73,6 +77,19 @@ def admits(parameter: Parameter, value: JsonValue) -> bool:
     return _beyond(value, parameter) is None
 
 
+def as_declared(value: JsonValue, parameter: Parameter) -> JsonValue:
+    """What a run gives for a parameter: of a number or truth value, also its text.
+
+    Katib puts what it tries into the strings of a trial's manifest, and leaves it text.
+    """
+    if parameter.type == "string" or not isinstance(value, str):
+        return value
+    if len(value) > _LONGEST_SCALAR or not _SCALAR.fullmatch(value):
+        return value
+    read: JsonValue = json.loads(value)
+    return read
+
+
 def made_from(template: Json, job: Json) -> JsonObject:
     """The whole job that a TrainingJob with a ``templateRef`` stands for, as the API server has it.
 
@@ -90,9 +107,12 @@ def made_from(template: Json, job: Json) -> JsonObject:
     made = dict(json_object(json_object(template.get("spec")).get("job")))
     if asked.parameters:
         config = dict(json_object(made.get("config")))
-        config["parameters"] = _with(
-            json_object(config.get("parameters")), json_object(spec.get("parameters"))
-        )
+        declared = read.spec.parameters or {}
+        given = {
+            path: as_declared(value, declared[path])
+            for path, value in json_object(spec.get("parameters")).items()
+        }
+        config["parameters"] = _with(json_object(config.get("parameters")), given)
         made["config"] = config
     if asked.replicas:
         made["roles"] = [
@@ -240,7 +260,7 @@ def _launch_faults(template: TrainingTemplate, job: SubmittedJob) -> Iterator[Fa
                 "open", f"one of {_list(parameters)}",
                 "leave it out, or have a template signed that leaves it open",
             )  # fmt: skip
-        elif problem := _beyond(value, parameter):
+        elif problem := _beyond(as_declared(value, parameter), parameter):
             yield _out_of_bounds(place, *problem)
     values = template.spec.job.config.parameters if template.spec.job.config else {}
     for path in parameters:

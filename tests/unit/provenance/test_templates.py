@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_within_the_bounds_only_what_is_left_open_differs(
     assert found == own
 
 
+@given(rate=st.floats(0.00001, 0.001), seed=st.integers(0, 65535), amp=st.booleans())
+def test_a_number_or_truth_value_may_come_as_its_text(rate: float, seed: int, amp: bool) -> None:
+    """As from Katib, which fills in strings."""
+    values = {"learning_rate": rate, "optim.seed": seed, "amp": amp}
+    texts = {path: json.dumps(value) for path, value in values.items()}
+    assert made(parameters=texts)["spec"] == made(parameters=values)["spec"]
+
+
+def test_text_stays_text_where_a_text_is_declared() -> None:
+    assert made(parameters={"tag": "17"})["spec"]["config"]["parameters"]["tag"] == "17"
+
+
 def test_a_parameter_reaches_the_config_files_and_no_command_or_variable() -> None:
     job = made(parameters={"tag": "needle-17"})
     spec = TrainingJob.parse(job).spec
@@ -117,7 +130,20 @@ def test_one_that_is_not_named_yet_is_judged_under_a_name_as_long_as_the_one_it_
     [
         ("learning_rate", 0.1),
         ("learning_rate", 0),
-        ("learning_rate", "0.0003"),
+        ("learning_rate", "0.1"),
+        ("learning_rate", " 0.0003"),
+        ("learning_rate", "0.0003\n"),
+        ("learning_rate", "+0.0003"),
+        ("learning_rate", ".0003"),
+        ("learning_rate", "0x1"),
+        ("learning_rate", "1_0"),
+        ("learning_rate", "nan"),
+        ("learning_rate", "1e999"),
+        ("learning_rate", "\u0660.\u0660\u0661"),
+        ("learning_rate", "${trialParameters.lr}"),
+        ("learning_rate", "0" * 65),
+        ("optim.seed", "1.5"),
+        ("optim.seed", "true"),
         ("learning_rate", True),
         ("learning_rate", [0.0003]),
         ("learning_rate", {"_target_": "os.system"}),
@@ -127,7 +153,8 @@ def test_one_that_is_not_named_yet_is_judged_under_a_name_as_long_as_the_one_it_
         ("optim.name", "lamb"),
         ("optim.name", 1),
         ("amp", 1),
-        ("amp", "true"),
+        ("amp", "True"),
+        ("amp", "1"),
         ("tag", ""),
         ("tag", "x" * 17),
         ("tag", "${oc.env:HOME}"),
