@@ -184,7 +184,8 @@ def what_counts(seal: JsonObject) -> JsonObject:
     """What the webhook keeps of a seal: of one whose run has ended, that it counts as a run."""
     metadata = {k: v for k, v in json_object(seal.get("metadata")).items() if k != "managedFields"}
     if not has_ended(seal):
-        return {**seal, "metadata": metadata}
+        status = {k: v for k, v in json_object(seal.get("status")).items() if k != "signed"}
+        return {**seal, "metadata": metadata, "status": status}
     kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
     return {
         "metadata": kept,

@@ -255,6 +255,12 @@ def _answer(request: Request, found: JobVerification) -> Response:
     audit = {"trainseal-outcome": found.outcome.value, "trainseal-job-digest": found.digest}
     if found.outcome is Outcome.VERIFIED:
         return Response(True, warnings=warnings, audit=audit)
+    if found.awaited:
+        return Response(
+            True,
+            warnings=[*(pending_words(request, v) for v in found.awaited), *warnings],
+            audit={**audit, "trainseal-outcome": "pending"},
+        )
     undetermined = found.outcome is Outcome.UNDETERMINED
     head = (
         f"{_head(request)} could not be verified (undetermined): "
@@ -271,6 +277,15 @@ def _answer(request: Request, found: JobVerification) -> Response:
         TRY_AGAIN if undetermined else FORBIDDEN,
         warnings=warnings,
         audit=audit,
+    )
+
+
+def pending_words(request: Request, verdict: Verdict) -> str:
+    """What who creates a job is told that waits for signatures."""
+    name = meta(request.object).get("name") or request.name
+    return (
+        f"pending: policy {verdict.policy} still wants a signature by {verdict.lack} "
+        f"({verdict.found}); nothing runs before: trainseal approve {name} -n {request.namespace}"
     )
 
 

@@ -243,6 +243,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Phase", ".status.phase"),
             Column("Verified", ".status.verified", description="Do the signatures satisfy policy?"),
             Column("Signers", ".status.signers", description="The persons who signed."),
+            Column("Missing", ".status.missing", description="Who has yet to sign."),
             Column("Requester", ".status.requester", description="Who asked for the run."),
             Column("Ready", ".status.ready", description="Ready pods of wanted."),
             Column("Drift", ".status.drifted", description="What the watch found."),

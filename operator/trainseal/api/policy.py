@@ -288,6 +288,13 @@ class DriftRules(Model):
     """Absent: five minutes, then `Suspend`."""
 
 
+class PendingRules(Model):
+    """Jobs that are created before all have signed. Nothing of one runs until they have."""
+
+    max_age_seconds: int | None = Field(default=None, ge=60, le=2592000)
+    """How long after its creation one may still be approved. Absent: 259200, three days."""
+
+
 class ProvenancePolicySpec(Model):
     """The policy."""
 
@@ -299,6 +306,8 @@ class ProvenancePolicySpec(Model):
     """Everyone whose signature counts."""
     requirements: Requirements
     registries: Registries
+    pending: PendingRules | None = None
+    """Absent: a job is created with all signatures, or refused."""
     validity: ValidityRules | None = None
     """Absent: none."""
     pods: PodRules | None = None

@@ -338,6 +338,14 @@ class SealedRunStatus(Model):
 
     binding: Binding | None = None
     """Absent: not bound yet; its pods are not admitted."""
+    signed: JsonObject | None = Field(
+        default=None,
+        max_length=16,
+        description="What the approvers signed of the job's `spec`: the one whose digest "
+        "`spec.job` has. Absent: `spec.launch` has the job, it is too long to be kept, or the seal "
+        "is of a release that did not keep it.",
+        json_schema_extra=OPAQUE,
+    )
     phase: Literal["Sealed", "Bound", "Succeeded", "Failed", "Deleted"] | None = None
     """How far the run is."""
     completion_time: datetime | None = None

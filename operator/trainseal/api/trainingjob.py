@@ -395,8 +395,9 @@ class TrainingJobStatus(Model):
     """The `metadata.generation` that this status is about."""
     phase: Phase | None = None
     """Where the job is, in one word."""
-    verified: Literal["verified", "refuted", "undetermined"] | None = None
-    """The verdict on all artifacts together."""
+    verified: Literal["verified", "refuted", "undetermined", "pending"] | None = None
+    """The verdict on all artifacts together. `pending`: all is well but for signatures that may
+    still come."""
     message: Annotated[str, StringConstraints(max_length=4096)] | None = None
     """What the job waits for or why it ended."""
     job_digest: Digest | None = None
@@ -410,6 +411,9 @@ class TrainingJobStatus(Model):
     requester: ShortText | None = None
     """Who asked for the run."""
     signers: Text | None = Field(default=None, description="The persons who signed, for kubectl.")
+    missing: ShortText | None = Field(
+        default=None, description="The persons who have yet to sign, for kubectl."
+    )
     ready: ShortText | None = Field(default=None, description="Ready pods of wanted, for kubectl.")
     artifacts: list[ArtifactStatus] | None = Field(default=None, max_length=128)
     """The verdicts, artifact by artifact."""

@@ -137,7 +137,7 @@ def prepare(
         replacements.pop(path, None)
         if present[path] != reference:
             replacements[path] = reference
-    wanted = changed(document.value, replacements, _present(document.value))
+    wanted = changed(document.value, replacements, present_signatures(document.value))
     kind = job.kind
     if kind == KIND:
         whole_job(document, job.manifest)
@@ -151,9 +151,9 @@ def sign_job(prepared: ToSign, key: PrivateKey, *, anew: bool = False) -> Signed
 
     Raises Failure: also where the text that came out does not hold the signature.
     """
-    job, present = prepared.file, _present(prepared.wanted)
+    job, present = prepared.file, present_signatures(prepared.wanted)
     kept, notes = _current(present, prepared)
-    added = not any(_signed_by(entry, key, prepared) for entry in kept)
+    added = not any(is_signed_by(entry, key, prepared.signed) for entry in kept)
     if added:
         if len(kept) >= MAX_SIGNATURES:
             raise Failure(
@@ -161,19 +161,20 @@ def sign_job(prepared: ToSign, key: PrivateKey, *, anew: bool = False) -> Signed
                 expected=f"at most {MAX_SIGNATURES}",
                 remedy="remove one from spec.signatures",
             )
-        statement = job_statement(
-            prepared.namespace,
-            prepared.name,
-            prepared.digest.removeprefix("sha256:"),
-            prepared.kind,
-        )
-        bundle = json.loads(encode_bundle(make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE)))
-        kept = [*kept, {"bundle": bundle}]
+        kept = [*kept, signature_of(prepared.signed, key)]
     text = job.text
     if kept != present or prepared.replacements:
         text = _text(prepared, kept, anew=anew)
         _check(text, prepared, key)
     return SignedJob(text, added, len(kept), tuple(notes))
+
+
+def signature_of(signed: Signed, key: PrivateKey) -> JsonObject:
+    """An entry of ``spec.signatures``: a Sigstore bundle with a statement about the digest."""
+    hexadecimal = signed.digest.removeprefix("sha256:")
+    statement = job_statement(signed.namespace, signed.name, hexadecimal, signed.kind)
+    bundle = encode_bundle(make_bundle_dsse(key, statement, IN_TOTO_PAYLOAD_TYPE))
+    return {"bundle": json.loads(bundle)}
 
 
 def write_text(text: str, file: str) -> None:
@@ -220,7 +221,9 @@ def _check(text: str, prepared: ToSign, key: PrivateKey) -> None:
     data = canonical(document, document.value, job.namespace)
     identity = _identity(document.value, job.namespace)
     again = ToSign(job, {}, document.value, data, *identity, prepared.kind)
-    signed = any(_signed_by(entry, key, again) for entry in _present(document.value))
+    signed = any(
+        is_signed_by(entry, key, again.signed) for entry in present_signatures(document.value)
+    )
     if not signed or again.digest != prepared.digest:
         raise Failure(
             f"{job.job.source}: what was about to be written is not what was signed; nothing was"
@@ -255,8 +258,9 @@ def _current(present: list[JsonValue], job: ToSign) -> tuple[list[JsonValue], li
     return kept, notes
 
 
-def _signed_by(entry: JsonValue, key: PrivateKey, job: ToSign) -> bool:
-    check = check_signed([_bundle(entry)], job.signed)
+def is_signed_by(entry: JsonValue, key: PrivateKey, signed: Signed) -> bool:
+    """Whether an entry of ``spec.signatures`` is this key's, over what is signed."""
+    check = check_signed([_bundle(entry)], signed)
     found = check(KeyAuthority("you", "you", key.public))
     return any(checked.outcome is Outcome.VERIFIED for checked in found)
 
@@ -266,7 +270,8 @@ def _bundle(entry: JsonValue) -> Piece:
     return read_bundle(bundle if isinstance(bundle, dict) else {}, MAX_BUNDLE_BYTES)
 
 
-def _present(job: JsonObject) -> list[JsonValue]:
+def present_signatures(job: JsonObject) -> list[JsonValue]:
+    """The entries of ``spec.signatures``."""
     spec = job.get("spec")
     signatures = spec.get("signatures") if isinstance(spec, dict) else None
     return list(signatures) if isinstance(signatures, list) else []

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from trainseal.cli import (
+    approve,
     breakglass,
     checkpoints,
     debug,
@@ -44,6 +45,7 @@ PROCESSES = "Processes in the cluster"
 
 app.command(rich_help_panel=RUNNING)(submit.submit)
 app.command(rich_help_panel=RUNNING)(status.status)
+app.command(rich_help_panel=sign.SIGNING)(approve.approve)
 app.add_typer(drift.drift, rich_help_panel=RUNNING)
 app.command(rich_help_panel=RUNNING)(drift.thaw)
 app.command(rich_help_panel=RUNNING)(debug.debug)

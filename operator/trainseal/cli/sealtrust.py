@@ -28,8 +28,8 @@ class SealTrust:
     message: str = ""
 
 
-async def seal_trust(kube: Kube, release_namespace: str, job: Json, seal: Json) -> SealTrust:
-    """Verifies the seal of a job."""
+async def seal_trust(kube: Kube, release_namespace: str, job: Json | None, seal: Json) -> SealTrust:
+    """Verifies the seal of a job; of one that is gone, that it is the operator's."""
     try:
         path = path_of("v1", "configmaps", release_namespace, KEYRING_CONFIG_MAP)
         keyring = read_keyring(await kube.get(path), "seal")
@@ -46,8 +46,10 @@ async def seal_trust(kube: Kube, release_namespace: str, job: Json, seal: Json) 
     return SealTrust("verified")
 
 
-def verify(keyring: Keyring, cluster: str, job: Json, seal: Json) -> None:
-    """Raises UntrustedError or CanonicalError unless this is the operator's seal of this job."""
+def verify(keyring: Keyring, cluster: str, job: Json | None, seal: Json) -> None:
+    """Raises UntrustedError or CanonicalError unless this is the operator's seal, of this job if
+    one is given.
+    """
     metadata, spec = json_object(seal.get("metadata")), json_object(seal.get("spec"))
     namespace, name = str(metadata.get("namespace")), str(metadata.get("name"))
     binding = json_object(seal.get("status")).get("binding")
@@ -58,6 +60,8 @@ def verify(keyring: Keyring, cluster: str, job: Json, seal: Json) -> None:
     else:
         mark = str(json_object(metadata.get("annotations")).get(SEAL_ANNOTATION, ""))
         verify_seal(keyring, mark, namespace=namespace, name=name, spec=spec)
+    if job is None:
+        return
     uid = json_object(job.get("metadata")).get("uid")
     sealed = (json_object(spec.get("job")).get("uid"), asked_digest(spec))
     if sealed != (uid, job_digest(job)):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import JsonValue
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.trainingtemplate import PLURAL
+from trainseal.cli.changesview import changes_by_weight, claimed, described
 from trainseal.cli.failures import UNDETERMINED, Failure
 from trainseal.cli.jobfiles import JobFile, canonical, read_manifest
 from trainseal.cli.terminaltext import plain
@@ -20,23 +19,7 @@ from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.provenance.canonical import TEMPLATE_KIND, CanonicalError, canonical_form
 from trainseal.provenance.claims import Claim, claims
 from trainseal.provenance.judgement import Signed
-from trainseal.provenance.templatechanges import WEIGHTS, Change, Effect, changes
-
-_TITLES = {
-    "launch": "Who may start runs, and until when",
-    "bounds": "What a run may set",
-    "references": "Code and images",
-    "commands": "Commands",
-    "environment": "Environment",
-    "rest": "Everything else",
-}
-_EFFECTS: dict[Effect, tuple[str, str]] = {
-    "wider": ("wider", "bold red"),
-    "narrower": ("narrower", "green"),
-    "same": ("the same, written otherwise", "dim"),
-    "different": ("neither wider nor narrower", "bold yellow"),
-}
-_COLORS = {"+": "green", "-": "red", "@": "cyan"}
+from trainseal.provenance.templatechanges import Change, changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +103,7 @@ def print_json(found: Difference) -> None:
         "old": _described(found.old),
         "new": _described(found.new),
         "signaturesVerified": False,
-        "changes": [
-            {
-                "group": c.weight,
-                "path": c.path,
-                "before": c.before,
-                "after": c.after,
-                "effect": c.effect,
-            }
-            for c in found.changes
-        ],
+        "changes": [described(c) for c in found.changes],
     }
     print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
 
@@ -157,16 +131,12 @@ def render(found: Difference) -> RenderableType:
     """The two, who says to have signed the first, and the changes by their weight."""
     parts: list[RenderableType] = [
         *_head("before", found.old),
-        *(Text(f"        {line}", "dim") for line in _claimed(found.old)),
+        *(Text(f"        {line}", "dim") for line in claimed(found.old.claims)),
         *_head("after", found.new),
     ]
     if not found.changes:
         parts.append(Text("no difference: what people sign is the same", "green"))
-    for weight in WEIGHTS:
-        if own := [c for c in found.changes if c.weight == weight]:
-            parts += [Text(), Text(_TITLES[weight], "bold")]
-            parts += [Group(*_change(c)) for c in own]
-    return Group(*parts)
+    return Group(*parts, *changes_by_weight(found.changes))
 
 
 def _head(word: str, side: Side) -> Iterator[Text]:
@@ -176,61 +146,3 @@ def _head(word: str, side: Side) -> Iterator[Text]:
     )
     if side.revoked:
         yield Text(f"        is revoked: {plain(side.revoked)}", "yellow")
-
-
-def _claimed(side: Side) -> Iterator[str]:
-    if not side.claims:
-        yield "carries no signature"
-        return
-    yield "says of itself that it was signed by (nothing of it is verified here):"
-    over = {"this": "", "another": ", over another state", "unknown": ", it does not say over what"}
-    for claim in side.claims:
-        who = plain(claim.who)[:200]
-        if claim.kind == "unreadable":
-            yield "  a bundle that cannot be read"
-        elif claim.kind == "key":
-            yield f"  {f'key {who}' if who else 'a key that it does not name'}{over[claim.over]}"
-        else:
-            issuer = f" ({plain(claim.issuer)[:200]})" if claim.issuer else ""
-            yield f"  {who or 'a certificate without identity'}{issuer}{over[claim.over]}"
-
-
-def _change(change: Change) -> Iterator[RenderableType]:
-    head = Text(f"  {plain(change.path)}")
-    if change.effect is not None:
-        words, color = _EFFECTS[change.effect]
-        head.append(f"  {words}", color)
-    yield head
-    before, after = change.before, change.after
-    if before is not None and after is not None and (_is_long(before) or _is_long(after)):
-        # The first two lines name files.
-        lines = [*difflib.unified_diff(_lines(before), _lines(after), lineterm="")][2:]
-        if lines:
-            yield from (
-                Text(f"      {plain(line)}", _COLORS.get(line[:1], "dim")) for line in lines
-            )
-            return
-    for word, value, color in (("before", before, "red"), ("after", after, "green")):
-        if value is None:
-            yield Text(f"      {word:<7} absent", "dim")
-        else:
-            yield Text(f"      {word:<7} {plain(json.dumps(value, ensure_ascii=False))}", color)
-
-
-def _is_long(value: JsonValue) -> bool:
-    """Whether there are several lines in it, such as a script's."""
-    texts = value if isinstance(value, list) else [value]
-    return any(isinstance(text, str) and "\n" in text for text in texts)
-
-
-def _lines(value: JsonValue) -> list[str]:
-    """A text's lines; of a list each entry, a script's lines below a mark."""
-    if isinstance(value, str):
-        return value.split("\n")
-    found: list[str] = []
-    for entry in value if isinstance(value, list) else [value]:
-        if isinstance(entry, str) and "\n" in entry:
-            found += ["|", *(f"  {line}" for line in entry.split("\n"))]
-        else:
-            found.append(json.dumps(entry, ensure_ascii=False))
-    return found

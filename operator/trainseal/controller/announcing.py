@@ -17,7 +17,18 @@ from trainseal.api.model import json_object, json_objects
 
 Json = Mapping[str, JsonValue]
 #: Reasons of the condition Verified that are no verdict on an artifact, and told by their own name.
-_OWN_REASONS = frozenset({"InvalidJob", "InvalidTemplate", "NoTicket", "TaintedCheckpoint"})
+_OWN_REASONS = frozenset(
+    {
+        "InvalidJob",
+        "InvalidTemplate",
+        "NoTicket",
+        "TaintedCheckpoint",
+        "SignaturesMissing",
+        "PendingTooLong",
+    }
+)
+#: Nothing is wrong yet.
+_AWAITED = "SignaturesMissing"
 #: Of the condition Placed: passes by itself.
 _PASSING = "PodsEnd"
 
@@ -42,7 +53,7 @@ def announcements(before: Json, after: Json) -> Iterator[Announcement]:
         else:
             reason, message = str(found.get("reason")), str(found.get("message"))
             told = reason if reason in _OWN_REASONS else "NotVerified"
-            yield Announcement(told, message.partition("\n")[0], warning=True)
+            yield Announcement(told, message.partition("\n")[0], warning=reason != _AWAITED)
     seal = after.get("sealedRun")
     if seal and before.get("sealedRun") != seal:
         words = f"SealedRun {seal}: run {after.get('run')} of {after.get('jobDigest')}"

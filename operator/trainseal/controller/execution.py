@@ -24,7 +24,7 @@ from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.podmatch import PLACEMENT
-from trainseal.provenance.sealedjobs import is_of, whole_job
+from trainseal.provenance.sealedjobs import is_of, kept_job, whole_job
 from trainseal.provenance.seals import (
     SEAL_ANNOTATION,
     BoundUid,
@@ -92,7 +92,7 @@ class Execution:
         except JobChangedError as error:
             return await self._lost(obj, job, sealed, str(error))
         if bound is None:
-            await self._bind(sealed, spec, jobs)
+            await self._bind(sealed, spec, jobs, obj)
         # A quarantined run keeps its pods, also from its user; one that has none gets none.
         kept = hold is not None and hold.response == "Quarantine"
         suspend = not kept and (bool(job.spec.suspend) or _suspends(hold))
@@ -203,7 +203,7 @@ class Execution:
         return found
 
     async def _bind(
-        self, sealed: SealedRun, spec: JsonObject, jobs: Mapping[str, JsonObject]
+        self, sealed: SealedRun, spec: JsonObject, jobs: Mapping[str, JsonObject], obj: JsonObject
     ) -> None:
         bound = tuple(
             BoundUid(role.name, "Job", role.object_name, objects.uid_of(jobs[role.name]))
@@ -217,7 +217,10 @@ class Execution:
             objects=bound,
             now=self._world.clock(),
         )
-        await self._patch_seal(sealed, {"binding": binding, "phase": "Bound"})
+        status: JsonObject = {"binding": binding, "phase": "Bound"}
+        if signed := kept_job(sealed, obj):
+            status["signed"] = signed
+        await self._patch_seal(sealed, status)
 
     async def _patch_seal(self, sealed: SealedRun, status: JsonObject) -> None:
         path = path_of(

@@ -20,6 +20,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from trainseal.api.model import (
     API_VERSION,
@@ -32,7 +33,7 @@ from trainseal.api.model import (
 from trainseal.api.sealedrun import SealedCode, SealedRun
 from trainseal.api.trainingjob import RoleStatus, SubmittedJob, TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
-from trainseal.controller import conditions, objects, resumption, sealing
+from trainseal.controller import conditions, objects, pending, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status, hold_of
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
@@ -70,6 +71,8 @@ LIVE_AGAIN = 60.0
 #: One that is being deleted, though what says so may be on its way.
 _LEAVING_AGAIN = 0.5
 _SPREAD = 15.0
+#: Fields of the status that count only while they are said.
+_PASSING = ("missing",)
 ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 
 
@@ -203,7 +206,9 @@ class Runs:
         )
         job = verification.job
         if verification.outcome is not Outcome.VERIFIED or job is None:
-            return self._not_verified(verification)
+            return self._not_verified(verification, ticket.time)
+        if late := pending.too_late(verification, ticket.time, world.clock()):
+            return self._refused(pending.TOO_LATE, late)
         launch = verification.launch
         if launch is not None and (waits := self._no_room(identity, launch)) is not None:
             return waits
@@ -302,8 +307,17 @@ class Runs:
         seals = self._kube.metadata(path_of(API_VERSION, SEALS, namespace), query)
         return sum([1 async for _ in seals])
 
+    def _not_verified(self, verification: JobVerification, submitted: datetime) -> Progress:
+        progress = pending.waits(verification, submitted, self._world.clock())
+        if progress is None:
+            progress = self._denied(verification)
+        progress.fields["artifacts"] = [a.wire() for a in sealing.artifacts(verification.verdicts)]
+        if verification.digest:
+            progress.fields["jobDigest"] = verification.digest
+        return progress
+
     @staticmethod
-    def _not_verified(verification: JobVerification) -> Progress:
+    def _denied(verification: JobVerification) -> Progress:
         words = "\n".join(v.sentence() for v in verification.denials)
         undetermined = verification.outcome is Outcome.UNDETERMINED
         progress = Progress(
@@ -313,12 +327,7 @@ class Runs:
         )
         reason = verification.denials[0].reason
         progress.wants("Verified", None if undetermined else False, reason, words)
-        progress.fields = {
-            "verified": verification.outcome.value,
-            "artifacts": [a.wire() for a in sealing.artifacts(verification.verdicts)],
-        }
-        if verification.digest:
-            progress.fields["jobDigest"] = verification.digest
+        progress.fields = {"verified": verification.outcome.value}
         return progress
 
     def _barred(self, bar: Bar) -> Progress:
@@ -353,7 +362,7 @@ class Runs:
         before = conditions.status_of(obj)
         number = _generation(obj)
         after = {
-            **before,
+            **{field: value for field, value in before.items() if field not in _PASSING},
             **progress.fields,
             "observedGeneration": number,
             "phase": progress.phase,

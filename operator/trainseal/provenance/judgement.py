@@ -45,12 +45,15 @@ from trainseal.provenance.statements import (
     job_subject,
     subject_digests,
 )
-from trainseal.provenance.verdicts import Outcome, Signer, Unusable, Verdict
+from trainseal.provenance.verdicts import Lack, Outcome, Signer, Unusable, Verdict
 
 #: Refusals that say only that a signature is somebody else's.
 _ANOTHERS = frozenset({"OtherKey", "SignedByKey", "SignedByCertificate"})
 #: Reasons that say only that somebody else signed.
 _BY_ANOTHER = frozenset({"OtherKey", "InvalidSignature", "SignedByCertificate", "SignedByKey"})
+
+#: Reasons that say only that somebody else asked.
+_ASKED_BY_ANOTHER = frozenset({"OtherRequester", "PersonUnknown"})
 
 #: Pieces of evidence that one verdict tells of in words.
 _MOST_SAID = 3
@@ -145,7 +148,29 @@ def judge(
         remedy,
         found,
         policy,
+        _lack(requirement, missing, counted, refusals, unusable)
+        if outcome is Outcome.REFUTED
+        else None,
     )
+
+
+def _lack(
+    requirement: Requirement,
+    missing: int,
+    counted: set[str],
+    refusals: Sequence[Checked],
+    unusable: Sequence[Unusable],
+) -> Lack | None:
+    """Who could still sign; None where that would not be enough, or something else is wrong."""
+    if unusable or any(c.reason not in _BY_ANOTHER | _ASKED_BY_ANOTHER for c in refusals):
+        return None
+    # Who asks has asked: nobody becomes the requester later.
+    persons = dict.fromkeys(
+        a.person
+        for a in requirement.authorities
+        if a.person not in counted and not isinstance(a, KubernetesAuthority)
+    )
+    return Lack(missing, tuple(persons)) if len(persons) >= missing else None
 
 
 def count_persons(verified: Sequence[Signer]) -> tuple[Signer, ...]:

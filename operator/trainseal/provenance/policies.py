@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from trainseal.api.policy import Authority as AuthoritySpec
-from trainseal.api.policy import DriftRules, PodRules, ProvenancePolicy
+from trainseal.api.policy import DriftRules, PendingRules, PodRules, ProvenancePolicy
 from trainseal.api.policyadditions import Addition
 from trainseal.api.policylanes import Lane
 from trainseal.api.signers import Requirement as RequirementSpec
@@ -33,6 +33,9 @@ from trainseal.provenance.keys import KeyFormatError, load_public_key
 from trainseal.provenance.trustroots import TrustedRoot
 
 Json = Mapping[str, JsonValue]
+
+#: How long a job may wait for signatures where a policy lets it and does not say: three days.
+PENDING_SECONDS = 259200
 
 
 class PolicyError(ValueError):
@@ -90,7 +93,8 @@ class CompiledLane:
 class CompiledPolicy:
     """A policy ready for use; ``digest`` covers its spec and the trust roots it uses.
 
-    ``people`` are its authorities of kind ``kubernetes``, by name.
+    ``people`` are its authorities of kind ``kubernetes``, by name. ``pending_seconds`` is how long
+    a job may wait for signatures; None where it may not.
     """
 
     name: str
@@ -101,6 +105,7 @@ class CompiledPolicy:
     job: Requirement
     image: Requirement
     code: Requirement
+    pending_seconds: int | None
     people: Mapping[str, KubernetesAuthority]
     registries: tuple[str, ...]
     required_validity: frozenset[str]
@@ -155,6 +160,7 @@ def compile_policy(
         job=_requirement(requirements.job, authorities),
         image=_requirement(requirements.image, authorities),
         code=_requirement(requirements.code, authorities),
+        pending_seconds=_pending(policy.spec.pending),
         people={n: a for n, a in authorities.items() if isinstance(a, KubernetesAuthority)},
         registries=tuple(policy.spec.registries.allow),
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
@@ -166,6 +172,10 @@ def compile_policy(
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
         drift=_drift(policy.spec.drift),
     )
+
+
+def _pending(rules: PendingRules | None) -> int | None:
+    return None if rules is None else rules.max_age_seconds or PENDING_SECONDS
 
 
 def _rotators(pods: PodRules | None) -> frozenset[str] | None:

@@ -5,18 +5,21 @@ A job that names a template is not made from it again: the seal holds the job th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import TrainingJob
-from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.canonical import KIND, CanonicalError, canonical_job, job_digest
 
 Json = Mapping[str, JsonValue]
 #: What of a TrainingJob may change while its run lives.
 _OPEN = ("scheduling", "suspend")
+#: A longer job is not kept beside its seal: one object of the API server holds both.
+MAX_KEPT_BYTES = 256 * 1024
 
 
 def asked_digest(seal_spec: Json) -> str:
@@ -31,6 +34,42 @@ def is_of(sealed: SealedRun, job: Json) -> bool:
     wanted = launch.asked if launch else sealed.spec.job.digest
     uid = json_object(job.get("metadata")).get("uid")
     return (sealed.spec.job.uid, wanted) == (uid, job_digest(job))
+
+
+def kept_job(sealed: SealedRun, job: Json) -> JsonObject | None:
+    """What the seal keeps beside itself of a job that was signed itself: its signed ``spec``.
+
+    Its digest stands in the seal, so it needs no mark of ours; who approves the next job of its
+    name sees by it what differs. None for one that is too long, or was made from a template. Raises
+    CanonicalError.
+    """
+    if sealed.spec.launch is not None:
+        return None
+    data = canonical_job(job)
+    return json_object(json.loads(data).get("spec")) if len(data) <= MAX_KEPT_BYTES else None
+
+
+def sealed_job(seal: Json) -> JsonObject | None:
+    """The ``spec`` of the job that a seal's digest is of; None where it was not kept, or what was
+    kept is another one.
+
+    Whether the seal is ours is for the caller to know.
+    """
+    metadata, spec = json_object(seal.get("metadata")), json_object(seal.get("spec"))
+    launch, job = json_object(spec.get("launch")), json_object(spec.get("job"))
+    kept = launch.get("job") if launch else json_object(seal.get("status")).get("signed")
+    if not isinstance(kept, dict):
+        return None
+    whole: JsonObject = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"namespace": metadata.get("namespace"), "name": job.get("name")},
+        "spec": kept,
+    }
+    try:
+        return kept if job_digest(whole) == job.get("digest") else None
+    except CanonicalError:
+        return None
 
 
 def whole_job(sealed: SealedRun, job: Json) -> TrainingJob:

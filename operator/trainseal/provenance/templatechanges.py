@@ -1,4 +1,4 @@
-"""What of a template is another than before, in the order in which it matters. Pure.
+"""What of a template, or a job, is another than before, in the order in which it matters. Pure.
 
 For who signed the one and is asked to sign the other. Laws, each tested:
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, get_args
 
@@ -68,6 +68,12 @@ def changes(old: Json, new: Json) -> tuple[Change, ...]:
     """From one canonical form to another, the weightiest first; none where they are the same."""
     found = list(_mapping((), old, new))
     return tuple(sorted(found, key=lambda change: WEIGHTS.index(change.weight)))
+
+
+def job_changes(old: Json, new: Json) -> tuple[Change, ...]:
+    """The same of two jobs, by what people sign of their ``spec``."""
+    found = changes({"spec": {"job": dict(old)}}, {"spec": {"job": dict(new)}})
+    return tuple(replace(c, path=c.path.replace("spec.job", "spec", 1)) for c in found)
 
 
 def _value(way: _Way, old: JsonValue, new: JsonValue) -> Iterator[Change]:

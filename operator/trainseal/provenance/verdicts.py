@@ -70,13 +70,29 @@ class Unusable:
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """Signatures that are still wanted: so many, of persons among these."""
+
+    number: int
+    persons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.number == len(self.persons):
+            return " and ".join(self.persons)
+        if self.number == 1:
+            return f"one of {', '.join(self.persons)}"
+        return f"{self.number} of {', '.join(self.persons)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One artifact's verdict.
 
     ``artifact`` is its kind, ``name`` its place in the job
     (``roles[worker].containers[trainer]``), ``subject`` what was judged (a digest or reference).
     ``reason`` is a PascalCase code, stable for machines; ``found``, ``wanted`` and ``remedy`` are
-    for people: what was found, what the policy wants, what to do.
+    for people: what was found, what the policy wants, what to do. ``lack`` is set only where it is
+    refuted because signatures are missing that could still be given, and for nothing else.
     """
 
     artifact: ArtifactKind
@@ -89,6 +105,7 @@ class Verdict:
     remedy: str = ""
     signers: tuple[Signer, ...] = ()
     policy: str = ""
+    lack: Lack | None = None
 
     def sentence(self) -> str:
         """One line for a denial or a terminal."""

@@ -89,6 +89,15 @@ class JobVerification:
         return worst(v.outcome for v in self.verdicts)
 
     @property
+    def awaited(self) -> tuple[Verdict, ...]:
+        """The verdicts that signatures can still mend, where the policies let the job wait for
+        them and nothing else stands in its way; else none.
+        """
+        patient = {p.name for p in self.policies if p.pending_seconds is not None}
+        waits = all(_can_wait(v) and v.policy in patient for v in self.denials)
+        return self.denials if waits and self.launch is None else ()
+
+    @property
     def denials(self) -> tuple[Verdict, ...]:
         """The verdicts that stand in the way."""
         return tuple(v for v in self.verdicts if v.outcome is not Outcome.VERIFIED)
@@ -127,6 +136,7 @@ class JobVerifier:
         job = subject.job
         stopped = any(
             v.outcome is not Outcome.VERIFIED
+            and not (p.pending_seconds is not None and _can_wait(v))
             for p in policies
             if p.mode == "Enforce"
             for v in local[p.name]
@@ -283,6 +293,11 @@ def judge_signatures(
         check,
         _SIGN_REMEDY if of_job else _SIGN_TEMPLATE_REMEDY,
     )
+
+
+def _can_wait(verdict: Verdict) -> bool:
+    """Whether nothing is wrong but that somebody has not signed the job yet."""
+    return verdict.artifact == "job" and verdict.lack is not None
 
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:

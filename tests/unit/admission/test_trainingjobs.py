@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
+from tests.unit.verifier.test_pending import two
 from trainseal.admission.reviews import TOO_MANY, TRY_AGAIN, Request, Response
 from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
 from trainseal.admission.turns import BusyError, Turns
@@ -372,3 +373,17 @@ def test_a_denial_before_any_registry_was_asked_says_so() -> None:
     assert "images and code: not looked at yet" in unsigned.message
     unreachable = answer(job(), within=context(world.Evidence({world.CODE: Outcome.REFUTED})))
     assert "not looked at yet" not in unreachable.message
+
+
+def test_a_job_that_may_wait_for_signatures_is_let_in_and_says_whom_it_waits_for() -> None:
+    found = answer(job(), within=context(None, two()))
+    assert found.allowed
+    (warning,) = found.warnings
+    assert "still wants a signature by Bob" in warning
+    assert "trainseal approve char-lm -n research" in warning
+    assert found.audit["trainseal-outcome"] == "pending"
+
+
+def test_where_something_else_is_wrong_it_is_not() -> None:
+    evidence = world.Evidence(outcomes={world.CODE: Outcome.REFUTED})
+    assert not answer(job(), within=context(evidence, two())).allowed

@@ -62,6 +62,23 @@ class FakeKube:
             self.objects[place] = stored
         return copy.deepcopy(obj) if dry_run else copy.deepcopy(self.objects[place])
 
+    async def patch(self, path: str, patch: list[Object], content_type: str) -> Object:
+        """A JSON patch of tests and additions (RFC 6902)."""
+        assert content_type == "application/json-patch+json"
+        self.calls.append(f"PATCH {path}")
+        found = self.objects[path]
+        for operation in patch:
+            *way, last = operation["path"].strip("/").split("/")
+            at = found
+            for part in way:
+                at = at[part]
+            if operation["op"] == "test":
+                if at.get(last) != operation["value"]:
+                    raise KubeError(422, "Invalid", f"testing value {operation['path']} failed")
+            else:
+                at[last] = operation["value"]
+        return copy.deepcopy(found)
+
     async def watch(self, *_: Any, **__: Any) -> AsyncIterator[tuple[str, Object]]:
         while self.events:
             kind, obj = self.events.pop(0)
