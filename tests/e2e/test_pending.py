@@ -1,0 +1,133 @@
+"""Jobs that wait for a signature, as docs/how-to/pending.md says: nothing runs before."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.e2e.lab import EDITOR, PAIR, Lab, Object
+from tests.stage.signing import signed
+from tests.stage.waiting import eventually
+
+OPERATOR = Path(__file__).parents[2] / "operator"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _may_wait(lab: Lab) -> Iterator[None]:
+    """The policy that wants two persons lets a job wait for the second one."""
+    words = ("patch", "provenancepolicy", PAIR, "--type=merge", "-p")
+    lab.admin(*words, '{"spec":{"pending":{"maxAgeSeconds":3600}}}')
+    probe = lab.job("probe", "finish.py", PAIR)
+    eventually(lambda: not lab.answer(probe), "the webhook knows that jobs may wait")
+    yield
+    lab.admin(*words, '{"spec":{"pending":null}}')
+    eventually(lambda: bool(lab.answer(probe)), "the webhook knows that they may not")
+
+
+@pytest.fixture
+def waiting(lab: Lab) -> Iterator[Object]:
+    """A job that alice has signed, and bob has not."""
+    job = signed(lab.job("waits", "finish.py", PAIR), lab.alice)
+    lab.kubectl("apply", "-f", "-", stdin=job, namespace=PAIR)
+    lab.wait_for_phase(job, "Pending")
+    eventually(lambda: "missing" in lab.status(job), "the controller says who is missing")
+    yield job
+    lab.delete(job)
+    eventually(lambda: not lab.listed("trainingjobs", PAIR), "it is gone")
+
+
+def approve(lab: Lab, job: Object, *more: str) -> str:
+    program = "import sys; from trainseal.cli.main import main; sys.exit(main())"
+    words = ("approve", job["metadata"]["name"], "-n", PAIR, "--key", str(lab.bob.key_file), *more)
+    return lab.target.run(
+        [sys.executable, "-c", program, *words],
+        extra={"PYTHONPATH": str(OPERATOR), "COLUMNS": "200"},
+    )
+
+
+def test_kubectl_shows_who_is_missing_and_nothing_of_it_runs(lab: Lab, waiting: Object) -> None:
+    shown = lab.kubectl("get", "tj", waiting["metadata"]["name"], namespace=PAIR)
+    head, line = shown.splitlines()
+    assert line[head.index("MISSING") :].split()[0] == "bob"
+    assert line.split()[1:4] == ["Pending", "pending", "alice"]
+    assert lab.pods(waiting) == []
+    assert lab.listed("jobs", PAIR) == []
+
+
+def test_who_creates_one_is_told_whom_it_waits_for(lab: Lab) -> None:
+    words = ("kubectl", "create", "--dry-run=server", "-f", "-", "-n", PAIR)
+    job = signed(lab.job("told", "finish.py", PAIR), lab.alice)
+    program = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], stderr=1))"
+    kubectl = str(lab.target.tools.kubectl)
+    said = lab.target.run(
+        [sys.executable, "-c", program, kubectl, *words[1:]], input=json.dumps(job)
+    )
+    assert "Warning: pending: policy" in said
+    assert "trainseal approve told -n" in said
+
+
+def test_it_runs_once_the_other_has_looked_at_it_and_signed(lab: Lab, waiting: Object) -> None:
+    shown = json.loads(approve(lab, waiting, "-o", "json"))
+    assert (shown["signed"], shown["missing"], shown["requester"]) == (False, "bob", EDITOR)
+    assert shown["spec"]["config"]["parameters"]["learning_rate"] == 0.003
+    said = approve(lab, waiting, "--yes")
+    assert "signed with sha256:" in said
+    status = lab.wait_for_phase(waiting, "Succeeded")
+    assert (status["requester"], status["signers"]) == (EDITOR, "alice, bob")
+    assert "missing" not in status
+    assert "signed already" in approve(lab, waiting, "--yes")
+
+
+def test_the_next_of_its_name_shows_what_differs_from_the_run_that_was_approved(lab: Lab) -> None:
+    """The run before has left its seal; its TrainingJob is gone."""
+    job = lab.job("waits", "finish.py", PAIR)
+    job["spec"]["config"]["parameters"]["learning_rate"] = 0.001
+    lab.kubectl("apply", "-f", "-", stdin=signed(job, lab.alice), namespace=PAIR)
+    try:
+        shown = json.loads(approve(lab, job, "-o", "json"))
+        assert shown["previous"]["seal"] == "verified"
+        assert [(c["path"], c["before"], c["after"]) for c in shown["previous"]["changes"]] == [
+            ("spec.config.parameters.learning_rate", 0.003, 0.001)
+        ]
+    finally:
+        lab.delete(job)
+    eventually(lambda: not lab.listed("trainingjobs", PAIR), "it is gone")
+
+
+@pytest.mark.parametrize("by", ["mallory", "alice_again"])
+def test_no_signature_but_the_one_that_is_missing_lets_it_run(
+    lab: Lab, waiting: Object, by: str
+) -> None:
+    """A stranger's, and one by the same person's other key."""
+    more = signed(lab.job("waits", "finish.py", PAIR), lab.alice, getattr(lab, by))
+    before = lab.get("trainingjob", "waits", PAIR)["metadata"]["generation"]
+    patch = json.dumps({"spec": {"signatures": more["spec"]["signatures"]}})
+    lab.kubectl("patch", "tj", "waits", "--type=merge", "-p", patch, namespace=PAIR)
+    eventually(
+        lambda: lab.status(waiting).get("observedGeneration", 0) > before, "it was looked at"
+    )
+    status = lab.status(waiting)
+    assert (status["phase"], status["missing"]) == ("Pending", "bob")
+    assert lab.listed("jobs", PAIR) == []
+
+
+def test_what_was_signed_of_it_cannot_be_changed_while_it_waits(lab: Lab, waiting: Object) -> None:
+    change: Any = {"spec": {"config": {"parameters": {"learning_rate": 1}}}}
+    with pytest.raises(CommandError) as refused:
+        lab.kubectl(
+            "patch", "tj", waiting["metadata"]["name"], "--type=merge", "-p", json.dumps(change),
+            namespace=PAIR,
+        )  # fmt: skip
+    assert "found a change of spec.config" in refused.value.stderr
+
+
+def test_a_job_that_was_changed_after_it_was_signed_is_refused_and_does_not_wait(lab: Lab) -> None:
+    job = signed(lab.job("changed", "finish.py", PAIR), lab.alice)
+    job["spec"]["config"]["parameters"]["learning_rate"] = 1
+    assert "it was changed after signing" in lab.refusal(job)
