@@ -192,6 +192,8 @@ async def _job(world: World, obj: JsonObject, client: RegistryClient | None) -> 
         answer = Answer.WARNED if audited else Answer.PASSES
         return Judged(namespace, TRAINING_JOB, name, answer, audited)
     why = "; ".join(v.sentence() for v in result.denials)
+    if result.awaited:
+        return Judged(namespace, TRAINING_JOB, name, Answer.WARNED, f"waits for signatures: {why}")
     refuted = result.outcome is Outcome.REFUTED
     answer = Answer.REFUSED if refuted else Answer.UNDETERMINED
     return Judged(namespace, TRAINING_JOB, name, answer, why)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cli import jobsigning
 from trainseal.cli.clusters import JOBS, follow, job_path, phase_of
 from trainseal.cli.codesigning import sign_code
@@ -123,6 +123,9 @@ class Submission:
                 remedy=f"`trainseal status {self._name} -n {self._namespace}` says more",
                 code=REFUTED,
             )
+        status = json_object(state.get("status"))
+        if phase == "Pending" and status.get("verified") == "pending":
+            return True  # for a person, perhaps for days
         if phase == "Succeeded" or (phase == "Running" and not to_the_end):
             return True
         spec = state.get("spec")

@@ -139,6 +139,7 @@ def print_json(found: Verification) -> None:
         "verdicts": [_json(v) for v in result.verdicts],
         "audited": [_json(v) for v in result.audited],
         "warnings": list(result.warnings),
+        "awaited": [str(v.lack) for v in result.awaited],
         "notJudged": list(found.not_judged),
     }
     print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
@@ -160,6 +161,9 @@ def print_text(found: Verification) -> None:
         console.print(Text("policies in Audit mode, which deny nothing:", "dim"))
         for verdict in result.audited:
             console.print(_lines(verdict))
+    for verdict in result.awaited:
+        words = f"policy {verdict.policy} lets it be created, and wait for {verdict.lack}"
+        console.print(Text(words, "yellow"))
     for words in result.warnings:
         console.print(Text(f"warning: {words}", "yellow"))
     for words in found.not_judged:

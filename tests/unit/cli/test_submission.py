@@ -173,6 +173,17 @@ def test_a_run_that_fails_is_a_failure(
     assert "train.py: changed" in answer.err
 
 
+@pytest.mark.parametrize("wait", ["run", "end"])
+def test_a_job_that_waits_for_a_person_is_not_waited_for(
+    trainseal: Run, kube: FakeKube, job: Path, wait: str
+) -> None:
+    pending = {"phase": "Pending", "verified": "pending", "message": "waiting for signatures"}
+    kube.states = [{}, pending]
+    answer = submit(trainseal, "--wait", wait)
+    assert answer.code == 0
+    assert answer.err.splitlines()[-1] == "Pending: waiting for signatures"
+
+
 def test_to_the_end_means_to_the_end(trainseal: Run, kube: FakeKube, job: Path) -> None:
     kube.states = [RUNNING, RUNNING, DONE]
     answer = submit(trainseal, "--wait", "end")

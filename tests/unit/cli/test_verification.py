@@ -54,6 +54,18 @@ def test_an_unsigned_job_is_refuted_with_1_and_says_what_to_do(verify: Verify) -
     assert "to do: sign it with `trainseal sign job`" in answer.out
 
 
+def test_where_the_policy_lets_it_wait_it_says_for_whom(verify: Verify) -> None:
+    """It is refuted all the same: nothing of it runs."""
+    rules = {"authorities": ["alice", "bob"], "threshold": 2}
+    one = {"authorities": ["alice", "bob"]}
+    policy = world.policy_object(requirements={"job": rules, "image": one, "code": one}, pending={})
+    answer = verify(world.signed_job(), policies=[policy])
+    assert answer.code == 1
+    assert "lets it be created, and wait for Bob" in answer.out
+    found = json.loads(verify(world.signed_job(), "-o", "json", policies=[policy]).out)
+    assert found["awaited"] == ["Bob"]
+
+
 def test_a_registry_that_gives_no_answer_is_undetermined_with_2(
     verify: Verify, evidence: world.Evidence
 ) -> None:
