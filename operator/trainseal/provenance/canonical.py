@@ -47,6 +47,8 @@ UNSIGNED_SPEC_FIELDS: Mapping[SignedKind, frozenset[str]] = {
 MAX_DEPTH = 64
 #: Bytes of a canonical job.
 MAX_JOB_BYTES = 1024 * 1024
+#: From here on, and below 1e16, Python and ECMAScript write a fraction without an exponent.
+_SPELT_ALIKE = 1e-4
 #: Values in a canonical job, keys not counted: what anybody may make the webhook walk through.
 MAX_JOB_VALUES = 20_000
 #: Bytes of any other canonical value: what the API server accepts as one request.
@@ -192,7 +194,7 @@ class _Walk:
         self._max_values = max_values
         self._bytes = 0
         self._values = 0
-        #: Whether no number has a fraction, and all keys are ASCII: see `_encode`.
+        #: Whether no number is a small fraction, and all keys are ASCII: see `_encode`.
         self.plain = True
 
     def value(self, value: object, path: FieldPath, depth: int) -> JsonValue:
@@ -221,7 +223,8 @@ class _Walk:
             return value
         if isinstance(value, int | float):
             number = _number(value, path)
-            self.plain = self.plain and isinstance(number, int)
+            small = isinstance(number, float) and abs(number) < _SPELT_ALIKE
+            self.plain = self.plain and not small
             return number
         if isinstance(value, Mapping):
             return self._mapping(value, path, depth)
@@ -289,9 +292,9 @@ def _long(number: int) -> str:
 def _encode(value: JsonValue, max_bytes: int, *, plain: bool = False) -> bytes:
     """The bytes. A ``plain`` value the standard library's encoder, written in C, spells the same.
 
-    RFC 8785 differs from it in how fractions are written and in the order of keys beyond ASCII,
-    and in nothing else: escapes are ECMAScript's in both. A webhook reads a thousand seals at its
-    start.
+    RFC 8785 differs from it in how small fractions are written and in the order of keys beyond
+    ASCII, and in nothing else: escapes are ECMAScript's in both, and so are a fraction's digits
+    (the shortest that are read back as it). A webhook reads a thousand seals at its start.
     """
     if plain:
         data = json.dumps(

@@ -6,6 +6,7 @@ point, because YAML 1.1 and 1.2 readers take plain ``1e-5``, ``yes`` or ``0o17``
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -33,13 +34,17 @@ _Dumper.add_representer(str, _quoted)
 
 def config_files(parameters: Mapping[str, JsonValue]) -> dict[str, str]:
     """``config.json`` and ``config.yaml`` with the parameters, keys in sorted order."""
-    value = dict(parameters)
-    return {
-        "config.json": _json(value),
-        "config.yaml": yaml.dump(
-            value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**31
-        ),
-    }
+    text = _json(dict(parameters))
+    return {"config.json": text, "config.yaml": _yaml(text)}
+
+
+@functools.lru_cache(maxsize=16)
+def _yaml(text: str) -> str:
+    """The same as YAML. Writing it takes longest of all that a look at a run does, and each look
+    wants it several times.
+    """
+    value = json.loads(text)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**31)
 
 
 def config_bytes(parameters: Mapping[str, JsonValue]) -> int:

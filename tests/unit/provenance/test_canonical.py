@@ -337,7 +337,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-#: Without fractions, which is what the standard library's encoder is taken for; and with.
+#: Without small fractions, which is what the standard library's encoder is taken for; and with.
 _ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 _PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | _ANY_TEXT,
@@ -350,6 +350,15 @@ class TestLaws:
     @given(_PLAIN | _VALUES)
     def test_the_bytes_are_those_of_rfc_8785_whoever_writes_them(self, value: Any) -> None:
         assert canonical_bytes(value) == rfc8785.dumps(_whole(value))
+
+    @given(
+        st.floats(-(2.0**53) + 1, 2.0**53 - 1)
+        | st.floats(0, 0.001)
+        | st.sampled_from([1e-4, 0.000099999, -1e-4, 9.999999999999999e-05, 1e-6, 1e-7, 0.1, -0.0])
+        | st.sampled_from([4503599627370495.5, 1234567890123456.8, 0.30000000000000004, 5e-324])
+    )
+    def test_so_are_those_of_every_fraction(self, number: float) -> None:
+        assert canonical_bytes({"a": number}) == rfc8785.dumps({"a": _whole(number)})
 
     @pytest.mark.parametrize("text", [chr(c) for c in (*range(0x20), 0x7F, 0x2028, 0xFFFD)])
     def test_every_character_is_escaped_as_rfc_8785_says(self, text: str) -> None:
