@@ -79,7 +79,7 @@ def test_it_runs_once_the_other_has_looked_at_it_and_signed(lab: Lab, waiting: O
     said = approve(lab, waiting, "--yes")
     assert "signed with sha256:" in said
     status = lab.wait_for_phase(waiting, "Succeeded")
-    assert (status["requester"], status["signers"]) == (EDITOR, "alice, bob")
+    assert (status["requester"], status["signers"]) == (EDITOR, "alice, bob, platform")
     assert "missing" not in status
     assert "signed already" in approve(lab, waiting, "--yes")
 
@@ -124,7 +124,7 @@ def test_what_was_signed_of_it_cannot_be_changed_while_it_waits(lab: Lab, waitin
             "patch", "tj", waiting["metadata"]["name"], "--type=merge", "-p", json.dumps(change),
             namespace=PAIR,
         )  # fmt: skip
-    assert "found a change of spec.config" in refused.value.stderr
+    assert "spec.config: Forbidden: cannot be changed: it is signed" in refused.value.stderr
 
 
 def test_a_job_that_was_changed_after_it_was_signed_is_refused_and_does_not_wait(lab: Lab) -> None:

@@ -221,8 +221,176 @@ def identity_addition() -> Object:
     }
 
 
+# Kueue ------------------------------------------------------------------------------------------
+
+
+def kueue(pod: Object) -> None:
+    """What re-admission writes into the Job's pods: where they go, and whose they are."""
+    pod["metadata"]["labels"]["kueue.x-k8s.io/podset"] = "main"
+    pod["metadata"]["annotations"]["kueue.x-k8s.io/workload"] = "job-char-lm-5f9d8"
+    pod["spec"]["nodeSelector"] = {"cloud.example/pool": "a100"}
+    pod["spec"]["tolerations"].append({"key": "nvidia.com/gpu", "operator": "Exists"})
+
+
+def kueue_addition() -> Object:
+    return {
+        "name": "kueue",
+        "reason": "the queue",
+        "labels": ["kueue.x-k8s.io/podset"],
+        "annotations": ["kueue.x-k8s.io/workload"],
+    }
+
+
+# Others that change what is there, and add no container -------------------------------------------
+
+
+def multus(pod: Object) -> None:
+    """A second network for RDMA: Multus reads the annotation, the device plugin does the rest."""
+    annotations = pod["metadata"]["annotations"]
+    annotations["k8s.v1.cni.cncf.io/networks"] = "rdma-net"
+    pod["spec"]["volumes"].append(
+        volume(
+            "podnetinfo",
+            "downwardAPI",
+            {"items": [{"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}]},
+        )
+    )
+    pod["spec"]["containers"][0]["volumeMounts"].append(mount("podnetinfo", "/etc/podnetinfo"))
+
+
+def multus_addition() -> Object:
+    return {
+        "name": "rdma",
+        "reason": "the fast network",
+        "annotations": ["k8s.v1.cni.cncf.io/networks"],
+        "volumes": [{"name": "podnetinfo", "kind": "downwardAPI"}],
+        "mounts": [{"volume": "podnetinfo", "path": "/etc/podnetinfo"}],
+    }
+
+
+def cdi(pod: Object) -> None:
+    """Devices by the Container Device Interface, as an older device plugin asks for them."""
+    pod["metadata"]["annotations"]["cdi.k8s.io/nvidia-device-plugin_0"] = "nvidia.com/gpu=0"
+
+
+def cdi_addition() -> Object:
+    name = "cdi.k8s.io/nvidia-device-plugin_0"
+    return {"name": "cdi", "reason": "devices", "annotations": [name]}
+
+
+def tracing(pod: Object) -> None:
+    """Datadog's variables: where its agent listens, and whose the metrics are."""
+    field = {"apiVersion": "v1", "fieldPath": "status.hostIP"}
+    pod["spec"]["containers"][0]["env"] += [
+        {"name": "DD_AGENT_HOST", "valueFrom": {"fieldRef": field}},
+        {"name": "DD_ENTITY_ID", "valueFrom": {"fieldRef": {**field, "fieldPath": "metadata.uid"}}},
+        {"name": "DD_EXTERNAL_ENV", "value": "it-false,cn-trainer,pu-5f9d8d8e"},
+    ]
+
+
+def tracing_addition() -> Object:
+    return {
+        "name": "datadog",
+        "reason": "metrics",
+        "env": [{"name": "DD_EXTERNAL_ENV", "valuePrefix": "it-false,"}],
+        "fields": ["DD_AGENT_HOST", "DD_ENTITY_ID"],
+    }
+
+
+def buckets(pod: Object) -> None:
+    """GKE's sidecar that mounts buckets, for a volume which the signed template has."""
+    pod["metadata"]["annotations"]["gke-gcsfuse/volumes"] = "true"
+    pod["spec"]["initContainers"].insert(
+        0,
+        {
+            "name": "gke-gcsfuse-sidecar",
+            "image": FUSE,
+            "restartPolicy": "Always",
+            "args": ["--v=5", "--grace-period=30"],
+            "env": [{"name": "NATIVE_SIDECAR", "value": "TRUE"}],
+            "resources": {"requests": {"cpu": "250m", "memory": "256Mi"}},
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["all"]},
+                "readOnlyRootFilesystem": True,
+                "runAsUser": 65534,
+                "runAsGroup": 65534,
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumeMounts": [mount(name, path) for name, path in _FUSE.items()],
+        },
+    )
+    pod["spec"]["volumes"] += [volume(name, "emptyDir", {}) for name in _FUSE]
+
+
+FUSE = "registry.example/gke/gcs-fuse-csi-driver-sidecar-mounter@sha256:" + "3" * 64
+_FUSE = {
+    "gke-gcsfuse-tmp": "/gcsfuse-tmp",
+    "gke-gcsfuse-buffer": "/gcsfuse-buffer",
+    "gke-gcsfuse-cache": "/gcsfuse-cache",
+}
+
+
+def buckets_addition() -> Object:
+    return {
+        "name": "gcsfuse",
+        "reason": "buckets",
+        "annotations": ["gke-gcsfuse/volumes"],
+        "containers": [
+            {
+                "name": "gke-gcsfuse-sidecar",
+                "init": True,
+                "images": [FUSE],
+                "args": ["--v=5", "--grace-period=30"],
+                "env": [{"name": "NATIVE_SIDECAR", "valuePrefix": "TRUE"}],
+                "mounts": [{"volume": "gke-gcsfuse-*", "path": path} for path in _FUSE.values()],
+            }
+        ],
+        "volumes": [{"name": "gke-gcsfuse-*", "kind": "emptyDir"}],
+    }
+
+
 PLATFORMS = {
     "Istio": (istio, istio_addition),
     "Vault": (vault, vault_addition),
     "pod identity": (identity, identity_addition),
+    "Kueue": (kueue, kueue_addition),
+    "RDMA by Multus": (multus, multus_addition),
+    "CDI by annotation": (cdi, cdi_addition),
+    "Datadog": (tracing, tracing_addition),
+    "GKE buckets": (buckets, buckets_addition),
+}
+
+#: What container runtimes and their hooks act on is proposed to nobody: a person names it.
+BY_HAND = frozenset({"RDMA by Multus", "CDI by annotation"})
+
+
+# What no policy lets a platform do ----------------------------------------------------------------
+
+
+def instrumentation(pod: Object) -> None:
+    """OpenTelemetry's operator: a path from which Python loads first."""
+    path = {"name": "PYTHONPATH", "value": "/otel-auto-instrumentation-python"}
+    pod["spec"]["containers"][0]["env"].append(path)
+
+
+def network_resources(pod: Object) -> None:
+    """The network resources injector: devices that the signed template did not ask for."""
+    resources = pod["spec"]["containers"][0]["resources"]
+    for amounts in ("limits", "requests"):
+        resources[amounts]["rdma/hca"] = "1"
+
+
+def agents_socket(pod: Object) -> None:
+    """Datadog in its socket mode: a directory of the node."""
+    pod["spec"]["volumes"].append(volume("datadog", "hostPath", {"path": "/var/run/datadog"}))
+    pod["spec"]["containers"][0]["volumeMounts"].append(mount("datadog", "/var/run/datadog"))
+
+
+#: Each with what a team does instead.
+REFUSED = {
+    "OpenTelemetry's Python": (instrumentation, "instrument in the signed code"),
+    "network resources injector": (network_resources, "ask for the device in the signed template"),
+    "Datadog's socket": (agents_socket, "use its port: DD_AGENT_HOST"),
 }

@@ -114,6 +114,9 @@ class Addition(Model):
     """Why it is trusted, for who reads the policy."""
     env: list[EnvAddition] | None = Field(default=None, max_length=64)
     """Environment variables it may add to signed containers."""
+    fields: list[VariableName] | None = Field(default=None, max_length=64)
+    """Variables of signed containers that it may take from the pod itself (`fieldRef`,
+    `resourceFieldRef`)."""
     labels: list[ShortText] | None = Field(default=None, max_length=64)
     """Keys of labels it may add."""
     annotations: list[ShortText] | None = Field(default=None, max_length=64)

@@ -24,7 +24,7 @@ from pydantic import JsonValue, ValidationError
 from trainseal.api.model import JsonObject, json_object, problems_of
 from trainseal.api.policyadditions import Addition
 from trainseal.cli.learning import alike_for
-from trainseal.provenance.additionmatch import VOLUME_KINDS
+from trainseal.provenance.additionmatch import VOLUME_KINDS, is_field
 from trainseal.provenance.additions import (
     AddedContainer,
     AddedMount,
@@ -50,7 +50,15 @@ from trainseal.provenance.podrules import RESERVED_PREFIX
 _LONGEST = 256
 _MOST_ADDITIONS = 32
 #: Of each kind, in one addition.
-_MOST = {"env": 64, "labels": 64, "annotations": 64, "containers": 4, "volumes": 16, "mounts": 16}
+_MOST = {
+    "env": 64,
+    "fields": 64,
+    "labels": 64,
+    "annotations": 64,
+    "containers": 4,
+    "volumes": 16,
+    "mounts": 16,
+}
 #: What the parts of an addition are called in a pod.
 _IN_A_POD = {"mounts": "volumeMounts"}
 _PLACE = re.compile(r"(\w+)\[([^\[\]]*)\]$")
@@ -99,6 +107,7 @@ class _Seen:
     """What was seen in common, of all roles; and of what was not, why it is not proposed."""
 
     env: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    fields: set[str] = field(default_factory=set)
     labels: set[str] = field(default_factory=set)
     annotations: set[str] = field(default_factory=set)
     containers: dict[tuple[bool, str], list[AddedContainer]] = field(
@@ -120,6 +129,7 @@ def propose(roles: Sequence[RolePods]) -> Proposal:
     containers = (_container(found, why) for found in seen.containers.values())
     parts: dict[str, list[JsonValue]] = {
         "env": [*_variables("env", seen.env, why)],
+        "fields": [*sorted(seen.fields)],
         "labels": [*sorted(seen.labels)],
         "annotations": [*sorted(seen.annotations)],
         "containers": [c for c in containers if c is not None],
@@ -199,6 +209,8 @@ def _look_at_variables(role: _Role, seen: _Seen) -> None:
             seen.why["env", name] = why
         elif all(e.keys() <= {"name", "value"} for e in entries):
             seen.env[name].update(str(e.get("value", "")) for e in entries)
+        elif all(map(is_field, entries)):
+            seen.fields.add(name)
         else:
             seen.why["env", name] = "its value comes from elsewhere"
 

@@ -65,6 +65,7 @@ def additions_as_found(pod: JsonObject) -> Additions:
         _one(container_as_found(c, init=kind == "initContainers") for kind, c in found),
         _one(map(volume_as_found, volumes)),
         _one(map(mount_as_found, mounts)),
+        frozenset(env),
     )
 
 

@@ -69,8 +69,9 @@ class AddedContainer:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """What named platform additions allow: variables by the start of their value, labels,
-    annotations. A variable fits if its value starts with any of its prefixes.
+    """What named platform additions allow: variables by the start of their value (it fits if its
+    value starts with any of its prefixes) or, as ``fields``, taken from the pod itself; labels,
+    annotations.
 
     Of ``containers``, ``volumes`` and ``mounts`` (those in signed containers) each policy has a set
     of rules, and one in every set must fit: by default there is one set, and nothing in it.
@@ -82,6 +83,7 @@ class Additions:
     containers: Rules[AddedContainer] = frozenset({frozenset()})
     volumes: Rules[AddedVolume] = frozenset({frozenset()})
     mounts: Rules[AddedMount] = frozenset({frozenset()})
+    fields: frozenset[str] = frozenset()
 
     def both(self, other: Additions) -> Additions:
         """What both allow."""
@@ -103,6 +105,7 @@ class Additions:
             self.containers | other.containers,
             self.volumes | other.volumes,
             self.mounts | other.mounts,
+            self.fields & other.fields,
         )
 
     @property
@@ -114,6 +117,7 @@ class Additions:
 def compile_additions(named: Iterable[Addition]) -> Additions:
     """What one policy's additions allow. Raises AdditionError."""
     env: dict[str, tuple[str, ...]] = {}
+    fields: set[str] = set()
     labels: set[str] = set()
     annotations: set[str] = set()
     containers: set[AddedContainer] = set()
@@ -122,6 +126,9 @@ def compile_additions(named: Iterable[Addition]) -> Additions:
     for addition in named:
         for name, prefix in _variables(addition.name, addition.env):
             env[name] = (*env.get(name, ()), prefix)
+        for name in addition.fields or ():
+            _loads_no_code(addition.name, name)
+            fields.add(name)
         labels.update(addition.labels or ())
         annotations.update(addition.annotations or ())
         containers.update(_container(addition.name, c) for c in addition.containers or ())
@@ -160,6 +167,7 @@ def compile_additions(named: Iterable[Addition]) -> Additions:
         frozenset({frozenset(containers)}),
         frozenset({frozenset(volumes)}),
         frozenset({frozenset(mounts)}),
+        frozenset(fields),
     )
 
 

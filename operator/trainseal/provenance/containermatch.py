@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from trainseal.provenance.additionmatch import container_fault, mount_fault
+from trainseal.provenance.additionmatch import container_fault, is_field, mount_fault
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.commandlines import loads_code
 from trainseal.provenance.differences import (
@@ -291,10 +291,12 @@ def _without_index(expected: ExpectedContainer, found: Sequence[Json]) -> list[J
 def _is_added(entry: Json, names: frozenset[str], additions: Additions) -> bool:
     """Whether a policy's addition names this variable. Never one that loads code."""
     name, value = str(entry.get("name")), entry.get("value", "")
+    if name in names or loads_code(name):
+        return False
+    if is_field(entry):
+        return name in additions.fields
     return (
-        name not in names
-        and isinstance(value, str)
+        isinstance(value, str)
         and entry.keys() <= {"name", "value"}
         and value.startswith(additions.env.get(name, ()))
-        and not loads_code(name)
     )

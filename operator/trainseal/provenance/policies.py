@@ -160,7 +160,7 @@ def compile_policy(
         job=_requirement(requirements.job, authorities),
         image=_requirement(requirements.image, authorities),
         code=_requirement(requirements.code, authorities),
-        pending_seconds=_pending(policy.spec.pending),
+        pending_seconds=pending_seconds(policy.spec.pending),
         people={n: a for n, a in authorities.items() if isinstance(a, KubernetesAuthority)},
         registries=tuple(policy.spec.registries.allow),
         required_validity=frozenset((policy.spec.validity and policy.spec.validity.require) or ()),
@@ -174,7 +174,8 @@ def compile_policy(
     )
 
 
-def _pending(rules: PendingRules | None) -> int | None:
+def pending_seconds(rules: PendingRules | None) -> int | None:
+    """How long a job may wait for signatures; None where it may not."""
     return None if rules is None else rules.max_age_seconds or PENDING_SECONDS
 
 

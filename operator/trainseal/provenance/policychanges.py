@@ -27,6 +27,7 @@ from trainseal.api.policylanes import Lane
 from trainseal.api.signers import Requirement
 from trainseal.provenance.accessrules import FIELDS, compile_access
 from trainseal.provenance.drift import STRENGTH, compile_drift
+from trainseal.provenance.policies import pending_seconds
 
 #: From the strictest on.
 _ANSWERS: tuple[str, ...] = get_args(Answer)
@@ -51,6 +52,7 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
         (old.validity and old.validity.require) or (),
         (new.validity and new.validity.require) or (),
     )
+    yield from _pending(old, new)
     yield from _more(
         "pods.allowedSecrets",
         old.pods.allowed_secrets if old.pods else None,
@@ -116,6 +118,17 @@ def _people(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[st
             yield from _more(f"{field}.groups", was.groups if was else None, now.groups)
 
 
+def _pending(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
+    """Nothing runs by it; what approvers have signed counts for longer."""
+    before, now = pending_seconds(old.pending), pending_seconds(new.pending)
+    if before is None and now is not None:
+        yield "pending: is there, before jobs that lack signatures were refused at once"
+    elif before is not None and now is not None:
+        yield from _longer(
+            "pending.maxAgeSeconds", timedelta(seconds=before), timedelta(seconds=now)
+        )
+
+
 def _lanes(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
     """A lane is wider by what its pods may do more; and by what runs may read that was scratch."""
     before = {lane.name: lane for lane in old.lanes or ()}
@@ -158,6 +171,7 @@ def _added(spec: ProvenancePolicySpec) -> list[str | BaseModel]:
             f"variable {v.name}{f'={v.value_prefix}…' if v.value_prefix else ''}"
             for v in addition.env or ()
         ]
+        found += [f"variable {name} of the pod's own" for name in addition.fields or ()]
         found += [f"label {key}" for key in addition.labels or ()]
         found += [f"annotation {key}" for key in addition.annotations or ()]
         found += [

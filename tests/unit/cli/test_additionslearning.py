@@ -17,7 +17,7 @@ from tests.unit import world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_kube import FakeKube, connecting_to
 from tests.unit.cli.test_checkpoints import CONFIG_MAP, KEYRING
-from tests.unit.platforms import PLATFORMS, identity, istio, mount, vault, volume
+from tests.unit.platforms import BY_HAND, PLATFORMS, identity, istio, mount, vault, volume
 from trainseal.api.model import JsonObject
 from trainseal.cli.additionslearning import Proposal, RolePods, propose
 from trainseal.cli.additionsview import as_yaml
@@ -67,7 +67,7 @@ def left(proposal: Proposal) -> dict[str, str]:
 # What is proposed ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("platform", sorted(PLATFORMS.keys() - BY_HAND))
 def test_what_a_platform_did_to_all_pods_is_proposed_and_then_passes(
     sealed: world.World, platform: str
 ) -> None:
@@ -274,12 +274,19 @@ def test_with_the_proposal_what_is_left_is_just_what_is_told(
     assert still == {item.place for item in proposal.left}
 
 
-@given(st.sampled_from(sorted(PLATFORMS)), st.sampled_from(sorted(PLATFORMS)))
+@given(*2 * [st.sampled_from(sorted(PLATFORMS.keys() - BY_HAND))])
 @settings(max_examples=20, deadline=None)
 def test_nothing_that_no_pod_had_is_proposed(sealed: world.World, one: str, other: str) -> None:
     proposal = learnt(sealed, *(running(sealed, index, PLATFORMS[one][0]) for index in (0, 1)))
     passes = differences(sealed, running(sealed, 0, PLATFORMS[other][0]), allowed(proposal)) == []
     assert passes == (one == other)
+
+
+@pytest.mark.parametrize("platform", sorted(BY_HAND))
+def test_what_runtimes_act_on_is_left_to_a_person(sealed: world.World, platform: str) -> None:
+    pods = [running(sealed, index, PLATFORMS[platform][0]) for index in (0, 1)]
+    (item,) = learnt(sealed, *pods).left
+    assert item.why.startswith("container runtimes and their hooks act on it")
 
 
 # The command --------------------------------------------------------------------------------------

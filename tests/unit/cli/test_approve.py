@@ -13,7 +13,6 @@ from tests.unit import world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake_kube import FakeKube, connecting_to
 from trainseal.api.sealedrun import SealedRun
-from trainseal.cli import approve
 from trainseal.cluster import api
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.sealedjobs import kept_job
@@ -82,7 +81,7 @@ def test_a_person_is_asked_after_it_was_shown(
     answer: bool,
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr(approve.typer, "confirm", lambda *_, **__: answer)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: answer)
     found = trainseal("approve", "char-lm", "-n", "research", "--key", str(keys["bob"]))
     assert found.code == (0 if answer else 1)
     assert len(kube.objects[JOB]["spec"]["signatures"]) == (2 if answer else 1)
@@ -167,7 +166,7 @@ def test_what_changes_between_look_and_signature_is_not_signed(
         kube.objects[JOB] = other
         return True
 
-    monkeypatch.setattr(approve.typer, "confirm", meanwhile)
+    monkeypatch.setattr("typer.confirm", meanwhile)
     found = trainseal("approve", "char-lm", "-n", "research", "--key", str(keys["bob"]))
     assert (found.code, "another one by now" in found.err) == (1, True)
     assert len(kube.objects[JOB]["spec"]["signatures"]) == 1
@@ -176,7 +175,8 @@ def test_what_changes_between_look_and_signature_is_not_signed(
 def test_a_status_that_is_written_meanwhile_is_no_obstacle(
     kube: FakeKube, keys: dict[str, Path], trainseal: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patch, tries = kube.patch, []
+    patch = kube.patch
+    tries: list[str] = []
 
     async def once_late(path: str, operations: list[Object], content_type: str) -> Object:
         if not tries:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.unit.leaves import leaves, place
 from tests.unit.platforms import (
     PLATFORMS,
     PROXY,
+    REFUSED,
     istio,
     istio_addition,
     mount,
@@ -68,9 +70,45 @@ def test_what_a_platform_does_passes_where_the_policy_names_it_and_only_there(
     assert found(sealed, pod, Additions())
 
 
+@pytest.mark.parametrize("platform", REFUSED)
+def test_what_no_policy_can_name_is_refused_beside_all_that_they_name(
+    sealed: world.World, platform: str
+) -> None:
+    change, _ = REFUSED[platform]
+    pod = sealed.pod()
+    change(pod)
+    every = [addition() for _, addition in PLATFORMS.values()]
+    assert found(sealed, pod, allowing(*every))
+
+
+def test_the_page_of_figures_counts_them() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/figures.md").read_text()
+    assert f"{len(PLATFORMS)} of {len(PLATFORMS) + len(REFUSED)} pass" in page
+    for name in (*PLATFORMS, *REFUSED):
+        assert f"| {name} |" in page
+
+
+def test_a_variable_of_the_pods_own_is_added_by_name_and_never_one_that_loads_code(
+    sealed: world.World,
+) -> None:
+    pod = sealed.pod()
+    source = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.annotations['x']"}}
+    container(pod, "trainer")["env"].append({"name": "WHOSE", "valueFrom": source})
+    addition: Object = {"name": "x", "reason": "x", "fields": ["WHOSE"]}
+    assert found(sealed, pod, allowing(addition)) == []
+    assert found(sealed, pod, allowing({**addition, "fields": None, "env": [{"name": "WHOSE"}]}))
+    secret = {"secretKeyRef": {"name": "s", "key": "k"}}
+    container(pod, "trainer")["env"][-1]["valueFrom"] = secret
+    assert found(sealed, pod, allowing(addition))
+    with pytest.raises(PolicyError, match="PYTHONPATH decides which code"):
+        allowing({**addition, "fields": ["PYTHONPATH"]})
+
+
 def test_several_platforms_change_one_pod(sealed: world.World) -> None:
     pod = sealed.pod()
     for name in ("pod identity", "Istio", "Vault"):
+        PLATFORMS[name][0](pod)
+    for name in PLATFORMS.keys() - {"pod identity", "Istio", "Vault"}:
         PLATFORMS[name][0](pod)
     every = [addition() for _, addition in PLATFORMS.values()]
     assert found(sealed, pod, allowing(*every)) == []
