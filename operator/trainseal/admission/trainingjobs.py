@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from prometheus_client import Counter
 from pydantic import JsonValue
 
 from trainseal.admission.reviews import (
@@ -52,6 +53,18 @@ from trainseal.verifier.policystore import BrokenPolicy
 from trainseal.verifier.templates import verify_template
 
 _T = TypeVar("_T")
+_JUDGED = Counter(
+    "trainseal_verdicts_total",
+    "TrainingJobs and TrainingTemplates judged when they were made, dry runs too, by the verdict.",
+    ["outcome"],
+)
+for _outcome in Outcome:
+    _JUDGED.labels(_outcome.value)
+_STOPPED = Counter(
+    "trainseal_denials_total",
+    "Of these, those that were not let in, by the first reason: one word of the page of reasons.",
+    ["outcome", "reason"],
+)
 #: Parts of ``spec`` that may change while a job lives.
 UNSIGNED = ("scheduling", "signatures", "suspend")
 
@@ -253,8 +266,10 @@ def _answer(request: Request, found: JobVerification) -> Response:
     warnings = [f"policy in Audit: {v.sentence()}" for v in found.audited if not _good(v)]
     warnings += found.warnings
     audit = {"trainseal-outcome": found.outcome.value, "trainseal-job-digest": found.digest}
+    _JUDGED.labels(found.outcome.value).inc()
     if found.outcome is Outcome.VERIFIED:
         return Response(True, warnings=warnings, audit=audit)
+    _STOPPED.labels(found.outcome.value, found.denials[0].reason).inc()
     undetermined = found.outcome is Outcome.UNDETERMINED
     head = (
         f"{_head(request)} could not be verified (undetermined): "
