@@ -41,6 +41,7 @@ lint: $(STAMP) ## format, lint and security lint, types, import contract, stale 
 	$(BIN)/python -m trainseal.api.reference --check
 	$(BIN)/python -m trainseal.api.findingspage --check
 	$(BIN)/python -m trainseal.cli.reference --check
+	$(BIN)/python -m trainseal.cli.metrics --check
 
 format: $(STAMP) ## rewrite files in the project's format
 	$(BIN)/ruff check --fix-only .
@@ -52,6 +53,7 @@ crds: $(STAMP) ## generate crds/ and the reference pages from the models
 	$(BIN)/python -m trainseal.api.reference
 	$(BIN)/python -m trainseal.api.findingspage
 	$(BIN)/python -m trainseal.cli.reference
+	$(BIN)/python -m trainseal.cli.metrics
 
 # uv, by its own lock, in a folder of its own: it is no part of what it installs.
 COMPILE := $(UV) pip compile --quiet --universal --no-header --generate-hashes

@@ -16,6 +16,7 @@ DOCUMENTS = [
 #: Calls that make a verdict or a refusal, and which of their arguments is the reason.
 REASONS_IN = {"refuted": 0, "undetermined": 0, "Refusal": 0, "refuse": 3, "Verdict": 4}
 _REASON = re.compile(r"[A-Z][A-Za-z]+")
+_METRIC = re.compile(r"\btrainseal_[a-z_]+[a-z]\b")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^```.*?^```|`[^`\n]+`", flags=re.MULTILINE | re.DOTALL)
 
@@ -57,6 +58,17 @@ def test_every_reason_of_a_verdict_stands_on_the_page_of_reasons() -> None:
     found = reasons()
     assert {"NoSignature", "OtherJob", "WritableCode", "RegistryUnavailable"} & found
     assert sorted(reason for reason in found if f"`{reason}`" not in page) == []
+
+
+def test_every_metric_that_a_document_names_is_one_that_a_process_exports() -> None:
+    exported = set(_METRIC.findall((ROOT / "docs/reference/metrics.md").read_text()))
+    named = {
+        (document.name, name)
+        for document in DOCUMENTS
+        for name in _METRIC.findall(document.read_text())
+    }
+    assert len(exported) > 40
+    assert sorted((where, name) for where, name in named if name not in exported) == []
 
 
 def test_no_document_has_two_versions_of_a_passage() -> None:

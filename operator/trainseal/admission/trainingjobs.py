@@ -62,7 +62,7 @@ for _outcome in Outcome:
     _JUDGED.labels(_outcome.value)
 _STOPPED = Counter(
     "trainseal_denials_total",
-    "Of these, those that were not let in, by the first reason: one word of the page of reasons.",
+    "TrainingJobs and TrainingTemplates that were not let in, by the first reason.",
     ["outcome", "reason"],
 )
 #: Parts of ``spec`` that may change while a job lives.

@@ -124,12 +124,12 @@ class LostGpus(Collector):
                 held_now[namespace, response_now] += run.gpus
         counter = CounterMetricFamily(
             "trainseal_lost_gpu_seconds_total",
-            "Seconds that runs were held by TrainSeal, times the GPUs that they ask for.",
+            "Seconds for which TrainSeal held runs, times the GPUs that these ask for.",
             labels=["namespace", "response"],
         )
         gauge = GaugeMetricFamily(
             "trainseal_held_gpus",
-            "GPUs that runs ask for which TrainSeal holds now.",
+            "GPUs of the runs that TrainSeal holds now, as they ask for them.",
             labels=["namespace", "response"],
         )
         for namespace in namespaces:

@@ -110,7 +110,7 @@ def test_seals_are_read_once_their_keyring_is_known_so_that_each_is_verified_onc
 
 def test_the_end_of_the_certificate_that_is_served_is_a_metric() -> None:
     serving = issue(("trainseal-webhook.home.svc",), world.NOW)
-    secret = {
+    secret: Any = {
         "metadata": {"namespace": "home", "name": "tls"},
         "data": {
             "tls.crt": base64.b64encode(serving.certificate).decode(),
