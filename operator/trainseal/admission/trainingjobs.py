@@ -284,6 +284,7 @@ def _answer(request: Request, found: JobVerification) -> Response:
         False,
         "\n".join(lines),
         TRY_AGAIN if undetermined else FORBIDDEN,
+        reasons=[v.reason for v in _ordered(found.denials)],
         warnings=warnings,
         audit=audit,
     )

@@ -69,6 +69,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         "jobParents": [],
         "disruptors": values()["access"]["disruptors"],
         "followedSecrets": [],
+        "documentationURL": "",
         "webhookDeadlineSeconds": 8,
         "manageCertificates": True,
     }
