@@ -12,6 +12,9 @@ def default_command(name: str) -> type[TyperGroup]:
     """``trainseal GROUP JOB`` is ``trainseal GROUP name JOB``, but for a job named as a command."""
 
     class Group(TyperGroup):
+        #: What is meant where no command is named.
+        meant = name
+
         def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
             """Typer's, with the command that was left out."""
             named = args[:1] and args[0] in (*self.commands, "--help")

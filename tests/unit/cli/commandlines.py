@@ -16,7 +16,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from trainseal.cli.main import app
 
-_ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>", "2>&1", ")", "|&"}
 _ASSIGNED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -28,27 +27,37 @@ def calls(script: str) -> Iterator[list[str]]:
     joined = re.sub(r"\\\n\s*", " ", script)
     for inner in re.findall(r"[$<]\(([^()]*)\)", joined):
         yield from calls(inner)
-    for line in re.sub(r"[$<]\([^()]*\)", "SUBSTITUTED", joined).splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    for words in _statements(re.sub(r"[$<]\([^()]*\)", "SUBSTITUTED", joined)):
+        words = list(words)
+        while words and _ASSIGNED.match(words[0]):
+            words.pop(0)
+        if words[:1] == ["trainseal"]:
+            yield words[1:]
+        elif words[:2] == ["kubectl", "trainseal"]:
+            yield words[2:]
+
+
+def _statements(script: str) -> Iterator[list[str]]:
+    """What a shell runs one by one, as words; a quoted text may go over several lines."""
+    pending = ""
+    for line in script.splitlines():
+        pending += line
+        lexer = shlex.shlex(pending, posix=True, punctuation_chars="|&;<>()")
         lexer.whitespace_split = True
         lexer.commenters = "#"
+        try:
+            tokens = [*lexer, ";"]
+        except ValueError:  # within quotes
+            pending += "\n"
+            continue
+        pending = ""
         words: list[str] = []
-        for word in [*lexer, ";"]:
-            if word in _ENDS or set(word) <= set("|&;<>()"):
-                yield from _named(words)
+        for token in tokens:
+            if set(token) <= set("|&;<>()"):
+                yield words
                 words = []
             else:
-                words.append(word)
-
-
-def _named(words: Sequence[str]) -> Iterator[list[str]]:
-    found = list(words)
-    while found and _ASSIGNED.match(found[0]):
-        found.pop(0)
-    if found[:1] == ["trainseal"]:
-        yield found[1:]
-    elif found[:2] == ["kubectl", "trainseal"]:
-        yield found[2:]
+                words.append(token)
 
 
 def problem(words: Sequence[str]) -> str:
@@ -60,8 +69,8 @@ def problem(words: Sequence[str]) -> str:
             return ""
         if rest[0] in command.commands:
             command = command.commands[rest.pop(0)]
-        elif "show" in command.commands and type(command).__name__ == "Group":
-            command = command.commands["show"]  # which may be left out
+        elif meant := getattr(command, "meant", ""):
+            command = command.commands[meant]  # which may be left out
         else:
             return f"there is no command {rest[0]}"
     assert isinstance(command, TyperCommand)
