@@ -9,7 +9,7 @@ LOCKED := --no-deps --require-hashes -r requirements/dev.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lint format crds lock ready unit integration e2e attacks test bench demo clean \
-	tools cluster-smoke cert-manager chaos load
+	tools cluster-smoke cert-manager chaos load docs
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,7 @@ lint: $(STAMP) ## format, lint and security lint, types, import contract, stale 
 	$(BIN)/python -m trainseal.api.reference --check
 	$(BIN)/python -m trainseal.api.findingspage --check
 	$(BIN)/python -m trainseal.cli.reference --check
+	$(BIN)/python -m trainseal.cli.metrics --check
 
 format: $(STAMP) ## rewrite files in the project's format
 	$(BIN)/ruff check --fix-only .
@@ -52,6 +53,7 @@ crds: $(STAMP) ## generate crds/ and the reference pages from the models
 	$(BIN)/python -m trainseal.api.reference
 	$(BIN)/python -m trainseal.api.findingspage
 	$(BIN)/python -m trainseal.cli.reference
+	$(BIN)/python -m trainseal.cli.metrics
 
 # uv, by its own lock, in a folder of its own: it is no part of what it installs.
 COMPILE := $(UV) pip compile --quiet --universal --no-header --generate-hashes
@@ -64,8 +66,22 @@ $(UV): requirements/lock.txt
 lock: $(UV) ## bring requirements/ in line with pyproject.toml; pins stay, unless UPGRADE=--upgrade
 	$(COMPILE) $(UPGRADE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) $(UPGRADE) --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) $(UPGRADE) --group docs --fork-strategy fewest -o requirements/docs.txt
 	$(COMPILE) $(UPGRADE) --group build -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) $(UPGRADE) --group lock -o requirements/lock.txt
+
+# In a folder of its own: what makes the site is no part of what is tested.
+DOCS := build/docs
+$(DOCS)/.installed: requirements/docs.txt $(UV)
+	test -x $(DOCS)/venv/bin/pip || $(PYTHON) -m venv --clear $(DOCS)/venv
+	$(UV) pip install --quiet --python $(DOCS)/venv/bin/python --no-deps --require-hashes -r requirements/docs.txt || \
+	$(DOCS)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
+	touch $@
+
+docs: $(DOCS)/.installed ## the documents as a site in build/docs/site; a broken link fails (half a minute)
+	$(DOCS)/venv/bin/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet -E -j 2 \
+		-b dirhtml -d $(DOCS)/doctrees docs $(DOCS)/site
+	@echo "$(DOCS)/site/index.html"
 
 ready: $(STAMP) ## say what this machine lacks for a cluster, before anything long begins
 	$(BIN)/python -m tests.cluster check

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("run", "dev", "build", "lock")
+LOCKS = ("run", "dev", "docs", "build", "lock")
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+?)(?: ; (.+?))? \\")
 _HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
@@ -34,6 +34,7 @@ def declared(lock: str) -> list[Requirement]:
     texts = {
         "run": found["project"]["dependencies"],
         "dev": found["project"]["dependencies"] + found["project"]["optional-dependencies"]["dev"],
+        "docs": found["dependency-groups"]["docs"],
         "build": found["dependency-groups"]["build"],
         "lock": found["dependency-groups"]["lock"],
     }

@@ -12,6 +12,7 @@ Registries: only those that every policy of the lane allows are asked, by tag on
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,8 @@ class LanePods:
         if bad:
             undetermined = worst(v.outcome for v in bad) is Outcome.UNDETERMINED
             code = TRY_AGAIN if undetermined else FORBIDDEN
-            return _refused(request, lane, [v.sentence() for v in bad], code)
+            refused = _refused(request, lane, [v.sentence() for v in bad], code)
+            return dataclasses.replace(refused, reasons=[v.reason for v in bad])
         return await self._counted(request, lane)
 
     async def _unverified(self, references: Sequence[str], lane: Lane) -> list[Verdict]:

@@ -90,7 +90,8 @@ async def serve(options: Options) -> int:
             watching = asyncio.ensure_future(state.run())
             stack.callback(watching.cancel)
             await stack.enter_async_context(health(options.metrics_port, state.missing))
-            await _listen(stack, application(answers, state.missing), options.port, state)
+            app = application(answers, state.missing, settings.documentation_url)
+            await _listen(stack, app, options.port, state)
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():

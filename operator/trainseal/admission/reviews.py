@@ -50,11 +50,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is answered: allowed, or why not; a JSON patch; warnings for the person."""
+    """What is answered: allowed, or why not; a JSON patch; warnings for the person.
+
+    ``reasons`` are those of the verdicts in the message, the first one first.
+    """
 
     allowed: bool
     message: str = ""
     code: int = FORBIDDEN
+    reasons: Sequence[str] = ()
     patch: Sequence[JsonObject] = ()
     warnings: Sequence[str] = ()
     audit: Mapping[str, str] = field(default_factory=dict)

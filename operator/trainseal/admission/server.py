@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -9,8 +10,18 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
-from trainseal.admission.reviews import MalformedReviewError, Request, Response, parse, render
+from trainseal.admission.reviews import (
+    MAX_MESSAGE,
+    TOO_MANY,
+    TRY_AGAIN,
+    MalformedReviewError,
+    Request,
+    Response,
+    parse,
+    render,
+)
 from trainseal.cluster.health import add_health
+from trainseal.provenance.helppages import HELP_TO_TRY_AGAIN, QUESTIONS, ended, of_reasons
 
 _log = logging.getLogger(__name__)
 #: The API server takes requests of at most 3 MiB; a review holds the object twice on UPDATE.
@@ -26,16 +37,22 @@ _SECONDS = Histogram(
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def application(answers: dict[str, Answer], ready: Callable[[], str]) -> web.Application:
-    """The app: ``answers`` by path; ``ready`` gives what is missing, empty when nothing is."""
+def application(
+    answers: dict[str, Answer], ready: Callable[[], str], documents: str = ""
+) -> web.Application:
+    """The app: ``answers`` by path; ``ready`` gives what is missing, empty when nothing is;
+    ``documents`` is where people read the documents.
+    """
     app = web.Application(client_max_size=MAX_BODY)
     for path, answer in answers.items():
-        app.router.add_post(path, _handler(path, answer))
+        app.router.add_post(path, _handler(path, answer, documents))
     add_health(app, ready)
     return app
 
 
-def _handler(path: str, answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(
+    path: str, answer: Answer, documents: str
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     seconds = _SECONDS.labels(path)
     allowed, denied = _ANSWERS.labels(path, "allowed"), _ANSWERS.labels(path, "denied")
     failed = _ANSWERS.labels(path, "failed")
@@ -62,6 +79,21 @@ def _handler(path: str, answer: Answer) -> Callable[[web.Request], Awaitable[web
                 request.username, response.message.replace("\n", " | "),
             )  # fmt: skip
         seconds.observe(time.perf_counter() - start)
+        response = with_help(response, path, documents)
         return web.Response(body=render(request.uid, response), content_type="application/json")
 
     return handle
+
+
+def with_help(response: Response, path: str, documents: str) -> Response:
+    """A denial that says where its help is, at its end."""
+    if response.allowed:
+        return response
+    if response.reasons:
+        places = of_reasons(response.reasons)
+    elif response.code in (TRY_AGAIN, TOO_MANY):
+        places = [HELP_TO_TRY_AGAIN]
+    else:
+        places = [QUESTIONS[path]] if path in QUESTIONS else []
+    message = ended(response.message, places, documents, MAX_MESSAGE)
+    return dataclasses.replace(response, message=message)

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from cryptography import x509
+from prometheus_client import Gauge
+
 from trainseal.admission.permits import Permits, kept
 from trainseal.admission.sealindex import SealIndex, what_counts
 from trainseal.api import breakglass
@@ -25,6 +28,10 @@ from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import KeyFormatError, PrivateKey
 from trainseal.verifier.policystore import PolicyStore
 
+_EXPIRY = Gauge(
+    "trainseal_certificate_expiry_timestamp_seconds",
+    "When the certificate that this replica serves with ends, as Unix time.",
+)
 _log = logging.getLogger(__name__)
 #: A seal is read for a pod at most this often, and so many at once: a flood reads little.
 _LOOK_AGAIN_SECONDS = 0.5
@@ -186,6 +193,7 @@ class State:
             chain = base64.b64decode(str(data["tls.crt"]), validate=True)
             key = base64.b64decode(str(data["tls.key"]), validate=True)
             _load(self.tls, chain, key)
+            _EXPIRY.set(x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp())
             self._has_certificate = True
             _log.info("serving certificate loaded")
         except (ssl.SSLError, KeyError, ValueError) as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from prometheus_client import Counter
 from pydantic import JsonValue
 
 from trainseal.admission.reviews import (
@@ -52,6 +53,19 @@ from trainseal.verifier.policystore import BrokenPolicy
 from trainseal.verifier.templates import verify_template
 
 _T = TypeVar("_T")
+_JUDGED = Counter(
+    "trainseal_verdicts_total",
+    "TrainingJobs and TrainingTemplates judged when they were made, dry runs too, by the verdict.",
+    ["outcome"],
+)
+for _outcome in Outcome:
+    _JUDGED.labels(_outcome.value)
+_JUDGED.labels("pending")
+_STOPPED = Counter(
+    "trainseal_denials_total",
+    "TrainingJobs and TrainingTemplates that were not let in, by the first reason.",
+    ["outcome", "reason"],
+)
 #: Parts of ``spec`` that may change while a job lives.
 UNSIGNED = ("scheduling", "signatures", "suspend")
 
@@ -252,15 +266,18 @@ def _update(request: Request, obj: JsonObject) -> Response:
 def _answer(request: Request, found: JobVerification) -> Response:
     warnings = [f"policy in Audit: {v.sentence()}" for v in found.audited if not _good(v)]
     warnings += found.warnings
-    audit = {"trainseal-outcome": found.outcome.value, "trainseal-job-digest": found.digest}
+    outcome = "pending" if found.awaited else found.outcome.value
+    audit = {"trainseal-outcome": outcome, "trainseal-job-digest": found.digest}
+    _JUDGED.labels(outcome).inc()
     if found.outcome is Outcome.VERIFIED:
         return Response(True, warnings=warnings, audit=audit)
     if found.awaited:
         return Response(
             True,
             warnings=[*(pending_words(request, v) for v in found.awaited), *warnings],
-            audit={**audit, "trainseal-outcome": "pending"},
+            audit=audit,
         )
+    _STOPPED.labels(found.outcome.value, found.denials[0].reason).inc()
     undetermined = found.outcome is Outcome.UNDETERMINED
     head = (
         f"{_head(request)} could not be verified (undetermined): "
@@ -275,6 +292,7 @@ def _answer(request: Request, found: JobVerification) -> Response:
         False,
         "\n".join(lines),
         TRY_AGAIN if undetermined else FORBIDDEN,
+        reasons=[v.reason for v in _ordered(found.denials)],
         warnings=warnings,
         audit=audit,
     )

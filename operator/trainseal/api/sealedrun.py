@@ -19,6 +19,7 @@ from trainseal.api.model import (
     MAX_COUNT_32,
     OPAQUE,
     Condition,
+    Count,
     Digest,
     DnsLabel,
     DnsSubdomain,
@@ -265,6 +266,8 @@ class Hold(Model):
     are gone. `Terminate` is final."""
     since: datetime
     """When the run was first held."""
+    response_since: datetime | None = None
+    """Since when by this response. Absent: the hold is of a release that did not say."""
     findings: list[Mark] = Field(min_length=1, max_length=MAX_MARKS)
     """The findings, each by a mark over its report and key."""
     reason: FindingName
@@ -275,6 +278,15 @@ class Hold(Model):
     """It, in words."""
     waiting: Text | None = None
     """Why a release has not lifted it. Absent: none asks for it."""
+
+
+class HeldTime(Model):
+    """How long a run was held by one response, in what is over of its holds."""
+
+    response: Literal["Freeze", "Suspend", "Quarantine", "Terminate"]
+    """The response."""
+    seconds: Count
+    """Of all its holds together."""
 
 
 class FreezeOrder(Model):
@@ -356,6 +368,8 @@ class SealedRunStatus(Model):
     """Findings on the run. Absent: none."""
     hold: Hold | None = None
     """Absent: the run is not held."""
+    held_time: list[HeldTime] | None = Field(default=None, max_length=4)
+    """Until it was lifted, or another response followed. Absent: nothing is over."""
     freeze: FreezeOrder | None = None
     """Absent: it never was frozen."""
     isolated_since: datetime | None = None

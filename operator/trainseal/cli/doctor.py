@@ -46,7 +46,12 @@ def doctor(
 
 
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Of this program, and not of what a cluster runs.
+
+        trainseal version
+    """
     from trainseal import __version__
 
     print(f"trainseal {__version__}")  # noqa: T201

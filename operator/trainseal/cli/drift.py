@@ -8,10 +8,14 @@ from typing import Annotated
 
 import typer
 
+from trainseal.cli.completion import job_names
 from trainseal.cli.groups import default_command
 from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the TrainingJob.")]
+JobArgument = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="Name of the TrainingJob.", autocompletion=job_names),
+]
 SealOption = Annotated[
     str | None, typer.Option(metavar="SEAL", help="Of this run; absent: of the job's last one.")
 ]
@@ -31,7 +35,8 @@ drift = typer.Typer(
 @drift.command()
 def show(
     job: Annotated[
-        str | None, typer.Argument(metavar="JOB", help="Name of the TrainingJob.")
+        str | None,
+        typer.Argument(metavar="JOB", help="Name of the TrainingJob.", autocompletion=job_names),
     ] = None,
     namespace: PlaceOption = None,
     output: OutputOption = Output.TEXT,

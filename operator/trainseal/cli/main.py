@@ -17,10 +17,12 @@ from trainseal.cli import (
     approve,
     breakglass,
     checkpoints,
+    completion,
     debug,
     doctor,
     drift,
     evidence,
+    manpages,
     params,
     policies,
     sign,
@@ -41,6 +43,7 @@ app = typer.Typer(
 )
 
 RUNNING = "Jobs in the cluster"
+HELP = "This program"
 PROCESSES = "Processes in the cluster"
 
 app.command(rich_help_panel=RUNNING)(submit.submit)
@@ -61,7 +64,9 @@ app.command(rich_help_panel=RUNNING)(params.params)
 app.command(rich_help_panel=RUNNING)(simulate.simulate)
 app.add_typer(policies.policy, rich_help_panel=RUNNING)
 app.command(rich_help_panel=RUNNING)(doctor.doctor)
-app.command(rich_help_panel=RUNNING)(doctor.version)
+app.command(rich_help_panel=HELP)(completion.completion)
+app.command(rich_help_panel=HELP)(manpages.man)
+app.command(rich_help_panel=HELP)(doctor.version)
 
 Namespace = Annotated[str, typer.Option(help="Namespace that TrainSeal is installed in.")]
 Config = Annotated[Path, typer.Option(help="Configuration file, from the chart's ConfigMap.")]
@@ -90,7 +95,12 @@ def webhook(
     kubeconfig: Kubeconfig = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """The admission webhook."""
+    """The admission webhook.
+
+    The chart runs it; by hand:
+
+        trainseal webhook --namespace trainseal-system --config config.yaml
+    """
     from trainseal.admission.main import Options, serve
 
     _log(log_level)
@@ -113,7 +123,12 @@ def controller(
     kubeconfig: Kubeconfig = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """The controller: seals, engines, status. One replica leads."""
+    """The controller: seals, engines, status. One replica leads.
+
+    The chart runs it; by hand:
+
+        trainseal controller --config config.yaml --kubeconfig ~/.kube/config
+    """
     from trainseal.controller.main import Options, serve
 
     _log(log_level)
@@ -136,7 +151,12 @@ def archive(
     kubeconfig: Kubeconfig = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """The archive: records every seal, finding and access record on a volume."""
+    """The archive: records every seal, finding and access record on a volume.
+
+    The chart runs it; by hand:
+
+        trainseal archive --folder /var/lib/trainseal
+    """
     from trainseal.archive.main import Options, serve
 
     _log(log_level)
@@ -158,7 +178,12 @@ def agent(
     kubeconfig: Kubeconfig = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """The node's agent: watches its sealed pods. Runs as root in the node's PID namespace."""
+    """The node's agent: watches its sealed pods. Runs as root in the node's PID namespace.
+
+    The chart runs it; by hand:
+
+        trainseal agent --node gpu-7 --no-freeze
+    """
     from trainseal.agent.main import Options, serve
 
     _log(log_level)
@@ -177,7 +202,12 @@ def agent(
 def gate(
     plan: Annotated[str, typer.Option(help="What must be found, as JSON; part of the seal.")],
 ) -> None:
-    """The first init container of each training pod."""
+    """The first init container of each training pod.
+
+    The controller writes it into the pods that it seals; by hand:
+
+        trainseal gate --plan "$PLAN"
+    """
     from trainseal.gate.main import run_text
 
     raise typer.Exit(run_text(plan))

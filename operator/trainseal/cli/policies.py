@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trainseal.cli.completion import job_names
 from trainseal.cli.options import (
     ContextOption,
     KubeconfigOption,
@@ -27,7 +28,11 @@ def _policy() -> None:
 def learn_additions(
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]...", help="TrainingJobs. Absent: all of the namespace."),
+        typer.Argument(
+            metavar="[JOB]...",
+            help="TrainingJobs. Absent: all of the namespace.",
+            autocompletion=job_names,
+        ),
     ] = None,
     namespace: Annotated[
         str | None,

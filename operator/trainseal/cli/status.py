@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trainseal.cli.drift import JobArgument
 from trainseal.cli.options import (
     ContextOption,
     KubeconfigOption,
@@ -16,7 +17,7 @@ from trainseal.cli.options import (
 
 
 def status(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Name of the TrainingJob.")],
+    job: JobArgument,
     namespace: Annotated[
         str | None,
         typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.jobfiles import JobFile
 from trainseal.provenance.canonical import TEMPLATE_KIND
 from trainseal.provenance.document import Document
+from trainseal.provenance.helppages import REASONS, of_reasons, see
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.policies import CompiledPolicy, PolicyError
 from trainseal.provenance.requesters import Requester
@@ -33,6 +35,8 @@ from trainseal.verifier.templates import verify_template
 
 #: Seconds for all registries together: a person waits longer than an API server.
 DEADLINE = 60.0
+#: The variable that says where people read the documents; a cluster has the chart's value.
+DOCUMENTS = "TRAINSEAL_DOCUMENTATION_URL"
 
 _MARKS = {
     Outcome.VERIFIED: ("✓", "green"),
@@ -164,6 +168,9 @@ def print_text(found: Verification) -> None:
     for verdict in result.awaited:
         words = f"policy {verdict.policy} lets it be created, and wait for {verdict.lack}"
         console.print(Text(words, "yellow"))
+    places = of_reasons(v.reason for v in result.denials)
+    if words := see(places, os.environ.get(DOCUMENTS, "")):
+        console.print(words)
     for words in result.warnings:
         console.print(Text(f"warning: {words}", "yellow"))
     for words in found.not_judged:
@@ -197,6 +204,9 @@ def _json(verdict: Verdict) -> JsonObject:
         "found": verdict.found,
         "wanted": verdict.wanted,
         "remedy": verdict.remedy,
+        "help": see([REASONS[verdict.reason]], os.environ.get(DOCUMENTS, "")).removeprefix("see ")
+        if verdict.reason in REASONS
+        else None,
         "policy": verdict.policy,
         "signers": [
             {

@@ -105,6 +105,11 @@ class Settings(Model):
     job_parents: list[ShortText] = Field(default_factory=list)
     disruptors: list[ShortText] = Field(default_factory=list)
     followed_secrets: list[FollowedSecrets] = Field(default_factory=list)
+    documentation_url: Text = Field(
+        default="",
+        alias="documentationURL",
+        description="Where people read these documents. Empty: named as in the repository.",
+    )
     webhook_deadline_seconds: float = Field(default=8.0, gt=0, le=25)
 
     def is_gpu(self, resource: str) -> bool:

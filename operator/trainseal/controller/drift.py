@@ -23,7 +23,15 @@ from trainseal.api.driftreport import DriftReport, Finding, PodIdentity
 from trainseal.api.findings import FindingId
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
-from trainseal.api.sealedrun import MAX_MARKS, BrokenGlass, Hold, Lifted, SealedRun, SealedRunStatus
+from trainseal.api.sealedrun import (
+    MAX_MARKS,
+    BrokenGlass,
+    HeldTime,
+    Hold,
+    Lifted,
+    SealedRun,
+    SealedRunStatus,
+)
 from trainseal.cluster.api import KubeError, NotFoundError, path_of
 from trainseal.controller import brokenglass, conditions, holds, resuming, taints
 from trainseal.controller.alerts import Alerts, alert
@@ -31,6 +39,7 @@ from trainseal.controller.belief import PodFact, judge
 from trainseal.controller.byseal import BySeal
 from trainseal.controller.checkpoints import Checkpoints, RunFacts
 from trainseal.controller.findingmetrics import METRICS
+from trainseal.controller.heldtime import with_period
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.sealedpods import SealedPods
 from trainseal.controller.sightings import Sighting, in_short, reason_of, summary, worst
@@ -80,8 +89,14 @@ class _Run:
     sightings: list[Sighting] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     broken: list[BrokenGlass] = field(default_factory=list)
+    held_time: list[HeldTime] = field(default_factory=list)
     change: JsonObject = field(default_factory=dict)
     again: float | None = None
+
+    def end_of(self, hold: Hold) -> None:
+        """The run is held in this way no more: its time goes on record with that."""
+        self.held_time = with_period(self.held_time, hold, self.now)
+        self.change["heldTime"] = [item.wire() for item in self.held_time]
 
     def wants_again(self, seconds: float) -> None:
         self.again = seconds if self.again is None else min(self.again, seconds)
@@ -116,6 +131,7 @@ class Drift:
             now=self._world.clock().replace(microsecond=0),
             policies=tuple(p.drift for p in self._world.policies(key[0])),
         )
+        run.held_time = list(run.status.held_time or ())
         if not await self._believe(run, reports):
             self._world.volumes.judged(key)  # what its checkpoints' own status says stands
             return None
@@ -233,6 +249,7 @@ class Drift:
         hold = holds.next_hold(run.status.hold, run.sightings, handled, run.policies, run.now)
         if hold is None:
             return
+        self._count(run, hold)
         lift = holds.lift_of(hold, run.key[1], self._releases(run.key), run.sightings)
         waiting = lift.refusal if lift else None
         if lift and not lift.refusal:
@@ -253,6 +270,12 @@ class Drift:
         elif hold.response == "Quarantine":
             self._order(run, Order("Frozen", hold.since))
 
+    def _count(self, run: _Run, hold: Hold) -> None:
+        """The time by another response is over."""
+        before = run.status.hold
+        if before is not None and before.response != hold.response:
+            run.end_of(before)
+
     def _releases(self, key: Key) -> Iterator[HoldRelease]:
         for obj in self._sources.releases.of(key):
             try:
@@ -262,6 +285,7 @@ class Drift:
 
     def _lift(self, run: _Run, hold: Hold, release: HoldRelease, handled: list[str]) -> None:
         run.change["hold"] = None
+        run.end_of(hold)
         # Those that do not fit would hold the run again: a person lifts that, too.
         kept = dict.fromkeys([*handled, *hold.findings])
         run.change["handled"] = [*list(kept)[-MAX_MARKS:]]

@@ -23,6 +23,7 @@ from typing import Literal
 from trainseal.api.findings import FindingId
 from trainseal.api.holdrelease import HoldRelease
 from trainseal.api.sealedrun import MAX_MARKS, Hold
+from trainseal.controller.heldtime import began
 from trainseal.controller.sightings import Sighting, worst
 from trainseal.provenance.drift import STRENGTH, CompiledDrift, response_to
 
@@ -83,6 +84,7 @@ def next_hold(
         id=hold_id(marks),
         response=response,
         since=since,
+        response_since=began(hold) if hold and hold.response == response else now,
         findings=marks,
         reason=reason,
         severity=severity,

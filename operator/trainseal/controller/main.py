@@ -32,7 +32,7 @@ from trainseal.cluster.settings import (
     SettingsError,
     load_settings,
 )
-from trainseal.controller import handlers
+from trainseal.controller import handlers, lostgpus
 from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.floor import Floor
@@ -201,6 +201,7 @@ async def _work(
         group.create_task(roots.run())
         group.create_task(policies.run())
         group.create_task(launched.run())
+        group.create_task(_lost_gpus(world).run())
         if settings.manage_certificates:
             group.create_task(_certificates(kube, home, clock))
         await roots.synced.wait()
@@ -215,6 +216,17 @@ async def _work(
         group.create_task(RulesWatch(kube, home, clock, watching.tell).run())
         group.create_task(StackExpiry(kube, clock).run())
         group.create_task(_watch(enqueue, options.kubeconfig, stop))
+
+
+def _lost_gpus(world: World) -> Informer:
+    """Follows every seal, for what holds cost."""
+    lostgpus.METRIC.clock = world.clock
+    return Informer(
+        world.kube,
+        path_of(API_VERSION, "sealedruns"),
+        listener=lostgpus.METRIC.listen,
+        shape=lostgpus.shape(world.settings.gpus),
+    )
 
 
 async def _watch(enqueue: handlers.Enqueue, kubeconfig: str | None, stop: asyncio.Event) -> None:

@@ -48,6 +48,7 @@ from trainseal.engines import job as engine
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
+from trainseal.provenance.helppages import ended, of_reasons
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.launches import Launch, counted_by
@@ -366,7 +367,7 @@ class Runs:
             **progress.fields,
             "observedGeneration": number,
             "phase": progress.phase,
-            "message": progress.message[:4096],
+            "message": self._message(progress),
             "conditions": conditions.merge(
                 before.get("conditions"), progress.conditions, number, self._world.clock()
             ),
@@ -382,6 +383,14 @@ class Runs:
                 occasion=occasion(before),
             )
         await objects.put_status(self._kube, path, obj, after)
+
+    def _message(self, progress: Progress) -> str:
+        """For people; where it refuses, with the page that helps."""
+        reasons = [
+            c.reason for c in progress.conditions if c.type == "Verified" and c.status != "True"
+        ]
+        documents = self._world.settings.documentation_url
+        return ended(progress.message, of_reasons(reasons), documents, 4096)
 
     async def _after_the_end(self, path: str, obj: JsonObject) -> None:
         """What is found once a run has ended is shown all the same."""

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from prometheus_client import Gauge
+
 from trainseal.api.findings import FindingId
 from trainseal.api.model import InvalidObjectError, JsonObject, json_object
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
@@ -25,6 +27,9 @@ from trainseal.controller.sealedpods import SealedPods
 
 LEASE_PREFIX = "trainseal-agent-"
 EVERY_SECONDS = 2.0
+_SILENT = Gauge(
+    "trainseal_agents_silent", "Nodes on which sealed pods run and whose agent is silent."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +76,7 @@ class Silence:
         for namespace, pod in self._pods.running():
             nodes[pod.node].append((namespace, pod))
         self._beats.keep(nodes.keys())
+        silent = 0
         for node, pods in nodes.items():
             now = self._monotonic()
             self._beats.saw(node, known(node), now)
@@ -79,7 +85,9 @@ class Silence:
             self._beats.saw(node, await self._read(node), now, "read")
             beat = self._beats.silent(node, now)
             if beat is not None:
+                silent += 1
                 await self._tell(node, beat, pods)
+        _SILENT.set(silent)
 
     def _lease(self, node: str) -> str:
         return _renewed(self._leases.get(self._namespace, LEASE_PREFIX + node) or {})

@@ -14,6 +14,7 @@ Source of 5: NVIDIA container toolkit, internal/config/image (`void`, `none` and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from trainseal.provenance.differences import Json, mapping, objects, strings
 CDI_PREFIX = "cdi.k8s.io/"
 VARIABLE = "NVIDIA_VISIBLE_DEVICES"
 _GIVES_NONE = frozenset({"", "none", "void"})
+_WHOLE = re.compile(r"[0-9]{1,9}")
 _KINDS = ("containers", "initContainers", "ephemeralContainers")
 
 
@@ -57,6 +59,37 @@ def asked(pod: Json, rules: GpuRules, before: Json | None = None) -> str:
     words = new[0].words
     names = sorted({way.name for way in new if way.words == words})
     return f"{words} {', '.join(names)}".rstrip()
+
+
+def held(pod: Json, rules: GpuRules) -> int:
+    """How many GPUs a pod, or a template of one, holds, as a scheduler counts them.
+
+    A claim counts as one: what it gives is not read. So does a pod that asks in another way.
+    """
+    spec = mapping(pod.get("spec"))
+    first, later = 0, 0
+    for container in objects(spec.get("initContainers")):
+        if container.get("restartPolicy") == "Always":
+            later += _amount(container, rules)
+        else:
+            first = max(first, later + _amount(container, rules))
+    later += sum(_amount(container, rules) for container in objects(spec.get("containers")))
+    claims = len(objects(spec.get("resourceClaims")))
+    counted = max(first, later, _amount(spec, rules)) + claims
+    if counted or any(map(rules.is_gpu, resources_of(spec))):
+        return counted
+    return int(bool(asked(pod, rules)))
+
+
+def _amount(holder: Json, rules: GpuRules) -> int:
+    """Of one container, or of a pod's own resources. An amount that is no number counts as one."""
+    resources = mapping(holder.get("resources"))
+    amounts = {**mapping(resources.get("requests")), **mapping(resources.get("limits"))}
+    return sum(
+        int(str(amount)) if _WHOLE.fullmatch(str(amount)) else 1
+        for name, amount in amounts.items()
+        if rules.is_gpu(name)
+    )
 
 
 def resources_of(spec: Json) -> Iterator[str]:

@@ -556,7 +556,11 @@ def test_a_frozen_run_is_ordered_to_stand_still_then_thawed_or_suspended(stage: 
         s.clock.now += timedelta(seconds=60)
         async with s.controlled():
             await until(s.suspended)
-            assert (await s.seal())["status"]["hold"]["response"] == "Suspend"
+            status = (await s.seal())["status"]
+            assert status["hold"]["response"] == "Suspend"
+            # What it cost is on record: a second of the first, all that the next may last.
+            assert status["heldTime"] == [{"response": "Freeze", "seconds": 61}]
+            assert status["hold"]["responseSince"] > status["hold"]["since"]
 
     stage(play, "Freeze", freeze={"maxDurationSeconds": 60, "then": "Suspend"})
 

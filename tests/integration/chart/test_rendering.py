@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         "jobParents": [],
         "disruptors": values()["access"]["disruptors"],
         "followedSecrets": [],
+        "documentationURL": "",
         "webhookDeadlineSeconds": 8,
         "manageCertificates": True,
     }
@@ -86,6 +88,51 @@ def test_the_alertmanagers_token_is_a_file_of_the_controller_alone(helm: Path) -
         assert ("/etc/trainseal-alerts" in paths) == mounted
         secrets = [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v]
         assert ("am" in secrets) == mounted
+
+
+#: Of kinds that are not there in every cluster.
+OPERATORS = ("PrometheusRule", "PodMonitor")
+
+
+def test_what_prometheus_and_grafana_read_is_made_when_asked_for(helm: Path) -> None:
+    plain = render(helm)
+    assert not [o for o in plain if o["kind"] in OPERATORS or "dashboard" in o["metadata"]["name"]]
+    parts = ("dashboard", "rules", "podMonitor")
+    flags = [f for part in parts for f in ("--set", f"metrics.{part}.enabled=true")]
+    objects = render(helm, *flags, "--set", "metrics.rules.labels.release=mon")
+    assert len(objects) == len(plain) + 3
+    files = CHART / "files" / "monitoring"
+    board = one(objects, "ConfigMap", "trainseal-dashboard")
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    file = (files / "dashboard.json").read_text()
+    assert json.loads(board["data"]["trainseal.json"]) == json.loads(file)
+    rules = one(objects, "PrometheusRule", "trainseal")
+    assert rules["metadata"]["labels"]["release"] == "mon"
+    assert rules["spec"] == yaml.safe_load((files / "rules.yaml").read_text())
+
+
+def test_the_monitor_finds_every_process_and_leaves_the_runs_namespace_as_it_is(helm: Path) -> None:
+    objects = render(helm, "--set", "metrics.podMonitor.enabled=true")
+    spec = one(objects, "PodMonitor", "trainseal")["spec"]
+    assert spec["podMetricsEndpoints"] == [{"port": "metrics", "honorLabels": True}]
+    templates = [
+        (o["metadata"]["namespace"], o["spec"]["template"])
+        for o in objects
+        if o["kind"] in ("Deployment", "DaemonSet", "StatefulSet")
+    ]
+    assert len(templates) == 4
+    for namespace, template in templates:
+        assert namespace in spec["namespaceSelector"]["matchNames"]
+        assert spec["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        (container,) = template["spec"]["containers"]
+        assert "metrics" in [port["name"] for port in container["ports"]]
+
+
+def test_pods_of_a_namespace_that_anybody_may_have_are_not_scraped(helm: Path) -> None:
+    """Without agents nobody makes theirs; what runs there could say anything of any namespace."""
+    flags = ("--set", "metrics.podMonitor.enabled=true", "--set", "agent.enabled=false")
+    spec = one(render(helm, *flags), "PodMonitor", "trainseal")["spec"]
+    assert spec["namespaceSelector"] == {"matchNames": [NAMESPACE]}
 
 
 def test_the_rules_and_the_configuration_exclude_the_same_namespaces(helm: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from cryptography import x509
+from prometheus_client import REGISTRY
 
 from tests.unit import world
 from trainseal.admission.state import State
 from trainseal.cluster.api import KubeError, NotFoundError
+from trainseal.controller.certificate_rotation import issue
 
 
 @dataclass
@@ -102,3 +106,19 @@ def test_seals_are_read_once_their_keyring_is_known_so_that_each_is_verified_onc
         running.cancel()
 
     asyncio.run(asyncio.wait_for(play(), 10))
+
+
+def test_the_end_of_the_certificate_that_is_served_is_a_metric() -> None:
+    serving = issue(("trainseal-webhook.home.svc",), world.NOW)
+    secret: Any = {
+        "metadata": {"namespace": "home", "name": "tls"},
+        "data": {
+            "tls.crt": base64.b64encode(serving.certificate).decode(),
+            "tls.key": base64.b64encode(serving.private_key).decode(),
+        },
+    }
+    state = State(Starting(), "home", "tls", world.CLUSTER, lambda: world.NOW)  # type: ignore[arg-type]
+    state._on_certificate("ADDED", ("home", "tls"), secret)
+    name = "trainseal_certificate_expiry_timestamp_seconds"
+    end = x509.load_pem_x509_certificate(serving.certificate).not_valid_after_utc
+    assert REGISTRY.get_sample_value(name) == end.timestamp()

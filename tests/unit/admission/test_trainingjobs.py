@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.unit import world
 from tests.unit.verifier.test_pending import two
@@ -164,6 +165,25 @@ def test_what_could_not_be_read_is_said_as_such_and_worth_another_try() -> None:
     found = answer(job(), within=context(world.Evidence({world.IMAGE: Outcome.UNDETERMINED})))
     assert (found.allowed, found.code) == (False, TRY_AGAIN)
     assert "not the same as a bad signature" in found.message
+
+
+def test_a_verdict_is_counted_and_a_denial_by_its_first_reason() -> None:
+    def counted(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    def counts() -> list[float]:
+        return [
+            counted("trainseal_verdicts_total", outcome="verified"),
+            counted("trainseal_verdicts_total", outcome="refuted"),
+            counted("trainseal_denials_total", outcome="refuted", reason="OtherJob"),
+        ]
+
+    before = counts()
+    good, other = job(), job(lambda j: j["spec"]["roles"][0].update(replicas=7))
+    for one in (good, other):
+        ticketed(one)
+        answer(one)
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1, 1]
 
 
 def test_an_auditing_policy_warns() -> None:

@@ -52,6 +52,11 @@ def test_an_unsigned_job_is_refuted_with_1_and_says_what_to_do(verify: Verify) -
     assert "no signature found" in answer.out
     assert "wanted: a signature by one of alice, bob" in answer.out
     assert "to do: sign it with `trainseal sign job`" in answer.out
+    assert "see docs/how-to/refused.md#nobody-signed-it\n" in answer.out
+    found = json.loads(verify(world.job_object(), "-o", "json").out)["verdicts"]
+    assert [v["help"] for v in found if v["artifact"] == "job"] == [
+        "docs/how-to/refused.md#nobody-signed-it"
+    ]
 
 
 def test_where_the_policy_lets_it_wait_it_says_for_whom(verify: Verify) -> None:

@@ -12,6 +12,7 @@ from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, OURS, Cluster, Di
 from trainseal.cluster.api import KubeError
 from trainseal.controller.runs import LIVE_AGAIN
 from trainseal.engines.job import LABEL_QUEUE
+from trainseal.provenance.helppages import REASONS
 from trainseal.provenance.verdicts import Outcome
 
 Object = dict[str, Any]
@@ -100,6 +101,8 @@ def test_a_refusal_is_told_once_with_its_reason(
     (event,) = [o for p, o in cluster.objects.items() if p.startswith(EVENTS)]
     assert event["type"] == "Warning"
     assert cluster.condition("Verified")["message"].startswith(event["message"])
+    place = REASONS[cluster.condition("Verified")["reason"]].replace("refused#", "refused.md#")
+    assert cluster.status["message"].endswith(f"see docs/{place}")
 
 
 def test_a_job_that_was_refused_and_then_passes_tells_both(cluster: Cluster) -> None:

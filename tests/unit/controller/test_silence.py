@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.unit.world import NOW
 from trainseal.api.driftreport import Finding
@@ -117,6 +118,9 @@ def test_silence_is_a_finding_on_the_pods_of_the_node() -> None:
     assert seen.id is FindingId.WATCH_SILENT
     assert seen.evidence["lastRenewal"] == "a"
     assert "trainer-0" in seen.message
+    assert REGISTRY.get_sample_value("trainseal_agents_silent") == 1
+    stage.look(0, "b")
+    assert REGISTRY.get_sample_value("trainseal_agents_silent") == 0
 
 
 @pytest.mark.parametrize(

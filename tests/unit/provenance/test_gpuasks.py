@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainseal.provenance.gpuasks import GpuRules, asked, resources_of
+from trainseal.provenance.gpuasks import GpuRules, asked, held, resources_of
 
 Object = dict[str, Any]
 RULES = GpuRules(lambda r: r.startswith("nvidia.com/"), frozenset({"nvidia"}))
@@ -115,3 +115,35 @@ def test_resources_are_those_of_every_holder() -> None:
         "ephemeralContainers": None,
     }
     assert sorted(resources_of(spec)) == ["a", "b", "c", "d"]
+
+
+def containers(*amounts: Any, **rest: Any) -> list[Object]:
+    return [
+        {"name": f"c{i}", "resources": {"limits": {"nvidia.com/gpu": a, "cpu": "4"}}, **rest}
+        for i, a in enumerate(amounts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"containers": containers("8")}, 8),
+        ({"containers": containers("1", 2)}, 3),
+        ({"containers": containers("1"), "initContainers": containers("4", "2")}, 4),
+        ({"containers": containers("4"), "initContainers": containers("2")}, 4),
+        (
+            {
+                "containers": containers("4"),
+                "initContainers": containers("2", restartPolicy="Always"),
+            },
+            6,
+        ),
+        ({"containers": containers("1"), "resourceClaims": [{"name": "a"}, {"name": "b"}]}, 3),
+        ({"containers": containers("8k")}, 1),
+        ({"containers": containers("0")}, 0),
+        ({"runtimeClassName": "nvidia"}, 1),
+        ({}, 0),
+    ],
+)
+def test_a_pod_holds_what_a_scheduler_would_count(spec: Object, expected: int) -> None:
+    assert held(pod(**spec), RULES) == expected
