@@ -27,6 +27,7 @@ def test_an_unsigned_job_is_refused(lab: Lab) -> None:
     assert "job research/unsigned: refuted: no signature found" in said
     assert "policy research wants a signature by one of alice, bob" in said
     assert "trainseal sign job" in said
+    assert said.rstrip().endswith("see docs/how-to/refused.md#nobody-signed-it")
 
 
 def test_a_job_signed_by_somebody_the_policy_does_not_name_is_refused(lab: Lab) -> None:

@@ -44,7 +44,8 @@ def completion(
         trainseal completion zsh > ~/.zfunc/_trainseal
         trainseal completion fish > ~/.config/fish/completions/trainseal.fish
     """
-    from typer.completion import get_completion_script
+    # What `--show-completion` prints, which knows only the shell that it is called from.
+    from typer._completion_shared import get_completion_script
 
     script = get_completion_script(prog_name="trainseal", complete_var=_VARIABLE, shell=shell.value)
     print(script)  # noqa: T201

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from trainseal.cli.main import app
 
@@ -87,6 +87,7 @@ def _of_options(command: TyperCommand, rest: list[str]) -> str:
         value = given.get(parameter.name)
         if parameter.required and value in (None, ()) and not parameter.envvar:
             return f"{parameter.name} is missing"
+        assert isinstance(parameter, TyperArgument | TyperOption)
         kind = parameter.type_descriptor.annotation
         if isinstance(kind, type) and issubclass(kind, enum.Enum) and isinstance(value, str):
             names = [str(choice.value) for choice in kind]
