@@ -12,7 +12,14 @@ from trainseal.cli.wrapping.environment import Reading
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.mounts import Roles, roles_of
-from trainseal.cli.wrapping.pods import Pod, in_image, placement, role_template
+from trainseal.cli.wrapping.pods import (
+    FOR_JOBSET,
+    WITHOUT_JOBSET,
+    Pod,
+    in_image,
+    placement,
+    role_template,
+)
 from trainseal.cli.wrapping.surroundings import Surroundings
 from trainseal.cli.wrapping.workload import Subject, Workload
 from trainseal.engines.job import LABEL_QUEUE
@@ -178,6 +185,8 @@ def _metadata(subject: Subject, workload: Workload) -> tuple[JsonObject, str]:
                     value, f"{key} is not passed on to what the queue sees",
                     "see whether the queue needs it", settles=True,
                 )  # fmt: skip
+            elif key.startswith(FOR_JOBSET):
+                ledger.left(value, *WITHOUT_JOBSET)
             elif key.startswith(_CLUSTERS_KEYS):
                 ledger.settle(value)
             else:

@@ -160,7 +160,7 @@ class Ledger:
 
     def _unanswered(self, field: Field, ancestors: set[tuple[int, FieldPath]]) -> Iterator[Field]:
         key = (id(field.document), field.path)
-        if key in self._settled or field.content is None:
+        if key in self._settled or field.content in (None, ()):
             return
         inner = [f for _, f in field.entries()] or list(field.items())
         if key not in ancestors and field.path:

@@ -9,11 +9,12 @@ from posixpath import join, normpath
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject
+from trainseal.api.model import JsonObject, json_object
 from trainseal.cli.wrapping.environment import Reading, variables
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.mounts import Mount
+from trainseal.cli.wrapping.selectors import check_selectors
 from trainseal.cli.wrapping.words import fetched, programs, renamed
 from trainseal.engines.podtemplate import PLACED
 from trainseal.provenance.document import FieldPath
@@ -22,6 +23,12 @@ from trainseal.provenance.podrules import CONTAINER_FIELDS, POD_FIELDS, WHY_FORB
 
 KINDS = ("initContainers", "containers")
 _CHANGED_DIRECTORY = re.compile(r"(?:^|[\s;&|(])cd\s+([^\s;&|)]+)")
+#: Annotations that only JobSet's controller heeds.
+FOR_JOBSET = "alpha.jobset.sigs.k8s.io/"
+WITHOUT_JOBSET = (
+    "only JobSet's controller heeds it",
+    "say where the pods go by affinity or topologySpreadConstraints in spec.scheduling",
+)
 #: What the cluster writes into the templates of objects, and no person.
 _CLUSTERS = frozenset(
     {
@@ -92,6 +99,7 @@ def role_template(
     if spec is None:
         return template
     ledger.came_from((*at, "spec"), spec)
+    check_selectors(spec, json_object(metadata.get("labels")), ledger)
     for name, field in spec.entries():
         if name in KINDS:
             found[name] = [
@@ -120,6 +128,8 @@ def _metadata(metadata: Field | None, at: FieldPath, ledger: Ledger) -> JsonObje
         for key, field in part.entries() if part else ():
             if key in _CLUSTERS:
                 ledger.settle(field)
+            elif key.startswith(FOR_JOBSET):
+                ledger.left(field, *WITHOUT_JOBSET)
             else:
                 kept[key] = ledger.carry(field, (*at, name, key))
         if kept:

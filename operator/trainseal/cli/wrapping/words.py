@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 #: What gets code or packages when the container starts.
 _FETCHES = re.compile(
-    r"\b(git\s+(?:\S+\s+)*?(?:clone|pull|fetch|submodule)\b"
-    r"|(?:pip[0-9.]*|uv\s+pip|conda|mamba|apt|apt-get|apk|yum|dnf|npm)\s+(?:-\S+\s+)*(?:install|add)\b"
+    r"(?<![\w-])(git\s+(?:\S+\s+){0,8}?(?:clone|pull|fetch|submodule)(?![\w-])"
+    r"|(?:pip[0-9.]*|uv\s+pip|conda|mamba|apt|apt-get|apk|yum|dnf|npm)\s+(?:-\S+\s+){0,8}(?:install|add)\b"
     r"|uv\s+(?:sync|run)\b|poetry\s+install\b"
-    r"|(?:curl|wget)\b[^|;&\n]*\|\s*(?:ba|z|da)?sh\b"
-    r"|(?:curl|wget)\b[^|;&\n]*\.(?:py|sh|tar\.gz|tgz|zip|whl)\b"
-    r"|(?:aws\s+s3|gsutil|gcloud\s+storage|azcopy|rclone|s5cmd|mc)\s+(?:-\S+\s+)*(?:cp|sync|copy|rsync)\b"
+    r"|(?:curl|wget)\b[^|;&\n]{0,200}\|\s*(?:ba|z|da)?sh\b"
+    r"|(?:curl|wget)\b[^|;&\n]{0,200}\.(?:py|sh|tar\.gz|tgz|zip|whl)\b"
+    r"|(?:aws\s+s3|gsutil|gcloud\s+storage|azcopy|rclone|s5cmd|mc)\s+(?:-\S+\s+){0,8}(?:cp|sync|copy|rsync)\b"
     r"|huggingface-cli\s+download\b|hf\s+download\b|kubectl\s+cp\b)"
 )
-_PROGRAM = re.compile(r"(?<![\w@:.-])(/?[\w.+-]+(?:/[\w.+-]+)*\.(?:py|sh|bash|pyz))(?![\w/])")
+_APART = re.compile(r"[\s'\"`;&|()<>=,:$\[\]{}]+")
+_PROGRAMS = (".py", ".pyz", ".sh", ".bash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +65,7 @@ def fetched(words: Sequence[str]) -> tuple[str, ...]:
 def programs(words: Sequence[str]) -> Iterator[str]:
     """The scripts that the words name."""
     for word in words:
-        for match in _PROGRAM.finditer(word):
-            yield match[1]
+        for part in _APART.split(word):
+            # Two slashes: what is left of an address.
+            if part.endswith(_PROGRAMS) and not part.startswith(("//", "-", "@")):
+                yield part
