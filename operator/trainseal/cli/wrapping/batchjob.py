@@ -6,7 +6,7 @@ import re
 
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
-from trainseal.cli.wrapping.words import Rename, whole_word
+from trainseal.cli.wrapping.words import ORDINAL, Rename, whole_word
 from trainseal.cli.wrapping.workload import INDEX, SourceRole, Subject, Workload
 
 ROLE = "worker"
@@ -47,7 +47,7 @@ def convert(subject: Subject) -> Workload:
     subdomain = template.text("spec", "subdomain")
     hosts: tuple[Rename, ...] = ()
     if subdomain:
-        pods = rf"{re.escape(subject.root.text('metadata', 'name'))}-(\d+)"
+        pods = rf"{re.escape(subject.root.text('metadata', 'name'))}-{ORDINAL}"
         pattern = whole_word(rf"{pods}\.{re.escape(subdomain)}{subject.in_namespace()}")
 
         def new(match: re.Match[str]) -> str | None:
@@ -84,5 +84,10 @@ def pods_of(spec: Field, ledger: Ledger) -> int:
         ledger.guessed(
             completions, f"{wanted} pods in all, {at_a_time} at a time: all run at a time now",
             "correct replicas; a run is one training, not a queue of tasks", None,
+        )  # fmt: skip
+    if wanted is not None and wanted < 1:
+        ledger.guessed(
+            completions or parallelism or spec, f"{wanted} pods: it is one now",
+            "a job that is to wait has spec.suspend: true",
         )  # fmt: skip
     return max(1, wanted or 1)

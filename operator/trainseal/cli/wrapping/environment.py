@@ -35,7 +35,7 @@ class _Variable:
 
     @property
     def name(self) -> str:
-        return str(self.entry["name"])
+        return str(self.entry.get("name", ""))
 
 
 def variables(
@@ -51,7 +51,9 @@ def variables(
     drops = trains and not any(
         f"$({_FIRST})" in e.text("value") for e in (env.items() if env else ())
     )
-    listed = [_one(field, reading, drops=drops) for field in (env.items() if env else ())]
+    # What is no variable is nobody's here, and so is left.
+    written = [e for e in (env.items() if env else ()) if [*e.entries()]]
+    listed = [_one(field, reading, drops=drops) for field in written]
     own = [variable for variable in listed if variable is not None]
     names = {variable.name for variable in own}
     # One that stands here hides one of that name that an object brings.

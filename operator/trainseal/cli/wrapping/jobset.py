@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from trainseal.cli.wrapping.batchjob import INDEX_KEY, job_fields, pods_of
 from trainseal.cli.wrapping.fields import Field
-from trainseal.cli.wrapping.words import Rename, whole_word
+from trainseal.cli.wrapping.words import ORDINAL, Rename, whole_word
 from trainseal.cli.wrapping.workload import INDEX, SourceRole, Subject, Workload
 
 _KEYS = "jobset.sigs.k8s.io/"
@@ -105,9 +105,9 @@ def _role(
 
 def _rename(subject: Subject, role: str, each: int, subdomain: str) -> Rename:
     """``JOBSET-ROLE-JOB-POD.SUBDOMAIN`` is the pod's name in a JobSet's Service."""
+    pods = f"{re.escape(subject.root.text('metadata', 'name'))}-{re.escape(role)}"
     pattern = whole_word(
-        rf"{re.escape(subject.root.text('metadata', 'name'))}-{re.escape(role)}-(\d+)-(\d+)"
-        rf"\.{re.escape(subdomain)}{subject.in_namespace()}"
+        rf"{pods}-{ORDINAL}-{ORDINAL}\.{re.escape(subdomain)}{subject.in_namespace()}"
     )
 
     def new(match: re.Match[str]) -> str | None:

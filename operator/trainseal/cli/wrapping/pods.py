@@ -173,7 +173,7 @@ def _container(container: Field, at: FieldPath, reading: Reading, *, trains: boo
     for name, field in container.entries():
         if name in ("env", "envFrom", "volumeMounts"):
             continue
-        if name in ("command", "args"):
+        if name in ("command", "args") and field.items():
             found[name] = _words(field, (*at, name), reading)
         elif name == "securityContext":
             found |= _security(field, (*at, name), ledger)

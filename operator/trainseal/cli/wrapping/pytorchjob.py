@@ -14,7 +14,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from trainseal.cli.wrapping.fields import Field
-from trainseal.cli.wrapping.words import Rename, whole_word
+from trainseal.cli.wrapping.words import ORDINAL, Rename, whole_word
 from trainseal.cli.wrapping.workload import INDEX, SourceRole, Subject, Workload, added
 from trainseal.engines.podtemplate import MASTER_PORT
 
@@ -147,7 +147,7 @@ def _told(
         return roles
     total = sum(sizes.values())
     processes = subject.spec.get("nprocPerNode")
-    env: dict[str, JsonValue] = {"PYTHONUNBUFFERED": "1", "PET_NNODES": str(total)}
+    env: dict[str, str] = {"PYTHONUNBUFFERED": "1", "PET_NNODES": str(total)}
     if "Master" in sizes:
         env |= {
             "PET_MASTER_ADDR": subject.first_host(roles[0].name),
@@ -155,7 +155,7 @@ def _told(
         }
     if processes is not None:
         env["PET_NPROC_PER_NODE"] = str(processes.content)
-        if str(processes.content).isdecimal() and "Master" in sizes:
+        if re.fullmatch(r"\d{1,4}", env["PET_NPROC_PER_NODE"]) and "Master" in sizes:
             env["WORLD_SIZE"] = str(total * int(str(processes.content)))
     if elastic is not None:
         env |= _rendezvous(subject, elastic, roles[0].name)
@@ -168,7 +168,7 @@ def _told(
     subject.ledger.settle(processes)
     told, rank = [], 0
     for role in roles:
-        mine = dict(env)
+        mine: dict[str, JsonValue] = dict(env)
         if "Master" in sizes:
             mine |= _ranks(subject, role, rank, alone=len(roles) == 1)
         rank += role.replicas if isinstance(role.replicas, int) else 0
@@ -196,7 +196,7 @@ def _ranks(
     return {}
 
 
-def _rendezvous(subject: Subject, elastic: Field, role: str) -> dict[str, JsonValue]:
+def _rendezvous(subject: Subject, elastic: Field, role: str) -> dict[str, str]:
     ledger = subject.ledger
     port = elastic.number("rdzvPort") or MASTER_PORT
     host = elastic.text("rdzvHost")
@@ -205,7 +205,7 @@ def _rendezvous(subject: Subject, elastic: Field, role: str) -> dict[str, JsonVa
             elastic.get("rdzvHost") or elastic, f"the rendezvous stays at {host}",
             f"the run's own first worker is {subject.first_host(role)}",
         )  # fmt: skip
-    env: dict[str, JsonValue] = {
+    env = {
         "PET_RDZV_ENDPOINT": f"{host or subject.first_host(role)}:{port}",
         "PET_RDZV_BACKEND": elastic.text("rdzvBackend") or "c10d",
     }
@@ -244,5 +244,5 @@ def _hosts(
             return subject.host(kind, index)
         return subject.host("worker", index if kind == "master" else index + sizes["Master"])
 
-    pattern = rf"{old}-(master|worker)-(\d+){subject.in_namespace()}"
+    pattern = rf"{old}-(master|worker)-{ORDINAL}{subject.in_namespace()}"
     return (Rename(whole_word(pattern), new),)

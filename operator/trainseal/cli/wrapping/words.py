@@ -16,6 +16,8 @@ _FETCHES = re.compile(
     r"|(?:aws\s+s3|gsutil|gcloud\s+storage|azcopy|rclone|s5cmd|mc)\s+(?:-\S+\s+){0,8}(?:cp|sync|copy|rsync)\b"
     r"|huggingface-cli\s+download\b|hf\s+download\b|kubectl\s+cp\b)"
 )
+#: A pod's place among its like, in a host name.
+ORDINAL = r"(\d{1,6})"
 _APART = re.compile(r"[\s'\"`;&|()<>=,:$\[\]{}]+")
 _PROGRAMS = (".py", ".pyz", ".sh", ".bash")
 

@@ -6,20 +6,23 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from trainseal.cli.failures import Failure
 from trainseal.cli.wrapping import report
 from trainseal.cli.wrapping.ledger import Outcome
 from trainseal.cli.wrapping.wrap import Wrapped, objects_of, wrap
-from trainseal.provenance.document import FieldPath, format_path
+from trainseal.provenance.document import FieldPath, ManifestError, format_path
 from trainseal.provenance.podrules import CONTAINER_FIELDS, POD_FIELDS
 from trainseal.provenance.yamlreader import read_documents
 
 Object = dict[str, Any]
+MANIFESTS = Path(__file__).parent / "manifests"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 #: Fields that are known to somebody, and one that nobody has heard of yet.
 CONTAINER = sorted(
@@ -200,3 +203,37 @@ def test_the_same_file_gives_the_same_bytes_and_they_read_as_the_job(value: Obje
     text = report.manifest_yaml([one])
     assert text == report.manifest_yaml([other])
     assert [d.value for d in read_documents(text, "")] == [one.job]
+
+
+JUNK: list[Any] = [
+    None, True, 7, -1, "x", [], {}, ["x"], {"x": "y"}, [{"name": "x"}], [[]], "9" * 5000,
+]  # fmt: skip
+junk = st.sampled_from(JUNK)
+
+
+# To find the least example takes minutes, and the one that was found says enough.
+@settings(max_examples=100, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.sampled_from(["mnist", "jobset", "job", "trainjob"]), st.data())
+def test_whatever_stands_in_a_field_there_is_an_answer(name: str, data: st.DataObject) -> None:
+    values = [*yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text())]
+    values += [yaml.safe_load((MANIFESTS / "runtime.yaml").read_text())]
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [(o, k) for value in values for o, k in _places(value)]
+        held, key = data.draw(st.sampled_from(places))
+        held[key] = data.draw(junk)
+    try:
+        manifest = objects_of(read_documents(yaml.safe_dump_all(values), "x.yaml"))
+        for workload in manifest.workloads:
+            runtime = manifest.runtime("ClusterTrainingRuntime", "torch", "research")
+            found = wrap(manifest, workload, "research", runtime, (), NOW)
+            assert report.manifest_yaml([found])
+            assert all([*report.lines(found.notes)])
+    except (Failure, ManifestError):
+        pass
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key, inner in [*(value.items() if isinstance(value, dict) else enumerate(value))]:
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from _places(inner)
