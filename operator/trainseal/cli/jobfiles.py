@@ -152,7 +152,8 @@ def _parse(document: Document, manifest: JsonObject) -> None:
             (TrainingJob if template_ref(manifest) is None else SubmittedJob).parse(manifest)
     except InvalidObjectError as error:
         lines = [
-            f"{document.where(tuple(_path(problem.path)))}: {problem}" for problem in error.problems
+            f"{document.where(tuple(path_parts(problem.path)))}: {problem}"
+            for problem in error.problems
         ]
         raise Failure(
             "\n  ".join(lines[:20]),
@@ -170,7 +171,7 @@ def in_namespace(value: Mapping[str, object], namespace: str | None) -> JsonObje
     return copy
 
 
-def _path(text: str) -> Iterator[str | int]:
+def path_parts(text: str) -> Iterator[str | int]:
     """``spec.roles[0].name`` or ``spec.replicas[worker]`` as path parts."""
     for index, name in _PATH_PART.findall(text):
         yield int(index) if index.isdecimal() else index or name

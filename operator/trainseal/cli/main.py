@@ -31,6 +31,7 @@ from trainseal.cli import (
     submit,
     templates,
     verify,
+    wrap,
 )
 from trainseal.cli.failures import run
 
@@ -60,6 +61,7 @@ app.add_typer(checkpoints.checkpoints, rich_help_panel=RUNNING)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
 app.add_typer(templates.template, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)
+app.command(rich_help_panel=sign.SIGNING)(wrap.wrap)
 app.command(rich_help_panel=RUNNING)(params.params)
 app.command(rich_help_panel=RUNNING)(simulate.simulate)
 app.add_typer(policies.policy, rich_help_panel=RUNNING)

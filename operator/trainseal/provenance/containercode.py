@@ -139,7 +139,8 @@ def _value_source(
                 yield _unsigned_field(place, name, "its resources", code=True)
         elif kind == "secretKeyRef":
             secret = mapping(reference).get("name")
-            if code or secret not in context.allowed_secrets:
+            listed = isinstance(secret, str) and secret in context.allowed_secrets
+            if code or not listed:
                 yield Refusal(
                     "SecretNotListed",
                     place,

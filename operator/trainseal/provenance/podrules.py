@@ -53,7 +53,7 @@ CONTAINER_FIELDS = frozenset(
 RESERVED_PREFIX = "trainseal.dev/"
 RESERVED_NAMES = frozenset({"trainseal-gate"})
 
-_WHY_FORBIDDEN = {
+WHY_FORBIDDEN = {
     "volumes": "every mount has a role: declare it as code, config, data, checkpoints or scratch",
     "volumeMounts": "every mount has a role: declare it at the job's top level",
     "volumeDevices": "a raw device has no role",
@@ -168,7 +168,7 @@ def _fields(value: Json, known: frozenset[str], path: str) -> Iterator[Refusal]:
                 "ForbiddenField",
                 f"{path}.{key}",
                 "set",
-                _WHY_FORBIDDEN.get(key, "not a field that sealed pods may use; remove it"),
+                WHY_FORBIDDEN.get(key, "not a field that sealed pods may use; remove it"),
             )
 
 

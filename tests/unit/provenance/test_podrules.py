@@ -223,6 +223,7 @@ def test_a_lifecycle_hook_is_a_command_too(template: dict[str, Any], hook: str) 
             {"name": "X", "valueFrom": {"secretKeyRef": {"name": "other", "key": "x"}}},
             "SecretNotListed",
         ),
+        ({"name": "X", "valueFrom": {"secretKeyRef": {"name": ["wandb"]}}}, "SecretNotListed"),
         (
             {"name": "LD_PRELOAD", "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "x"}}},
             "SecretNotListed",

@@ -1,0 +1,85 @@
+"""What each kind of workload comes down to: roles of pods, and what its controller told them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trainseal.api.model import JsonObject
+from trainseal.cli.wrapping.fields import Field
+from trainseal.cli.wrapping.ledger import Ledger
+from trainseal.cli.wrapping.words import Rename
+from trainseal.engines.podtemplate import object_name, service_name
+
+#: Under it a pod finds its index within its role.
+INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+#: Stands in ``facts`` for the index.
+INDEX = "\0index"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRole:
+    """Pods of one kind. ``name`` is that of the role in the TrainingJob.
+
+    ``added`` are variables that the old controller set by itself. ``facts`` are labels and
+    annotations that it put on the pods, with what they say in the TrainingJob.
+    """
+
+    name: str
+    replicas: JsonValue
+    template: Field
+    added: tuple[JsonObject, ...] = ()
+    facts: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One workload. ``hosts`` are the old names of its pods, with the new ones."""
+
+    roles: tuple[SourceRole, ...]
+    hosts: tuple[Rename, ...] = ()
+    suspend: Field | None = None
+    priority_class: Field | None = None
+    #: Labels that the pods' controller was told beside those of the workload itself.
+    labels: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a converter reads, and by what name its job goes."""
+
+    root: Field
+    name: str
+    namespace: str
+    ledger: Ledger
+
+    @property
+    def spec(self) -> Field:
+        """The workload's spec; the whole object where it has none, so that nothing is found."""
+        return self.root.get("spec") or self.root
+
+    def first_host(self, role: str) -> str:
+        """The name by which pods of this namespace find the first pod of a role."""
+        return self.host(role, 0)
+
+    def host(self, role: str, index: int) -> str:
+        """The name by which pods of this namespace find a pod of a role."""
+        return f"{object_name(self.name, role)}-{index}.{service_name(self.name)}"
+
+    def in_namespace(self) -> str:
+        """A pattern for what may follow a Service's name."""
+        namespace = re.escape(self.namespace) if self.namespace else r"[a-z0-9-]+"
+        return rf"(?:\.{namespace}(?:\.svc(?:\.cluster\.local)?)?)?"
+
+
+def added(entries: Mapping[str, JsonValue]) -> tuple[JsonObject, ...]:
+    """Variables by name: texts, and INDEX for the pod's index."""
+    return tuple(
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": INDEX_PATH}}}
+        if value == INDEX
+        else {"name": name, "value": str(value)}
+        for name, value in entries.items()
+    )
