@@ -169,7 +169,7 @@ async def _work(
             registry_ca=registry_ca,
             kept_by=kept.queue,
         )
-        queueing = Queueing(world, kept) if settings.kueue else None
+        queueing = Queueing(world, kept, lambda key: look(key)) if settings.kueue else None
         versions = RunVersions(kube)
         launches = LaunchBook(lambda key: look(key))
         runs = Runs(world, versions, launches)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Callable
 
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
@@ -85,10 +86,16 @@ class Kept:
 
 
 class Queueing:
-    """Follows AdmissionChecks and Workloads; ``kept`` is told which checks are ours."""
+    """Follows AdmissionChecks and Workloads; ``kept`` is told which checks are ours.
 
-    def __init__(self, world: World, kept: Kept) -> None:
+    ``shut_out`` is told of a TrainingJob that our check keeps out: its Job may be labelled again.
+    """
+
+    def __init__(
+        self, world: World, kept: Kept, shut_out: Callable[[Key], None] = lambda _: None
+    ) -> None:
         self._world = world
+        self._shut_out = shut_out
         self._kube = world.kube
         self._kept = kept
         self._of_job: dict[Key, set[Key]] = defaultdict(set)
@@ -256,6 +263,8 @@ class Queueing:
             return
         if job[1]:
             self._of_job[job].add(key)
+            if queue_kept_out(obj, self._kept.ours):
+                self._shut_out(job)
         self._queue.add(key)
 
 

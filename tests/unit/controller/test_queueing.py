@@ -310,7 +310,11 @@ def label(cluster: Cluster) -> str:
     return found
 
 
-@pytest.mark.parametrize("change", [held, suspended])
+def terminated(cluster: Cluster) -> None:
+    cluster.seal["status"]["hold"] = {**HOLD, "response": "Terminate"}
+
+
+@pytest.mark.parametrize("change", [held, suspended, terminated])
 def test_a_held_run_is_back_in_its_queue_once_our_check_keeps_it_out(
     cluster: Cluster, change: Callable[[Cluster], None]
 ) -> None:
@@ -330,6 +334,32 @@ def test_a_held_run_is_back_in_its_queue_once_our_check_keeps_it_out(
     # Without its label Kueue would count its quota as taken.
     assert label(cluster) == "team-a"
     assert cluster.objects[ENGINE]["spec"]["suspend"]
+
+
+def test_a_job_that_is_left_of_a_failed_run_gives_its_quota_back(cluster: Cluster) -> None:
+    # Another role failed: this one was suspended, out of the queue's reach, and never ends.
+    del cluster.objects[ENGINE]["metadata"]["labels"][LABEL_QUEUE]
+    cluster.seal["status"]["phase"] = cluster.objects[JOB]["status"]["phase"] = "Failed"
+    is_now(cluster, RESERVED, ADMITTED)
+    answer(cluster)
+    assert state(cluster) == "Retry"
+    cluster.settle()
+    assert label(cluster) == ""
+    is_now(cluster, RESERVED, ADMITTED, EVICTED)
+    cluster.settle()
+    assert label(cluster) == "team-a"
+    assert cluster.objects[ENGINE]["spec"]["suspend"]
+
+
+def test_who_follows_the_run_is_told_when_our_check_keeps_it_out(cluster: Cluster) -> None:
+    told: list[tuple[str, str]] = []
+    kept = Kept(cluster)  # type: ignore[arg-type]
+    kept.ours.add(CHECK)
+    queueing = Queueing(cluster.world(), kept, told.append)
+    for conditions in ((RESERVED, ADMITTED), (RESERVED, ADMITTED, EVICTED)):
+        is_now(cluster, *conditions)
+        queueing._on_workload("MODIFIED", KEY, cluster.objects[WORKLOAD])
+    assert told == [("research", "char-lm")]
 
 
 @pytest.mark.parametrize(
