@@ -102,6 +102,9 @@ class Settings(Model):
     floor: bool = Field(
         default=False, description="Whether the API server's own rules, the floor, are installed."
     )
+    kueue: bool = Field(
+        default=False, description="Whether the controller answers Kueue's admission checks."
+    )
     job_parents: list[ShortText] = Field(default_factory=list)
     disruptors: list[ShortText] = Field(default_factory=list)
     followed_secrets: list[FollowedSecrets] = Field(default_factory=list)

@@ -1,9 +1,11 @@
 """The Jobs of a run, steered: suspended, resumed or left to a queue, and placed.
 
 1. Where the user or a hold wants it, a Job is suspended and bears no queue's label, so that no
-   queue resumes it.
+   queue resumes it. Once our admission check keeps it out of its queue, it bears the label again:
+   without it, Kueue would count its quota as taken for as long as the Job is there.
 2. Else it bears the label of ``scheduling.queueName``. With a queue, the queue alone resumes the
-   Job, and may suspend it; without one, we resume whatever is suspended.
+   Job, and may suspend it; without one, we resume whatever is suspended. A label that we may not
+   take off, as where Kueue has a default queue, stays the queue's word.
 3. While it is suspended and has no pods, it is placed as ``spec.scheduling`` says.
 
 What the API server, or a webhook behind it, refuses of 2 and 3 is told and keeps nothing else from
@@ -12,7 +14,7 @@ being done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -23,6 +25,7 @@ from trainseal.cluster.api import JSON_PATCH, Kube, KubeError
 from trainseal.controller import objects
 from trainseal.controller.placing import Placing, placing
 from trainseal.controller.progress import Progress
+from trainseal.controller.world import no_queue
 from trainseal.engines import job as engine
 from trainseal.engines.job import LABEL_QUEUE
 from trainseal.engines.podtemplate import placement
@@ -50,20 +53,28 @@ class Steered:
 class Steering:
     """Steers Jobs. Raises KubeError where the API server cannot be asked."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(
+        self, kube: Kube, kept_by: Callable[[str, str], Awaitable[str]] = no_queue
+    ) -> None:
+        """``kept_by``: see ``World``."""
         self._kube = kube
+        self._kept_by = kept_by
 
     async def hold(self, live: Json) -> None:
         """Suspends the Job, out of reach of a queue; one that has ended is left as it is."""
         if engine.outcome(live) is not None:
             return
-        change: JsonObject = {}
-        if not is_suspended(live):
-            change["spec"] = {"suspend": True}
-        if LABEL_QUEUE in _labels(live):
-            change["metadata"] = {"labels": {LABEL_QUEUE: None}}
-        if change:
-            await self._merge(live, change)
+        stop: JsonObject = {} if is_suspended(live) else {"spec": {"suspend": True}}
+        # What runs is stopped first, and out of reach: the queue may not know yet.
+        queue = "" if stop else await self._kept_by(_namespace(live), objects.uid_of(live))
+        label: JsonObject = {}
+        if _labels(live).get(LABEL_QUEUE, "") != queue:
+            label = {"metadata": {"labels": {LABEL_QUEUE: queue or None}}}
+        if not stop and not label:
+            return
+        if await self._try(live, {**stop, **label}) and stop:
+            # A label that we may not take off keeps nothing from being stopped.
+            await self._merge(live, stop)
 
     async def let_go(self, job: TrainingJob, jobs: Mapping[str, JsonObject]) -> Steered:
         """Places the Jobs, by role, as the job asks for, and lets them run."""
@@ -75,9 +86,12 @@ class Steering:
             if _labels(live).get(LABEL_QUEUE) != queue:
                 # Before it is resumed: a queue lets its label change on a suspended Job only.
                 refused = await self._try(live, {"metadata": {"labels": {LABEL_QUEUE: queue}}})
-                if refused and queue:
-                    words = f"the queue {queue} was refused: {refused}"
-                    steered = Steered(steered.scheduling, "QueueRefused", words)
+                if refused:
+                    steered = Steered(
+                        steered.scheduling, "QueueRefused", _queue_words(live, queue, refused)
+                    )
+                if refused and not queue:
+                    continue
             if queue is None and is_suspended(live):
                 await self._merge(live, {"spec": {"suspend": False}})
         return steered
@@ -166,13 +180,26 @@ def _refused_words(plan: Placing, refused: str) -> str:
     )
 
 
+def _queue_words(live: Json, queue: str | None, refused: str) -> str:
+    if queue:
+        return f"the queue {queue} was refused: {refused}"
+    return (
+        f"the run is in the queue {_labels(live)[LABEL_QUEUE]}, which spec.scheduling.queueName "
+        f"does not name, and cannot be taken out of it: {refused}"
+    )
+
+
 def _names(fields: Iterable[str]) -> str:
     return ", ".join(sorted(set(fields)))
 
 
 def _path(live: Json) -> str:
     metadata = json_object(live.get("metadata"))
-    return f"{objects.collection('Job', str(metadata['namespace']))}/{metadata['name']}"
+    return f"{objects.collection('Job', _namespace(live))}/{metadata['name']}"
+
+
+def _namespace(live: Json) -> str:
+    return str(json_object(live.get("metadata"))["namespace"])
 
 
 def _labels(live: Json) -> JsonObject:
