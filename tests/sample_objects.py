@@ -296,6 +296,14 @@ def sealed_run(name: str = "char-lm-1") -> Object:
                 "template": pod_template(),
             }
         ],
+        "earlier": [
+            {
+                "inNamespace": "default",
+                "sealedRun": "char-lm-0",
+                "checkpoints": 2,
+                "newest": "m-1",
+            }
+        ],
         "sealedAt": TIME,
     }
     return _object("SealedRun", name, spec)

@@ -203,6 +203,9 @@ class Runs:
         bar = await resumption.bar(world, namespace, job)
         if bar is not None:
             return self._barred(bar)
+        earlier = await resumption.earlier(world, namespace, job)
+        if isinstance(earlier, Bar):
+            return self._barred(earlier)
         made = await self._rendered(job, asked, verification)
         if isinstance(made, Progress):
             return made
@@ -218,6 +221,7 @@ class Runs:
             cluster=world.cluster,
             run=runs + 1,
             references=references,
+            earlier=tuple(earlier),
             now=world.clock(),
         )
         if launch is None:

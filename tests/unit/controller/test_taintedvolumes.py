@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.sample_objects import checkpoint, status_of
 from tests.unit import world
+from trainseal.api.sealedrun import MAX_EARLIER
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.controller.taintedvolumes import (
     Place,
@@ -197,3 +198,26 @@ def test_a_claim_that_is_not_there_is_known_by_its_name() -> None:
     assert place_of("ns", "c", "p", None) == Place("ns", "c", "p")
     claim = {"metadata": {"uid": "u"}, "spec": {"volumeName": "pv"}}
     assert place_of("ns", "c", "p", claim) == Place("ns", "c", "p", "u", "pv")
+
+
+def test_the_runs_that_a_job_could_go_on_from_are_told_with_their_newest_checkpoint() -> None:
+    old, new = stored(), stored()
+    new["spec"]["completed"] = "2026-11-23T12:10:00.500000Z"
+    other = stored()
+    other["spec"] |= {"sealedRun": "other-1", "completed": "2026-11-23T12:05:00.000000Z"}
+    far = stored()
+    far["spec"] |= {"sealedRun": "far-1", "volume": {"claim": "ckpt", "path": "runs/far"}}
+    met = told(old, new, other, far).earlier([HERE])
+    name = old["metadata"]["name"]
+    assert [(r.sealed_run, r.checkpoints, r.newest) for r in met] == [
+        ("char-lm-1", 2, f"{name}-1"),
+        ("other-1", 1, f"{name}-2"),
+    ]
+
+
+def test_of_many_runs_on_a_volume_the_newest_are_told() -> None:
+    objects = [stored() for _ in range(MAX_EARLIER + 1)]
+    for number, obj in enumerate(objects):
+        obj["spec"] |= {"sealedRun": f"run-{number}", "completed": f"2026-11-23T12:{number:02}:00Z"}
+    met = told(*objects).earlier([HERE])
+    assert [r.sealed_run for r in met] == [f"run-{n}" for n in range(MAX_EARLIER, 0, -1)]
