@@ -383,6 +383,8 @@ class SealedRunStatus(Model):
     """Marks of the findings that events and alerts have told of."""
     reports: list[Uid] | None = Field(default=None, max_length=MAX_MARKS)
     """UIDs of the DriftReports whose pod was seen to run where they say."""
+    statement: Digest | None = None
+    """SHA-256 of the payload of the run's RunStatement. Absent: it was not made yet."""
     conditions: list[Condition] | None = Field(default=None, max_length=8)
     """How far the run is, for programs."""
 

@@ -18,7 +18,7 @@ listed by version for that (``runversions``), are those that were looked at.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from trainseal.api.model import (
@@ -81,10 +81,12 @@ class Runs:
         world: World,
         versions: RunVersions | None = None,
         launches: LaunchBook | None = None,
+        ended: Callable[[tuple[str, str]], None] = lambda _: None,
     ) -> None:
         """``versions`` may be shared with others who look at the same runs; ``launches`` is fed by
-        a watch.
+        a watch; ``ended`` is told of seals whose run has ended and of which no statement was made.
         """
+        self._ended = ended
         self._world = world
         self._launches = launches or LaunchBook()
         self._kube = world.kube
@@ -414,6 +416,8 @@ class Runs:
             uid = job.get("uid") if isinstance(job, dict) else None
             if uid == live_uid:
                 live.append(seal)
+            if has_ended(seal) and status.get("binding") and not status.get("statement"):
+                self._ended((namespace, str(json_object(seal.get("metadata")).get("name"))))
             if uid == live_uid or status.get("phase") in (*ENDED, "Deleted"):
                 continue
             await self._execution.stop(str(uid), seal)

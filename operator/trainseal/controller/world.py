@@ -28,7 +28,7 @@ class World:
     """Everything around a reconciliation; ``policies`` gives those of a namespace as of now.
 
     ``registry_ca`` is PEM text of the registries' authorities, for gates. ``volumes`` is fed by the
-    watch of Checkpoints.
+    watch of Checkpoints. ``output_key`` signs bundles for ``model_signing``; None: none are made.
     """
 
     kube: Kube
@@ -42,6 +42,7 @@ class World:
     verifier: JobVerifier
     clock: Callable[[], datetime]
     registry_ca: str = ""
+    output_key: PrivateKey | None = None
     volumes: TaintedVolumes = field(default_factory=TaintedVolumes)
 
     async def event(

@@ -284,6 +284,24 @@ def sealed_checkpoints(template: JsonObject) -> tuple[str, str] | None:
     return None
 
 
+def sealed_mounts(template: JsonObject) -> list[tuple[str, str, str]]:
+    """What a rendered template's containers read of claims, as (role, claim, directory).
+
+    ``data-NAME`` and ``checkpoints`` are names of ours: of mounts that a platform adds none is.
+    """
+    spec = json_object(template.get("spec"))
+    volumes = {v.get("name"): v for v in json_objects(spec.get("volumes"))}
+    found: dict[tuple[str, str, str], None] = {}
+    for container in json_objects(spec.get("containers")):
+        for mount in json_objects(container.get("volumeMounts")):
+            name = str(mount.get("name"))
+            claim = json_object(json_object(volumes.get(name)).get("persistentVolumeClaim"))
+            if claim and (name == "checkpoints" or name.startswith("data-")):
+                path = str(mount.get("subPath") or "")
+                found[name, str(claim.get("claimName")), path] = None
+    return list(found)
+
+
 def gate_plan(
     inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str] = ()
 ) -> GatePlan:
