@@ -50,7 +50,7 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | Non
         broken=world.broken_policies(),
     )
     if verification.outcome is Outcome.VERIFIED:
-        bar = await resumption.bar(world, namespace, whole_job(sealed, job))
+        bar = await resumption.bar(world, namespace, whole_job(sealed, job), sealed.metadata.name)
         return None if bar is None else bar.words
     words = "; ".join(v.sentence() for v in verification.denials)
     return f"verified again, the job is {verification.outcome.value}: {words}"

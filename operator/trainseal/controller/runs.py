@@ -202,10 +202,11 @@ class Runs:
         launch = verification.launch
         if launch is not None and (waits := self._no_room(identity, launch)) is not None:
             return waits
-        bar = await resumption.bar(world, namespace, job)
+        run = sealing.seal_name(identity, asked)
+        bar = await resumption.bar(world, namespace, job, run)
         if bar is not None:
             return self._barred(bar)
-        earlier = await resumption.earlier(world, namespace, job)
+        earlier = await resumption.earlier(world, namespace, job, run)
         if isinstance(earlier, Bar):
             return self._barred(earlier)
         made = await self._rendered(job, asked, verification)

@@ -182,13 +182,15 @@ def overlap(one: str, other: str) -> bool:
     return parts[:shorter] == others[:shorter]
 
 
-def mounted(job: TrainingJob) -> tuple[tuple[str, str], ...]:
-    """Claims and paths that a job's pods read data or checkpoints from."""
-    mounts = [m for m in (job.spec.checkpoints, *(job.spec.data or ())) if m is not None]
+def mounted(job: TrainingJob, run: str) -> tuple[tuple[str, str], ...]:
+    """Claims and paths that the pods of a run, by its seal, read data or checkpoints from."""
+    mounts = [(data.volume, data.path or "") for data in job.spec.data or ()]
+    if job.spec.checkpoints is not None:
+        mounts.insert(0, (job.spec.checkpoints.volume, job.spec.checkpoints.path_of(run)))
     found = [
-        (mount.volume.persistent_volume_claim.claim_name, mount.path or "")
-        for mount in mounts
-        if mount.volume.persistent_volume_claim is not None
+        (volume.persistent_volume_claim.claim_name, path)
+        for volume, path in mounts
+        if volume.persistent_volume_claim is not None
     ]
     return tuple(dict.fromkeys(found))
 

@@ -106,7 +106,7 @@ def pod_template(
     spec["enableServiceLinks"] = False
     spec.setdefault("automountServiceAccountToken", False)
     spec["subdomain"] = service_name(job.metadata.name)
-    mounts = _mounts(job)
+    mounts = _mounts(job, inputs.seal_name)
     rendezvous = _rendezvous(job)
     for kind in ("initContainers", "containers"):
         containers = json_objects(spec.get(kind))
@@ -189,7 +189,7 @@ def _rendezvous(job: TrainingJob) -> list[JsonObject]:
     return env
 
 
-def _mounts(job: TrainingJob) -> list[JsonObject]:
+def _mounts(job: TrainingJob, run: str) -> list[JsonObject]:
     """The trainer's mounts: code, config and data read-only, the two writable roles writable."""
     spec = job.spec
     mounts: list[JsonObject] = [
@@ -207,7 +207,7 @@ def _mounts(job: TrainingJob) -> list[JsonObject]:
         mounts.append(mount | ({"subPath": data.path} if data.path else {}))
     if spec.checkpoints:
         mount = {"name": "checkpoints", "mountPath": spec.checkpoints.mount_path}
-        path = spec.checkpoints.path
+        path = spec.checkpoints.path_of(run)
         mounts.append(mount | ({"subPath": path} if path else {}))
     mounts.extend(
         {"name": f"scratch-{i}", "mountPath": s.mount_path}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, islice
 
-from trainseal.api.trainingjob import ArtifactKind, TrainingJob
+from trainseal.api.trainingjob import RUN, ArtifactKind, TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
 from trainseal.provenance.podrules import check_template, template_warnings
 from trainseal.provenance.policies import CompiledPolicy
@@ -105,6 +105,12 @@ def job_rules(
             "sign what the run is to read (`trainseal sign code`) and mount it as code, or use "
             "another claim",
         )  # fmt: skip
+    for wrong in _braces(job):
+        refuse(
+            "job", "spec.checkpoints.path", wrong, "CheckpointsPath",
+            f"{wrong} in spec.checkpoints.path", f"{RUN} and no other braces",
+            f"{RUN} stands for the name of the run's seal; write other names out, and sign again",
+        )  # fmt: skip
     context = TemplateContext(
         # What a platform mounts there nobody signed either.
         writable=(*unsigned_mounts(job), *policy.additions.places),
@@ -126,6 +132,12 @@ def job_rules(
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def _braces(job: TrainingJob) -> list[str]:
+    """Parts of the checkpoints' path with braces that nothing stands for."""
+    path = (job.spec.checkpoints.path if job.spec.checkpoints else None) or ""
+    return [p for p in path.split("/") if set("{}") & set(p.replace(RUN, ""))]
 
 
 def _lane_scratch(job: TrainingJob, policy: CompiledPolicy) -> Iterator[tuple[str, str, str]]:

@@ -191,7 +191,10 @@ def test_data_mounts_count_as_checkpoints_do() -> None:
         {"name": "a", "mountPath": "/a", "volume": volume, "path": "x"},
         {"name": "b", "mountPath": "/b", "volume": scratch},
     ]
-    assert mounted(TrainingJob.parse(job)) == (("ckpt", "runs/char-lm"), ("corpus", "x"))
+    assert mounted(TrainingJob.parse(job), "char-lm-1") == (
+        ("ckpt", "runs/char-lm"),
+        ("corpus", "x"),
+    )
 
 
 def test_a_claim_that_is_not_there_is_known_by_its_name() -> None:
@@ -221,3 +224,18 @@ def test_of_many_runs_on_a_volume_the_newest_are_told() -> None:
         obj["spec"] |= {"sealedRun": f"run-{number}", "completed": f"2026-11-23T12:{number:02}:00Z"}
     met = told(*objects).earlier([HERE])
     assert [r.sealed_run for r in met] == [f"run-{n}" for n in range(MAX_EARLIER, 0, -1)]
+
+
+def test_a_directory_of_the_runs_own_bears_the_name_of_its_seal() -> None:
+    job = world.job_object()
+    volume = {"persistentVolumeClaim": {"claimName": "ckpt"}}
+    job["spec"]["checkpoints"] |= {"volume": volume, "path": "runs/{run}"}
+    assert mounted(TrainingJob.parse(job), "char-lm-1") == (("ckpt", "runs/char-lm-1"),)
+    # So its own tainted checkpoints bar it when it was suspended, and no other run's do.
+    own = stored()
+    own["spec"]["volume"]["path"] = "runs/char-lm-1"
+    volumes = told(own)
+    for run, barred in (("char-lm-1", True), ("char-lm-2", False)):
+        ((claim, path),) = mounted(TrainingJob.parse(job), run)
+        place = Place("default", claim, path, "u-2", "pv-1")
+        assert (volumes.bar([place]) is not None) is barred
