@@ -84,7 +84,7 @@ def job_rules(
             "job", place, digest, "DuplicateName", f"{named!r} stands twice", "each name once",
             "rename one of them",
         )  # fmt: skip
-    if job.spec.config and config_bytes(job.spec.config.parameters) > MAX_CONFIG_BYTES:
+    if _config_bytes(job) > MAX_CONFIG_BYTES:
         refuse(
             "config", "spec.config.parameters", digest, "ConfigTooLarge",
             f"more than {MAX_CONFIG_BYTES} bytes of config.json", "smaller parameters",
@@ -132,6 +132,10 @@ def job_rules(
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def _config_bytes(job: TrainingJob) -> int:
+    return config_bytes(job.spec.config.parameters) if job.spec.config else 0
 
 
 def _braces(job: TrainingJob) -> list[str]:
