@@ -90,13 +90,12 @@ def job_rules(
             f"more than {MAX_CONFIG_BYTES} bytes of config.json", "smaller parameters",
             "put large tables into the code tree",
         )  # fmt: skip
-    if not policy.unverified_data:
-        for data in job.spec.data or ():
-            refuse(
-                "data", f"spec.data[{data.name}]", data.mount_path, "DataNotVerified",
-                "a dataset, which is not verified yet",
-                "verified data only", "a policy may set data.unverified: Allow",
-            )  # fmt: skip
+    for data in () if policy.unverified_data else job.spec.data or ():
+        refuse(
+            "data", f"spec.data[{data.name}]", data.mount_path, "DataNotVerified",
+            "a dataset, which is not verified yet",
+            "verified data only", "a policy may set data.unverified: Allow",
+        )  # fmt: skip
     for place, claim, lane in _lane_scratch(job, policy):
         refuse(
             "data", place, f"claim {claim}", "LaneScratch",
