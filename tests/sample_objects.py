@@ -296,6 +296,14 @@ def sealed_run(name: str = "char-lm-1") -> Object:
                 "template": pod_template(),
             }
         ],
+        "earlier": [
+            {
+                "inNamespace": "default",
+                "sealedRun": "char-lm-0",
+                "checkpoints": 2,
+                "newest": "m-1",
+            }
+        ],
         "sealedAt": TIME,
     }
     return _object("SealedRun", name, spec)
@@ -436,6 +444,11 @@ def checkpoint(name: str = "char-lm-worker-0-aaaaaaaa-0123456789ab") -> Object:
     return _object("Checkpoint", name, spec)
 
 
+def run_statement(name: str = "char-lm-1") -> Object:
+    """What a run was, and what came of it."""
+    return _object("RunStatement", name, {"sealedRun": name})
+
+
 def stack_request(name: str = "char-lm-1-202611231200") -> Object:
     """The stacks of one run are asked for."""
     return _object("StackRequest", name, {"sealedRun": "char-lm-1", "user": "carol"})
@@ -461,6 +474,7 @@ SAMPLES = (
     break_glass,
     evidence_item,
     checkpoint,
+    run_statement,
     stack_request,
     stack_dump,
 )
@@ -589,6 +603,17 @@ def status_of(kind: str) -> Object:
             "accepted": {"release": "char-lm-1-0001", "user": "carol", "reason": "seen"},
             "refused": "somebody else must sign them off",
             "signature": {"keyID": "key-1", "signedAt": TIME, "signature": "c2ln"},
+            "bundle": {"keyID": "key-2", "signature": "c2ln"},
+        },
+        "RunStatement": {
+            "payload": '{"_type":"https://in-toto.io/Statement/v1"}',
+            "keyID": "key-1",
+            "signedAt": TIME,
+            "signature": "c2ln",
+            "outputs": {"keyID": "key-2", "signature": "c2ln"},
+            "outcome": "Succeeded",
+            "findings": "1 warning",
+            "number": 1,
         },
         "StackDump": {
             "request": "char-lm-1-202611231200",

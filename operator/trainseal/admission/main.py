@@ -154,6 +154,7 @@ def _answers(
     agent = frozenset({f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"})
     writers = {
         "sealedruns": frozenset({f"{account}controller"}),
+        "runstatements": frozenset({f"{account}controller"}),
         "accessrecords": frozenset({f"{account}webhook"}),
         "driftreports": agent,
         "evidenceitems": agent,

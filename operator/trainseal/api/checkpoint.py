@@ -141,6 +141,14 @@ class ManifestSignature(Model):
     signature: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Base64.")
 
 
+class OutputSignature(Model):
+    """A signature for OpenSSF Model Signing over the same files."""
+
+    key_id: ShortText = Field(alias="keyID")
+    """Which key of the operator's keyring signed."""
+    signature: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Base64.")
+
+
 class CheckpointStatus(Model):
     """What the controller makes of it."""
 
@@ -158,6 +166,9 @@ class CheckpointStatus(Model):
     """Why a release that names it does not sign it off."""
     signature: ManifestSignature | None = None
     """Absent: not signed."""
+    bundle: OutputSignature | None = None
+    """Absent: tainted and not signed off, not signed, or with names that `model_signing` has no
+    place for."""
 
 
 class Checkpoint(Resource):

@@ -24,6 +24,7 @@ from trainseal.api import (
     generated,
     holdrelease,
     policy,
+    runstatement,
     sealedrun,
     stackdump,
     stackrequest,
@@ -223,6 +224,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "BreakGlassSpec": [WRITTEN_ONCE],
     "EvidenceItemSpec": [WRITTEN_ONCE],
     "CheckpointSpec": [WRITTEN_ONCE],
+    "RunStatementSpec": [WRITTEN_ONCE],
     "StackRequestSpec": [WRITTEN_ONCE],
     "StackDumpSpec": [
         Rule(
@@ -377,6 +379,19 @@ KINDS: tuple[Kind, ...] = (
             Column("Pod", ".spec.pod.name", wide=True),
             Column("Node", ".spec.node", wide=True),
             Column("Files", ".spec.files[*].path", wide=True),
+        ),
+    ),
+    Kind(
+        runstatement.RunStatement,
+        runstatement.PLURAL,
+        "stmt",
+        "Namespaced",
+        (
+            Column("Outcome", ".status.outcome"),
+            Column("Findings", ".status.findings", description="Empty: nothing was found."),
+            Column("Signed", ".status.signedAt", "date"),
+            Column("Number", ".status.number", "integer", wide=True),
+            Column("Key", ".status.keyID", wide=True),
         ),
     ),
     Kind(

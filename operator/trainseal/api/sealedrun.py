@@ -42,6 +42,9 @@ MAX_BROKEN_GLASS = 8
 #: Images of one job, each named as the job names it.
 MAX_IMAGES = 64
 
+#: Runs whose checkpoints lay where a run reads, each named; those beyond are not.
+MAX_EARLIER = 16
+
 #: Of what the pods name, what a seal keeps in sight.
 MAX_CLAIM_TEMPLATES = 64
 MAX_SECRETS = 64
@@ -173,6 +176,19 @@ class SealedReferences(Model):
     """Absent: none is named that the controller may ask about (the chart's `followedSecrets`)."""
 
 
+class EarlierRun(Model):
+    """A run with checkpoints in a directory that this one mounts, or above or below it."""
+
+    in_namespace: DnsLabel
+    """Its own: one volume can have claims in several."""
+    sealed_run: DnsSubdomain
+    """Name of its seal."""
+    checkpoints: int = Field(ge=1, le=MAX_COUNT_32)
+    """How many of them had a manifest."""
+    newest: DnsSubdomain
+    """Name of the Checkpoint that was completed last."""
+
+
 class SealedLaunch(Model):
     """The template that a run was made from, and what was asked of it."""
 
@@ -225,6 +241,9 @@ class SealedRunSpec(Model):
     """What the pods must look like."""
     references: SealedReferences | None = None
     """Absent: nothing of it was there, or the seal is of a release that did not look."""
+    earlier: list[EarlierRun] | None = Field(default=None, max_length=MAX_EARLIER)
+    """What the run could go on from, the newest first. Absent: nothing that has a manifest, or the
+    seal is of a release that did not look."""
     sealed_at: datetime
     """When the seal was written."""
 
@@ -386,6 +405,8 @@ class SealedRunStatus(Model):
     """Marks of the findings that events and alerts have told of."""
     reports: list[Uid] | None = Field(default=None, max_length=MAX_MARKS)
     """UIDs of the DriftReports whose pod was seen to run where they say."""
+    statement: Digest | None = None
+    """SHA-256 of the payload of the run's RunStatement. Absent: it was not made yet."""
     conditions: list[Condition] | None = Field(default=None, max_length=8)
     """How far the run is, for programs."""
 

@@ -35,6 +35,8 @@ from trainseal.api.model import (
 
 PLURAL = "trainingjobs"
 MAX_REPLICAS = 16384
+#: What in ``checkpoints.path`` stands for the name of the run's seal.
+RUN = "{run}"
 #: A key of a map that must be the name of one in a list, which says what form it has.
 ListedName = Annotated[str, StringConstraints(max_length=63)]
 ReplicaCount = Annotated[int, Field(ge=1, le=MAX_REPLICAS, strict=True)]
@@ -121,7 +123,15 @@ class Checkpoints(Model):
     mount_path: MountPath
     """Where the containers find it."""
     volume: Volume
-    path: SubPath | None = Field(default=None, description="Directory within the volume.")
+    path: SubPath | None = Field(
+        default=None,
+        description="Directory within the volume. In it `{run}` stands for the name of the run's "
+        "seal: each run then has a directory of its own.",
+    )
+
+    def path_of(self, run: str) -> str:
+        """The directory of a run, by the name of its seal; empty: the volume's top."""
+        return (self.path or "").replace(RUN, run)
 
 
 class Scratch(Model):

@@ -28,6 +28,7 @@ from trainseal.api import (
     driftreport,
     evidenceitem,
     holdrelease,
+    runstatement,
     sealedrun,
     stackrequest,
 )
@@ -53,6 +54,7 @@ _KINDS = {
     "BreakGlass": breakglass.PLURAL,
     "EvidenceItem": evidenceitem.PLURAL,
     "Checkpoint": checkpoint.PLURAL,
+    "RunStatement": runstatement.PLURAL,
     "StackRequest": stackrequest.PLURAL,
 }
 #: Objects of one page of a list: these may have a quarter of a megabyte each.

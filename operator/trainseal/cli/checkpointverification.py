@@ -22,7 +22,7 @@ from trainseal.cli.checkpointview import Item, look, parsed
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import KubeError, NotFoundError, connect, path_of
-from trainseal.cluster.keys import read_keyring
+from trainseal.cluster.keys import Purpose, read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
 from trainseal.provenance.checkpointmanifests import verify
 from trainseal.provenance.keyrings import Keyring, UntrustedError
@@ -231,8 +231,13 @@ def _of_file(path: Path, seal: str | None) -> Sequence[Item]:
 
 
 def _ring_of_file(path: Path) -> Keyring:
+    return ring_of_file(path, "seal")
+
+
+def ring_of_file(path: Path, purpose: Purpose) -> Keyring:
+    """The keys of one purpose in a file with the ConfigMap. Raises Failure."""
     try:
-        return read_keyring(json_object(yaml.safe_load(_bounded(path, _MOST_KEYRING))), "seal")
+        return read_keyring(json_object(yaml.safe_load(_bounded(path, _MOST_KEYRING))), purpose)
     except (yaml.YAMLError, UntrustedError) as error:
         raise Failure(
             f"{path}: {error}",

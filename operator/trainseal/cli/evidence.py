@@ -113,7 +113,7 @@ def list_(
         typer.Option(
             metavar="KIND",
             help="SealedRun, DriftReport, AccessRecord, HoldRelease, BreakGlass, EvidenceItem, "
-            "Checkpoint or StackRequest.",
+            "Checkpoint, RunStatement or StackRequest.",
         ),
     ] = None,
     name: Annotated[

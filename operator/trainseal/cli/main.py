@@ -22,6 +22,7 @@ from trainseal.cli import (
     doctor,
     drift,
     evidence,
+    lineage,
     manpages,
     params,
     policies,
@@ -58,6 +59,7 @@ app.command(rich_help_panel=sign.SIGNING)(sign.digest)
 app.add_typer(breakglass.breakglass, rich_help_panel=RUNNING)
 app.add_typer(evidence.evidence, rich_help_panel=RUNNING)
 app.add_typer(checkpoints.checkpoints, rich_help_panel=RUNNING)
+app.command(rich_help_panel=RUNNING)(lineage.lineage)
 app.add_typer(sign.sign, rich_help_panel=sign.SIGNING)
 app.add_typer(templates.template, rich_help_panel=sign.SIGNING)
 app.command(rich_help_panel=sign.SIGNING)(verify.verify)

@@ -8,11 +8,12 @@ public halves with their validity; the webhook reads it, and nobody but the cont
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import JsonValue
@@ -24,7 +25,7 @@ from trainseal.provenance.keyfiles import load_private_key
 from trainseal.provenance.keyrings import Keyring, KeyringEntry, UntrustedError, read_time, rfc3339
 from trainseal.provenance.keys import KeyFormatError, PrivateKey, load_public_key
 
-Purpose = Literal["seal", "ticket"]
+Purpose = Literal["seal", "ticket", "output"]
 KEY_FIELD = "key.pem"
 _KEYS_FIELD = "keys.yaml"
 MAX_KEYS = 256
@@ -39,6 +40,13 @@ def new_key_pem() -> bytes:
     )
 
 
+def new_output_key_pem() -> bytes:
+    """A new ECDSA P-256 private key as PKCS#8 PEM: of a kind that ``model_signing`` reads."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+
+
 def private_key_of(secret: Mapping[str, JsonValue]) -> PrivateKey:
     """The key in a Secret; raises KeyFormatError without showing a byte of it."""
     data = secret.get("data")
@@ -48,7 +56,9 @@ def private_key_of(secret: Mapping[str, JsonValue]) -> PrivateKey:
     return load_private_key(base64.b64decode(encoded))
 
 
-async def ensure_private_key(kube: Kube, namespace: str, name: str) -> PrivateKey:
+async def ensure_private_key(
+    kube: Kube, namespace: str, name: str, make: Callable[[], bytes] = new_key_pem
+) -> PrivateKey:
     """The key in a Secret of ours, made if it is missing; whoever is first wins."""
     path = path_of("v1", "secrets", namespace)
     try:
@@ -64,7 +74,7 @@ async def ensure_private_key(kube: Kube, namespace: str, name: str) -> PrivateKe
             "labels": {"app.kubernetes.io/part-of": "trainseal"},
         },
         "type": "Opaque",
-        "data": {KEY_FIELD: base64.b64encode(new_key_pem()).decode()},
+        "data": {KEY_FIELD: base64.b64encode(make()).decode()},
     }
     try:
         return private_key_of(await kube.create(path, secret))

@@ -16,6 +16,7 @@ from trainseal.provenance.gpuasks import GpuRules
 #: Names of what the controller (and, for the head, the archive) makes in the release's namespace.
 SEAL_KEY_SECRET = "trainseal-seal-key"  # noqa: S105 - a name, no secret
 TICKET_KEY_SECRET = "trainseal-ticket-key"  # noqa: S105 - a name, no secret
+OUTPUT_KEY_SECRET = "trainseal-output-key"  # noqa: S105 - a name, no secret
 KEYRING_CONFIG_MAP = "trainseal-keyring"
 #: What the chart makes of its values.
 CONFIG_MAP = "trainseal-config"

@@ -35,8 +35,10 @@ from trainseal.controller.resumption import read_claim
 from trainseal.controller.taints import ruling, taint_of
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import sealed_checkpoints
+from trainseal.provenance import outputbundles
 from trainseal.provenance.checkpointmanifests import sign, verify
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
+from trainseal.provenance.manifests import ManifestError
 
 _log = logging.getLogger(__name__)
 _JUDGED = Counter(
@@ -139,12 +141,25 @@ class Checkpoints:
             judged.status["signature"] = sign(
                 self._world.seal_key, full, judged.status, self._world.clock()
             )
+            judged.status |= self._bundle(full, judged.status)
         await put_status(self._world.kube, path, full, judged.status)
         if before.get("standing") != judged.status.get("standing"):
             _JUDGED.labels(str(judged.status.get("standing"))).inc()
         if judged.astray is not None:
             outcome.astray.append(judged.astray)
         outcome.accepted |= bool(judged.status.get("accepted")) and not before.get("accepted")
+
+    def _bundle(self, full: JsonObject, status: JsonObject) -> JsonObject:
+        """What ``model_signing`` reads. It knows of no taint: what is tainted has none."""
+        key = self._world.output_key
+        if key is None or (status.get("tainted") and not status.get("accepted")):
+            return {}
+        try:
+            tree = outputbundles.tree_of(_name(full), outputbundles.files_of_checkpoint(full))
+            return {"bundle": outputbundles.sign(key, tree)}
+        except ManifestError as error:
+            _log.warning("Checkpoint %s: no bundle: %s", _name(full), error)
+            return {}
 
     async def _judge(self, run: RunFacts, full: JsonObject, whole: Checkpoint) -> _Judged:
         spec = whole.spec

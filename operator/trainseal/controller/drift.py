@@ -10,6 +10,7 @@ anything repeats nothing. The TrainingJob's own status is written by ``runs``, f
    by it, or the run off the network, is ``execution``.
 4. *Tell*, each finding once: an event on the job and, by policy, an alert.
 5. *Checkpoints* (``taints``, ``checkpoints``): sign their manifests, taint what came after.
+6. *Attest* (``attesting``): once the run has ended, make the statement on it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from trainseal.api.sealedrun import (
 from trainseal.cluster.api import KubeError, NotFoundError, path_of
 from trainseal.controller import brokenglass, conditions, holds, resuming, taints
 from trainseal.controller.alerts import Alerts, alert
+from trainseal.controller.attesting import Attesting
 from trainseal.controller.belief import PodFact, judge
 from trainseal.controller.byseal import BySeal
 from trainseal.controller.checkpoints import Checkpoints, RunFacts
@@ -109,6 +111,7 @@ class Drift:
         self._world = world
         self._sources = sources
         self._checkpoints = Checkpoints(world)
+        self._attesting = Attesting(world)
 
     async def reconcile(self, key: Key) -> float | None:
         """One run; returns seconds until it wants to be looked at again. Raises KubeError."""
@@ -144,6 +147,8 @@ class Drift:
         told = SealedRunStatus.model_validate({"told": run.change.get("told")}).told or ()
         self._sources.delivered.difference_update(alert_id(key, mark) for mark in told)
         await self._sign(run)
+        if (again := await self._attest(run, reports)) is not None:
+            run.wants_again(again)
         return run.again
 
     async def _write(self, run: _Run) -> None:
@@ -380,6 +385,12 @@ class Drift:
         await self._sources.own.record(*run.key, outcome.astray)
         if outcome.accepted:
             self._sources.accepted(run.key[0])
+
+    # 6 ------------------------------------------------------------------------------------------
+
+    async def _attest(self, run: _Run, reports: Sequence[JsonObject]) -> float | None:
+        shapes = self._sources.checkpoints.of(run.key)
+        return await self._attesting.reconcile(run.key, run.seal, run.sightings, reports, shapes)
 
 
 def alert_id(key: Key, mark: str) -> str:

@@ -22,9 +22,16 @@ from trainseal.api.model import API_VERSION
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Informer
-from trainseal.cluster.keys import ensure_in_keyring, ensure_private_key, read_keyring
+from trainseal.cluster.keys import (
+    Purpose,
+    ensure_in_keyring,
+    ensure_private_key,
+    new_output_key_pem,
+    read_keyring,
+)
 from trainseal.cluster.settings import (
     KEYRING_CONFIG_MAP,
+    OUTPUT_KEY_SECRET,
     SEAL_KEY_SECRET,
     TICKET_KEY_SECRET,
     TLS_SECRET,
@@ -48,6 +55,7 @@ from trainseal.controller.stackexpiry import StackExpiry
 from trainseal.controller.watching import Watching
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
+from trainseal.provenance.keys import PrivateKey
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.credentials import default_config_file, from_file
 from trainseal.registry.transport import Options as RegistryOptions
@@ -124,7 +132,13 @@ async def _work(
     home = options.namespace
     seal_key = await ensure_private_key(kube, home, SEAL_KEY_SECRET)
     ticket_key = await ensure_private_key(kube, home, TICKET_KEY_SECRET)
-    await ensure_in_keyring(kube, home, {"seal": seal_key, "ticket": ticket_key}, clock())
+    output_key = await ensure_private_key(kube, home, OUTPUT_KEY_SECRET, new_output_key_pem)
+    keys: dict[Purpose, PrivateKey] = {
+        "seal": seal_key,
+        "ticket": ticket_key,
+        "output": output_key,
+    }
+    await ensure_in_keyring(kube, home, keys, clock())
     keyring = await kube.get(path_of("v1", "configmaps", home, KEYRING_CONFIG_MAP))
     cluster = await kube.get(path_of("v1", "namespaces", None, "kube-system"))
     metadata = cluster["metadata"]
@@ -168,11 +182,12 @@ async def _work(
             clock=clock,
             registry_ca=registry_ca,
             kept_by=kept.queue,
+            output_key=output_key,
         )
         queueing = Queueing(world, kept, lambda key: look(key)) if settings.kueue else None
         versions = RunVersions(kube)
         launches = LaunchBook(lambda key: look(key))
-        runs = Runs(world, versions, launches)
+        runs = Runs(world, versions, launches, lambda seal: watching.changed(seal))
         queue = WorkQueue(runs.reconcile)
         comparing = Comparing(world, versions)
 

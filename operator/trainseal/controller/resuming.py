@@ -61,7 +61,7 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> Obstacle 
         broken=world.broken_policies(),
     )
     if verification.outcome is Outcome.VERIFIED:
-        bar = await resumption.bar(world, namespace, whole_job(sealed, job))
+        bar = await resumption.bar(world, namespace, whole_job(sealed, job), sealed.metadata.name)
         return None if bar is None else Obstacle(bar.words)
     words = "; ".join(v.sentence() for v in verification.denials)
     return Obstacle(

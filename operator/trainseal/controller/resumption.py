@@ -1,11 +1,12 @@
-"""Asks whether a job may start: whether what it would go on from is tainted. Reads claims alone."""
+"""Asks what a job would go on from, and whether that is tainted. Reads claims alone."""
 
 from __future__ import annotations
 
 from trainseal.api.model import JsonObject
+from trainseal.api.sealedrun import EarlierRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import Kube, NotFoundError, path_of
-from trainseal.controller.taintedvolumes import Bar, mounted, place_of
+from trainseal.controller.taintedvolumes import Bar, Place, mounted, place_of
 from trainseal.controller.world import World
 
 REASON = "TaintedCheckpoint"
@@ -14,8 +15,8 @@ WAITING_AGAIN = 1.0
 BARRED_AGAIN = 30.0
 
 
-async def bar(world: World, namespace: str, job: TrainingJob) -> Bar | None:
-    """What keeps the job from starting now; None where nothing does.
+async def bar(world: World, namespace: str, job: TrainingJob, run: str) -> Bar | None:
+    """What keeps the job from starting now, as this run; None where nothing does.
 
     Where no policy of the namespace enforces, nothing does either. Raises KubeError where a claim
     cannot be read.
@@ -24,13 +25,31 @@ async def bar(world: World, namespace: str, job: TrainingJob) -> Bar | None:
         return None
     if not any(policy.mode == "Enforce" for policy in world.policies(namespace)):
         return None
+    return world.volumes.bar(await _places(world, namespace, job, run))
+
+
+async def earlier(
+    world: World, namespace: str, job: TrainingJob, run: str
+) -> list[EarlierRun] | Bar:
+    """The runs that the job could go on from, as a seal names them; or that it is not known yet.
+
+    Raises KubeError where a claim cannot be read.
+    """
+    if not mounted(job, run):
+        return []
+    if not world.volumes.known:
+        return Bar("the checkpoints on its volume are being listed", waiting=True)
+    return world.volumes.earlier(await _places(world, namespace, job, run))
+
+
+async def _places(world: World, namespace: str, job: TrainingJob, run: str) -> list[Place]:
     claims: dict[str, JsonObject | None] = {}
     places = []
-    for claim, path in mounted(job):
+    for claim, path in mounted(job, run):
         if claim not in claims:
             claims[claim] = await read_claim(world.kube, namespace, claim)
         places.append(place_of(namespace, claim, path, claims[claim]))
-    return world.volumes.bar(places)
+    return places
 
 
 async def read_claim(kube: Kube, namespace: str, name: str) -> JsonObject | None:

@@ -18,7 +18,7 @@ listed by version for that (``runversions``), are those that were looked at.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -85,10 +85,12 @@ class Runs:
         world: World,
         versions: RunVersions | None = None,
         launches: LaunchBook | None = None,
+        ended: Callable[[tuple[str, str]], None] = lambda _: None,
     ) -> None:
         """``versions`` may be shared with others who look at the same runs; ``launches`` is fed by
-        a watch.
+        a watch; ``ended`` is told of seals whose run has ended and of which no statement was made.
         """
+        self._ended = ended
         self._world = world
         self._launches = launches or LaunchBook()
         self._kube = world.kube
@@ -218,9 +220,13 @@ class Runs:
         launch = verification.launch
         if launch is not None and (waits := self._no_room(identity, launch)) is not None:
             return waits
-        bar = await resumption.bar(world, namespace, job)
+        run = sealing.seal_name(identity, asked)
+        bar = await resumption.bar(world, namespace, job, run)
         if bar is not None:
             return self._barred(bar)
+        earlier = await resumption.earlier(world, namespace, job, run)
+        if isinstance(earlier, Bar):
+            return self._barred(earlier)
         made = await self._rendered(job, asked, verification)
         if isinstance(made, Progress):
             return made
@@ -236,6 +242,7 @@ class Runs:
             cluster=world.cluster,
             run=runs + 1,
             references=references,
+            earlier=tuple(earlier),
             now=world.clock(),
         )
         if launch is None:
@@ -441,6 +448,8 @@ class Runs:
             uid = job.get("uid") if isinstance(job, dict) else None
             if uid == live_uid:
                 live.append(seal)
+            if has_ended(seal) and status.get("binding") and not status.get("statement"):
+                self._ended((namespace, str(json_object(seal.get("metadata")).get("name"))))
             if uid == live_uid or status.get("phase") in (*ENDED, "Deleted"):
                 continue
             await self._execution.stop(str(uid), seal)

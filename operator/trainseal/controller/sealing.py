@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from trainseal.api.model import API_VERSION, JsonObject, Metadata, json_object
 from trainseal.api.sealedrun import (
+    EarlierRun,
     JobIdentity,
     PolicyRecord,
     Requester,
@@ -50,6 +51,7 @@ class Sealing:
     run: int
     now: datetime
     references: SealedReferences | None = None
+    earlier: tuple[EarlierRun, ...] = ()
 
 
 def seal_name(job: Metadata, asked: str) -> str:
@@ -97,6 +99,7 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
             for role in sealing.rendered.roles
         ],
         references=sealing.references,
+        earlier=list(sealing.earlier) or None,
         sealed_at=sealing.now.replace(microsecond=0),
     )
     namespace, name = job.metadata.namespace, seal_name(job.metadata, sealing.asked)

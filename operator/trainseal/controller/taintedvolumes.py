@@ -1,4 +1,4 @@
-"""What a job must not go on from: tainted checkpoints on the volumes it mounts.
+"""What a job must not go on from: tainted checkpoints on the volumes it mounts; and what it could.
 
 In memory, fed by the watch of Checkpoints; asked before a job is sealed and before a suspended run
 goes on. Three rules, all pure:
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.sealedrun import MAX_EARLIER, EarlierRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.informer import Event
 
@@ -57,6 +58,7 @@ class Entry:
     taint: str
     files: tuple[str, ...]
     more: int
+    completed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,31 @@ class TaintedVolumes:
             e.taint or e.seal not in self._judged for e in self._entries.values()
         )
 
+    @property
+    def known(self) -> bool:
+        """Whether all there was has been told."""
+        return self._listed
+
+    def earlier(self, places: Sequence[Place]) -> list[EarlierRun]:
+        """The runs with checkpoints that a job could go on from which mounts these; the newest
+        first, as many as a seal names.
+        """
+        by_seal: dict[Key, list[Entry]] = {}
+        for entry in self._entries.values():
+            if any(entry.place.meets(p) for p in places):
+                by_seal.setdefault(entry.seal, []).append(entry)
+        newest = {k: max(met, key=lambda e: (e.completed, e.name)) for k, met in by_seal.items()}
+        order = sorted(newest, key=lambda k: (newest[k].completed, k), reverse=True)
+        return [
+            EarlierRun(
+                in_namespace=key[0],
+                sealed_run=key[1],
+                checkpoints=len(by_seal[key]),
+                newest=newest[key].name,
+            )
+            for key in order[:MAX_EARLIER]
+        ]
+
     def bar(self, places: Sequence[Place]) -> Bar | None:
         """What keeps a job that mounts these from starting."""
         if places and not self._listed:
@@ -144,6 +171,7 @@ def entry_of(key: Key, obj: JsonObject) -> Entry | None:
         taint=taint,
         files=tuple(files[:_NAMED]),
         more=max(0, len(files) - _NAMED) + (unlisted if isinstance(unlisted, int) else 0),
+        completed=str(spec.get("completed") or ""),
     )
 
 
@@ -154,13 +182,15 @@ def overlap(one: str, other: str) -> bool:
     return parts[:shorter] == others[:shorter]
 
 
-def mounted(job: TrainingJob) -> tuple[tuple[str, str], ...]:
-    """Claims and paths that a job's pods read data or checkpoints from."""
-    mounts = [m for m in (job.spec.checkpoints, *(job.spec.data or ())) if m is not None]
+def mounted(job: TrainingJob, run: str) -> tuple[tuple[str, str], ...]:
+    """Claims and paths that the pods of a run, by its seal, read data or checkpoints from."""
+    mounts = [(data.volume, data.path or "") for data in job.spec.data or ()]
+    if job.spec.checkpoints is not None:
+        mounts.insert(0, (job.spec.checkpoints.volume, job.spec.checkpoints.path_of(run)))
     found = [
-        (mount.volume.persistent_volume_claim.claim_name, mount.path or "")
-        for mount in mounts
-        if mount.volume.persistent_volume_claim is not None
+        (volume.persistent_volume_claim.claim_name, path)
+        for volume, path in mounts
+        if volume.persistent_volume_claim is not None
     ]
     return tuple(dict.fromkeys(found))
 

@@ -34,7 +34,8 @@ class World:
 
     ``registry_ca`` is PEM text of the registries' authorities, for gates. ``volumes`` is fed by the
     watch of Checkpoints. ``kept_by`` says, of the object of a UID in a namespace, which queue's
-    label it may bear though it must not run (``queueing``).
+    label it may bear though it must not run (``queueing``). ``output_key`` signs bundles for
+    ``model_signing``; None: none are made.
     """
 
     kube: Kube
@@ -48,6 +49,7 @@ class World:
     verifier: JobVerifier
     clock: Callable[[], datetime]
     registry_ca: str = ""
+    output_key: PrivateKey | None = None
     volumes: TaintedVolumes = field(default_factory=TaintedVolumes)
     kept_by: Callable[[str, str], Awaitable[str]] = no_queue
 

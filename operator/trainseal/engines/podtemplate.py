@@ -106,7 +106,7 @@ def pod_template(
     spec["enableServiceLinks"] = False
     spec.setdefault("automountServiceAccountToken", False)
     spec["subdomain"] = service_name(job.metadata.name)
-    mounts = _mounts(job)
+    mounts = _mounts(job, inputs.seal_name)
     rendezvous = _rendezvous(job)
     for kind in ("initContainers", "containers"):
         containers = json_objects(spec.get(kind))
@@ -189,7 +189,7 @@ def _rendezvous(job: TrainingJob) -> list[JsonObject]:
     return env
 
 
-def _mounts(job: TrainingJob) -> list[JsonObject]:
+def _mounts(job: TrainingJob, run: str) -> list[JsonObject]:
     """The trainer's mounts: code, config and data read-only, the two writable roles writable."""
     spec = job.spec
     mounts: list[JsonObject] = [
@@ -207,7 +207,7 @@ def _mounts(job: TrainingJob) -> list[JsonObject]:
         mounts.append(mount | ({"subPath": data.path} if data.path else {}))
     if spec.checkpoints:
         mount = {"name": "checkpoints", "mountPath": spec.checkpoints.mount_path}
-        path = spec.checkpoints.path
+        path = spec.checkpoints.path_of(run)
         mounts.append(mount | ({"subPath": path} if path else {}))
     mounts.extend(
         {"name": f"scratch-{i}", "mountPath": s.mount_path}
@@ -282,6 +282,24 @@ def sealed_checkpoints(template: JsonObject) -> tuple[str, str] | None:
                 claim = json_object(volumes["checkpoints"].get("persistentVolumeClaim"))
                 return str(claim.get("claimName") or ""), str(mount.get("subPath") or "")
     return None
+
+
+def sealed_mounts(template: JsonObject) -> list[tuple[str, str, str]]:
+    """What a rendered template's containers read of claims, as (role, claim, directory).
+
+    ``data-NAME`` and ``checkpoints`` are names of ours: of mounts that a platform adds none is.
+    """
+    spec = json_object(template.get("spec"))
+    volumes = {v.get("name"): v for v in json_objects(spec.get("volumes"))}
+    found: dict[tuple[str, str, str], None] = {}
+    for container in json_objects(spec.get("containers")):
+        for mount in json_objects(container.get("volumeMounts")):
+            name = str(mount.get("name"))
+            claim = json_object(json_object(volumes.get(name)).get("persistentVolumeClaim"))
+            if claim and (name == "checkpoints" or name.startswith("data-")):
+                path = str(mount.get("subPath") or "")
+                found[name, str(claim.get("claimName")), path] = None
+    return list(found)
 
 
 def gate_plan(

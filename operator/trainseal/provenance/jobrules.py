@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, islice
 
-from trainseal.api.trainingjob import ArtifactKind, TrainingJob
+from trainseal.api.trainingjob import RUN, ArtifactKind, TrainingJob
 from trainseal.provenance.configfiles import MAX_CONFIG_BYTES, config_bytes
 from trainseal.provenance.podrules import check_template, template_warnings
 from trainseal.provenance.policies import CompiledPolicy
@@ -84,19 +84,18 @@ def job_rules(
             "job", place, digest, "DuplicateName", f"{named!r} stands twice", "each name once",
             "rename one of them",
         )  # fmt: skip
-    if job.spec.config and config_bytes(job.spec.config.parameters) > MAX_CONFIG_BYTES:
+    if _config_bytes(job) > MAX_CONFIG_BYTES:
         refuse(
             "config", "spec.config.parameters", digest, "ConfigTooLarge",
             f"more than {MAX_CONFIG_BYTES} bytes of config.json", "smaller parameters",
             "put large tables into the code tree",
         )  # fmt: skip
-    if not policy.unverified_data:
-        for data in job.spec.data or ():
-            refuse(
-                "data", f"spec.data[{data.name}]", data.mount_path, "DataNotVerified",
-                "a dataset, which is not verified yet",
-                "verified data only", "a policy may set data.unverified: Allow",
-            )  # fmt: skip
+    for data in () if policy.unverified_data else job.spec.data or ():
+        refuse(
+            "data", f"spec.data[{data.name}]", data.mount_path, "DataNotVerified",
+            "a dataset, which is not verified yet",
+            "verified data only", "a policy may set data.unverified: Allow",
+        )  # fmt: skip
     for place, claim, lane in _lane_scratch(job, policy):
         refuse(
             "data", place, f"claim {claim}", "LaneScratch",
@@ -104,6 +103,12 @@ def job_rules(
             "a volume that no lane writes to",
             "sign what the run is to read (`trainseal sign code`) and mount it as code, or use "
             "another claim",
+        )  # fmt: skip
+    for wrong in _braces(job):
+        refuse(
+            "job", "spec.checkpoints.path", wrong, "CheckpointsPath",
+            f"{wrong} in spec.checkpoints.path", f"{RUN} and no other braces",
+            f"{RUN} stands for the name of the run's seal; write other names out, and sign again",
         )  # fmt: skip
     context = TemplateContext(
         # What a platform mounts there nobody signed either.
@@ -126,6 +131,16 @@ def job_rules(
                 "let `trainseal sign job` resolve the tag",
             )  # fmt: skip
     return tuple(broken)
+
+
+def _config_bytes(job: TrainingJob) -> int:
+    return config_bytes(job.spec.config.parameters) if job.spec.config else 0
+
+
+def _braces(job: TrainingJob) -> list[str]:
+    """Parts of the checkpoints' path with braces that nothing stands for."""
+    path = (job.spec.checkpoints.path if job.spec.checkpoints else None) or ""
+    return [p for p in path.split("/") if set("{}") & set(p.replace(RUN, ""))]
 
 
 def _lane_scratch(job: TrainingJob, policy: CompiledPolicy) -> Iterator[tuple[str, str, str]]:

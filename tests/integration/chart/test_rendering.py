@@ -424,6 +424,7 @@ def test_the_archive_reads_evidence_and_nothing_else(helm: Path) -> None:
             [
                 *("sealedruns", "driftreports", "accessrecords"),
                 *("holdreleases", "breakglasses", "evidenceitems", "checkpoints"),
+                "runstatements",
                 "stackrequests",
             ],
             ["list", "watch"],

@@ -63,7 +63,7 @@ def test_a_trust_root_that_cannot_be_read_is_refused() -> None:
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE", "DELETE"])
 @pytest.mark.parametrize(
-    "resource", ["sealedruns", "driftreports", "accessrecords", "evidenceitems"]
+    "resource", ["sealedruns", "driftreports", "accessrecords", "evidenceitems", "runstatements"]
 )
 @pytest.mark.parametrize(
     "user",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.sample_objects import checkpoint
 from tests.unit import world
@@ -19,7 +20,9 @@ from trainseal.cluster.settings import Settings
 from trainseal.controller.belief import PodFact
 from trainseal.controller.checkpoints import Checkpoints, Outcome, RunFacts, shape
 from trainseal.controller.world import World
+from trainseal.provenance import outputbundles
 from trainseal.provenance.checkpointmanifests import verify
+from trainseal.provenance.keys import private_key_of
 
 Object = dict[str, Any]
 NODE, POD_UID = "node-1", "uid-of-pod"
@@ -300,3 +303,41 @@ async def test_manifests_of_files_that_are_gone_go_beyond_a_few(
     await stage.look()
     left = sorted(p.rpartition("/")[2] for p in stage.objects if p.startswith(BASE))
     assert left == ["m-2", "m-3"]
+
+
+OUTPUT_KEY = private_key_of(ec.generate_private_key(ec.SECP256R1()))
+
+
+async def test_what_is_signed_gets_a_bundle_for_model_signing(stage: Stage) -> None:
+    stage.checkpoints = Checkpoints(replace(stage.world, output_key=OUTPUT_KEY))
+    stage.made()
+    await stage.look()
+    obj = stage.objects[f"{BASE}/w-0-aaaaaaaa-1"]
+    tree = outputbundles.tree_of("w-0-aaaaaaaa-1", outputbundles.files_of_checkpoint(obj))
+    signed_at = obj["status"]["signature"]["signedAt"]
+    ring = world.keyring(OUTPUT_KEY)
+    assert outputbundles.bundle(ring, tree, obj["status"]["bundle"], signed_at)
+
+
+async def test_what_is_tainted_has_none_for_it_knows_of_no_taint(stage: Stage) -> None:
+    stage.checkpoints = Checkpoints(replace(stage.world, output_key=OUTPUT_KEY))
+    name = stage.made()
+    await stage.look()
+    assert "bundle" in stage.status()
+    stage.taint = tainted()
+    await stage.look()
+    assert "bundle" not in stage.status()
+    stage.releases = [release(name)]
+    await stage.look()
+    assert "bundle" in stage.status()
+
+
+async def test_names_that_it_has_no_place_for_have_none_and_are_signed_all_the_same(
+    stage: Stage,
+) -> None:
+    stage.checkpoints = Checkpoints(replace(stage.world, output_key=OUTPUT_KEY))
+    obj = checkpoint("x")["spec"]["files"][0]
+    stage.made(files=[obj | {"path": "a"}, obj | {"path": "A"}])
+    await stage.look()
+    assert stage.status()["standing"] == "Signed"
+    assert "bundle" not in stage.status()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.sample_objects import checkpoint, status_of
 from tests.unit import world
+from trainseal.api.sealedrun import MAX_EARLIER
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.controller.taintedvolumes import (
     Place,
@@ -190,10 +191,51 @@ def test_data_mounts_count_as_checkpoints_do() -> None:
         {"name": "a", "mountPath": "/a", "volume": volume, "path": "x"},
         {"name": "b", "mountPath": "/b", "volume": scratch},
     ]
-    assert mounted(TrainingJob.parse(job)) == (("ckpt", "runs/char-lm"), ("corpus", "x"))
+    assert mounted(TrainingJob.parse(job), "char-lm-1") == (
+        ("ckpt", "runs/char-lm"),
+        ("corpus", "x"),
+    )
 
 
 def test_a_claim_that_is_not_there_is_known_by_its_name() -> None:
     assert place_of("ns", "c", "p", None) == Place("ns", "c", "p")
     claim = {"metadata": {"uid": "u"}, "spec": {"volumeName": "pv"}}
     assert place_of("ns", "c", "p", claim) == Place("ns", "c", "p", "u", "pv")
+
+
+def test_the_runs_that_a_job_could_go_on_from_are_told_with_their_newest_checkpoint() -> None:
+    old, new = stored(), stored()
+    new["spec"]["completed"] = "2026-11-23T12:10:00.500000Z"
+    other = stored()
+    other["spec"] |= {"sealedRun": "other-1", "completed": "2026-11-23T12:05:00.000000Z"}
+    far = stored()
+    far["spec"] |= {"sealedRun": "far-1", "volume": {"claim": "ckpt", "path": "runs/far"}}
+    met = told(old, new, other, far).earlier([HERE])
+    name = old["metadata"]["name"]
+    assert [(r.sealed_run, r.checkpoints, r.newest) for r in met] == [
+        ("char-lm-1", 2, f"{name}-1"),
+        ("other-1", 1, f"{name}-2"),
+    ]
+
+
+def test_of_many_runs_on_a_volume_the_newest_are_told() -> None:
+    objects = [stored() for _ in range(MAX_EARLIER + 1)]
+    for number, obj in enumerate(objects):
+        obj["spec"] |= {"sealedRun": f"run-{number}", "completed": f"2026-11-23T12:{number:02}:00Z"}
+    met = told(*objects).earlier([HERE])
+    assert [r.sealed_run for r in met] == [f"run-{n}" for n in range(MAX_EARLIER, 0, -1)]
+
+
+def test_a_directory_of_the_runs_own_bears_the_name_of_its_seal() -> None:
+    job = world.job_object()
+    volume = {"persistentVolumeClaim": {"claimName": "ckpt"}}
+    job["spec"]["checkpoints"] |= {"volume": volume, "path": "runs/{run}"}
+    assert mounted(TrainingJob.parse(job), "char-lm-1") == (("ckpt", "runs/char-lm-1"),)
+    # So its own tainted checkpoints bar it when it was suspended, and no other run's do.
+    own = stored()
+    own["spec"]["volume"]["path"] = "runs/char-lm-1"
+    volumes = told(own)
+    for run, barred in (("char-lm-1", True), ("char-lm-2", False)):
+        ((claim, path),) = mounted(TrainingJob.parse(job), run)
+        place = Place("default", claim, path, "u-2", "pv-1")
+        assert (volumes.bar([place]) is not None) is barred

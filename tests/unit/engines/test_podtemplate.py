@@ -326,3 +326,10 @@ def test_long_names_that_differ_late_stay_apart() -> None:
 def test_a_template_without_metadata_gets_our_labels() -> None:
     found = rendered(lambda j: j["spec"]["roles"][0]["template"].pop("metadata"))
     assert found["metadata"]["labels"]["trainseal.dev/job"] == "char-lm"
+
+
+def test_a_runs_own_directory_is_named_by_its_seal_and_written_out() -> None:
+    found = rendered(lambda job: job["spec"]["checkpoints"].update(path="runs/{run}"))
+    seal = found["metadata"]["labels"]["trainseal.dev/seal"]
+    (mount,) = [m for m in trainer(found)["volumeMounts"] if m["name"] == "checkpoints"]
+    assert mount["subPath"] == f"runs/{seal}"

@@ -307,3 +307,20 @@ def test_nothing_runs_from_where_a_policy_lets_a_platform_mount() -> None:
     addition = {"name": "vault", "reason": "x", "mounts": [{"volume": "v", "path": "/vault"}]}
     assert broken(sourcing) == []
     assert "WritableCode" in broken(sourcing, pods={"additions": [addition]})
+
+
+# Checkpoints -------------------------------------------------------------------------------------
+
+
+def kept_in(path: str) -> Callable[[Object], object]:
+    return lambda job: job["spec"]["checkpoints"].update(path=path)
+
+
+@pytest.mark.parametrize("path", ["runs/{run}", "{run}", "a-{run}/b", "runs"])
+def test_a_directory_of_checkpoints_may_be_each_runs_own(path: str) -> None:
+    assert broken(kept_in(path)) == []
+
+
+@pytest.mark.parametrize("path", ["{seed}", "runs/{run", "{Run}", "{ru{run}n}", "}{", "{run}/{x}"])
+def test_braces_that_nothing_stands_for_are_refused(path: str) -> None:
+    assert broken(kept_in(path)) == ["CheckpointsPath"]

@@ -1,0 +1,162 @@
+"""What came of a run and what went into it, for real: statements, lineage, other tools."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.e2e.lab import Lab, Object
+from tests.e2e.saved import LAST, RESPONDER, SAVE, kept, keyring, runs, saving, signed_as, trainseal
+from tests.e2e.test_watch import OPTIMIZER
+from tests.stage.waiting import eventually
+
+#: A run's last files are waited for; then it is signed.
+STATED = 180
+
+
+@pytest.fixture(scope="module")
+def code(lab: Lab) -> str:
+    """The script, signed by alice."""
+    return lab.push_tree("saving", {"save.py": SAVE}, lab.alice)
+
+
+@pytest.fixture(scope="module")
+def volume(lab: Lab) -> Iterator[Path]:
+    """A claim with a directory of the node behind it; a responder of the namespace."""
+    with kept(lab) as folder:
+        yield folder
+
+
+def ended(lab: Lab, job: Object, pod: str) -> str:
+    """Lets it write once more and end; its seal, once the statement is there."""
+    with contextlib.suppress(CommandError):  # the container ends with the session
+        lab.kubectl("exec", pod, "--", *LAST)
+    lab.wait_for_phase(job, "Succeeded")
+    return stated(lab, job)
+
+
+def stated(lab: Lab, job: Object) -> str:
+    """Waits for the statement on the job's run; its seal."""
+    seal = str(lab.status(job)["sealedRun"])
+    eventually(
+        lambda: bool(lab.get("sealedrun", seal)["status"].get("statement")),
+        "the run has a statement",
+        STATED,
+    )
+    return seal
+
+
+def said(lab: Lab, seal: str) -> Any:
+    """What the statement says."""
+    return json.loads(lab.get("runstatement", seal)["status"]["payload"])
+
+
+def lineage(lab: Lab, *args: str) -> Any:
+    """Exit code and what was found."""
+    arguments = ("lineage", *args, "--keyring", keyring(lab), "-o", "json")
+    try:
+        return 0, json.loads(trainseal(lab, *arguments, user=RESPONDER))
+    except CommandError as error:
+        return error.returncode, json.loads(error.stdout)
+
+
+def verify_model(folder: Path, signature: Path, key: Path) -> int:
+    """``model_signing verify key``; its exit code."""
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(folder)]
+    command += ["--signature", str(signature), "--public_key", str(key)]
+    return subprocess.run(command, check=False, capture_output=True).returncode
+
+
+def test_a_run_that_ends_is_stated_and_its_checkpoints_lead_back_over_two_runs(
+    lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
+) -> None:
+    first = apply(saving(lab, code, "lineage", "lineage"))
+    pod = runs(lab, first)
+    seal = str(lab.status(first)["sealedRun"])
+    signed_as(lab, seal, "step-1.bin")
+    ended(lab, first, pod)
+    statement = said(lab, seal)
+    assert {s["name"] for s in statement["subject"]} == {"step-1.bin", "step-2.bin"}
+    predicate = statement["predicate"]
+    assert predicate["outcome"] == "Succeeded"
+    assert predicate["watch"] | {"findings": []} == predicate["watch"]
+    assert predicate["watch"]["agents"] is True
+    assert predicate["watch"]["pods"] == 1
+
+    # Another tool verifies the outputs; and not once a byte is another.
+    out, key = lab.folder / "output.sig", lab.folder / "operator.pub"
+    trainseal(
+        lab, "lineage", seal, "--keyring", keyring(lab),
+        "--bundle", str(out), "--public-key", str(key), user=RESPONDER,
+    )  # fmt: skip
+    copied = lab.folder / "copied"
+    shutil.copytree(volume / "lineage", copied)
+    assert verify_model(copied, out, key) == 0
+    (copied / "step-2.bin").write_bytes(b"poisoned")
+    assert verify_model(copied, out, key) != 0
+
+    # A second run goes on from there.
+    second = apply(saving(lab, code, "lineage-on", "lineage"))
+    pod = runs(lab, second)
+    on = str(lab.status(second)["sealedRun"])
+    (earlier,) = lab.get("sealedrun", on)["spec"]["earlier"]
+    assert earlier["sealedRun"] == seal
+    signed_as(lab, on, "step-3.bin")
+    ended(lab, second, pod)
+    items = [c for c in lab.listed("checkpoints") if c["spec"]["sealedRun"] == on]
+    name = max(items, key=lambda c: str(c["spec"]["completed"]))["metadata"]["name"]
+    exit_code, found = lineage(lab, name)
+    assert (exit_code, found["verdict"]) == (0, "verified")
+    assert [run["name"] for run in found["runs"]] == [on, seal]
+    words = trainseal(lab, "lineage", name, "--keyring", keyring(lab), user=RESPONDER)
+    assert "all verified, over 2 runs" in words
+
+    # Somebody with the rights of an editor cannot make it say something else.
+    path = ("patch", "runstatement", seal, "--type=merge")
+    for patch in ({"status": {"outcome": "Failed"}}, {"spec": {"sealedRun": on}}):
+        with pytest.raises(CommandError):
+            lab.kubectl(*path, "-p", json.dumps(patch), "--subresource=status")
+        with pytest.raises(CommandError):
+            lab.kubectl(*path, "-p", json.dumps(patch))
+    with pytest.raises(CommandError):
+        lab.kubectl("delete", "runstatement", seal)
+
+
+def test_a_finding_stands_in_the_statement_and_what_is_tainted_is_no_output(
+    lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
+) -> None:
+    del volume
+    job = apply(saving(lab, code, "tampered", "tampered"))
+    pod = runs(lab, job)
+    seal = str(lab.status(job)["sealedRun"])
+    signed_as(lab, seal, "step-1.bin")
+    lab.kubectl("exec", pod, "--", "sh", "-c", f"echo '# mallory' >> {OPTIMIZER}")
+    eventually(
+        lambda: bool(lab.get("sealedrun", seal)["status"].get("taint")), "the run is tainted", 20
+    )
+    ended(lab, job, pod)
+    statement = said(lab, seal)
+    assert [s["name"] for s in statement["subject"]] == ["step-1.bin"]
+    assert [t["name"] for t in statement["predicate"]["outputs"]["tainted"]] == ["step-2.bin"]
+    findings = [f["id"] for f in statement["predicate"]["watch"]["findings"]]
+    assert "file.changed" in findings
+    items = [c for c in lab.listed("checkpoints") if c["spec"]["sealedRun"] == seal]
+    last = max(items, key=lambda c: str(c["spec"]["completed"]))["metadata"]["name"]
+    exit_code, found = lineage(lab, last)
+    assert exit_code == 1
+    assert found["checkpoint"]["tainted"].startswith("file.changed")
+    with pytest.raises(CommandError):
+        trainseal(
+            lab, "lineage", last, "--keyring", keyring(lab),
+            "--bundle", str(lab.folder / "no.sig"), user=RESPONDER,
+        )  # fmt: skip
+    assert not (lab.folder / "no.sig").exists()
