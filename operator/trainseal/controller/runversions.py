@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.podtemplate import LABEL_JOB, config_map_name, service_name
 
 _log = logging.getLogger(__name__)
@@ -91,12 +92,15 @@ class RunVersions:
 def parts_of(sealed: SealedRun) -> frozenset[Part]:
     """What a sealed run is made of, by the names that it was rendered under."""
     name, job = sealed.metadata.name, sealed.spec.job.name
+    engine = ENGINES[sealed.spec.engine]
+    owners = [(role.name, role.object_name) for role in sealed.spec.roles]
     found = {
         (_JOBS, job),
         ("sealedruns", name),
         ("services", service_name(job)),
         ("networkpolicies", name),
-        *(("jobs", role.object_name) for role in sealed.spec.roles),
+        *((engine.OWNER.plural, role.object_name) for role in sealed.spec.roles),
+        *((engine.ROOT.plural, root) for root in engine.root_names(job, owners)),
     }
     if sealed.spec.config_digest is not None:
         found.add(("configmaps", config_map_name(name)))
