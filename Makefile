@@ -9,7 +9,7 @@ LOCKED := --no-deps --require-hashes -r requirements/dev.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lint format crds lock ready unit integration e2e attacks test bench demo clean \
-	tools cluster-smoke cert-manager chaos load
+	tools cluster-smoke cert-manager engines chaos load
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ cluster-smoke: tools ## prove on this machine what tests/cluster promises (two m
 cert-manager: tools ## the chart with a real cert-manager, on a cluster of its own (five minutes)
 	$(BIN)/python -m tests.cluster build-tools cert-manager
 	$(BIN)/pytest -q tests/certmanager
+
+engines: tools ## engines of others, each with its own controller, on a cluster of their own (ten minutes)
+	$(BIN)/python -m tests.cluster build-tools engines
+	timeout --signal=INT --kill-after=60 1200 $(BIN)/pytest -q -n 0 tests/engines
 
 # How long the storm lasts, at most 600 seconds; SEED=NUMBER repeats a run that printed it.
 CHAOS_SECONDS ?= 180

@@ -7,8 +7,6 @@ service account that it has in a cluster. cert-manager's own webhook is not ther
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import yaml
 
 from tests.cluster import Cluster, CommandError
 from tests.cluster.launch import Launcher
-from tests.cluster.pins import CERT_MANAGER, PROGRAMS
-from tests.cluster.toolchain import tools
+from tests.cluster.pins import CERT_MANAGER
+from tests.cluster.toolchain import module_files, tools
 
 NAMESPACE = "cert-manager"
 CONTROLLER = f"system:serviceaccount:{NAMESPACE}:cert-manager"
@@ -60,21 +58,9 @@ def cert_manager(cluster: Cluster) -> Iterator[None]:
 def _manifests(cluster: Cluster) -> str:
     """What its chart makes, but for Deployments and its webhook."""
     chosen = [flag for name in _TEMPLATES for flag in ("--show-only", f"templates/{name}")]
-    chart = str(_module() / "deploy" / "charts" / "cert-manager")
+    chart = str(module_files("cert-manager", _MODULE) / "deploy" / "charts" / "cert-manager")
     flags = ("--namespace", NAMESPACE, "--set", "crds.enabled=true")
     return cluster.helm("template", "cert-manager", chart, *flags, *chosen)
-
-
-def _module() -> Path:
-    """The pinned module's files; fetched, should Go's cache have lost them."""
-    told = subprocess.run(
-        ["go", "mod", "download", "-json", _MODULE],
-        cwd=PROGRAMS["cert-manager"].source,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return Path(json.loads(told.stdout)["Dir"])
 
 
 def _kubeconfig(cluster: Cluster, account: str) -> Path:

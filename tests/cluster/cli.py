@@ -15,10 +15,13 @@ from tests.cluster.api import needed_packages, needed_tools, require_ready
 from tests.cluster.cluster import DEFAULT_NAME, Cluster, names, names_of_this_checkout, remove
 from tests.cluster.errors import ClusterError
 from tests.cluster.packages import missing_packages
-from tests.cluster.pins import API_ONLY, INTEGRATION, PROGRAMS
+from tests.cluster.pins import API_ONLY, ENGINES, INTEGRATION, PROGRAMS
 from tests.cluster.places import cache_dir
 from tests.cluster.progress import minutes, say
 from tests.cluster.toolchain import cached, tools, unbuilt
+
+_SETS = {"integration": INTEGRATION, "engines": ENGINES}
+_SET_NAMES = " or ".join(_SETS)
 
 _EXAMPLES = """\
 examples:
@@ -161,17 +164,14 @@ def _build_tools(args: argparse.Namespace) -> int:
 
 
 def _named(given: Sequence[str]) -> tuple[str, ...]:
-    unknown = set(given) - {*PROGRAMS, "integration"}
+    unknown = set(given) - {*PROGRAMS, *_SETS}
     if unknown:
         raise ClusterError(
             f"no such tool: {', '.join(sorted(unknown))}",
-            expected=f"of {', '.join(PROGRAMS)}; or integration, for what those tests run",
+            expected=f"of {', '.join(PROGRAMS)}; or {_SET_NAMES}, for what those tests run",
             action="see `python -m tests.cluster build-tools --help`",
         )
-    wanted = {name: None for name in given if name in PROGRAMS}
-    if "integration" in given:
-        wanted |= dict.fromkeys(INTEGRATION)
-    return tuple(wanted)
+    return tuple(dict.fromkeys(tool for name in given for tool in _SETS.get(name, (name,))))
 
 
 def _existing(name: str) -> Cluster:
@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "tool",
         nargs="*",
-        help=f"of {', '.join(PROGRAMS)}; or integration, for what those tests run (default: what "
+        help=f"of {', '.join(PROGRAMS)}; or {_SET_NAMES}, for what those tests run (default: what "
         "a cluster needs, or a cluster of yours, after a look at this machine)",
     )
     build.add_argument("--list", action="store_true", help="say which are built, and where")

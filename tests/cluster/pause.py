@@ -34,12 +34,22 @@ def pause_archive(path: Path, binary: Path = _CATATONIT) -> Path:
 
 
 def binary_archive(
-    path: Path, image: str, binary: Path, entrypoint: Sequence[str], links: Sequence[str] = ()
+    path: Path,
+    image: str,
+    binary: Path,
+    entrypoint: Sequence[str],
+    links: Sequence[str] = (),
+    *,
+    place: str = "",
+    user: int = 0,
 ) -> Path:
-    """Write an image whose only file is /bin/NAME, with `links` to it beside it in /bin."""
+    """Write an image whose only file is `place`, or else /bin/NAME, with `links` to that in /bin.
+
+    It runs as `user`.
+    """
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        _add(tar, f"bin/{binary.name}", binary.read_bytes(), 0o755)
+        _add(tar, place.removeprefix("/") or f"bin/{binary.name}", binary.read_bytes(), 0o755)
         for link in links:
             info = tarfile.TarInfo(f"bin/{link}")
             info.type, info.linkname = tarfile.SYMTYPE, binary.name
@@ -48,7 +58,7 @@ def binary_archive(
     config = {
         "architecture": _ARCHITECTURES.get(machine, machine),
         "os": "linux",
-        "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/bin"]},
+        "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/bin"], "User": str(user)},
         "rootfs": {
             "type": "layers",
             "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"],

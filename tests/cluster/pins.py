@@ -92,6 +92,7 @@ PROGRAMS: dict[str, Program] = {
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", 220),
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
         Program("cert-manager", "cert-manager", ".", 220),
+        Program("jobset", "jobset", "sigs.k8s.io/jobset", 240),
     )
 }
 
@@ -107,7 +108,10 @@ FOREIGN = ("kubectl", "helm", "cosign", "crane")
 CERT_MANAGER = ("cert-manager",)
 """What `make cert-manager` runs on a cluster besides; nothing else needs it."""
 
-CLUSTER = tuple(name for name in PROGRAMS if name not in CERT_MANAGER)
+ENGINES = ("jobset",)
+"""What `make engines` runs on a cluster besides: controllers of others that jobs are handed to."""
+
+CLUSTER = tuple(name for name in PROGRAMS if name not in (*CERT_MANAGER, *ENGINES))
 """What the whole cluster runs, and the tools that tests drive it with."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -80,6 +81,22 @@ def tools(names: Iterable[str] = CLUSTER) -> Tools:
 def unbuilt(names: Iterable[str]) -> list[Program]:
     """Those of the named programs that the cache lacks, in the order of `names`."""
     return [PROGRAMS[name] for name in names if not cached(PROGRAMS[name]).exists()]
+
+
+def module_files(program: str, module: str) -> Path:
+    """The files of a Go module at the version that a program is built of it.
+
+    Charts and manifests lie there as well; fetched, should Go's cache have lost them.
+    """
+    told = subprocess.run(
+        ["go", "mod", "download", "-json", module],
+        cwd=PROGRAMS[program].source,
+        env=os.environ | BUILD_ENV,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Path(json.loads(told.stdout)["Dir"])
 
 
 def _build_all(missing: list[Program]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import pins
-from tests.cluster.pins import API_ONLY, CERT_MANAGER, CLUSTER, PROGRAMS, Program, digest
+from tests.cluster.pins import API_ONLY, CERT_MANAGER, CLUSTER, ENGINES, PROGRAMS, Program, digest
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_api_only_mode_needs_a_part_of_the_tools() -> None:
 
 
 def test_a_cluster_needs_every_tool_but_those_of_one_target_alone() -> None:
-    assert set(PROGRAMS) - set(CLUSTER) == set(CERT_MANAGER)
+    assert set(PROGRAMS) - set(CLUSTER) == {*CERT_MANAGER, *ENGINES}
 
 
 def test_kubernetes_is_pinned_to_the_version_its_programs_report() -> None:
