@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,14 +234,17 @@ def open_lab(
     reader: Reader,
     private: PrivateRegistry | None = None,
     alertmanager: Alertmanager | None = None,
+    values: Sequence[str] = (),
 ) -> Lab:
-    """Installs TrainSeal and makes people, policies, artifacts and namespaces."""
+    """Installs TrainSeal, by these values of the chart too, and makes people, policies, artifacts
+    and namespaces.
+    """
     operator = target.push_image(build_operator_image(), "trainseal")
     image = target.push_image(build_training_image(), f"{TEAM}/pytorch")
     registries = [target.registry]
     if plain := getattr(target, "registry_plain", ""):
         registries.append(plain)
-    install(target, operator, registries, private, alertmanager.url if alertmanager else "")
+    install(target, operator, registries, private, alertmanager.url if alertmanager else "", values)
     if private is not None:
         registries.append(private.address)
     lab = Lab(

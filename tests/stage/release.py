@@ -32,14 +32,16 @@ def install(
     plain_registries: Sequence[str],
     private: PrivateRegistry | None = None,
     alerts: str = "",
+    values: Sequence[str] = (),
 ) -> None:
     """`helm upgrade --install`, until webhook and controller are ready; raises CommandError.
 
     With ``private`` they know that registry's authority and have an account there; ``alerts`` is
-    the base URL of an Alertmanager.
+    the base URL of an Alertmanager; ``values`` are further ones of the chart.
     """
     more = [] if private is None else _private_registry(target, private)
     more += ["--set", f"alerts.alertmanagerURL={alerts}"] if alerts else []
+    more += [word for value in values for word in ("--set", value)]
     target.helm(*install_command(image, plain_registries), *more)
 
 

@@ -43,7 +43,7 @@ from trainseal.controller.runreads import references_of
 from trainseal.controller.runversions import RunVersions, Standing, parts_of
 from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
-from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.catalogue import ENGINES, no_engine
 from trainseal.engines.engine import Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.boundseals import has_ended
@@ -71,6 +71,8 @@ LIVE_AGAIN = 60.0
 #: One that is being deleted, though what says so may be on its way.
 _LEAVING_AGAIN = 0.5
 _SPREAD = 15.0
+#: Reason of a job whose engine this cluster does not have.
+NO_ENGINE = "NoEngine"
 ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 
 
@@ -249,7 +251,10 @@ class Runs:
         self, job: TrainingJob, asked: str, verification: JobVerification
     ) -> tuple[Rendered, dict[str, JsonObject]] | Progress:
         """The engine's objects, and their pods as the API server would have them."""
-        engine = ENGINES[job.spec.engine]
+        name = job.spec.engine
+        if name not in self._world.settings.engines.enabled:
+            return self._refused(NO_ENGINE, no_engine(name, self._world.settings.engines.enabled))
+        engine = ENGINES[name]
         rendered = engine.render(job, self._inputs(job, asked, verification.code))
         templates: dict[str, JsonObject] = {}
         for role in rendered.roles:
@@ -261,6 +266,22 @@ class Runs:
                     "correct the template and sign it again, or correct spec.scheduling",
                 )
             templates[role.name] = engine.template_of(tried)
+        for root in rendered.roots if engine.ROOT != engine.OWNER else ():
+            try:
+                tried = await self._tried(engine.ROOT.kind, root)
+            except NotFoundError:
+                return self._refused(
+                    NO_ENGINE,
+                    f"spec.engine is {name}: found no kind {engine.ROOT.kind} "
+                    f"({engine.ROOT.api_version}) in this cluster, expected it; have the platform "
+                    "team install it, or choose `engine: Job` and sign again",
+                )
+            if isinstance(tried, str):
+                return self._refused(
+                    "InvalidTemplate",
+                    f"the run's {engine.ROOT.kind} is refused: {tried}; correct the job and sign "
+                    "it again, or correct spec.scheduling",
+                )
         return rendered, templates
 
     async def _tried(self, kind: str, obj: JsonObject) -> JsonObject | str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from trainseal.engines import job
+from trainseal.engines import job, jobset
 from trainseal.engines.engine import Engine, ObjectKind
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.podmatch import ExpectedPod, prepare
 
-ENGINES: Mapping[str, Engine] = {"Job": job}
+ENGINES: Mapping[str, Engine] = {"Job": job, "JobSet": jobset}
 #: Every kind of roots and owners, by its name.
 KINDS: Mapping[str, ObjectKind] = {
     kind.kind: kind for engine in ENGINES.values() for kind in (engine.ROOT, engine.OWNER)
@@ -32,4 +32,13 @@ def expected_pod(role: BoundRole) -> ExpectedPod:
         role.replicas,
         role.template,
         engine.added(role),
+    )
+
+
+def no_engine(name: str, enabled: Sequence[str]) -> str:
+    """Why a run by this engine is not made."""
+    return (
+        f"spec.engine is {name}: found the engines {', '.join(enabled)} enabled in this cluster, "
+        f"expected {name} among them; have the platform team enable it (value engines of the "
+        "chart), or choose another engine and sign again"
     )

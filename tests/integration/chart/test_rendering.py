@@ -66,6 +66,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         "gateImage": IMAGE,
         "floor": True,
         "jobParents": [],
+        "engines": values()["engines"],
         "disruptors": values()["access"]["disruptors"],
         "followedSecrets": [],
         "webhookDeadlineSeconds": 8,

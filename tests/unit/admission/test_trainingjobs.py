@@ -372,3 +372,12 @@ def test_a_denial_before_any_registry_was_asked_says_so() -> None:
     assert "images and code: not looked at yet" in unsigned.message
     unreachable = answer(job(), within=context(world.Evidence({world.CODE: Outcome.REFUTED})))
     assert "not looked at yet" not in unreachable.message
+
+
+def test_an_engine_that_the_cluster_does_not_have_is_refused_in_words() -> None:
+    obj = world.signed_job(lambda job: job["spec"].update(engine="JobSet"))
+    ticketed(obj)
+    said = answer(obj)
+    assert not said.allowed
+    assert "spec.engine is JobSet: found the engines Job enabled" in said.message
+    assert answer(obj, within=context(engines=("Job", "JobSet"))).allowed
