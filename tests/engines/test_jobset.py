@@ -13,11 +13,14 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab
-from tests.stage.jobs import FINISH, trainer
+from tests.e2e.reports import answered_by, condition
+from tests.e2e.test_responses import edit, held, release
+from tests.stage.jobs import FINISH, SHORT_CODE, trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
+MARK = "jobset.sigs.k8s.io"
 Apply = Callable[[Object], Object]
 
 
@@ -95,6 +98,42 @@ def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
     )
 
 
+def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) -> None:
+    with answered_by(lab, "Suspend"):
+        job = apply(signed(two_roles(lab, "set-held"), lab.alice))
+        lab.wait_for_phase(job, "Running", 180)
+        worker = running(lab, job)[0]
+        eventually(lambda: condition(lab, worker, "Watching") == "True", "its agent watches")
+        edit(lab, worker)
+        eventually(lambda: held(lab, job) == "Suspend", "the run is held")
+        lab.wait_for_phase(job, "Suspended")
+        eventually(lambda: not running(lab, job), "its pods are gone", 90)
+        assert jobset(lab, job)["spec"]["suspend"] is True
+        release(lab, job)
+        lab.wait_for_phase(job, "Running", 180)
+        finish(lab, job)
+        lab.wait_for_phase(job, "Succeeded", 120)
+
+
+def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding(
+    lab: Lab, apply: Apply
+) -> None:
+    """JobSet's controller then takes the other role's Job away."""
+    job = two_roles(lab, "set-fails")
+    files = {**SHORT_CODE, "fail.py": "raise SystemExit(3)\n"}
+    reference = lab.push_tree("fails", files, lab.alice)
+    job["spec"]["code"][0]["oci"]["reference"] = reference
+    server = job["spec"]["roles"][1]["template"]["spec"]["containers"][0]
+    server["command"] = ["python3", "/workspace/fail.py"]
+    apply(signed(job, lab.alice))
+    status = lab.wait_for_phase(job, "Failed", 300)
+    assert "set-fails-server-0" in status["message"]
+    eventually(lambda: not running(lab, job), "no pod is left", 90)
+    assert jobset(lab, job)["status"]["terminalState"] == "Failed"
+    # What was found is told within a minute.
+    assert found_on(lab, job) == []
+
+
 @pytest.fixture(scope="module")
 def running_job(lab: Lab) -> Object:
     """A run of one worker that is on."""
@@ -154,6 +193,16 @@ def test_nobody_has_jobsets_controller_make_one(lab: Lab, running_job: Object) -
         ("job", "set-guarded-worker-0", {"spec": {"suspend": True}}),
         ("job", "set-guarded-worker-0", {"spec": {"parallelism": 2}}),
         ("job", "set-guarded-worker-0", {"metadata": {"ownerReferences": None}}),
+        (
+            "job",
+            "set-guarded-worker-0",
+            {"metadata": {"labels": {f"{MARK}/restart-attempt": "-1"}}},
+        ),
+        (
+            "job",
+            "set-guarded-worker-0",
+            {"metadata": {"labels": {f"{MARK}/replicatedjob-name": None}}},
+        ),
     ],
 )
 def test_nobody_changes_the_jobset_or_its_jobs(
@@ -164,6 +213,18 @@ def test_nobody_changes_the_jobset_or_its_jobs(
     lab.kubectl(
         "patch", kind, name, "--type=merge", "-p", '{"metadata":{"annotations":{"note":"mine"}}}'
     )
+    assert lab.status(running_job)["phase"] == "Running"
+
+
+def test_nobody_says_for_its_controller_that_a_jobset_has_ended(
+    lab: Lab, running_job: Object
+) -> None:
+    done = {"type": "Completed", "status": "True", "reason": "Mallory", "message": "done"}
+    done["lastTransitionTime"] = "2026-11-23T12:00:00Z"
+    patch = json.dumps({"status": {"conditions": [done]}})
+    words = ("patch", "jobset", "set-guarded", "--subresource=status", "--type=merge", "-p", patch)
+    with pytest.raises(CommandError, match="found a change of its status by"):
+        lab.kubectl(*words)
     assert lab.status(running_job)["phase"] == "Running"
 
 

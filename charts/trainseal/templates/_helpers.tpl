@@ -175,6 +175,13 @@ pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('trainseal.dev/')
 || pair[1].metadata.?labels[k].orValue('') == pair[0].metadata.labels[k]))
 {{- end }}
 
+{{- /* CEL: do labels by which engines of others know what is theirs stand as they were? */ -}}
+{{- define "trainseal.cel.marksStay" -}}
+[[object, oldObject], [oldObject, object]].all(pair,
+pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('jobset.sigs.k8s.io/')
+|| pair[1].metadata.?labels[k].orValue('') == pair[0].metadata.labels[k]))
+{{- end }}
+
 {{- /* CEL: does a JobSet bear a label of ours, or would its Jobs, or their pods? */ -}}
 {{- define "trainseal.cel.jobSetIsOurs" -}}
 {{ . }}.metadata.?labels.orValue({}).exists(k, k.startsWith('trainseal.dev/'))

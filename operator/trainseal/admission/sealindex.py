@@ -176,7 +176,12 @@ class SealIndex:
 
 def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> bool:
     def unknown(key: str) -> bool:
-        return key == INDEX or key in added or key.startswith(_TOPOLOGY)
+        return (
+            key == INDEX
+            or key in added
+            or key.startswith(_TOPOLOGY)
+            or key == pod.added.priority_label
+        )
 
     # A Job whose selector is its own need not give them.
     with_the_jobs = {**pod.labels, **pod.job_labels}

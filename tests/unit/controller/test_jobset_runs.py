@@ -11,6 +11,7 @@ import pytest
 from tests.unit import world
 from tests.unit.controller.cluster import JOB, Cluster
 from tests.unit.engines.jobsets import made_by_jobset, two_roles
+from trainseal.admission.sealindex import SealIndex
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import KubeError, NotFoundError
 from trainseal.controller.runreferences import reference_findings
@@ -19,6 +20,7 @@ from trainseal.controller.runversions import RunVersions
 from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import bound_roles
+from trainseal.provenance.selectors import equal_to
 
 Object = dict[str, Any]
 ROOT = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/research/jobsets/char-lm"
@@ -339,3 +341,24 @@ def test_a_deleted_job_of_it_is_found_unless_its_jobset_has_ended() -> None:
     assert findings(found) == ["object.deleted Job char-lm-server-0"]
     ended(found, "Failed")
     assert findings(found) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "reached"),
+    [
+        ({"jobset.sigs.k8s.io/jobset-name": "char-lm"}, True),
+        ({"jobset.sigs.k8s.io/priority": "0"}, True),
+        ({"jobset.sigs.k8s.io/jobset-name": "another"}, False),
+    ],
+)
+def test_a_run_is_reached_by_labels_that_jobset_gives_its_pods(
+    labels: dict[str, str], reached: bool
+) -> None:
+    """Else another's NetworkPolicy could let somebody in by them."""
+    found = cluster()
+    found.look()
+    name = found.seal["metadata"]["name"]
+    index = SealIndex(world.CLUSTER)
+    index.use_keyring(world.keyring(world.SEAL_KEY))
+    index.on_seal("ADDED", ("research", name), found.seal)
+    assert index.reached_by("research", equal_to(labels)) == [name] * reached
