@@ -352,7 +352,7 @@ def test_a_deleted_job_of_it_is_found_unless_its_jobset_has_ended() -> None:
     ],
 )
 def test_a_run_is_reached_by_labels_that_jobset_gives_its_pods(
-    labels: dict[str, str], reached: bool
+    labels: Object, reached: bool
 ) -> None:
     """Else another's NetworkPolicy could let somebody in by them."""
     found = cluster()
