@@ -24,7 +24,8 @@ from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import path_of
 from trainseal.controller import objects
 from trainseal.controller.sealing import seal_name
-from trainseal.engines.job import Rendered, render
+from trainseal.engines.engine import Rendered
+from trainseal.engines.job import render
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.policies import CompiledPolicy
@@ -74,7 +75,7 @@ async def _make_run(ground: Rig, policy: CompiledPolicy, name: str, workers: int
 
 def _let_go(rendered: Rendered) -> Rendered:
     for role in rendered.roles:
-        spec: Object = role.job["spec"]  # type: ignore[assignment] # as rendered
+        spec: Object = role.owner["spec"]  # type: ignore[assignment] # as rendered
         spec["suspend"] = False
     return rendered
 

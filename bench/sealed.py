@@ -9,8 +9,9 @@ from typing import Any
 
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import MERGE_PATCH, Kube, path_of
-from trainseal.controller.sealing import Sealing, seal_object, template_of
-from trainseal.engines.job import Rendered, render
+from trainseal.controller.sealing import Sealing, seal_object
+from trainseal.engines.engine import Rendered
+from trainseal.engines.job import render, template_of
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.keys import PrivateKey
@@ -91,7 +92,7 @@ async def seal_run(
 ) -> Object:
     """Makes the Job of a run with one role, and its bound seal; returns the Job as it stands."""
     (role,) = rendered.roles
-    live: Object = await kube.create(path_of("batch/v1", "jobs", NAMESPACE), role.job)
+    live: Object = await kube.create(path_of("batch/v1", "jobs", NAMESPACE), role.owner)
     now = datetime.now(UTC)
     sealed = seal_object(
         key,

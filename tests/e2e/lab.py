@@ -236,9 +236,8 @@ def open_lab(
     alertmanager: Alertmanager | None = None,
     values: Sequence[str] = (),
 ) -> Lab:
-    """Installs TrainSeal and makes people, policies, artifacts and namespaces.
-
-    ``values``: more of the chart's.
+    """Installs TrainSeal, by these values of the chart too, and makes people, policies, artifacts
+    and namespaces.
     """
     operator = target.push_image(build_operator_image(), "trainseal")
     image = target.push_image(build_training_image(), f"{TEAM}/pytorch")

@@ -18,10 +18,12 @@ from tests.stage.reading import Reader
 
 __all__ = ["apply", "pytest_runtest_makereport", "reader"]
 
-#: As the how-to says.
+#: As the how-tos say.
 VALUES = (
     "floor.jobParents={system:serviceaccount:kueue-system:kueue-controller-manager}",
     "kueue.enabled=true",
+    "engines.jobSet.enabled=true",
+    f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
 )
 
 _NAME = own_name("engines", Path(__file__).resolve())

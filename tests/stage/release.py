@@ -37,8 +37,7 @@ def install(
     """`helm upgrade --install`, until webhook and controller are ready; raises CommandError.
 
     With ``private`` they know that registry's authority and have an account there; ``alerts`` is
-    the base URL of an Alertmanager;
-    ``values`` are more of the chart's, each as ``--set`` takes it.
+    the base URL of an Alertmanager; ``values`` are further ones of the chart.
     """
     more = [] if private is None else _private_registry(target, private)
     more += ["--set", f"alerts.alertmanagerURL={alerts}"] if alerts else []

@@ -25,8 +25,9 @@ from trainseal.admission.waysin import WaysIn
 from trainseal.api.sealedrun import PlatformImage, SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.cluster.settings import Settings
-from trainseal.controller.sealing import Sealing, seal_name, seal_object, template_of
-from trainseal.engines.job import Rendered, render
+from trainseal.controller.sealing import Sealing, seal_name, seal_object
+from trainseal.engines.engine import Rendered
+from trainseal.engines.job import render, template_of
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.accessrules import Permit
 from trainseal.provenance.bundles import make_bundle_dsse
@@ -536,7 +537,7 @@ def sealed_world(
     assert verification.outcome is Outcome.VERIFIED, verification.denials
     parsed, rendered = TrainingJob.parse(job), render_job(job)
     # The dry run has another UID than the Job that is made afterwards.
-    templates = {r.name: template_of(stored_job(r.job, "dry-run")) for r in rendered.roles}
+    templates = {r.name: template_of(stored_job(r.owner, "dry-run")) for r in rendered.roles}
     seal = seal_object(
         SEAL_KEY,
         Sealing(
@@ -551,7 +552,7 @@ def sealed_world(
             now=NOW,
         ),
     )
-    live = stored_job(rendered.roles[0].job)
+    live = stored_job(rendered.roles[0].owner)
     seal["status"] = {"binding": binding(seal), "phase": "Bound"}
     return World(job, seal, live, used)
 

@@ -38,6 +38,23 @@ matchExpressions:
   {{- end }}
 {{- end }}
 
+{{- /* Controllers of other engines that are switched on, as a list in JSON. */ -}}
+{{- define "trainseal.engineControllers" -}}
+{{- $found := list -}}
+{{- range .Values.engines }}{{ if .enabled }}{{ $found = append $found .controller }}{{ end }}{{ end -}}
+{{ toJson $found }}
+{{- end }}
+
+{{- /* CEL: is a Job (`of`) one that the controller of another engine makes and changes? */ -}}
+{{- define "trainseal.cel.byItsEngine" -}}
+{{- $root := .root -}}
+{{- $tests := list -}}
+{{- with $root.Values.engines.jobSet }}{{ if .enabled -}}
+{{- $tests = append $tests (printf "request.userInfo.username == %s && %s.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false) && o.apiVersion.startsWith('jobset.x-k8s.io/') && o.kind == 'JobSet')" (toJson .controller) $.of) -}}
+{{- end }}{{ end -}}
+{{ if $tests }}({{ join " || " $tests }}) && 'trainseal.dev/seal' in {{ .of }}.metadata.?labels.orValue({}){{ else }}false{{ end }}
+{{- end }}
+
 {{- /* CEL: who asks is no account of a namespace that is left alone: who could borrow one of those
 administrates the cluster. Our controller's is one. */ -}}
 {{- define "trainseal.cel.notThePlatforms" -}}
@@ -156,6 +173,28 @@ of Jobs without a selector of their own. */ -}}
 [[object, oldObject], [oldObject, object]].all(pair,
 pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('trainseal.dev/')
 || pair[1].metadata.?labels[k].orValue('') == pair[0].metadata.labels[k]))
+{{- end }}
+
+{{- /* CEL: do labels by which engines of others know what is theirs stand as they were? */ -}}
+{{- define "trainseal.cel.marksStay" -}}
+[[object, oldObject], [oldObject, object]].all(pair,
+pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('jobset.sigs.k8s.io/')
+|| pair[1].metadata.?labels[k].orValue('') == pair[0].metadata.labels[k]))
+{{- end }}
+
+{{- /* CEL: does a JobSet bear a label of ours, or would its Jobs, or their pods? */ -}}
+{{- define "trainseal.cel.jobSetIsOurs" -}}
+{{ . }}.metadata.?labels.orValue({}).exists(k, k.startsWith('trainseal.dev/'))
+|| {{ . }}.spec.?replicatedJobs.orValue([]).exists(r,
+[r.template.?metadata.?labels.orValue({}), r.template.spec.template.?metadata.?labels.orValue({})]
+.exists(labels, labels.exists(k, k.startsWith('trainseal.dev/'))))
+{{- end }}
+
+{{- /* CEL: would pods of a JobSet (`of`) ask for GPUs? */ -}}
+{{- define "trainseal.cel.jobSetAsks" -}}
+{{ .of }}.spec.?replicatedJobs.orValue([]).exists(r,
+{{ include "trainseal.cel.takesDevices" (dict "of" "r.template.spec.template") }}
+|| {{ include "trainseal.cel.asksForGPU" (dict "spec" "r.template.spec.template.spec" "root" .root) }})
 {{- end }}
 
 {{- define "trainseal.podSecurityContext" -}}

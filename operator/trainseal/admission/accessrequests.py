@@ -70,6 +70,7 @@ _CONNECT: Mapping[str, Action] = {
 _KINDS: Mapping[str, ObjectKind] = {
     "configmaps": "ConfigMap",
     "jobs": "Job",
+    "jobsets": "JobSet",
     "networkpolicies": "NetworkPolicy",
     "persistentvolumeclaims": "PersistentVolumeClaim",
     "services": "Service",

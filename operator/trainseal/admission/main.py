@@ -131,6 +131,7 @@ def _answers(
         turns=Turns(),
         now=_now,
         template=lambda obj: stored_template(kube, obj, seconds=_TEMPLATE_SECONDS),
+        engines=settings.engines.enabled,
     )
     excluded = frozenset({*settings.excluded_namespaces, options.namespace})
     ways_in = WaysIn(

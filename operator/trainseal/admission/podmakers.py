@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from trainseal.admission.pods import PodRulesContext, decide
 from trainseal.admission.reviews import Request, Response
 from trainseal.api.accessrecord import ObjectKind
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.provenance.gpuasks import resources_of
 from trainseal.provenance.lanes import admitted, chosen
 
@@ -22,7 +22,8 @@ from trainseal.provenance.lanes import admitted, chosen
 class PodMaker:
     """A kind, and the fields that lead to its template; none of a pod, which is its own.
 
-    ``in_lanes``: lanes take its pods.
+    ``in_lanes``: lanes take its pods. ``parts``: the fields that lead to a list, in each item of
+    which there is a template.
     """
 
     kind: ObjectKind
@@ -30,6 +31,16 @@ class PodMaker:
     plural: str
     place: tuple[str, ...] = ("spec", "template")
     in_lanes: bool = False
+    parts: tuple[str, ...] = ()
+
+    def templates(self, obj: JsonObject) -> tuple[JsonObject, ...]:
+        """The templates of its pods."""
+        if not self.parts:
+            return (self.template(obj),)
+        *above, last = self.parts
+        for part in above:
+            obj = json_object(obj.get(part))
+        return tuple(self.template(item) for item in json_objects(obj.get(last)))
 
     def template(self, obj: JsonObject) -> JsonObject:
         """The pod's template in an object of the kind; empty where it has none."""
@@ -49,7 +60,15 @@ _ALL = (
     PodMaker("StatefulSet", "apps/v1", "statefulsets", in_lanes=True),
 )
 BY_KIND: Mapping[str, PodMaker] = {maker.kind: maker for maker in _ALL}
-BY_PLURAL: Mapping[str, PodMaker] = {maker.plural: maker for maker in _ALL}
+_JOBSET = PodMaker(
+    "JobSet",
+    "jobset.x-k8s.io/v1alpha2",
+    "jobsets",
+    ("template", "spec", "template"),
+    parts=("spec", "replicatedJobs"),
+)
+#: With those that not every cluster has.
+BY_PLURAL: Mapping[str, PodMaker] = {maker.plural: maker for maker in (*_ALL, _JOBSET)}
 
 
 def judged(

@@ -17,12 +17,13 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
+from trainseal.engines.catalogue import expected_pod
 from trainseal.provenance.boundseals import bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.livepods import claims_of
-from trainseal.provenance.podmatch import ExpectedPod, prepare
+from trainseal.provenance.podmatch import ExpectedPod
 from trainseal.provenance.selectors import Selector
 
 _log = logging.getLogger(__name__)
@@ -153,6 +154,7 @@ class SealIndex:
             bound = bound_roles(
                 self._keyring, cluster=self._cluster, namespace=namespace, name=name, seal=obj
             )
+            expected = {item.object_uid: expected_pod(item) for item in bound}
         except (UntrustedError, CanonicalError) as error:
             _UNTRUSTED.inc()
             _log.error("%s", error)
@@ -160,8 +162,9 @@ class SealIndex:
         spec = json_object(obj.get("spec"))
         policies = tuple(str(p.get("name")) for p in json_objects(spec.get("policies")))
         for item in bound:
-            expected = prepare(item.object_name, item.object_uid, item.replicas, item.template)
-            self._pods[item.object_uid] = SealedPod(namespace, name, item.role, policies, expected)
+            self._pods[item.object_uid] = SealedPod(
+                namespace, name, item.role, policies, expected[item.object_uid]
+            )
         if bound:
             self._live[key] = LiveSeal(
                 tuple(item.object_uid for item in bound),
@@ -173,7 +176,12 @@ class SealIndex:
 
 def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> bool:
     def unknown(key: str) -> bool:
-        return key == INDEX or key in added or key.startswith(_TOPOLOGY)
+        return (
+            key == INDEX
+            or key in added
+            or key.startswith(_TOPOLOGY)
+            or key == pod.added.priority_label
+        )
 
     # A Job whose selector is its own need not give them.
     with_the_jobs = {**pod.labels, **pod.job_labels}

@@ -31,6 +31,7 @@ from trainseal.admission.reviews import (
 from trainseal.admission.turns import BusyError, Turns
 from trainseal.api.model import JsonObject, json_object
 from trainseal.api.trainingtemplate import PLURAL
+from trainseal.engines.catalogue import no_engine
 from trainseal.provenance.canonical import (
     KIND,
     TEMPLATE_KIND,
@@ -85,6 +86,8 @@ class JobContext:
     now: Callable[[], datetime]
     #: The template that a job names, as it is stored; None for a job that names none.
     template: Callable[[JsonObject], Awaitable[StoredTemplate | None]]
+    #: Engines that this cluster has.
+    engines: Sequence[str] = ("Job",)
 
 
 async def in_turn(
@@ -159,6 +162,8 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
         offline=offline,
     )
     answered = _answer(request, found)
+    if answered.allowed and found.job and (name := found.job.spec.engine) not in context.engines:
+        return deny(f"{_head(request)}: {no_engine(name, context.engines)}")
     return (_without_ticket(request, digest, context) or answered) if answered.allowed else answered
 
 

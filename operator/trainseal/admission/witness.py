@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -77,15 +77,18 @@ def attempt(request: Request, context: PodRulesContext) -> Attempt | None:
         sealed = seal_of(request.old, request.namespace, context.find)
         seal = sealed.seal if sealed else ""
         return _attempt(answer, maker.kind, name, uid, action, allowed=answer.allowed, seal=seal)
-    template = maker.template(request.object)
-    if request.operation == "UPDATE" and template == maker.template(request.old):
+    templates, before = maker.templates(request.object), maker.templates(request.old)
+    if request.operation == "UPDATE" and templates == before:
         return None
-    answer = judged(maker, template, request.namespace, name, context)
+
+    def worst(of: Sequence[JsonObject]) -> Response:
+        answers = [judged(maker, t, request.namespace, name, context) for t in of]
+        said = [a for a in answers if a.warnings]
+        return next((a for a in answers if not a.allowed), next(iter(said), ALLOWED))
+
+    answer = worst(templates)
     # The floor refuses what comes to ask for a GPU; of what asked before, its pods are refused.
-    before = maker.template(request.old)
-    allowed = answer.allowed or (
-        action == "Change" and not judged(maker, before, request.namespace, name, context).allowed
-    )
+    allowed = answer.allowed or (action == "Change" and not worst(before).allowed)
     return _attempt(answer, maker.kind, name, uid, action, allowed=allowed)
 
 

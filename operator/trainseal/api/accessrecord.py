@@ -91,6 +91,7 @@ CutField = Literal[
 ObjectKind = Literal[
     "TrainingJob",
     "Job",
+    "JobSet",
     "ConfigMap",
     "Service",
     "NetworkPolicy",

@@ -30,7 +30,7 @@ from trainseal.api.model import (
     Text,
     Uid,
 )
-from trainseal.api.trainingjob import MAX_REPLICAS, ArtifactStatus, DriftSummary
+from trainseal.api.trainingjob import MAX_REPLICAS, ArtifactStatus, DriftSummary, EngineName
 
 PLURAL = "sealedruns"
 #: Findings of one run that are kept track of one by one. Those beyond are counted.
@@ -38,6 +38,9 @@ MAX_MARKS = 4096
 
 #: BreakGlasses of one run that wait for review at one time; those beyond taint it for good.
 MAX_BROKEN_GLASS = 8
+
+#: The engine's objects of one run: one a role, and what they are made from.
+MAX_BOUND = 9
 
 #: Images of one job, each named as the job names it.
 MAX_IMAGES = 64
@@ -223,7 +226,7 @@ class SealedRunSpec(Model):
         description="Which run of this job digest this is; of one that was made from a template, "
         "which run of it.",
     )
-    engine: Literal["Job"]
+    engine: EngineName
     """What runs the pods."""
     requester: Requester
     """Who asked."""
@@ -251,10 +254,13 @@ class SealedRunSpec(Model):
 class BoundObject(Model):
     """One of the engine's objects, bound to the seal by UID."""
 
-    role: DnsLabel
-    """The role it runs."""
-    kind: Literal["Job"]
-    """Its kind. A further engine brings further ones."""
+    role: Annotated[
+        str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)
+    ] = Field(
+        description="The role whose pods it owns. Empty: the objects of all roles are made from it."
+    )
+    kind: EngineName
+    """Its kind."""
     name: DnsSubdomain
     """`metadata.name`."""
     uid: ShortText
@@ -266,7 +272,7 @@ class Binding(Model):
 
     seal_digest: Digest
     """SHA-256 over the seal's canonical namespace, name and spec."""
-    objects: list[BoundObject] = Field(min_length=1, max_length=8)
+    objects: list[BoundObject] = Field(min_length=1, max_length=MAX_BOUND)
     """The engine's objects."""
     key_id: ShortText = Field(alias="keyID")
     """Which key of the operator's keyring signed."""

@@ -160,6 +160,10 @@ class ReplicaRange(Model):
         return self
 
 
+#: Kinds of what runs the pods.
+EngineName = Literal["Job", "JobSet"]
+
+
 class Role(Model):
     """Pods of one kind; ``template`` is a PodTemplateSpec, opaque to the schema, signed whole."""
 
@@ -246,8 +250,9 @@ class JobParts(Model):
 class WholeJob(JobParts):
     """What to run."""
 
-    engine: Literal["Job"]
-    """What runs the pods: `Job` is Kubernetes' own Indexed Job."""
+    engine: EngineName
+    """What runs the pods: `Job` is Kubernetes' own Indexed Job; another engine's kind where the
+    chart has it."""
     roles: list[Role] = Field(min_length=1, max_length=8)
     """The pods, by role."""
 
@@ -288,8 +293,9 @@ LEFT_OPEN = ("parameters", "replicas", "code_references")
 class SubmittedJobSpec(JobParts):
     """What to run: a whole job with its signatures, or a template and what it leaves open."""
 
-    engine: Literal["Job"] | None = None
-    """What runs the pods: `Job` is Kubernetes' own Indexed Job."""
+    engine: EngineName | None = None
+    """What runs the pods: `Job` is Kubernetes' own Indexed Job; another engine's kind where the
+    chart has it."""
     roles: list[Role] | None = Field(default=None, min_length=1, max_length=8)
     """The pods, by role."""
     template_ref: TemplateRef | None = None

@@ -13,11 +13,11 @@ from trainseal.cli.simulationsource import documents
 from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.cluster.keys import read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+from trainseal.engines.catalogue import expected_pod
 from trainseal.engines.podtemplate import LABEL_SEAL
 from trainseal.provenance.boundseals import BoundRole, bound_roles
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.keyrings import UntrustedError
-from trainseal.provenance.podmatch import prepare
 
 
 async def from_cluster(
@@ -105,7 +105,7 @@ def _roles(
     for role in roles:
         own = tuple(p for p in pods if _owner(p, namespace) == role.object_uid)
         if own:
-            expected = prepare(role.object_name, role.object_uid, role.replicas, role.template)
+            expected = expected_pod(role)
             yield RolePods(namespace, str(metadata.get("name")), role.role, expected, own)
 
 

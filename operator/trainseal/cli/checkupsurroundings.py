@@ -37,6 +37,7 @@ async def _accounts(kube: Kube, release: str) -> AsyncIterator[Finding]:
         missing = []
         for value, names in (
             ("floor.jobParents", settings.job_parents),
+            ("engines", settings.engines.controllers),
             ("access.disruptors", settings.disruptors),
         ):
             for name in names:

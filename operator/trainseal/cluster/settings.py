@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from trainseal.api.model import DnsSubdomain, Model, ShortText, Text, problems_of
+from trainseal.api.trainingjob import EngineName
 from trainseal.provenance.gpuasks import GpuRules
 
 #: Names of what the controller (and, for the head, the archive) makes in the release's namespace.
@@ -61,6 +62,30 @@ class AgentSettings(Model):
     enabled: bool = False
 
 
+class OtherEngine(Model):
+    """An engine of others."""
+
+    enabled: bool = False
+    controller: ShortText = ""
+    """Who makes of its objects what owns pods."""
+
+
+class Engines(Model):
+    """Engines of others, by the kind of their objects."""
+
+    job_set: OtherEngine = Field(default_factory=OtherEngine)
+
+    @property
+    def enabled(self) -> tuple[EngineName, ...]:
+        """What a run may name."""
+        return ("Job", "JobSet") if self.job_set.enabled else ("Job",)
+
+    @property
+    def controllers(self) -> list[str]:
+        """Those of the enabled ones."""
+        return [self.job_set.controller] if self.job_set.enabled else []
+
+
 class FollowedSecrets(Model):
     """Secrets of one namespace whose metadata the controller may ask for."""
 
@@ -107,6 +132,7 @@ class Settings(Model):
         default=False, description="Whether the controller answers Kueue's admission checks."
     )
     job_parents: list[ShortText] = Field(default_factory=list)
+    engines: Engines = Field(default_factory=Engines)
     disruptors: list[ShortText] = Field(default_factory=list)
     followed_secrets: list[FollowedSecrets] = Field(default_factory=list)
     documentation_url: Text = Field(

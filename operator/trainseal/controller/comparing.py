@@ -46,13 +46,13 @@ from trainseal.controller.runversions import FRESH_SECONDS, RunVersions, Standin
 from trainseal.controller.unexplainedkills import METRIC, UnexplainedKill, in_words, on_record
 from trainseal.controller.workqueue import WorkQueue
 from trainseal.controller.world import World
+from trainseal.engines.catalogue import expected_pod
 from trainseal.engines.podtemplate import LABEL_JOB
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import BoundRole, bound_roles, has_ended
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.livepods import known_images
-from trainseal.provenance.podmatch import prepare
 
 _log = logging.getLogger(__name__)
 SEALS = "sealedruns"
@@ -323,10 +323,7 @@ class Comparing:
     ) -> list[Seen]:
         """What is wrong with them. Thousands of pods take seconds: others have their turn."""
         sealed = Sealed(
-            {
-                r.object_uid: prepare(r.object_name, r.object_uid, r.replicas, r.template)
-                for r in roles
-            },
+            {r.object_uid: expected_pod(r) for r in roles},
             known_images(run.spec.wire()),
         )
         additions, token = self._additions(key[0], run)

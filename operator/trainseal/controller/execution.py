@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -12,18 +11,24 @@ from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, jso
 from trainseal.api.sealedrun import Hold, SealedRun
 from trainseal.api.trainingjob import Phase, RoleStatus, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
-from trainseal.controller import conditions, isolation, objects, resuming, sealing
+from trainseal.controller import conditions, isolation, objects, resuming
 from trainseal.controller.driftstatus import drift_status, held_words, hold_of
 from trainseal.controller.endings import gate_message
+from trainseal.controller.engineobjects import (
+    EngineObjects,
+    NotMadeYetError,
+    ObjectChangedError,
+    bound_uids,
+)
+from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
-from trainseal.controller.steering import Steering, is_suspended, stands_still
+from trainseal.controller.steering import Steering
 from trainseal.controller.world import World
-from trainseal.engines import job as engine
+from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
-from trainseal.provenance.podmatch import PLACEMENT
 from trainseal.provenance.sealedjobs import is_of, kept_job, whole_job
 from trainseal.provenance.seals import (
     SEAL_ANNOTATION,
@@ -36,12 +41,10 @@ from trainseal.provenance.seals import (
 JOBS, SEALS = "trainingjobs", "sealedruns"
 #: Seconds until a run looks again at what somebody took from it or changed: we may not hear of it.
 OBJECT_CHANGED_AGAIN = 15.0
+#: Seconds until it looks again for what an engine's controller is to make.
+NOT_MADE_AGAIN = 5.0
 _log = logging.getLogger(__name__)
 Json = Mapping[str, JsonValue]
-
-
-class JobChangedError(Exception):
-    """A Job is not what was sealed."""
 
 
 class LeavingError(Exception):
@@ -55,11 +58,11 @@ class Execution:
         self._world = world
         self._kube = world.kube
         self._steering = Steering(world.kube, world.kept_by)
+        self._objects = EngineObjects(world.kube, self._steering)
 
     async def advance(self, obj: JsonObject, seal: JsonObject) -> Progress:
         """Takes the next steps of a sealed job. Raises LeavingError, KubeError."""
         sealed = SealedRun.parse(seal)
-        namespace = sealed.metadata.namespace
         spec = json_object(seal["spec"])
         try:
             bound = self._believe(obj, sealed, seal)
@@ -68,7 +71,7 @@ class Execution:
         job = whole_job(sealed, obj)
         # A hold is not the user's to lift: it stands in the seal, which only we write.
         hold = hold_of(seal)
-        rendered = engine.render(job, self._inputs(job, sealed))
+        rendered = ENGINES[sealed.spec.engine].render(job, self._inputs(job, sealed))
         taken = ""
         try:
             rendered, differing = await isolation.bring_about(
@@ -84,31 +87,33 @@ class Execution:
             # without its surroundings once it was suspended.
             taken, differing = str(error), [str(error)]
         try:
-            jobs = (
-                await self._make_jobs(job, sealed, rendered)
+            live = (
+                await self._objects.make(job, sealed, rendered)
                 if bound is None
-                else await self._live_jobs(namespace, bound)
+                else await self._objects.live(sealed, bound)
             )
-        except JobChangedError as error:
+        except ObjectChangedError as error:
             return await self._lost(obj, job, sealed, str(error))
+        except NotMadeYetError as error:
+            return _not_made_yet(sealed, str(error))
         if bound is None:
-            await self._bind(sealed, spec, jobs, obj)
+            await self._bind(sealed, spec, live, obj)
         # A quarantined run keeps its pods, also from its user; one that has none gets none.
         kept = hold is not None and hold.response == "Quarantine"
         suspend = not kept and (bool(job.spec.suspend) or _suspends(hold))
         obstacle = None
         if bound is not None and not kept and not suspend:
-            obstacle = await self._obstacle(sealed, jobs)
+            obstacle = await self._obstacle(sealed, live)
         suspend = suspend or obstacle is not None
-        for live in jobs.values():
-            if suspend or (kept and is_suspended(live)):
-                await self._steering.hold(live)
+        if suspend or kept:
+            # In quarantine what has pods keeps them, and what is suspended stays so.
+            await self._steering.hold(live, suspended_only=not suspend)
         steered = await (
-            self._steering.place(job, jobs) if suspend or kept or taken
-            else self._steering.let_go(job, jobs)
+            self._steering.place(job, live) if suspend or kept or taken
+            else self._steering.let_go(job, live)
         )  # fmt: skip
-        stopped = suspend or (kept and all(map(is_suspended, jobs.values())))
-        progress = await self._observe(job, sealed, jobs, suspend=stopped, hold=hold)
+        stopped = suspend or (kept and live.is_suspended())
+        progress = await self._observe(job, sealed, live, suspend=stopped, hold=hold)
         if kept and job.spec.suspend and not stopped:
             progress.message += ". spec.suspend counts once the hold is lifted"
         steered.tell(progress)
@@ -153,9 +158,9 @@ class Execution:
         )
         return None
 
-    async def _obstacle(self, sealed: SealedRun, jobs: Mapping[str, JsonObject]) -> str | None:
+    async def _obstacle(self, sealed: SealedRun, live: LiveObjects) -> str | None:
         """Why a run that was let in before, and stands still, may not start or go on today."""
-        if not stands_still(jobs.values()):
+        if not live.stands_still():
             return None
         found = await resuming.obstacle(self._world, sealed, sealed.metadata.namespace)
         return None if found is None else found.words
@@ -171,51 +176,15 @@ class Execution:
             registry_ca=self._world.registry_ca,
         )
 
-    async def _make_jobs(
-        self, job: TrainingJob, sealed: SealedRun, rendered: engine.Rendered
-    ) -> dict[str, JsonObject]:
-        """The Jobs, suspended, with the pods that the seal holds and not those rendered anew:
-        an upgrade between sealing and binding must not change them."""
-        found = {}
-        for role, sealed_role in zip(rendered.roles, sealed.spec.roles, strict=True):
-            wanted = {**role.job, "spec": {**json_object(role.job["spec"])}}
-            json_object(wanted["spec"])["template"] = sealed_role.template
-            live, _ = await objects.ensure(self._kube, wanted, job.metadata.uid, new=True)
-            changed = changed_before_binding(wanted, live)
-            if changed:
-                raise JobChangedError(
-                    f"Job {role.object_name} was changed before it was bound to its seal: found "
-                    f"another {changed}"
-                )
-            found[role.name] = live
-        return found
-
-    async def _live_jobs(self, namespace: str, bound: Sequence[BoundUid]) -> dict[str, JsonObject]:
-        found = {}
-        for item in bound:
-            path = f"{objects.collection('Job', namespace)}/{item.name}"
-            try:
-                live = await self._kube.get(path)
-            except NotFoundError:
-                raise JobChangedError(f"Job {item.name} of this run was deleted") from None
-            if objects.uid_of(live) != item.uid:
-                raise JobChangedError(f"Job {item.name} was deleted and made anew by somebody")
-            found[item.role] = live
-        return found
-
     async def _bind(
-        self, sealed: SealedRun, spec: JsonObject, jobs: Mapping[str, JsonObject], obj: JsonObject
+        self, sealed: SealedRun, spec: JsonObject, live: LiveObjects, obj: JsonObject
     ) -> None:
-        bound = tuple(
-            BoundUid(role.name, "Job", role.object_name, objects.uid_of(jobs[role.name]))
-            for role in sealed.spec.roles
-        )
         binding = bind(
             self._world.seal_key,
             namespace=sealed.metadata.namespace,
             name=sealed.metadata.name,
             spec=spec,
-            objects=bound,
+            objects=bound_uids(sealed, live),
             now=self._world.clock(),
         )
         status: JsonObject = {"binding": binding, "phase": "Bound"}
@@ -233,16 +202,18 @@ class Execution:
         self,
         job: TrainingJob,
         sealed: SealedRun,
-        jobs: Mapping[str, JsonObject],
+        live: LiveObjects,
         *,
         suspend: bool,
         hold: Hold | None,
     ) -> Progress:
-        roles = [engine.observe(r.name, r.replicas, jobs[r.name]) for r in sealed.spec.roles]
-        outcomes = [engine.outcome(live) for live in jobs.values()]
+        roles = [
+            live.engine.observe(r.name, r.replicas, live.owners[r.name]) for r in sealed.spec.roles
+        ]
+        outcomes = live.outcomes()
         failed = [o[1] for o in outcomes if o and o[0] == "Failed"]
         phase: Phase = "Suspended" if suspend else "Sealed"
-        message = "suspended by the user" if suspend else _waiting(job, jobs)
+        message = "suspended by the user" if suspend else _waiting(job, live)
         if not suspend and at_work(job, roles):
             phase, message = "Running", f"{_ready(roles)} workers ready"
         if failed:
@@ -269,8 +240,7 @@ class Execution:
         progress.wants("Running", phase == "Running", phase, message)
         if phase == "Failed":
             # The run is not watched any more: the workers of other roles end with it.
-            for live in jobs.values():
-                await self._steering.hold(live)
+            await self._steering.hold(live)
         if phase in ("Succeeded", "Failed"):
             held = hold is not None and hold.response == "Terminate" and not any(outcomes)
             ended_as = "Terminated" if held else phase
@@ -317,23 +287,12 @@ class Execution:
         except InvalidObjectError as error:
             _log.error("the Jobs of a seal cannot be stopped: %s", error)
             return
-        await self._suspend_all(owner, sealed)
-
-    async def _suspend_all(self, owner: str, sealed: SealedRun) -> None:
-        binding = sealed.status.binding if sealed.status else None
-        # An editor can take its owner off a Job; what it was bound as stays.
-        bound = {o.uid for o in binding.objects} if binding else set()
-        for role in sealed.spec.roles:
-            path = objects.collection("Job", sealed.metadata.namespace)
-            with contextlib.suppress(NotFoundError):
-                live = await self._kube.get(f"{path}/{role.object_name}")
-                if objects.owned_by(live, owner) or objects.uid_of(live) in bound:
-                    await self._steering.hold(live)
+        await self._objects.suspend_all(owner, sealed)
 
     async def _untrusted(self, obj: JsonObject, sealed: SealedRun, words: str) -> Progress:
         """The seal is not ours: the run, if there is one, is held."""
         await self._world.event(obj, warning=True, reason="SealNotTrusted", message=words)
-        await self._suspend_all(objects.uid_of(obj), sealed)
+        await self._objects.suspend_all(objects.uid_of(obj), sealed)
         progress = Progress(
             "Suspended", f"{words}. The run is held; ask the platform team", again=60.0
         )
@@ -358,7 +317,7 @@ class Execution:
         if await self._leaves(job):
             raise LeavingError
         # Its other roles are not watched any more.
-        await self._suspend_all(objects.uid_of(obj), sealed)
+        await self._objects.suspend_all(objects.uid_of(obj), sealed)
         await self._end(sealed, "Failed", words)
         progress = Progress("Failed", f"{words}; delete the TrainingJob and apply it again")
         progress.wants("Running", False, "RunLost", words)
@@ -378,25 +337,16 @@ def _say_not_resumed(progress: Progress, obstacle: str) -> None:
         progress.again = resuming.AGAIN
 
 
-def changed_before_binding(wanted: Json, live: Json) -> str:
-    """Which part of a Job is not what we made; empty if none is.
-
-    A Job that was put there before ours, under our name and with a copied owner reference, would
-    else be bound with whatever it says of completions, success or who manages it.
-    """
-    template = json_object(json_object(wanted.get("spec")).get("template"))
-    if _unplaced(sealing.template_of(live)) != _unplaced(template):
-        return "spec.template"
-    own, found = json_object(wanted.get("spec")), json_object(live.get("spec"))
-    # A narrower selector would give pods up, a wider one take others in.
-    if found.get("selector") != own.get("selector"):
-        return "spec.selector"
-    # Suspension is looked after all the time.
-    skipped = {"selector", "suspend", "template"}
-    for field in sorted((own.keys() | found.keys()) - skipped):
-        if field not in own or not objects.holds(own[field], found.get(field)):
-            return f"spec.{field}"
-    return ""
+def _not_made_yet(sealed: SealedRun, words: str) -> Progress:
+    progress = Progress("Sealed", words, again=NOT_MADE_AGAIN)
+    progress.wants("Verified", True, "Verified", "every artifact carries what the policy wants")
+    progress.wants("Sealed", None, "NotMadeYet", words)
+    progress.fields = {
+        "verified": "verified",
+        "jobDigest": sealed.spec.job.digest,
+        "sealedRun": sealed.metadata.name,
+    }
+    return progress
 
 
 def at_work(job: TrainingJob, roles: Sequence[RoleStatus]) -> bool:
@@ -407,10 +357,10 @@ def at_work(job: TrainingJob, roles: Sequence[RoleStatus]) -> bool:
     return was_running and any(r.active for r in roles)
 
 
-def _waiting(job: TrainingJob, jobs: Mapping[str, JsonObject]) -> str:
+def _waiting(job: TrainingJob, live: LiveObjects) -> str:
     """What a run waits for before it has workers."""
     queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
-    if queue and any(json_object(live.get("spec")).get("suspend") for live in jobs.values()):
+    if queue and any(map(live.engine.is_suspended, live.roots)):
         return f"waiting for the queue {queue} to resume it (spec.scheduling.queueName)"
     return "waiting for its pods"
 
@@ -422,9 +372,3 @@ def _lacks(roles: Sequence[RoleStatus]) -> bool:
 
 def _ready(roles: Sequence[RoleStatus]) -> str:
     return f"{sum(r.ready for r in roles)}/{sum(r.replicas for r in roles)}"
-
-
-def _unplaced(template: Json) -> Json:
-    """A template less placement, which is not signed and may be changed while suspended."""
-    spec = {k: v for k, v in json_object(template.get("spec")).items() if k not in PLACEMENT}
-    return {**template, "spec": spec}

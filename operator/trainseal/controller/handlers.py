@@ -13,22 +13,31 @@ Handlers are coroutines: kopf would call others in threads of its own, and queue
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import kopf
 from pydantic import JsonValue
 
 from trainseal.api.model import GROUP, VERSION
+from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.podtemplate import LABEL_JOB
 
-#: What a run is made of: API group, version, plural.
-OWNED = (
+Watched = tuple[str, str, str]
+#: What a run is made of, whatever its engine: API group, version, plural.
+OWNED: tuple[Watched, ...] = (
     ("batch", "v1", "jobs"),
     ("", "v1", "configmaps"),
     ("", "v1", "services"),
     ("networking.k8s.io", "v1", "networkpolicies"),
 )
+
+
+def roots(engines: Iterable[str]) -> tuple[Watched, ...]:
+    """What runs by these engines are made of besides."""
+    kinds = (ENGINES[name].ROOT for name in engines)
+    found = ((*kind.api_version.split("/"), kind.plural) for kind in kinds)
+    return tuple((g, v, p) for g, v, p in found if (g, v, p) not in OWNED)
 
 
 class Enqueue(Protocol):
@@ -38,8 +47,11 @@ class Enqueue(Protocol):
         """Wants the job looked at."""
 
 
-def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
-    """The handlers, all of which only say which TrainingJob to look at."""
+def registry(enqueue: Enqueue, engines: Iterable[str] = ()) -> kopf.OperatorRegistry:
+    """The handlers, all of which only say which TrainingJob to look at.
+
+    ``engines`` are those whose kinds the cluster has.
+    """
     found = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=found)
@@ -64,12 +76,12 @@ def registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
         if namespace:
             enqueue(namespace, labels[LABEL_JOB])
 
-    for kind in OWNED:
+    for kind in (*OWNED, *roots(engines)):
         kopf.on.event(*kind, labels={LABEL_JOB: kopf.PRESENT}, registry=found)(owned)
     return found
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(engines: Iterable[str] = ()) -> kopf.OperatorSettings:
     """kopf without its own peering, posting and scanning."""
     found = kopf.OperatorSettings()
     found.posting.enabled = False
@@ -80,6 +92,6 @@ def settings() -> kopf.OperatorSettings:
     # Else all objects of a kind are in memory at once, and each has a task for five seconds.
     found.watching.chunk_size = 100
     found.queueing.idle_timeout = 0.5
-    for kind in OWNED:
+    for kind in (*OWNED, *roots(engines)):
         found.watching.label_selectors[kind] = LABEL_JOB
     return found

@@ -22,7 +22,8 @@ from trainseal.cluster.api import KubeError, path_of
 from trainseal.controller import objects
 from trainseal.controller.driftstatus import hold_of
 from trainseal.controller.world import World
-from trainseal.engines.job import Rendered, isolated
+from trainseal.engines.engine import Rendered
+from trainseal.engines.surroundings import isolated
 from trainseal.provenance.keyrings import rfc3339
 
 Json = Mapping[str, JsonValue]

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -185,7 +185,7 @@ async def _work(
             output_key=output_key,
         )
         queueing = Queueing(world, kept, lambda key: look(key)) if settings.kueue else None
-        versions = RunVersions(kube)
+        versions = RunVersions(kube, engines=settings.engines.enabled)
         launches = LaunchBook(lambda key: look(key))
         runs = Runs(world, versions, launches, lambda seal: watching.changed(seal))
         queue = WorkQueue(runs.reconcile)
@@ -240,7 +240,7 @@ async def _work(
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
         group.create_task(RulesWatch(kube, home, clock, watching.tell).run())
         group.create_task(StackExpiry(kube, clock).run())
-        group.create_task(_watch(enqueue, options.kubeconfig, stop))
+        group.create_task(_watch(enqueue, settings.engines.enabled, options.kubeconfig, stop))
 
 
 def _lost_gpus(world: World) -> Informer:
@@ -254,14 +254,16 @@ def _lost_gpus(world: World) -> Informer:
     )
 
 
-async def _watch(enqueue: handlers.Enqueue, kubeconfig: str | None, stop: asyncio.Event) -> None:
+async def _watch(
+    enqueue: handlers.Enqueue, engines: Sequence[str], kubeconfig: str | None, stop: asyncio.Event
+) -> None:
     """kopf's part: it watches, and tells the queue."""
     if kubeconfig:
         os.environ["KUBECONFIG"] = kubeconfig
     ours = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(enqueue),
-        settings=handlers.settings(),
+        registry=handlers.registry(enqueue, engines),
+        settings=handlers.settings(engines),
         clusterwide=True,
         # Else it asks for the user's name, and a container's user need not have one.
         identity="trainseal",  # type: ignore[arg-type] # a NewType that kopf keeps to itself

@@ -12,14 +12,15 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object
 from trainseal.cluster.api import JSON_PATCH, ConflictError, Kube, NotFoundError, path_of
-from trainseal.engines.job import Rendered
+from trainseal.engines.catalogue import KINDS
+from trainseal.engines.engine import Rendered
 from trainseal.engines.podtemplate import LABEL_JOB
 
 _PLURALS = {
     "ConfigMap": ("v1", "configmaps"),
     "Service": ("v1", "services"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
-    "Job": ("batch/v1", "jobs"),
+    **{kind.kind: (kind.api_version, kind.plural) for kind in KINDS.values()},
 }
 
 

@@ -39,16 +39,34 @@ class Placing:
     movable: JsonObject
     fixed: tuple[str, ...]
 
-    def operations(self, spec: Json) -> list[JsonValue]:
-        """A JSON patch (RFC 6902) of a Job whose pods' spec this is."""
+    def without(self, fields: frozenset[str]) -> Placing:
+        """The same where these fields cannot be changed."""
+        movable = {k: v for k, v in self.movable.items() if k not in fields}
+        more = (k for k in self.movable if k in fields)
+        return Placing(movable, (*self.fixed, *more))
+
+    def operations(self, at: str, spec: Json) -> list[JsonValue]:
+        """A JSON patch (RFC 6902) of an object that has the pods' ``spec`` at a JSON pointer."""
         found: list[JsonValue] = []
         for field, value in self.movable.items():
-            path = f"/spec/template/spec/{field}"
+            path = f"{at}/{field}"
             if value is not None:
                 found.append({"op": "add", "path": path, "value": value})
             elif field in spec:
                 found.append({"op": "remove", "path": path})
         return found
+
+
+def resolved(obj: JsonValue, pointer: str) -> JsonValue:
+    """What an object has at a JSON pointer (RFC 6901) without escapes, or None."""
+    for part in pointer.split("/")[1:]:
+        if isinstance(obj, dict):
+            obj = obj.get(part)
+        elif isinstance(obj, list) and part.isdigit() and int(part) < len(obj):
+            obj = obj[int(part)]
+        else:
+            return None
+    return obj
 
 
 def placing(before: Json, wanted: Json, live: Json) -> Placing:

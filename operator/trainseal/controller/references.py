@@ -15,7 +15,7 @@ Sources: what the API server adds is in kubernetes pkg/apis/core/v1/defaults.go 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
@@ -25,9 +25,10 @@ from trainseal.api.model import JsonObject, json_object
 from trainseal.controller.disturbances import timestamp
 from trainseal.controller.objects import holds, owned_by, uid_of
 from trainseal.controller.ownreport import Seen
-from trainseal.controller.sealing import template_of
+from trainseal.engines.job import template_of
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.differences import short
+from trainseal.provenance.enginemarks import NO_MARKS, Marks
 from trainseal.provenance.podmatch import PLACEMENT
 
 _PARTS = ("data", "binaryData", "immutable", "spec")
@@ -75,14 +76,23 @@ def _same(kind: str, key: str, wanted: JsonValue, found: JsonValue) -> bool:
     return holds(wanted, found) if key == "ports" else wanted == found
 
 
-def job_changes(wanted: JsonObject, live: JsonObject, additions: Additions) -> tuple[str, ...]:
+def job_changes(
+    wanted: JsonObject, live: JsonObject, additions: Additions, added: Marks = NO_MARKS
+) -> tuple[str, ...]:
     """What of a Job, its pods' template included, is not as sealed; ``wanted`` holds the sealed
-    template.
+    template, ``added`` what an engine's controller writes on it.
     """
-    return tuple(_job_changes(wanted, live, additions))
+    return tuple(_job_changes(wanted, live, additions, added))
 
 
-def _job_changes(wanted: JsonObject, live: JsonObject, additions: Additions) -> Iterator[str]:
+def root_words(changes: Iterable[tuple[str, JsonValue, JsonValue]]) -> tuple[str, ...]:
+    """What of an engine's root is not as sealed: field, found and expected."""
+    return tuple(_words(*change) for change in changes)
+
+
+def _job_changes(
+    wanted: JsonObject, live: JsonObject, additions: Additions, added: Marks
+) -> Iterator[str]:
     labels = json_object(json_object(live.get("metadata")).get("labels"))
     for name, value in json_object(json_object(wanted.get("metadata")).get("labels")).items():
         if name.startswith(_OURS) and labels.get(name) != value:
@@ -91,7 +101,7 @@ def _job_changes(wanted: JsonObject, live: JsonObject, additions: Additions) -> 
     for field in sorted((own.keys() | found.keys()) - _JOB_CHANGING):
         if field not in own or not holds(own[field], found.get(field)):
             yield _words(f"spec.{field}", found.get(field), own.get(field))
-    template, sealed = template_of(live), json_object(own.get("template"))
+    template, sealed = template_of(live, added), json_object(own.get("template"))
     pod, expected = json_object(template.get("spec")), json_object(sealed.get("spec"))
     for field in sorted((pod.keys() | expected.keys()) - PLACEMENT):
         if pod.get(field) != expected.get(field):

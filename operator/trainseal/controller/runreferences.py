@@ -21,7 +21,8 @@ from trainseal.controller.ownreport import Seen
 from trainseal.controller.runreads import read_findings
 from trainseal.controller.runstate import LiveRun, read_run
 from trainseal.controller.world import World
-from trainseal.engines import job as engine
+from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.engine import Engine, Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import has_ended
@@ -66,6 +67,7 @@ def _sealed_job(run: LiveRun) -> TrainingJob | None:
 async def _findings(
     world: World, run: LiveRun, job: TrainingJob, additions: Additions | None
 ) -> AsyncIterator[Seen]:
+    engine = ENGINES[run.sealed.spec.engine]
     rendered = engine.render(job, _inputs(world, job, run.sealed))
     since = min((t for t in map(_made, run.engines.values()) if t is not None), default=None)
     for wanted in (rendered.config_map, rendered.service, rendered.network_policy):
@@ -78,7 +80,9 @@ async def _findings(
             wanted = await _ours(world, run, wanted, live)
         for item in references.surroundings(wanted, live, job.metadata.uid, since):
             yield item
-    for item in _jobs(run, rendered, additions):
+    for item in _owners(run, engine, rendered, additions):
+        yield item
+    for item in _root(run, engine, rendered):
         yield item
     first_worker = job.status.start_time if job.status else None
     for item in await findings_beside(world, run.sealed, first_worker):
@@ -113,16 +117,29 @@ async def _ours(world: World, run: LiveRun, ordinary: JsonObject, live: JsonObje
     return next((form for form in forms if form["spec"] == live.get("spec")), forms[-1])
 
 
-def _jobs(run: LiveRun, rendered: engine.Rendered, additions: Additions | None) -> Iterator[Seen]:
-    own = {r.name: r.job for r in rendered.roles}
+def _owners(
+    run: LiveRun, engine: Engine, rendered: Rendered, additions: Additions | None
+) -> Iterator[Seen]:
+    own = {r.name: r.owner for r in rendered.roles}
     for role in run.roles:
         live, wanted = run.engines[role.object_uid], own.get(role.role)
         if live is None or wanted is None or not run.stands(role.object_uid):
             continue
         sealed = {**wanted, "spec": {**json_object(wanted["spec"]), "template": role.template}}
         allowed = additions if additions is not None else _as_found(live)
-        if words := references.job_changes(sealed, live, allowed):
-            yield references.changed(f"Job {role.object_name}", words, {"uid": role.object_uid})
+        if words := references.job_changes(sealed, live, allowed, engine.added(role)):
+            name = f"{engine.OWNER.kind} {role.object_name}"
+            yield references.changed(name, words, {"uid": role.object_uid})
+
+
+def _root(run: LiveRun, engine: Engine, rendered: Rendered) -> Iterator[Seen]:
+    """What the owners were made from, where that is another object."""
+    if run.root is None or run.root_uid is None or not run.stands(run.root_uid):
+        return
+    for wanted in rendered.roots:
+        if words := references.root_words(engine.root_changes(wanted, run.root)):
+            name = f"{engine.ROOT.kind} {json_object(wanted['metadata'])['name']}"
+            yield references.changed(name, words, {"uid": run.root_uid})
 
 
 def _as_found(live: JsonObject) -> Additions:
@@ -149,14 +166,20 @@ def _lost(run: LiveRun) -> Iterator[Seen]:
     ]
     if has_ended(run.seal) and not lost:
         return
-    for role in run.roles:
-        if run.stands(role.object_uid):
-            continue
-        gone = run.engines[role.object_uid] is None
-        words = "it is gone" if gone else "somebody made another of its name"
-        yield references.deleted(
-            f"Job {role.object_name}", words, role.object_uid, {"uid": role.object_uid}
-        )
+    engine = ENGINES[run.sealed.spec.engine]
+    parts = [
+        (engine.ROOT.kind, root.name, root.uid, run.root)
+        for root in {r.root for r in run.roles if r.root is not None}
+    ]
+    if not run.root_ended:
+        parts += [
+            (engine.OWNER.kind, r.object_name, r.object_uid, run.engines[r.object_uid])
+            for r in run.roles
+        ]
+    for kind, name, uid, live in parts:
+        if not run.stands(uid):
+            words = "it is gone" if live is None else "somebody made another of its name"
+            yield references.deleted(f"{kind} {name}", words, uid, {"uid": uid})
 
 
 def _made(obj: JsonObject | None) -> datetime | None:

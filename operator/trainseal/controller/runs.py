@@ -44,7 +44,8 @@ from trainseal.controller.runreads import references_of
 from trainseal.controller.runversions import RunVersions, Standing, parts_of
 from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
-from trainseal.engines import job as engine
+from trainseal.engines.catalogue import ENGINES, no_engine
+from trainseal.engines.engine import Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
@@ -74,6 +75,8 @@ _LEAVING_AGAIN = 0.5
 _SPREAD = 15.0
 #: Fields of the status that count only while they are said.
 _PASSING = ("missing",)
+#: Reason of a job whose engine this cluster does not have.
+NO_ENGINE = "NoEngine"
 ENDED: frozenset[str] = frozenset({"Succeeded", "Failed"})
 
 
@@ -271,33 +274,56 @@ class Runs:
 
     async def _rendered(
         self, job: TrainingJob, asked: str, verification: JobVerification
-    ) -> tuple[engine.Rendered, dict[str, JsonObject]] | Progress:
+    ) -> tuple[Rendered, dict[str, JsonObject]] | Progress:
         """The engine's objects, and their pods as the API server would have them."""
+        name = job.spec.engine
+        if name not in self._world.settings.engines.enabled:
+            return self._refused(NO_ENGINE, no_engine(name, self._world.settings.engines.enabled))
+        engine = ENGINES[name]
         rendered = engine.render(job, self._inputs(job, asked, verification.code))
         templates: dict[str, JsonObject] = {}
         for role in rendered.roles:
-            try:
-                tried = await self._kube.create(
-                    objects.collection("Job", job.metadata.namespace),
-                    role.job,
-                    dry_run=True,
-                    strict=True,
-                )
-            except ConflictError:
-                raise ForeignObjectError(
-                    f"Job {job.metadata.namespace}/{role.object_name} exists already; "
-                    "if it is an earlier run's, it goes away by itself, else delete it"
-                ) from None
-            except KubeError as error:
-                if error.status not in (400, 422):
-                    raise
+            tried = await self._tried(engine.OWNER.kind, role.owner)
+            if isinstance(tried, str):
                 return self._refused(
                     "InvalidTemplate",
-                    f"the API server refuses the pods of role {role.name}: {error.message}; "
+                    f"the API server refuses the pods of role {role.name}: {tried}; "
                     "correct the template and sign it again, or correct spec.scheduling",
                 )
-            templates[role.name] = sealing.template_of(tried)
+            templates[role.name] = engine.template_of(tried)
+        for root in rendered.roots if engine.ROOT != engine.OWNER else ():
+            try:
+                tried = await self._tried(engine.ROOT.kind, root)
+            except NotFoundError:
+                return self._refused(
+                    NO_ENGINE,
+                    f"spec.engine is {name}: found no kind {engine.ROOT.kind} "
+                    f"({engine.ROOT.api_version}) in this cluster, expected it; have the platform "
+                    "team install it, or choose `engine: Job` and sign again",
+                )
+            if isinstance(tried, str):
+                return self._refused(
+                    "InvalidTemplate",
+                    f"the run's {engine.ROOT.kind} is refused: {tried}; correct the job and sign "
+                    "it again, or correct spec.scheduling",
+                )
         return rendered, templates
+
+    async def _tried(self, kind: str, obj: JsonObject) -> JsonObject | str:
+        """The object as the API server would have it, or why it would not."""
+        metadata = json_object(obj.get("metadata"))
+        path = objects.collection(kind, str(metadata["namespace"]))
+        try:
+            return await self._kube.create(path, obj, dry_run=True, strict=True)
+        except ConflictError:
+            raise ForeignObjectError(
+                f"{kind} {metadata['namespace']}/{metadata['name']} exists already; "
+                "if it is an earlier run's, it goes away by itself, else delete it"
+            ) from None
+        except KubeError as error:
+            if error.status not in (400, 422):
+                raise
+            return error.message
 
     async def _write_seal(self, job: Metadata, wanted: sealing.Sealing) -> JsonObject | Progress:
         try:

@@ -10,6 +10,7 @@ from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import Kube, path_of
 from trainseal.controller import objects
 from trainseal.controller.disturbances import RunState, timestamp
+from trainseal.engines.catalogue import ENGINES
 from trainseal.provenance.boundseals import BoundRole
 
 #: Conditions after which the Job controller deletes the pods that are left (batch/v1).
@@ -20,8 +21,8 @@ Key = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class LiveRun:
     """A sealed run. ``job`` is None where the TrainingJob is gone or going (``leaving_since`` then
-    says since when); ``engines`` are the objects of the bound names, by bound UID, and None where
-    there is none.
+    says since when); ``engines`` are the owners of pods of the bound names, by bound UID, and None
+    where there is none; ``root`` is what these were made from, where that is another object.
     """
 
     key: Key
@@ -31,11 +32,23 @@ class LiveRun:
     job: JsonObject | None
     engines: dict[str, JsonObject | None]
     leaving_since: datetime | None = None
+    root: JsonObject | None = None
 
     def stands(self, uid: str) -> bool:
         """Whether the bound object of this UID is there."""
-        live = self.engines.get(uid)
+        live = self.root if uid == self.root_uid else self.engines.get(uid)
         return live is not None and objects.uid_of(live) == uid
+
+    @property
+    def root_uid(self) -> str | None:
+        """What the owners are bound as made from."""
+        return next((r.root.uid for r in self.roles if r.root is not None), None)
+
+    @property
+    def root_ended(self) -> bool:
+        """Whether it has, and its controller then takes away what still runs."""
+        engine = ENGINES[self.sealed.spec.engine]
+        return self.root is not None and engine.outcome(self.root) is not None
 
 
 async def read_run(
@@ -50,9 +63,14 @@ async def read_run(
     leaving_since = None if job is None else _leaving_since(job)
     if leaving_since is not None:
         job = None
-    jobs = objects.collection("Job", namespace)
-    engines = {r.object_uid: await objects.found(kube, f"{jobs}/{r.object_name}") for r in roles}
-    return LiveRun(key, seal, sealed, roles, job, engines, leaving_since)
+    engine = ENGINES[sealed.spec.engine]
+    owners = objects.collection(engine.OWNER.kind, namespace)
+    engines = {r.object_uid: await objects.found(kube, f"{owners}/{r.object_name}") for r in roles}
+    root = None
+    for bound in {r.root for r in roles if r.root is not None}:
+        path = f"{objects.collection(bound.kind, namespace)}/{bound.name}"
+        root = await objects.found(kube, path)
+    return LiveRun(key, seal, sealed, roles, job, engines, leaving_since, root)
 
 
 def state_of(run: LiveRun, uid: str | None = None) -> RunState:

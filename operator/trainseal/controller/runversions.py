@@ -25,7 +25,8 @@ from dataclasses import dataclass
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
-from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.podtemplate import LABEL_JOB, config_map_name, service_name
 
 _log = logging.getLogger(__name__)
@@ -56,8 +57,16 @@ class Standing:
 class RunVersions:
     """Lists when it is asked and what it has is too old; ``monotonic`` gives seconds."""
 
-    def __init__(self, kube: Kube, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        monotonic: Callable[[], float] = time.monotonic,
+        engines: Iterable[str] = (),
+    ) -> None:
+        """``engines``: of which runs may be."""
         self._kube = kube
+        roots = {(ENGINES[e].ROOT.api_version, ENGINES[e].ROOT.plural) for e in engines}
+        self._kinds = (*_LISTED, *sorted(roots - set(_LISTED)))
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
         self._listed: dict[Key, Standing] = {}
@@ -79,24 +88,32 @@ class RunVersions:
 
     async def _list(self) -> dict[Key, Standing]:
         found: dict[Key, list[tuple[str, str, str, str]]] = defaultdict(list)
-        for api_version, plural in _LISTED:
+        for api_version, plural in self._kinds:
             query = {} if plural == _JOBS else {"labelSelector": LABEL_JOB}
-            async for item in self._kube.metadata(path_of(api_version, plural), query):
-                job, name, uid, version = _read(item)
-                key = (str(item.get("namespace")), name if plural == _JOBS else job)
-                found[key].append((plural, name, uid, version))
+            try:
+                async for item in self._kube.metadata(path_of(api_version, plural), query):
+                    job, name, uid, version = _read(item)
+                    key = (str(item.get("namespace")), name if plural == _JOBS else job)
+                    found[key].append((plural, name, uid, version))
+            except NotFoundError:
+                if (api_version, plural) in _LISTED:
+                    raise
+                # An engine's kind is not there: no run is made of one.
         return {key: _standing(parts) for key, parts in found.items()}
 
 
 def parts_of(sealed: SealedRun) -> frozenset[Part]:
     """What a sealed run is made of, by the names that it was rendered under."""
     name, job = sealed.metadata.name, sealed.spec.job.name
+    engine = ENGINES[sealed.spec.engine]
+    owners = [(role.name, role.object_name) for role in sealed.spec.roles]
     found = {
         (_JOBS, job),
         ("sealedruns", name),
         ("services", service_name(job)),
         ("networkpolicies", name),
-        *(("jobs", role.object_name) for role in sealed.spec.roles),
+        *((engine.OWNER.plural, role.object_name) for role in sealed.spec.roles),
+        *((engine.ROOT.plural, root) for root in engine.root_names(job, owners)),
     }
     if sealed.spec.config_digest is not None:
         found.add(("configmaps", config_map_name(name)))

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import JsonValue
-
 from trainseal.api.model import API_VERSION, JsonObject, Metadata, json_object
 from trainseal.api.sealedrun import (
     EarlierRun,
@@ -22,7 +20,7 @@ from trainseal.api.sealedrun import (
 )
 from trainseal.api.trainingjob import MAX_SIGNERS, ArtifactStatus, SignerStatus, TrainingJob
 from trainseal.controller.launchbook import LABEL_TEMPLATE
-from trainseal.engines.job import Rendered
+from trainseal.engines.engine import Rendered
 from trainseal.provenance.configfiles import config_digest, config_files
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import Launch
@@ -162,26 +160,3 @@ def artifacts(verdicts: Sequence[Verdict]) -> list[ArtifactStatus]:
         )
         for v in verdicts[:128]
     ]
-
-
-def template_of(job: Mapping[str, JsonValue]) -> JsonObject:
-    """A Job's pod template as the API server stores it, less what the server adds for itself.
-
-    The Job controller's own labels differ between a dry run and the Job that is then made (they
-    carry its UID); pods get them again, and the comparison allows them.
-    """
-    spec = job.get("spec")
-    template = spec.get("template") if isinstance(spec, Mapping) else None
-    found: JsonObject = dict(template) if isinstance(template, dict) else {}
-    metadata = found.get("metadata")
-    kept: JsonObject = dict(metadata) if isinstance(metadata, dict) else {}
-    kept.pop("creationTimestamp", None)
-    labels = kept.get("labels")
-    if isinstance(labels, dict):
-        kept["labels"] = {k: v for k, v in labels.items() if not _is_job_label(k)}
-    found["metadata"] = kept
-    return found
-
-
-def _is_job_label(name: str) -> bool:
-    return name in ("controller-uid", "job-name") or name.startswith("batch.kubernetes.io/")

@@ -1,10 +1,11 @@
-"""The Jobs of a run, steered: suspended, resumed or left to a queue, and placed.
+"""A run's objects, steered: suspended, resumed or left to a queue, and placed.
 
-1. Where the user or a hold wants it, a Job is suspended and bears no queue's label, so that no
-   queue resumes it. Once our admission check keeps it out of its queue, it bears the label again:
-   without it, Kueue would count its quota as taken for as long as the Job is there.
+1. Where the user or a hold wants it, each root is suspended and bears no queue's label, so that no
+   queue resumes it; so is what the engine's controller made of it. Once our admission check keeps
+   it out of its queue, it bears the label again: without it, Kueue would count its quota as taken
+   for as long as the object is there.
 2. Else it bears the label of ``scheduling.queueName``. With a queue, the queue alone resumes the
-   Job, and may suspend it; without one, we resume whatever is suspended. A label that we may not
+   root, and may suspend it; without one, we resume whatever is suspended. A label that we may not
    take off, as where Kueue has a default queue, stays the queue's word.
 3. While it is suspended and has no pods, it is placed as ``spec.scheduling`` says.
 
@@ -14,7 +15,7 @@ being done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -23,11 +24,12 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import Scheduling, TrainingJob
 from trainseal.cluster.api import JSON_PATCH, Kube, KubeError
 from trainseal.controller import objects
-from trainseal.controller.placing import Placing, placing
+from trainseal.controller.liveobjects import LiveObjects
+from trainseal.controller.placing import Placing, placing, resolved
 from trainseal.controller.progress import Progress
 from trainseal.controller.world import no_queue
-from trainseal.engines import job as engine
-from trainseal.engines.job import LABEL_QUEUE
+from trainseal.engines import job as jobs
+from trainseal.engines.engine import LABEL_QUEUE, Engine, ObjectKind
 from trainseal.engines.podtemplate import placement
 
 Json = Mapping[str, JsonValue]
@@ -51,7 +53,7 @@ class Steered:
 
 
 class Steering:
-    """Steers Jobs. Raises KubeError where the API server cannot be asked."""
+    """Steers them. Raises KubeError where the API server cannot be asked."""
 
     def __init__(
         self, kube: Kube, kept_by: Callable[[str, str], Awaitable[str]] = no_queue
@@ -60,102 +62,132 @@ class Steering:
         self._kube = kube
         self._kept_by = kept_by
 
-    async def hold(self, live: Json) -> None:
-        """Suspends the Job, out of reach of a queue; one that has ended is left as it is."""
-        if engine.outcome(live) is not None:
+    async def hold(self, live: LiveObjects, *, suspended_only: bool = False) -> None:
+        """Suspends the run, out of reach of a queue; what has ended is left as it is.
+
+        ``suspended_only``: only what is suspended already is kept so.
+        """
+        for root in live.roots:
+            if not suspended_only or live.engine.is_suspended(root):
+                await self.hold_root(live.engine, root)
+        for owner in live.made:
+            # It waits for no other controller, which may be away.
+            if not suspended_only or jobs.is_suspended(owner):
+                await self.hold_root(jobs, owner)
+
+    async def hold_root(self, engine: Engine, root: Json) -> None:
+        """Suspends one object."""
+        if engine.outcome(root) is not None:
             return
-        stop: JsonObject = {} if is_suspended(live) else {"spec": {"suspend": True}}
+        stop: JsonObject = {} if engine.is_suspended(root) else engine.suspension(True)
         # What runs is stopped first, and out of reach: the queue may not know yet.
-        queue = "" if stop else await self._kept_by(_namespace(live), objects.uid_of(live))
+        queue = "" if stop else await self._kept_by(_namespace(root), objects.uid_of(root))
         label: JsonObject = {}
-        if _labels(live).get(LABEL_QUEUE, "") != queue:
+        if _labels(root).get(LABEL_QUEUE, "") != queue:
             label = {"metadata": {"labels": {LABEL_QUEUE: queue or None}}}
         if not stop and not label:
             return
-        if await self._try(live, {**stop, **label}) and stop:
+        if await self._try(engine.ROOT, root, {**stop, **label}) and stop:
             # A label that we may not take off keeps nothing from being stopped.
-            await self._merge(live, stop)
+            await self._merge(engine.ROOT, root, stop)
 
-    async def let_go(self, job: TrainingJob, jobs: Mapping[str, JsonObject]) -> Steered:
-        """Places the Jobs, by role, as the job asks for, and lets them run."""
-        steered = await self.place(job, jobs)
+    async def let_go(self, job: TrainingJob, live: LiveObjects) -> Steered:
+        """Places the run as the job asks for, and lets it go."""
+        steered = await self.place(job, live)
+        engine = live.engine
         queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
-        for live in jobs.values():
-            if engine.outcome(live) is not None:
+        for root in live.roots:
+            if engine.outcome(root) is not None:
                 continue
-            if _labels(live).get(LABEL_QUEUE) != queue:
+            if _labels(root).get(LABEL_QUEUE) != queue:
                 # Before it is resumed: a queue lets its label change on a suspended Job only.
-                refused = await self._try(live, {"metadata": {"labels": {LABEL_QUEUE: queue}}})
+                label: JsonObject = {"metadata": {"labels": {LABEL_QUEUE: queue}}}
+                refused = await self._try(engine.ROOT, root, label)
                 if refused:
                     steered = Steered(
-                        steered.scheduling, "QueueRefused", _queue_words(live, queue, refused)
+                        steered.scheduling, "QueueRefused", _queue_words(root, queue, refused)
                     )
                 if refused and not queue:
                     continue
-            if queue is None and is_suspended(live):
-                await self._merge(live, {"spec": {"suspend": False}})
+            if queue is None and engine.is_suspended(root):
+                await self._merge(engine.ROOT, root, engine.suspension(False))
         return steered
 
-    async def place(self, job: TrainingJob, jobs: Mapping[str, JsonObject]) -> Steered:
-        """Places the Jobs that can be placed now."""
+    async def place(self, job: TrainingJob, live: LiveObjects) -> Steered:
+        """Places what can be placed now."""
         known = job.status.scheduling if job.status else None
         wanted = job.spec.scheduling or Scheduling()
         if known == wanted:
             return Steered(wanted)
+        engine = live.engine
         waiting: list[str] = []
         fixed: list[str] = []
         ending = True
         for role in job.spec.roles:
-            live = jobs[role.name]
-            if engine.outcome(live) is not None:
+            owner = live.owners[role.name]
+            if not owner or jobs.outcome(owner) is not None:
                 continue
-            spec = _pods_spec(live)
-            plan = placing(placement(role, known), placement(role, wanted), spec)
-            fixed += plan.fixed
-            if not plan.movable:
+            before, after = placement(role, known), placement(role, wanted)
+            plans = []
+            for kind, obj in _placed(live, owner):
+                at = engine.pods_at(obj, role.name)
+                spec = json_object(resolved(obj, at))
+                plan = placing(before, after, spec).without(engine.FIXED)
+                plans.append((kind, obj, at, spec, plan))
+            fixed += plans[-1][-1].fixed
+            if not any(plan.movable for *_, plan in plans):
                 continue
-            if not _idle(live):
-                waiting += plan.movable
-                ending = ending and is_suspended(live)
+            if not _idle(owner):
+                waiting += plans[-1][-1].movable
+                ending = ending and jobs.is_suspended(owner)
                 continue
-            refused = await self._place(live, plan, spec)
-            if refused:
-                return Steered(known, "PlacementRefused", _refused_words(plan, refused))
+            for kind, obj, at, spec, plan in plans:
+                refused = await self._place(kind, obj, plan.operations(at, spec))
+                if refused:
+                    return Steered(known, "PlacementRefused", _refused_words(plan, refused))
         if waiting:
             return Steered(known, "PodsEnd" if ending else "NextStart", _waiting_words(waiting))
         if fixed:
             return Steered(known, "NextRun", _fixed_words(fixed))
         return Steered(wanted)
 
-    async def _place(self, live: Json, plan: Placing, spec: Json) -> str:
+    async def _place(self, kind: ObjectKind, live: Json, operations: list[JsonValue]) -> str:
+        if not operations:
+            return ""
         uid: JsonObject = {"op": "test", "path": "/metadata/uid", "value": objects.uid_of(live)}
-        patch: list[JsonValue] = [uid, *plan.operations(spec)]
         try:
-            await self._kube.patch(_path(live), patch, JSON_PATCH)
+            await self._kube.patch(_path(kind, live), [uid, *operations], JSON_PATCH)
         except KubeError as error:
             if error.status not in _REFUSALS:
                 raise
             return error.message
         return ""
 
-    async def _try(self, live: Json, change: JsonObject) -> str:
+    async def _try(self, kind: ObjectKind, live: Json, change: JsonObject) -> str:
         """What the refusal says; empty where the change was made."""
         try:
-            await self._merge(live, change)
+            await self._merge(kind, live, change)
         except KubeError as error:
             if error.status not in _REFUSALS:
                 raise
             return error.message
         return ""
 
-    async def _merge(self, live: Json, change: JsonObject) -> None:
+    async def _merge(self, kind: ObjectKind, live: Json, change: JsonObject) -> None:
         metadata = {"uid": objects.uid_of(live), **json_object(change.get("metadata"))}
-        await self._kube.patch(_path(live), {**change, "metadata": metadata})
+        await self._kube.patch(_path(kind, live), {**change, "metadata": metadata})
 
 
-def stands_still(jobs: Iterable[Json]) -> bool:
-    """Whether a Job is suspended that has not ended: what lets it go on starts it anew."""
-    return any(is_suspended(live) and engine.outcome(live) is None for live in jobs)
+def _placed(live: LiveObjects, owner: JsonObject) -> Iterator[tuple[ObjectKind, JsonObject]]:
+    """What says where a role's pods go, the owner of the pods last.
+
+    Of a root that makes owners both are placed: it gives its own placement on once it is resumed,
+    and takes away nothing that the owner has.
+    """
+    if live.engine.OWNER != live.engine.ROOT:
+        for root in live.roots:
+            yield live.engine.ROOT, root
+    yield live.engine.OWNER, owner
 
 
 def _waiting_words(fields: Sequence[str]) -> str:
@@ -193,9 +225,9 @@ def _names(fields: Iterable[str]) -> str:
     return ", ".join(sorted(set(fields)))
 
 
-def _path(live: Json) -> str:
+def _path(kind: ObjectKind, live: Json) -> str:
     metadata = json_object(live.get("metadata"))
-    return f"{objects.collection('Job', _namespace(live))}/{metadata['name']}"
+    return f"{objects.collection(kind.kind, _namespace(live))}/{metadata['name']}"
 
 
 def _namespace(live: Json) -> str:
@@ -206,16 +238,6 @@ def _labels(live: Json) -> JsonObject:
     return json_object(json_object(live.get("metadata")).get("labels"))
 
 
-def is_suspended(live: Json) -> bool:
-    """Whether the Job is."""
-    return bool(json_object(live.get("spec")).get("suspend"))
-
-
-def _pods_spec(live: Json) -> JsonObject:
-    template = json_object(json_object(live.get("spec")).get("template"))
-    return json_object(template.get("spec"))
-
-
 def _idle(live: Json) -> bool:
     """Whether the Job is suspended and the Job controller has taken its pods away."""
     status = json_object(live.get("status"))
@@ -223,4 +245,4 @@ def _idle(live: Json) -> bool:
         c.get("type") == "Suspended" and c.get("status") == "True"
         for c in json_objects(status.get("conditions"))
     )
-    return is_suspended(live) and stopped and not status.get("active")
+    return jobs.is_suspended(live) and stopped and not status.get("active")

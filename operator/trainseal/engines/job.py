@@ -20,115 +20,151 @@ controller counts and adopts no other (docs/decisions/0003).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import JsonObject, json_object
 from trainseal.api.trainingjob import Role, RoleStatus, TrainingJob
+from trainseal.engines import surroundings
+from trainseal.engines.engine import Json, ObjectKind, Rendered, RenderedRole
 from trainseal.engines.podtemplate import (
     GATE_CONTAINER,
     GATE_REFUTED,
     GATE_UNDETERMINED,
-    LABEL_JOB,
     LABEL_ROLE,
     LABEL_SEAL,
-    MASTER_PORT,
     RenderInputs,
-    config_map_name,
     has_gate,
     object_name,
     pod_template,
-    service_name,
 )
+from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.configfiles import config_files
+from trainseal.provenance.enginemarks import NO_MARKS, Marks
 
+ROOT = OWNER = ObjectKind("Job", "batch/v1", "jobs")
+FIXED: frozenset[str] = frozenset()
 #: A worker may fail this often; the next time, it takes its Job down.
 FAILURES_OF_A_WORKER = 3
 #: No bound over all workers: a single crash of one ends the collectives of all others.
 _NO_BACKOFF_LIMIT = 2**31 - 1
-LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedRole:
-    """A role and its Job, suspended."""
-
-    name: str
-    replicas: int
-    object_name: str
-    job: JsonObject
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """All objects of a run; those beside the Jobs come first."""
-
-    config_map: JsonObject | None
-    service: JsonObject
-    network_policy: JsonObject
-    roles: tuple[RenderedRole, ...]
 
 
 def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:
-    """The engine's objects for one run; a pure function of the signed job and the seal."""
+    """One Job a role."""
     files = config_files(job.spec.config.parameters) if job.spec.config else {}
-    config_map: JsonObject | None = None
-    if files:
-        config_map = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": _object_metadata(job, inputs, config_map_name(inputs.seal_name), {}),
-            "immutable": True,
-            "data": dict(files),
-        }
-    selector: JsonObject = {LABEL_SEAL: inputs.seal_name}
+    host = f"{object_name(job.metadata.name, job.spec.roles[0].name)}-0"
+    roles = []
+    for role in job.spec.roles:
+        name = object_name(job.metadata.name, role.name)
+        template = pod_template(job, role, inputs, files, host)
+        roles.append(
+            RenderedRole(
+                name=role.name,
+                replicas=role.size,
+                object_name=name,
+                owner={
+                    "apiVersion": OWNER.api_version,
+                    "kind": OWNER.kind,
+                    "metadata": surroundings.object_metadata(
+                        job, inputs, name, {LABEL_ROLE: role.name}
+                    ),
+                    "spec": {"suspend": True, **job_spec(job, role, inputs, template)},
+                },
+            )
+        )
     return Rendered(
-        config_map=config_map,
-        service={
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": _object_metadata(job, inputs, service_name(job.metadata.name), {}),
-            "spec": {
-                "clusterIP": "None",
-                "publishNotReadyAddresses": True,
-                "selector": selector,
-                "ports": [{"name": "rendezvous", "port": MASTER_PORT, "protocol": "TCP"}],
-            },
-        },
-        network_policy={
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": _object_metadata(job, inputs, inputs.seal_name, {}),
-            "spec": {
-                # The rendezvous is unauthenticated: only this run's pods may reach it.
-                "podSelector": {"matchLabels": selector},
-                "policyTypes": ["Ingress"],
-                "ingress": [{"from": [{"podSelector": {"matchLabels": selector}}]}],
-            },
-        },
-        roles=tuple(_role(job, role, inputs, files) for role in job.spec.roles),
+        config_map=surroundings.config_map(job, inputs, files),
+        service=surroundings.service(job, inputs),
+        network_policy=surroundings.network_policy(job, inputs),
+        roots=tuple(role.owner for role in roles),
+        roles=tuple(roles),
     )
 
 
-def isolated(network_policy: JsonObject) -> JsonObject:
-    """The run's NetworkPolicy in quarantine: for the same pods, nothing in and nothing out."""
-    spec = network_policy["spec"]
-    assert isinstance(spec, dict)  # noqa: S101 - rendered by us
-    return {
-        **network_policy,
-        "spec": {"podSelector": spec["podSelector"], "policyTypes": ["Ingress", "Egress"]},
-    }
+def with_templates(rendered: Rendered, templates: Mapping[str, JsonObject]) -> Rendered:
+    """The same Jobs with these pods, by role."""
+    roles = tuple(
+        dataclasses.replace(role, owner=with_template(role.owner, templates[role.name]))
+        for role in rendered.roles
+    )
+    return dataclasses.replace(rendered, roots=tuple(r.owner for r in roles), roles=roles)
 
 
-def observe(role: str, replicas: int, job: Mapping[str, JsonValue]) -> RoleStatus:
+def with_template(job: JsonObject, template: JsonObject) -> JsonObject:
+    """The Job with these pods."""
+    return {**job, "spec": {**json_object(job["spec"]), "template": template}}
+
+
+def root_names(job: str, owners: Sequence[tuple[str, str]]) -> tuple[str, ...]:  # noqa: ARG001
+    """Each Job is a root."""
+    return tuple(name for _, name in owners)
+
+
+def added(role: BoundRole) -> Marks:  # noqa: ARG001 - of none is anything known beyond its Job
+    """Nothing beyond what Kubernetes' own Job controller writes, which ``podmatch`` knows."""
+    return NO_MARKS
+
+
+def template_of(owner: Json, added: Marks | None = None) -> JsonObject:
+    """A Job's pod template as the API server stores it, less what the server adds for itself.
+
+    The Job controller's own labels differ between a dry run and the Job that is then made (they
+    carry its UID); pods get them again, and the comparison allows them.
+    """
+    template = json_object(owner.get("spec")).get("template")
+    found: JsonObject = dict(template) if isinstance(template, dict) else {}
+    metadata = found.get("metadata")
+    kept: JsonObject = dict(metadata) if isinstance(metadata, dict) else {}
+    kept.pop("creationTimestamp", None)
+    marks = added or NO_MARKS
+    for what, theirs in (("labels", marks.labels), ("annotations", marks.annotations)):
+        given = kept.get(what)
+        if isinstance(given, dict):
+            rest: JsonObject = {k: v for k, v in given.items() if theirs.get(k) != v}
+            kept[what] = rest
+            if given and not rest:
+                del kept[what]
+    labels = kept.get("labels")
+    if isinstance(labels, dict):
+        kept["labels"] = {k: v for k, v in labels.items() if not _is_job_label(k)}
+    found["metadata"] = kept
+    return found
+
+
+def _is_job_label(name: str) -> bool:
+    return name in ("controller-uid", "job-name") or name.startswith("batch.kubernetes.io/")
+
+
+def root_changes(wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, JsonValue]]:  # noqa: ARG001
+    """Nothing: a Job owns its pods."""
+    yield from ()
+
+
+def is_suspended(root: Json) -> bool:
+    """Whether the Job is."""
+    return bool(json_object(root.get("spec")).get("suspend"))
+
+
+def suspension(suspended: bool) -> JsonObject:
+    """A merge patch of a Job."""
+    return {"spec": {"suspend": suspended}}
+
+
+def pods_at(obj: Json, role: str) -> str:  # noqa: ARG001
+    """A Job has one template."""
+    return "/spec/template/spec"
+
+
+def observe(role: str, replicas: int, owner: Json) -> RoleStatus:
     """Pod counts as the Job's status reports them.
 
     Pods that have ended count at once. Kubernetes keeps them under ``uncountedTerminatedPods``
     until it has taken their finalizer off; in between they would be nowhere.
     """
-    status = job.get("status")
+    status = owner.get("status")
     counts = status if isinstance(status, Mapping) else {}
     uncounted = counts.get("uncountedTerminatedPods")
     ended = uncounted if isinstance(uncounted, Mapping) else {}
@@ -149,9 +185,9 @@ def observe(role: str, replicas: int, job: Mapping[str, JsonValue]) -> RoleStatu
     )
 
 
-def outcome(job: Mapping[str, JsonValue]) -> tuple[str, str] | None:
+def outcome(root: Json) -> tuple[str, str] | None:
     """``("Complete" | "Failed", message)`` once the Job has ended, else None."""
-    status = job.get("status")
+    status = root.get("status")
     conditions = status.get("conditions") if isinstance(status, Mapping) else None
     for condition in conditions if isinstance(conditions, list) else ():
         if (
@@ -163,54 +199,23 @@ def outcome(job: Mapping[str, JsonValue]) -> tuple[str, str] | None:
     return None
 
 
-def _object_metadata(
-    job: TrainingJob, inputs: RenderInputs, name: str, labels: Mapping[str, JsonValue]
+def job_spec(
+    job: TrainingJob, role: Role, inputs: RenderInputs, template: JsonObject
 ) -> JsonObject:
-    """Metadata of an object that lives and dies with the TrainingJob."""
+    """Of the Job that runs a role's pods, but for whether it is suspended."""
     return {
-        "name": name,
-        "namespace": job.metadata.namespace,
-        "labels": {LABEL_JOB: job.metadata.name, LABEL_SEAL: inputs.seal_name, **labels},
-        "ownerReferences": [
-            {
-                "apiVersion": API_VERSION,
-                "kind": "TrainingJob",
-                "name": job.metadata.name,
-                "uid": inputs.job_uid,
-                "controller": True,
-            }
-        ],
+        "completionMode": "Indexed",
+        "completions": role.size,
+        "parallelism": role.size,
+        "backoffLimit": _NO_BACKOFF_LIMIT,
+        "backoffLimitPerIndex": FAILURES_OF_A_WORKER,
+        "maxFailedIndexes": 0,
+        "podReplacementPolicy": "Failed",
+        "manualSelector": True,
+        "selector": {"matchLabels": {LABEL_SEAL: inputs.seal_name, LABEL_ROLE: role.name}},
+        "podFailurePolicy": {"rules": list(_failure_rules(gated=has_gate(job)))},
+        "template": template,
     }
-
-
-def _role(
-    job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str]
-) -> RenderedRole:
-    name = object_name(job.metadata.name, role.name)
-    return RenderedRole(
-        name=role.name,
-        replicas=role.size,
-        object_name=name,
-        job={
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": _object_metadata(job, inputs, name, {LABEL_ROLE: role.name}),
-            "spec": {
-                "suspend": True,
-                "completionMode": "Indexed",
-                "completions": role.size,
-                "parallelism": role.size,
-                "backoffLimit": _NO_BACKOFF_LIMIT,
-                "backoffLimitPerIndex": FAILURES_OF_A_WORKER,
-                "maxFailedIndexes": 0,
-                "podReplacementPolicy": "Failed",
-                "manualSelector": True,
-                "selector": {"matchLabels": {LABEL_SEAL: inputs.seal_name, LABEL_ROLE: role.name}},
-                "podFailurePolicy": {"rules": list(_failure_rules(gated=has_gate(job)))},
-                "template": pod_template(job, role, inputs, files),
-            },
-        },
-    )
 
 
 def _failure_rules(*, gated: bool) -> Iterator[JsonObject]:

@@ -66,10 +66,14 @@ class RenderInputs:
 
 def object_name(job: str, role: str) -> str:
     """Name of a role's Job: a DNS label that leaves room for the pods' index and suffix."""
-    name = f"{job}-{role}"
-    if len(name) <= 50:
+    return shortened(f"{job}-{role}", 50)
+
+
+def shortened(name: str, most: int) -> str:
+    """The name where it is so short, else its beginning and a digest of it."""
+    if len(name) <= most:
         return name
-    return f"{name[:41].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[: most - 9].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def service_name(job: str) -> str:
@@ -88,8 +92,9 @@ def has_gate(job: TrainingJob) -> bool:
 
 
 def pod_template(
-    job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str]
+    job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str], first: str
 ) -> JsonObject:
+    """A role's pods; ``first``: host name of the pod that the others meet at."""
     template = copy.deepcopy(role.template)
     metadata = json_object(template.setdefault("metadata", {}))
     labels = json_object(metadata.setdefault("labels", {}))
@@ -107,7 +112,7 @@ def pod_template(
     spec.setdefault("automountServiceAccountToken", False)
     spec["subdomain"] = service_name(job.metadata.name)
     mounts = _mounts(job, inputs.seal_name)
-    rendezvous = _rendezvous(job)
+    rendezvous = _rendezvous(job, first)
     for kind in ("initContainers", "containers"):
         containers = json_objects(spec.get(kind))
         for container in containers:
@@ -174,10 +179,8 @@ def _place(scheduling: Scheduling | None, spec: JsonObject) -> None:
     spec |= placement
 
 
-def _rendezvous(job: TrainingJob) -> list[JsonObject]:
-    first = job.spec.roles[0]
-    service = service_name(job.metadata.name)
-    host = f"{object_name(job.metadata.name, first.name)}-0.{service}"
+def _rendezvous(job: TrainingJob, first: str) -> list[JsonObject]:
+    host = f"{first}.{service_name(job.metadata.name)}"
     env: list[JsonObject] = [
         {"name": "MASTER_ADDR", "value": f"{host}.{job.metadata.namespace}.svc"},
         {"name": "MASTER_PORT", "value": str(MASTER_PORT)},

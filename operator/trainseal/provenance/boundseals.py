@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.provenance.keyrings import Keyring
-from trainseal.provenance.seals import verify_binding
+from trainseal.provenance.seals import BoundUid, verify_binding
 
 #: Phases of a SealedRun whose run has ended: no pod is compared with it any more.
 ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
@@ -21,13 +21,21 @@ ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
 
 @dataclass(frozen=True, slots=True)
 class BoundRole:
-    """A role of a verified seal, and the engine's object whose pods it describes."""
+    """A role of a verified seal, and the engine's object whose pods it describes.
+
+    ``root``: what the engine made that object from; None where it is a root itself. ``peers``: all
+    roles of the seal, in their order.
+    """
 
     role: str
     object_name: str
     object_uid: str
     replicas: int
     template: JsonObject
+    namespace: str = ""
+    engine: str = "Job"
+    root: BoundUid | None = None
+    peers: tuple[str, ...] = ()
 
 
 def has_ended(seal: Mapping[str, JsonValue]) -> bool:
@@ -51,6 +59,7 @@ def bound_roles(
         keyring, cluster=cluster, namespace=namespace, name=name, spec=spec, binding=binding
     )
     roles = {str(r.get("name")): r for r in json_objects(spec.get("roles"))}
+    root = next((item for item in bound if not item.role), None)
     found = []
     for item in bound:
         role = roles.get(item.role)
@@ -64,6 +73,10 @@ def bound_roles(
                 object_uid=item.uid,
                 replicas=replicas if isinstance(replicas, int) else 0,
                 template=json_object(role.get("template")),
+                namespace=namespace,
+                engine=str(spec.get("engine")),
+                root=root,
+                peers=tuple(roles),
             )
         )
     return tuple(found)

@@ -87,12 +87,16 @@ def live_differences(
             **metadata,
             "labels": _kept(
                 metadata.get("labels"),
-                expected.labels.keys() | _referred(expected, "labels"),
+                expected.labels.keys()
+                | expected.added.labels.keys()
+                | _referred(expected, "labels"),
                 _MEANINGFUL_LABELS,
             ),
             "annotations": _kept(
                 metadata.get("annotations"),
-                expected.annotations.keys() | _referred(expected, "annotations"),
+                expected.annotations.keys()
+                | expected.added.annotations.keys()
+                | _referred(expected, "annotations"),
                 _MEANINGFUL_ANNOTATIONS,
             ),
         },

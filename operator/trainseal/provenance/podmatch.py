@@ -2,12 +2,13 @@
 
 The expected pod is the seal's template as the API server defaulted it, which then went through the
 Job controller and the admission plugins of Kubernetes itself. What those add is named here, once;
-what a platform adds is named in a policy; all else is a difference. The rules, in order:
+what another engine's controller adds, by that engine, with the values that it must have; what a
+platform adds is named in a policy; all else is a difference. The rules, in order:
 
 1. The pod belongs to the seal by the UID of the bound engine object, never by labels; its index and
    its host name are the Job controller's.
 2. Labels and annotations of the template stand unchanged; others come from Kubernetes' Job
-   controller or a named addition.
+   controller, from the engine, or from a named addition.
 3. Placement (node selector, tolerations, affinity, priority, gates) is not signed and may change;
    a pod that names its own node was not placed by the scheduler. Gates are there to be taken away,
    by the controllers whose they are; that none is added later is Kubernetes' own rule.
@@ -53,6 +54,7 @@ from trainseal.provenance.differences import (
     strings,
 )
 from trainseal.provenance.downward import Key, referred_keys
+from trainseal.provenance.enginemarks import NO_MARKS, Marks
 
 #: Pod fields that say where and when, never what.
 PLACEMENT = frozenset(
@@ -98,6 +100,7 @@ class ExpectedPod:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     job_labels: Mapping[str, str]
+    added: Marks
     fixed: Json
     containers: tuple[ExpectedContainer, ...]
     init_containers: tuple[ExpectedContainer, ...]
@@ -108,8 +111,13 @@ class ExpectedPod:
     referred: frozenset[Key]
 
 
-def prepare(object_name: str, object_uid: str, replicas: int, template: Json) -> ExpectedPod:
-    """Reads a sealed template once, so that each pod costs only comparisons."""
+def prepare(
+    object_name: str, object_uid: str, replicas: int, template: Json, added: Marks = NO_MARKS
+) -> ExpectedPod:
+    """Reads a sealed template once, so that each pod costs only comparisons.
+
+    ``added``: what the engine's controllers write on its pods beyond Kubernetes' own.
+    """
     metadata, spec = mapping(template.get("metadata")), mapping(template.get("spec"))
     return ExpectedPod(
         object_name=object_name,
@@ -122,7 +130,9 @@ def prepare(object_name: str, object_uid: str, replicas: int, template: Json) ->
             "batch.kubernetes.io/job-name": object_name,
             "controller-uid": object_uid,
             "job-name": object_name,
+            **added.labels,
         },
+        added=added,
         fixed={k: v for k, v in spec.items() if k not in _NOT_FIXED},
         containers=tuple(expected_container(c) for c in objects(spec.get("containers"))),
         init_containers=tuple(expected_container(c) for c in objects(spec.get("initContainers"))),
@@ -168,7 +178,8 @@ def _changed(old: Json, new: Json, expected: ExpectedPod | None) -> Iterator[str
         # By the pod's own spec, and so also where its seal is not known.
         kept = {key.name for key in referred_keys(was) if key.part == what}
         if expected is not None:
-            kept |= getattr(expected, what).keys()
+            kept |= getattr(expected, what).keys() | getattr(expected.added, what).keys()
+            kept |= {expected.added.priority_label} - {""}
         for name in sorted(one.keys() | other.keys()):
             if one.get(name) != other.get(name) and (name.startswith(prefixes) or name in kept):
                 yield f"metadata.{what}[{name}]"
@@ -182,7 +193,7 @@ def _owners(metadata: Json) -> list[tuple[JsonValue, bool]]:
 
 def _compare(expected: ExpectedPod, pod: Json, additions: Additions) -> Iterator[Difference]:
     metadata, spec = mapping(pod.get("metadata")), mapping(pod.get("spec"))
-    yield from _metadata(expected, metadata, additions)
+    yield from _metadata(expected, metadata, additions, spec.get("priority"))
     index = mapping(metadata.get("annotations")).get(INDEX)
     hostname = f"{expected.object_name}-{index}"
     if spec.get("hostname") != hostname:
@@ -217,7 +228,9 @@ def _volumes(
                 yield Difference(f"spec.volumes[{volume.get('name')}]", fault, "no such volume")
 
 
-def _metadata(expected: ExpectedPod, metadata: Json, additions: Additions) -> Iterator[Difference]:
+def _metadata(
+    expected: ExpectedPod, metadata: Json, additions: Additions, priority: JsonValue
+) -> Iterator[Difference]:
     if _owners(metadata) != [(expected.object_uid, True)]:
         yield Difference(
             "metadata.ownerReferences",
@@ -233,14 +246,43 @@ def _metadata(expected: ExpectedPod, metadata: Json, additions: Additions) -> It
             if found.get(name) != value:
                 yield Difference(f"metadata.{what}[{name}]", f"{found.get(name)!r}", f"{value!r}")
     index = annotations.get(INDEX)
+    yield from _others_labels(expected, labels, additions, index, priority)
+    yield from _others_annotations(expected, annotations, additions)
+    if not _is_index(index, expected.replicas):
+        yield Difference(
+            f"metadata.annotations[{INDEX}]", short(index), f"an index below {expected.replicas}"
+        )
+
+
+def _others_labels(
+    expected: ExpectedPod,
+    labels: Json,
+    additions: Additions,
+    index: JsonValue,
+    priority: JsonValue,
+) -> Iterator[Difference]:
+    """Labels that the template does not have."""
     for name, found_value in labels.items():
         if name in expected.labels or name in additions.labels:
             continue
         of_job = index if name == INDEX else expected.job_labels.get(name)
+        if name == expected.added.priority_label:
+            of_job = str(priority)
         if of_job is not None and found_value != of_job:
             yield Difference(f"metadata.labels[{name}]", f"{found_value!r}", f"{of_job!r}")
         if of_job is None and not is_kubernetes_own(expected, "labels", name):
             yield Difference(f"metadata.labels[{name}]", "present", "no such label")
+
+
+def _others_annotations(
+    expected: ExpectedPod, annotations: Json, additions: Additions
+) -> Iterator[Difference]:
+    """Annotations that the template does not have."""
+    for name, value in expected.added.annotations.items():
+        if name not in expected.annotations and annotations.get(name, value) != value:
+            yield Difference(
+                f"metadata.annotations[{name}]", f"{annotations[name]!r}", f"{value!r}"
+            )
     for name in annotations:
         if (
             name not in expected.annotations
@@ -248,19 +290,23 @@ def _metadata(expected: ExpectedPod, metadata: Json, additions: Additions) -> It
             and name not in additions.annotations
         ):
             yield Difference(f"metadata.annotations[{name}]", "present", "no such annotation")
-    if not _is_index(index, expected.replicas):
-        yield Difference(
-            f"metadata.annotations[{INDEX}]", short(index), f"an index below {expected.replicas}"
-        )
 
 
 def is_kubernetes_own(
     expected: ExpectedPod, part: Literal["labels", "annotations"], name: str
 ) -> bool:
-    """Whether Kubernetes itself writes a label or an annotation of this name on such a pod."""
+    """Whether Kubernetes, or the engine, writes a label or an annotation of this name on such a
+    pod.
+    """
     if part == "labels":
-        return name in expected.job_labels or name.startswith(_JOB_PREFIX)
-    return name.startswith(_JOB_PREFIX) or name == _LIMIT_RANGER
+        return (
+            name in expected.job_labels
+            or name.startswith(_JOB_PREFIX)
+            or name == (expected.added.priority_label or None)
+        )
+    return (
+        name.startswith(_JOB_PREFIX) or name == _LIMIT_RANGER or name in expected.added.annotations
+    )
 
 
 def _is_index(text: JsonValue, replicas: int) -> bool:

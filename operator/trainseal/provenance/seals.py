@@ -52,7 +52,7 @@ class SealTooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BoundUid:
-    """One of the engine's objects."""
+    """One of the engine's objects; ``role`` is empty for what all roles' objects are made from."""
 
     role: str
     kind: str

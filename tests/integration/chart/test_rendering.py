@@ -68,6 +68,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         "kueue": False,
         "floor": True,
         "jobParents": [],
+        "engines": values()["engines"],
         "disruptors": values()["access"]["disruptors"],
         "followedSecrets": [],
         "documentationURL": "",
@@ -469,3 +470,21 @@ def test_of_the_gpus_driver_the_agent_gets_what_monitors_and_nothing_more(
     given = {e["name"]: e["value"] for e in container["env"] if e["name"].startswith("NVIDIA")}
     assert given == {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "utility"}
     assert container["securityContext"]["privileged"] is False
+
+
+def test_what_another_engine_needs_is_there_only_where_it_is_switched_on(helm: Path) -> None:
+    """A controller of others that nobody uses may change no Job, and ours no object of its kind."""
+    account = "system:serviceaccount:jobset-system:jobset"
+    on = ("engines.jobSet.enabled=true", f"engines.jobSet.controller={account}")
+    for values in ((), on):
+        objects = render(helm, *(part for value in values for part in ("--set", value)))
+        policies = [o for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
+        jobs = one(objects, "ValidatingAdmissionPolicy", "trainseal-jobs")
+        role = one(objects, "ClusterRole", "trainseal-controller")
+        assert any(p["metadata"]["name"] == "trainseal-jobsets" for p in policies) == bool(values)
+        assert any("jobsets" in rule["resources"] for rule in role["rules"]) == bool(values)
+        assert (account in json.dumps(jobs)) == bool(values)
+        for kind, name in (("Mutating", "trainseal"), ("Validating", "trainseal-access")):
+            hooks = one(objects, f"{kind}WebhookConfiguration", name)
+            assert ("jobsets" in json.dumps(hooks)) == bool(values)
+            assert (account in json.dumps(hooks)) == bool(values)

@@ -510,7 +510,7 @@ def gone(door: Door, resource: str = "configmaps", user: str = ANN, **metadata: 
     return world.request(None, old, operation="DELETE", user=user, resource=resource)
 
 
-RESOURCES = ("trainingjobs", "jobs", "configmaps", "services", "networkpolicies")
+RESOURCES = ("trainingjobs", "jobs", "jobsets", "configmaps", "services", "networkpolicies")
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

@@ -348,6 +348,7 @@ def gone(resource: str = "configmaps", name: str = "char-lm-1-config") -> Reques
     [
         ("trainingjobs", "TrainingJob"),
         ("jobs", "Job"),
+        ("jobsets", "JobSet"),
         ("configmaps", "ConfigMap"),
         ("services", "Service"),
         ("networkpolicies", "NetworkPolicy"),

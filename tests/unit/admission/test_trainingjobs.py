@@ -407,3 +407,12 @@ def test_a_job_that_may_wait_for_signatures_is_let_in_and_says_whom_it_waits_for
 def test_where_something_else_is_wrong_it_is_not() -> None:
     evidence = world.Evidence(outcomes={world.CODE: Outcome.REFUTED})
     assert not answer(job(), within=context(evidence, two())).allowed
+
+
+def test_an_engine_that_the_cluster_does_not_have_is_refused_in_words() -> None:
+    obj = world.signed_job(lambda job: job["spec"].update(engine="JobSet"))
+    ticketed(obj)
+    said = answer(obj)
+    assert not said.allowed
+    assert "spec.engine is JobSet: found the engines Job enabled" in said.message
+    assert answer(obj, within=context(engines=("Job", "JobSet"))).allowed

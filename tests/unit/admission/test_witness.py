@@ -24,6 +24,7 @@ RESOURCES = {
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
     "Job": "jobs",
+    "JobSet": "jobsets",
     "Pod": "pods",
     "ReplicaSet": "replicasets",
     "ReplicationController": "replicationcontrollers",
@@ -39,6 +40,14 @@ def workload(kind: str, resources: Object | None = None, **metadata: Any) -> Obj
         made["spec"] = spec
     elif kind == "CronJob":
         made["spec"] = {"jobTemplate": {"spec": {"template": {"spec": spec}}}}
+    elif kind == "JobSet":
+        harmless = {"containers": [{"name": "main", "image": "x"}]}
+        made["spec"] = {
+            "replicatedJobs": [
+                {"name": name, "template": {"spec": {"template": {"spec": pod}}}}
+                for name, pod in (("driver", harmless), ("worker", spec))
+            ]
+        }
     else:
         made["spec"] = {"template": {"spec": spec}, "replicas": 1}
     return made

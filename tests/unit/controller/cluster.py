@@ -61,6 +61,8 @@ class Cluster:
     checks: set[str] = field(default_factory=set)
     #: Answers to writes, by what is written down of them.
     refuses: dict[str, KubeError] = field(default_factory=dict)
+    #: Values of the controller's configuration.
+    settings: Object = field(default_factory=dict)
 
     # As the API server ----------------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class Cluster:
         if dry_run:
             if error := self.refuses.get(f"TRY {place}"):
                 raise error
-            return world.stored_job(obj, "dry-run")
+            return world.stored_job(obj, "dry-run") if obj["kind"] == "Job" else obj
         self._may_write(f"POST {place}")
         uid = f"uid-{len(self.objects)}"
         stored = copy.deepcopy(obj)
@@ -227,7 +229,7 @@ class Cluster:
         kept.ours |= self.checks
         return World(
             kube=self,  # type: ignore[arg-type]
-            settings=Settings.model_validate({"gateImage": world.GATE_IMAGE}),
+            settings=Settings.model_validate({"gateImage": world.GATE_IMAGE, **self.settings}),
             kept_by=kept.queue,
             cluster=world.CLUSTER,
             seal_key=world.SEAL_KEY,
@@ -286,7 +288,7 @@ def _operated(value: Object, operations: list[Object]) -> Object:
         *parents, last = operation["path"].lstrip("/").split("/")
         at: Any = found
         for name in parents:
-            at = at[name]
+            at = at[int(name) if isinstance(at, list) else name]
         if operation["op"] == "test":
             if at[last] != operation["value"]:
                 raise KubeError(422, "Invalid", "the server rejected our request")

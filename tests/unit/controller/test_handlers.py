@@ -10,7 +10,7 @@ from typing import cast
 import kopf
 import pytest
 
-from trainseal.controller.handlers import OWNED, registry, settings
+from trainseal.controller.handlers import OWNED, registry, roots, settings
 
 
 def test_every_handler_is_called_in_our_own_loop() -> None:
@@ -56,3 +56,13 @@ def test_what_there_is_at_the_start_is_listed_in_pages() -> None:
     chunk = settings().watching.chunk_size
     assert chunk is not None
     assert chunk <= 100
+
+
+def test_what_another_engine_runs_is_watched_only_where_it_is_enabled() -> None:
+    """kopf would look for a kind that is not there."""
+    kind = ("jobset.x-k8s.io", "v1alpha2", "jobsets")
+    assert roots(("Job",)) == ()
+    assert roots(("Job", "JobSet")) == (kind,)
+    selectors = settings(("Job", "JobSet")).watching.label_selectors
+    assert selectors.collect(kopf.Resource(*kind)) == ["trainseal.dev/job"]
+    assert settings().watching.label_selectors.collect(kopf.Resource(*kind)) == []

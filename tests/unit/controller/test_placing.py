@@ -104,7 +104,7 @@ def test_once_it_is_done_nothing_is_left_to_do(before: Any, wanted: Any, added: 
 
 def test_the_patch_takes_away_only_what_is_there() -> None:
     found = placing({"tolerations": [SPOT]}, {"nodeSelector": A100}, {"tolerations": [SPOT]})
-    assert found.operations({"tolerations": [SPOT]}) == [
+    assert found.operations("/spec/template/spec", {"tolerations": [SPOT]}) == [
         {"op": "add", "path": "/spec/template/spec/nodeSelector", "value": A100},
         {"op": "remove", "path": "/spec/template/spec/tolerations"},
     ]

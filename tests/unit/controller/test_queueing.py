@@ -12,7 +12,7 @@ from tests.unit.controller.cluster import ENGINE, JOB, Cluster
 from trainseal.cluster.api import MERGE_PATCH, ConflictError, KubeError
 from trainseal.controller.queueing import NEVER_AGAIN, NOT_NOW_AGAIN, Kept, Queueing
 from trainseal.controller.workloads import API, CONTROLLER_NAME
-from trainseal.engines.job import LABEL_QUEUE
+from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.verdicts import Outcome
 
 Object = dict[str, Any]

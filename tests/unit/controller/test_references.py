@@ -120,7 +120,7 @@ def test_one_that_is_gone_made_anew_or_somebody_elses_was_deleted(kind: str) -> 
 
 
 def job_found(change: Callable[[Object], object], additions: Additions | None = None) -> list[str]:
-    wanted = copy.deepcopy(RENDERED.roles[0].job)
+    wanted = copy.deepcopy(RENDERED.roles[0].owner)
     wanted["spec"]["template"] = SEALED.template
     live = copy.deepcopy(SEALED.live)
     change(live)

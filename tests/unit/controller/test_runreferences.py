@@ -16,7 +16,7 @@ from trainseal.cluster.settings import Settings
 from trainseal.controller.runreferences import reference_findings
 from trainseal.controller.runstate import LiveRun, read_run
 from trainseal.controller.world import World
-from trainseal.engines.job import isolated
+from trainseal.engines.surroundings import isolated
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import bound_roles
 

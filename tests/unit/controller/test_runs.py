@@ -11,7 +11,7 @@ from tests.unit import world
 from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, OURS, Cluster, DiedError
 from trainseal.cluster.api import KubeError
 from trainseal.controller.runs import LIVE_AGAIN
-from trainseal.engines.job import LABEL_QUEUE
+from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.helppages import REASONS
 from trainseal.provenance.verdicts import Outcome
 

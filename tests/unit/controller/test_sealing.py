@@ -11,14 +11,14 @@ import pytest
 from tests.unit import world
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import TrainingJob
-from trainseal.controller.execution import changed_before_binding
+from trainseal.controller.engineobjects import changed_before_binding
 from trainseal.controller.sealing import (
     LABEL_DIGEST,
     artifacts,
     digest_label,
     seal_name,
-    template_of,
 )
+from trainseal.engines.job import template_of
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.seals import SEAL_ANNOTATION, SealTooLargeError, verify_seal
 from trainseal.provenance.verdicts import Outcome, Signer, Verdict
@@ -84,8 +84,8 @@ def test_what_the_dry_run_says_of_itself_is_not_sealed(sealed: world.World) -> N
     assert "creationTimestamp" not in metadata
     assert not [k for k in metadata["labels"] if "job-name" in k or "controller-uid" in k]
     assert metadata["labels"]["team"] == "research"
-    one = world.stored_job(world.render_job(sealed.job).roles[0].job, "one")
-    other = world.stored_job(world.render_job(sealed.job).roles[0].job, "other")
+    one = world.stored_job(world.render_job(sealed.job).roles[0].owner, "one")
+    other = world.stored_job(world.render_job(sealed.job).roles[0].owner, "other")
     assert template_of(one) == template_of(other)
 
 
@@ -129,7 +129,7 @@ def test_a_seal_that_could_not_be_stored_is_not_made() -> None:
 
 def both(sealed: world.World) -> tuple[Object, Object]:
     """The Job that we want, and the one that stands there."""
-    wanted: Any = copy.deepcopy(world.render_job(sealed.job).roles[0].job)
+    wanted: Any = copy.deepcopy(world.render_job(sealed.job).roles[0].owner)
     wanted["spec"]["template"] = copy.deepcopy(sealed.template)
     return wanted, world.stored_job(wanted)
 

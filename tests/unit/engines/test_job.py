@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from trainseal.engines.job import LABEL_QUEUE, isolated, observe, outcome
+from trainseal.engines.engine import LABEL_QUEUE
+from trainseal.engines.job import observe, outcome
 from trainseal.engines.podtemplate import GATE_REFUTED, GATE_UNDETERMINED
+from trainseal.engines.surroundings import isolated
 from trainseal.gate.outcomes import RefusedError, UndeterminedError
 from trainseal.provenance.configfiles import config_files
 
@@ -21,7 +23,7 @@ def made(job: Object | None = None) -> Any:
 
 
 def test_the_job_waits_until_its_seal_is_bound() -> None:
-    spec = made().roles[0].job["spec"]
+    spec = made().roles[0].owner["spec"]
     assert spec["suspend"] is True
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
     assert spec["podReplacementPolicy"] == "Failed"
@@ -29,7 +31,7 @@ def test_the_job_waits_until_its_seal_is_bound() -> None:
 
 def ends(job: Object | None, pod: Object) -> str:
     """What becomes of a Job whose pod failed so; as its controller reads the policy."""
-    for rule in made(job).roles[0].job["spec"]["podFailurePolicy"]["rules"]:
+    for rule in made(job).roles[0].owner["spec"]["podFailurePolicy"]["rules"]:
         on = rule.get("onExitCodes")
         codes = [c["code"] for c in pod.get("ended", ()) if on and c["name"] == on["containerName"]]
         if on and set(codes) & set(on["values"]):
@@ -73,7 +75,7 @@ def test_a_job_without_a_gate_names_no_container_that_it_has_not() -> None:
     """The API server would refuse it."""
     job = world.job_object()
     del job["spec"]["code"], job["spec"]["config"]
-    (rule,) = made(job).roles[0].job["spec"]["podFailurePolicy"]["rules"]
+    (rule,) = made(job).roles[0].owner["spec"]["podFailurePolicy"]["rules"]
     assert rule == {"action": "Ignore", "onPodConditions": [DRAINED]}
 
 
@@ -81,7 +83,7 @@ def test_a_job_without_a_gate_names_no_container_that_it_has_not() -> None:
 def test_a_worker_may_fail_as_often_whatever_the_number_of_workers(replicas: int) -> None:
     job = world.job_object()
     job["spec"]["roles"][0]["replicas"] = replicas
-    spec = made(job).roles[0].job["spec"]
+    spec = made(job).roles[0].owner["spec"]
     assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (3, 0)
     assert spec["backoffLimit"] == 2**31 - 1, "as the API server fills it in"
 
@@ -92,7 +94,7 @@ def test_a_job_selects_its_roles_pods_by_labels_that_they_alone_bear() -> None:
     job["spec"]["roles"].append(second)
     selectors = []
     for role in made(job).roles:
-        spec = role.job["spec"]
+        spec = role.owner["spec"]
         assert spec["manualSelector"] is True
         selector = spec["selector"]["matchLabels"]
         assert set(selector) == {"trainseal.dev/seal", "trainseal.dev/role"}
@@ -103,7 +105,7 @@ def test_a_job_selects_its_roles_pods_by_labels_that_they_alone_bear() -> None:
 
 def test_every_object_lives_and_dies_with_the_training_job() -> None:
     found = made()
-    for obj in (found.config_map, found.service, found.network_policy, found.roles[0].job):
+    for obj in (found.config_map, found.service, found.network_policy, found.roles[0].owner):
         (owner,) = obj["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == (world.JOB_UID, True)
         assert obj["metadata"]["namespace"] == "research"
@@ -129,7 +131,7 @@ def test_only_the_runs_own_pods_reach_its_rendezvous() -> None:
     assert spec["podSelector"] == {"matchLabels": selector}
     assert spec["ingress"] == [{"from": [{"podSelector": {"matchLabels": selector}}]}]
     assert found.service["spec"]["selector"] == selector
-    labels = found.roles[0].job["spec"]["template"]["metadata"]["labels"]
+    labels = found.roles[0].owner["spec"]["template"]["metadata"]["labels"]
     assert labels.items() >= selector.items()
 
 
@@ -147,7 +149,7 @@ def test_a_job_is_made_outside_any_queue_and_its_pods_stay_so() -> None:
     """A queue may have it once its seal is bound."""
     job = world.job_object()
     job["spec"]["scheduling"] = {"queueName": "research"}
-    rendered = made(job).roles[0].job
+    rendered = made(job).roles[0].owner
     assert LABEL_QUEUE not in rendered["metadata"]["labels"]
     assert LABEL_QUEUE not in rendered["spec"]["template"]["metadata"]["labels"]
 

@@ -23,7 +23,7 @@ Change = Callable[[Object], object]
 def rendered(change: Change = lambda _: None) -> Object:
     job = world.job_object()
     change(job)
-    made: Any = world.render_job(job).roles[0].job
+    made: Any = world.render_job(job).roles[0].owner
     found: Object = made["spec"]["template"]
     return found
 
@@ -208,7 +208,7 @@ def test_the_platforms_registry_authorities_stand_in_the_gates_arguments() -> No
     inputs = RenderInputs(
         "seal", world.JOB_UID, world.GATE_IMAGE, (world.sealed_code(),), registry_ca=pem
     )
-    made: Any = render(job, inputs).roles[0].job
+    made: Any = render(job, inputs).roles[0].owner
     assert plan_of(made["spec"]["template"]).registry_ca == pem
     assert plan_of(rendered()).registry_ca is None
 
@@ -242,7 +242,7 @@ def test_several_roles_are_one_world_and_know_no_rank_of_their_own() -> None:
     job = world.job_object()
     second(job)
     for role in world.render_job(job).roles:
-        made: Any = role.job
+        made: Any = role.owner
         found = made["spec"]["template"]
         assert env(found)["WORLD_SIZE"] == "5"
         assert env(found)["MASTER_ADDR"].startswith("char-lm-worker-0.")

@@ -22,7 +22,7 @@ from trainseal.cli.wrapping.pods import (
 )
 from trainseal.cli.wrapping.surroundings import Surroundings
 from trainseal.cli.wrapping.workload import Subject, Workload
-from trainseal.engines.job import LABEL_QUEUE
+from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.canonical import KIND
 from trainseal.provenance.document import FieldPath
 from trainseal.provenance.jobrules import MAX_NAME

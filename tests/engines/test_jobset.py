@@ -1,0 +1,330 @@
+"""TrainingJobs that JobSet runs, with its own controller and webhooks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cluster import CommandError
+from tests.e2e.lab import EDITOR, TEAM, Lab
+from tests.e2e.reports import answered_by, condition
+from tests.e2e.test_responses import edit, held, release
+from tests.stage.jobs import FINISH, SHORT_CODE, trainer
+from tests.stage.signing import signed
+from tests.stage.waiting import eventually
+
+Object = dict[str, Any]
+MARK = "jobset.sigs.k8s.io"
+Apply = Callable[[Object], Object]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def editor_of_jobsets(lab: Lab) -> None:
+    """Who edits may make and change JobSets as well: the role edit knows none."""
+    named = {"name": "jobsets", "namespace": TEAM}
+    group = "rbac.authorization.k8s.io"
+    lab.admin(
+        *("apply", "-f", "-"),
+        stdin={
+            "apiVersion": f"{group}/v1",
+            "kind": "Role",
+            "metadata": named,
+            "rules": [{"apiGroups": ["jobset.x-k8s.io"], "resources": ["*"], "verbs": ["*"]}],
+        },
+    )
+    lab.admin(
+        *("apply", "-f", "-"),
+        stdin={
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": named,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "jobsets"},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": EDITOR}],
+        },
+    )
+
+
+def test_a_signed_job_of_two_roles_runs_as_a_jobset_to_its_end(lab: Lab, apply: Apply) -> None:
+    job = apply(signed(two_roles(lab, "set-ends", "finish.py"), lab.alice))
+    status = lab.wait_for_phase(job, "Succeeded", 180)
+    assert jobset(lab, job)["status"]["terminalState"] == "Completed"
+    assert len(lab.pods(job)) == 3
+    seal = lab.get("sealedrun", status["sealedRun"])
+    bound = [(o["role"], o["kind"], o["name"]) for o in seal["status"]["binding"]["objects"]]
+    assert bound == [
+        ("", "JobSet", "set-ends"),
+        ("worker", "Job", "set-ends-worker-0"),
+        ("server", "Job", "set-ends-server-0"),
+    ]
+    assert found_on(lab, job) == []
+
+
+def test_a_job_that_was_changed_after_it_was_signed_is_refused(lab: Lab) -> None:
+    job = signed(two_roles(lab, "set-changed", "finish.py"), lab.alice)
+    trainer(job)["command"] = ["python3", "/workspace/other.py"]
+    assert "does not" in lab.refusal(job) or "another" in lab.refusal(job)
+    assert lab.accepts(signed(two_roles(lab, "set-changed", "finish.py"), lab.alice))
+
+
+def test_a_run_is_suspended_and_resumed(lab: Lab, apply: Apply) -> None:
+    job = apply(signed(two_roles(lab, "set-pauses"), lab.alice))
+    lab.wait_for_phase(job, "Running", 180)
+    suspend(lab, job, True)
+    lab.wait_for_phase(job, "Suspended")
+    eventually(lambda: not running(lab, job), "its pods are gone", 90)
+    assert jobset(lab, job)["spec"]["suspend"] is True
+    assert [j["spec"]["suspend"] for j in child_jobs(lab, job)] == [True, True]
+    suspend(lab, job, False)
+    lab.wait_for_phase(job, "Running", 180)
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded", 120)
+    assert found_on(lab, job) == []
+
+
+def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
+    job = apply(signed(two_roles(lab, "set-goes"), lab.alice))
+    lab.wait_for_phase(job, "Running", 180)
+    lab.kubectl("delete", "trainingjob", "set-goes", "--wait=false")
+    eventually(
+        lambda: not lab.pods(job) and not child_jobs(lab, job),
+        "JobSet, Jobs and pods are gone",
+        120,
+    )
+
+
+def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) -> None:
+    with answered_by(lab, "Suspend"):
+        job = apply(signed(two_roles(lab, "set-held"), lab.alice))
+        lab.wait_for_phase(job, "Running", 180)
+        worker = running(lab, job)[0]
+        eventually(lambda: condition(lab, worker, "Watching") == "True", "its agent watches")
+        edit(lab, worker)
+        eventually(lambda: held(lab, job) == "Suspend", "the run is held")
+        lab.wait_for_phase(job, "Suspended")
+        eventually(lambda: not running(lab, job), "its pods are gone", 90)
+        assert jobset(lab, job)["spec"]["suspend"] is True
+        release(lab, job)
+        lab.wait_for_phase(job, "Running", 180)
+        finish(lab, job)
+        lab.wait_for_phase(job, "Succeeded", 120)
+
+
+def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding(
+    lab: Lab, apply: Apply
+) -> None:
+    """JobSet's controller then takes the other role's Job away."""
+    job = two_roles(lab, "set-fails")
+    files = {**SHORT_CODE, "fail.py": "raise SystemExit(3)\n"}
+    reference = lab.push_tree("fails", files, lab.alice)
+    job["spec"]["code"][0]["oci"]["reference"] = reference
+    server = job["spec"]["roles"][1]["template"]["spec"]["containers"][0]
+    server["command"] = ["python3", "/workspace/fail.py"]
+    apply(signed(job, lab.alice))
+    status = lab.wait_for_phase(job, "Failed", 300)
+    assert "set-fails-server-0" in status["message"]
+    eventually(lambda: not running(lab, job), "no pod is left", 90)
+    assert jobset(lab, job)["status"]["terminalState"] == "Failed"
+    # What was found is told within a minute.
+    assert found_on(lab, job) == []
+
+
+@pytest.fixture(scope="module")
+def running_job(lab: Lab) -> Object:
+    """A run of one worker that is on."""
+    job = lab.job("set-guarded")
+    job["spec"]["engine"] = "JobSet"
+    job = signed(job, lab.alice)
+    lab.apply(job)
+    lab.wait_for_phase(job, "Running", 180)
+    return job
+
+
+def test_nobody_makes_a_job_of_the_jobset_beside_its_controller(
+    lab: Lab, running_job: Object
+) -> None:
+    """With the owner, the labels and the pods of a real one."""
+    (real,) = child_jobs(lab, running_job)
+    assert real["metadata"]["ownerReferences"][0]["kind"] == "JobSet", "the controller's was let in"
+    forged = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "set-guarded-worker-1",
+            "namespace": TEAM,
+            "labels": real["metadata"]["labels"],
+            "ownerReferences": real["metadata"]["ownerReferences"],
+        },
+        "spec": {**copy.deepcopy(real["spec"]), "suspend": False},
+    }
+    said = lab.refusal(forged)
+    assert "trainseal-jobs" in said
+    assert EDITOR in said
+
+
+def test_nobody_has_jobsets_controller_make_one(lab: Lab, running_job: Object) -> None:
+    """A JobSet of the editor's own, whose Jobs would pass for the run's."""
+    real = jobset(lab, running_job)
+    forged = own_jobset(lab, real["spec"]["replicatedJobs"])
+    said = lab.refusal(forged)
+    assert "trainseal-jobsets" in said
+    assert EDITOR in said
+    plain = copy.deepcopy(real["spec"]["replicatedJobs"])
+    for part in plain:
+        del part["template"]["metadata"]
+        part["template"]["spec"] = {"template": {"spec": pod(lab, gpus=1)}}
+    with pytest.raises(CommandError, match="asks for GPUs"):
+        lab.create(own_jobset(lab, plain))
+    eventually(lambda: "JobSet mallorys" in tried(lab), "it is on record", 20)
+    for part in plain:
+        part["template"]["spec"]["template"]["spec"] = pod(lab, gpus=0)
+    assert lab.accepts(own_jobset(lab, plain))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "patch"),
+    [
+        ("jobset", "set-guarded", {"spec": {"suspend": True}}),
+        ("jobset", "set-guarded", {"metadata": {"labels": {"trainseal.dev/seal": "other"}}}),
+        ("jobset", "set-guarded", {"metadata": {"finalizers": ["example.org/stay"]}}),
+        ("job", "set-guarded-worker-0", {"spec": {"suspend": True}}),
+        ("job", "set-guarded-worker-0", {"spec": {"parallelism": 2}}),
+        ("job", "set-guarded-worker-0", {"metadata": {"ownerReferences": None}}),
+        (
+            "job",
+            "set-guarded-worker-0",
+            {"metadata": {"labels": {f"{MARK}/restart-attempt": "-1"}}},
+        ),
+        (
+            "job",
+            "set-guarded-worker-0",
+            {"metadata": {"labels": {f"{MARK}/replicatedjob-name": None}}},
+        ),
+    ],
+)
+def test_nobody_changes_the_jobset_or_its_jobs(
+    lab: Lab, running_job: Object, kind: str, name: str, patch: Object
+) -> None:
+    with pytest.raises(CommandError, match="belongs to TrainSeal"):
+        lab.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(patch))
+    lab.kubectl(
+        "patch", kind, name, "--type=merge", "-p", '{"metadata":{"annotations":{"note":"mine"}}}'
+    )
+    assert lab.status(running_job)["phase"] == "Running"
+
+
+def test_nobody_says_for_its_controller_that_a_jobset_has_ended(
+    lab: Lab, running_job: Object
+) -> None:
+    done = {"type": "Completed", "status": "True", "reason": "Mallory", "message": "done"}
+    done["lastTransitionTime"] = "2026-11-23T12:00:00Z"
+    patch = json.dumps({"status": {"conditions": [done]}})
+    words = ("patch", "jobset", "set-guarded", "--subresource=status", "--type=merge", "-p", patch)
+    with pytest.raises(CommandError, match="found a change of its status by"):
+        lab.kubectl(*words)
+    assert lab.status(running_job)["phase"] == "Running"
+
+
+def test_a_job_that_somebody_deletes_is_not_made_again_for_the_run(lab: Lab, apply: Apply) -> None:
+    """JobSet's controller makes another; no pod of it is let in, and the run is over."""
+    job = apply(signed(two_roles(lab, "set-loses"), lab.alice))
+    lab.wait_for_phase(job, "Running", 180)
+    before = {p["metadata"]["name"] for p in lab.pods(job)}
+    lab.kubectl("delete", "job", "set-loses-server-0", "--wait=false")
+    status = lab.wait_for_phase(job, "Failed", 120)
+    assert "set-loses-server-0 " in status["message"]
+    eventually(lambda: not running(lab, job), "no pod is left", 90)
+    assert {p["metadata"]["name"] for p in lab.pods(job)} <= before
+    eventually(
+        lambda: "object.deleted" in found_on(lab, job),
+        "the deletion is a finding",
+        90,
+    )
+
+
+def two_roles(lab: Lab, name: str, script: str = "wait.py") -> Object:
+    """Two workers and a server."""
+    job = lab.job(name, script)
+    job["spec"]["engine"] = "JobSet"
+    (worker,) = job["spec"]["roles"]
+    worker["replicas"] = 2
+    server = copy.deepcopy(worker) | {"name": "server", "replicas": 1}
+    job["spec"]["roles"].append(server)
+    return job
+
+
+def own_jobset(lab: Lab, parts: list[Object]) -> Object:
+    """The editor's."""
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {"name": "mallorys", "namespace": TEAM},
+        "spec": {"replicatedJobs": parts},
+    }
+
+
+def pod(lab: Lab, gpus: int) -> Object:
+    """The spec of a pod of the editor's own."""
+    limits = {"nvidia.com/gpu": gpus} if gpus else {}
+    container = {"name": "main", "image": lab.image, "resources": {"limits": limits}}
+    return {"restartPolicy": "Never", "containers": [container]}
+
+
+def tried(lab: Lab) -> set[str]:
+    """Kind and name of what people tried past the gate."""
+    specs = [r["spec"] for r in lab.listed("accessrecords")]
+    objects = [spec["object"] for spec in specs if "object" in spec]
+    return {f"{o['kind']} {o['name']}" for o in objects}
+
+
+def jobset(lab: Lab, job: Object) -> Object:
+    """The run's JobSet."""
+    name = job["metadata"]["name"]
+    found: Object = json.loads(lab.admin("get", "jobset", name, "-n", TEAM, "-o", "json"))
+    return found
+
+
+def child_jobs(lab: Lab, job: Object) -> list[Object]:
+    """What JobSet's controller made."""
+    return lab.listed("jobs", labels=f"trainseal.dev/job={job['metadata']['name']}")
+
+
+def running(lab: Lab, job: Object) -> list[Object]:
+    """Pods that have not ended."""
+    return [p for p in lab.pods(job) if p["status"]["phase"] in ("Pending", "Running")]
+
+
+def suspend(lab: Lab, job: Object, value: bool) -> None:
+    """As its user."""
+    patch = f'{{"spec":{{"suspend":{str(value).lower()}}}}}'
+    name = job["metadata"]["name"]
+    lab.kubectl("patch", "trainingjob", name, "--type=merge", "-p", patch)
+
+
+def finish(lab: Lab, job: Object) -> None:
+    """Lets each worker end well, once it waits for that."""
+    for worker in running(lab, job):
+        name = worker["metadata"]["name"]
+        eventually(functools.partial(_trains, lab, name), f"{name} trains")
+        with contextlib.suppress(CommandError):  # it may end before the session does
+            lab.admin("exec", "-n", TEAM, name, "-c", "trainer", "--", *FINISH)
+
+
+def _trains(lab: Lab, name: str) -> bool:
+    return "training" in lab.admin("logs", "-n", TEAM, name, "-c", "trainer")
+
+
+def found_on(lab: Lab, job: Object) -> list[str]:
+    """Ids of findings on what the run is made of: its objects, and its pods as such."""
+    name = lab.status(job).get("sealedRun")
+    return [
+        finding["id"]
+        for report in lab.listed("driftreports", labels=f"trainseal.dev/seal={name}")
+        for finding in report.get("status", {}).get("findings", [])
+        if finding["id"].startswith(("object.", "pod."))
+    ]
