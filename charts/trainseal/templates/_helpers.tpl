@@ -25,6 +25,18 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ concat .Values.excludedNamespaces $ours | uniq | toJson }}
 {{- end }}
 
+{{- /* CEL: the end of a refusal, which names the page that helps, as provenance/helppages.py does. */ -}}
+{{- define "trainseal.see" -}}
+{{- $url := .root.Values.documentation.url -}}
+{{- $page := "docs/how-to/refused.md" -}}
+{{- if contains "{page}" $url -}}
+{{- $page = replace "{page}" "how-to/refused" $url -}}
+{{- else if $url -}}
+{{- $page = printf "%s/how-to/refused/" (trimSuffix "/" $url) -}}
+{{- end -}}
+{{ printf "; see %s#%s" $page .section | toJson }}
+{{- end }}
+
 {{- /* Where CONNECT and evictions are asked about. */ -}}
 {{- define "trainseal.accessNamespaces" -}}
 matchExpressions:

@@ -12,6 +12,7 @@ import yaml
 
 from tests.integration.chart.conftest import CHART, IMAGE, NAMESPACE, Object, one, render
 from trainseal.api.crd import KINDS
+from trainseal.provenance.helppages import see
 from trainseal.provenance.installedrules import PLURALS, read
 
 DIGEST = "sha256:" + "0" * 64
@@ -90,6 +91,18 @@ def test_the_alertmanagers_token_is_a_file_of_the_controller_alone(helm: Path) -
         assert ("/etc/trainseal-alerts" in paths) == mounted
         secrets = [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v]
         assert ("am" in secrets) == mounted
+
+
+@pytest.mark.parametrize(
+    "address", ["", "https://docs.example/t/", "https://git.example/blob/main/docs/{page}.md"]
+)
+def test_the_floor_names_the_same_page_as_the_webhook(helm: Path, address: str) -> None:
+    objects = render(helm, "--set-literal", f"documentation.url={address}")
+    assert config(objects)["documentationURL"] == address
+    place = see(["how-to/refused#a-pod-that-asks-for-a-gpu"], address)
+    for name in ("trainseal-pods", "trainseal-devices", "trainseal-jobs", "trainseal-workloads"):
+        rules = one(objects, "ValidatingAdmissionPolicy", name)["spec"]["validations"]
+        assert any(f'"; {place}"' in r.get("messageExpression", "") for r in rules), name
 
 
 #: Of kinds that are not there in every cluster.

@@ -71,6 +71,15 @@ def test_every_page_and_its_section_is_there_and_the_section_names_the_reason() 
         assert f"`{reason}`" in section, reason
 
 
+def test_the_sections_that_the_floor_names_are_there() -> None:
+    """Its rules are the chart's, and the API server's to apply."""
+    templates = (DOCS.parent / "charts/trainseal/templates").glob("*.yaml")
+    text = "".join(path.read_text() for path in templates)
+    named = re.findall(r'include "trainseal.see" \(dict "root" \$ "section" "([^"]+)"\)', text)
+    assert len(named) == 5
+    assert set(named) <= _anchors(DOCS / f"{PAGE}.md")
+
+
 # Where it is put --------------------------------------------------------------------------------
 
 
