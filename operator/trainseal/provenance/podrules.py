@@ -242,7 +242,7 @@ def _container(
         yield Refusal("Malformed", path, "not a container", "give name and image")
         return
     yield from _fields(container, CONTAINER_FIELDS, path)
-    if container.get("name") in RESERVED_NAMES:
+    if str(container.get("name")) in RESERVED_NAMES:
         yield Refusal(
             "ReservedName", f"{path}.name", f"{container['name']}", "the name is TrainSeal's"
         )

@@ -237,6 +237,13 @@ def test_a_variable_from_outside_the_signed_job_or_into_a_writable_mount_is_refu
     assert reasons(template) == [reason]
 
 
+def test_a_containers_name_that_is_no_text_is_the_api_servers_to_refuse(
+    template: dict[str, Any],
+) -> None:
+    template["spec"]["containers"][0]["name"] = {"x": "y"}
+    assert reasons(template) == []
+
+
 def test_a_reserved_label_is_refused(template: dict[str, Any]) -> None:
     template["metadata"]["labels"]["trainseal.dev/seal"] = "x"
     assert reasons(template) == ["ReservedName"]

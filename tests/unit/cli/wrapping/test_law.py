@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -220,7 +221,7 @@ def test_whatever_stands_in_a_field_there_is_an_answer(name: str, data: st.DataO
     for _ in range(data.draw(st.integers(1, 3))):
         places = [(o, k) for value in values for o, k in _places(value)]
         held, key = data.draw(st.sampled_from(places))
-        held[key] = data.draw(junk)
+        held[key] = copy.deepcopy(data.draw(junk))
     try:
         manifest = objects_of(read_documents(yaml.safe_dump_all(values), "x.yaml"))
         for workload in manifest.workloads:
