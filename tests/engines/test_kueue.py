@@ -333,6 +333,19 @@ def test_a_run_that_names_no_queue_and_is_in_one_is_left_to_it_and_says_so(
     lab.wait_for_phase(job, "Succeeded")
 
 
+def test_an_editor_leaves_no_marks_for_the_queue_on_a_run(lab: Lab, apply: Apply) -> None:
+    job = apply(queued(lab, "marked"))
+    lab.wait_for_phase(job, "Running")
+    name = f"{job['metadata']['name']}-worker"
+    with pytest.raises(CommandError, match=r"labels or annotations kueue.x-k8s.io/\*"):
+        lab.kubectl("label", "job", name, "kueue.x-k8s.io/max-exec-time-seconds=1")
+    with pytest.raises(CommandError, match=r"labels or annotations kueue.x-k8s.io/\*"):
+        lab.kubectl("annotate", "job", name, "kueue.x-k8s.io/job-min-parallelism=1")
+    lab.kubectl("label", "job", name, "team=a")
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded")
+
+
 @pytest.mark.usefixtures("checked")
 def test_a_signature_that_counts_no_more_is_seen_while_the_run_waits(
     lab: Lab, apply: Apply
