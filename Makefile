@@ -112,7 +112,7 @@ cert-manager: tools ## the chart with a real cert-manager, on a cluster of its o
 	$(BIN)/python -m tests.cluster build-tools cert-manager
 	$(BIN)/pytest -q tests/certmanager
 
-engines: tools ## engines of others, each with its own controller, on a cluster of their own (ten minutes)
+engines: tools ## engines of others, each with its own controller, on a cluster of their own (15 minutes)
 	$(BIN)/python -m tests.cluster build-tools engines
 	timeout --signal=INT --kill-after=60 1200 $(BIN)/pytest -q -n 0 tests/engines
 

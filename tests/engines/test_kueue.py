@@ -13,11 +13,13 @@ import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import TEAM, Lab, Object, changed
+from tests.e2e.reports import answered_by, condition
+from tests.e2e.test_responses import edit, release
 from tests.stage.jobs import FINISH
-from tests.stage.queues import POOL, cluster_queue, flavor, local_queue
+from tests.stage.queues import POOL, admission_check, cluster_queue, flavor, local_queue
 from tests.stage.waiting import eventually
 
-QUEUE = "gpus"
+QUEUE, CHECK = "gpus", "provenance"
 Apply = Callable[[Object], Object]
 
 
@@ -72,6 +74,17 @@ def said_of(workload: Object, type_: str) -> str:
     """What a Workload's condition says; empty where it has none."""
     conditions = workload.get("status", {}).get("conditions", [])
     return next((c["status"] for c in conditions if c["type"] == type_), "")
+
+
+def answer(lab: Lab, job: Object) -> tuple[str, str]:
+    """The state of our check of the run's Workload, and its words."""
+    return answer_of(workload(lab, job))
+
+
+def answer_of(workload: Object) -> tuple[str, str]:
+    """The state of our check, and its words; empty where it lists none."""
+    checks = workload.get("status", {}).get("admissionChecks", [])
+    return next(((c["state"], c["message"]) for c in checks if c["name"] == CHECK), ("", ""))
 
 
 def holds_quota(lab: Lab, job: Object) -> bool:
@@ -169,6 +182,205 @@ def test_a_run_that_is_preempted_waits_and_goes_on_when_there_is_quota(
     lab.wait_for_phase(job, "Succeeded")
     assert sealed_once(lab, job)
     assert sealed_once(lab, rival)
+
+
+# Asked before it is admitted --------------------------------------------------------------------
+
+
+@pytest.fixture
+def checked(lab: Lab, queues: None) -> Iterator[None]:
+    """The queue asks TrainSeal first."""
+    check = admission_check(CHECK, "trainseal.dev/provenance")
+    lab.admin("apply", "-f", "-", stdin=check)
+    lab.admin("wait", "admissioncheck", CHECK, "--for=condition=Active", "--timeout=60s")
+    set_queue(lab, admissionChecksStrategy={"admissionChecks": [{"name": CHECK}]})
+    yield
+    set_queue(lab, admissionChecksStrategy=None)
+    lab.delete(check)
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_signed_job_is_admitted_once_it_is_verified(lab: Lab, apply: Apply) -> None:
+    job = apply(queued(lab, "verified", "finish.py"))
+    lab.wait_for_phase(job, "Succeeded")
+    assert says(lab, job, "Admitted") == "True" or says(lab, job, "Finished") == "True"
+    assert answer(lab, job)[0] == "Ready"
+    assert sealed_once(lab, job)
+
+
+@pytest.mark.usefixtures("checked")
+def test_what_is_of_no_run_holds_no_quota_and_a_signed_job_gets_it(lab: Lab, apply: Apply) -> None:
+    lab.admin("create", "-f", "-", stdin=unsigned(lab))
+    try:
+        # With its quota Kueue takes our words away; they are said again.
+        words = "expected a signed TrainingJob"
+        eventually(lambda: words in answer_of(of_jobset(lab))[1], "it is told why")
+        eventually(lambda: answer_of(of_jobset(lab))[0] == "Rejected", "it is rejected")
+        job = apply(queued(lab, "after-it", "finish.py"))
+        lab.wait_for_phase(job, "Succeeded")
+        assert said_of(of_jobset(lab), "QuotaReserved") != "True"
+    finally:
+        lab.admin("delete", "jobset", "unsigned", "-n", TEAM, "--wait=false")
+
+
+def unsigned(lab: Lab) -> Object:
+    """A JobSet that asks for the queue's GPU."""
+    container = {
+        "name": "main",
+        "image": lab.image,
+        "resources": {"limits": {"nvidia.com/gpu": 1}},
+    }
+    pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    job = {"spec": {"completions": 1, "parallelism": 1, "template": pod}}
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {
+            "name": "unsigned",
+            "namespace": TEAM,
+            "labels": {"kueue.x-k8s.io/queue-name": QUEUE},
+        },
+        "spec": {"replicatedJobs": [{"name": "worker", "replicas": 1, "template": job}]},
+    }
+
+
+def of_jobset(lab: Lab) -> Object:
+    """Kueue's Workload of the JobSet; empty while there is none."""
+    found = json.loads(lab.admin("get", "workloads.kueue.x-k8s.io", "-n", TEAM, "-o", "json"))
+    owners = ((w, w["metadata"]["ownerReferences"][0]) for w in found["items"])
+    return next((w for w, owner in owners if owner["kind"] == "JobSet"), {})
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_hold_evicts_and_its_end_lets_the_run_go_on(lab: Lab, apply: Apply) -> None:
+    job = apply(queued(lab, "held-in-queue"))
+    lab.wait_for_phase(job, "Running")
+    (pod,) = lab.pods(job)
+    with answered_by(lab, "Suspend"):
+        eventually(lambda: condition(lab, pod, "Watching") == "True", "the pod is watched")
+        edit(lab, pod)
+        lab.wait_for_phase(job, "Suspended")
+        eventually(lambda: not holds_quota(lab, job), "its quota is free")
+        assert answer(lab, job)[0] == "Retry"
+        assert not lab.pods(job)
+        other = apply(queued(lab, "gets-its-quota", "finish.py"))
+        lab.wait_for_phase(other, "Succeeded")
+        assert lab.engine(job)["spec"]["suspend"]
+        release(lab, job)
+    lab.wait_for_phase(job, "Running")
+    eventually(lambda: answer(lab, job)[0] == "Ready", "it is admitted again")
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_run_that_its_user_suspends_gives_its_quota_back(lab: Lab, apply: Apply) -> None:
+    job = apply(queued(lab, "suspended-in-queue"))
+    lab.wait_for_phase(job, "Running")
+    suspend(lab, job, True)
+    eventually(lambda: not holds_quota(lab, job), "its quota is free")
+    other = apply(queued(lab, "meanwhile", "finish.py"))
+    lab.wait_for_phase(other, "Succeeded")
+    assert lab.engine(job)["spec"]["suspend"]
+    suspend(lab, job, False)
+    lab.wait_for_phase(job, "Running")
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded")
+    assert sealed_once(lab, job)
+
+
+def suspend(lab: Lab, job: Object, suspended: bool) -> None:
+    """As its editor."""
+    change = json.dumps({"spec": {"suspend": suspended}})
+    lab.kubectl("patch", "trainingjob", job["metadata"]["name"], "--type=merge", "-p", change)
+
+
+@pytest.fixture
+def default_queue(lab: Lab, queues: None) -> Iterator[None]:
+    """Kueue puts every Job of the namespace into it, and lets none be taken out of any."""
+    made = local_queue("default", TEAM, QUEUE)
+    lab.admin("apply", "-f", "-", stdin=made)
+    yield
+    lab.delete(made)
+
+
+@pytest.mark.usefixtures("checked", "default_queue")
+def test_where_no_label_can_be_taken_off_a_run_is_suspended_all_the_same(
+    lab: Lab, apply: Apply
+) -> None:
+    job = apply(queued(lab, "never-let-go"))
+    lab.wait_for_phase(job, "Running")
+    suspend(lab, job, True)
+    eventually(lambda: not lab.pods(job), "its pods are gone")
+    eventually(lambda: not holds_quota(lab, job), "its quota is free")
+    assert lab.status(job)["phase"] == "Suspended"
+    suspend(lab, job, False)
+    lab.wait_for_phase(job, "Running")
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+@pytest.mark.usefixtures("checked", "default_queue")
+def test_a_run_that_names_no_queue_and_is_in_one_is_left_to_it_and_says_so(
+    lab: Lab, apply: Apply
+) -> None:
+    job = apply(lab.signed_job("by-default"))
+    lab.wait_for_phase(job, "Running")
+    placed = next(c for c in lab.status(job)["conditions"] if c["type"] == "Placed")
+    assert placed["reason"] == "QueueRefused"
+    assert "in the queue default" in placed["message"]
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+def test_an_editor_leaves_no_marks_for_the_queue_on_a_run(lab: Lab, apply: Apply) -> None:
+    job = apply(queued(lab, "marked"))
+    lab.wait_for_phase(job, "Running")
+    name = f"{job['metadata']['name']}-worker"
+    with pytest.raises(CommandError, match=r"labels or annotations kueue.x-k8s.io/\*"):
+        lab.kubectl("label", "job", name, "kueue.x-k8s.io/max-exec-time-seconds=1")
+    with pytest.raises(CommandError, match=r"labels or annotations kueue.x-k8s.io/\*"):
+        lab.kubectl("annotate", "job", name, "kueue.x-k8s.io/job-min-parallelism=1")
+    lab.kubectl("label", "job", name, "team=a")
+    finish(lab, job)
+    lab.wait_for_phase(job, "Succeeded")
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_signature_that_counts_no_more_is_seen_while_the_run_waits(
+    lab: Lab, apply: Apply
+) -> None:
+    first, second = queued(lab, "ahead"), queued(lab, "waits", "finish.py")
+    apply(first)
+    lab.wait_for_phase(first, "Running")
+    apply(second)
+    eventually(lambda: answer(lab, second)[0] == "Pending", "it waits")
+    with only_signed_by(lab, "bob"):
+        eventually(lambda: answer(lab, second)[0] == "Rejected", "its signature counts no more")
+        # What is on is not judged by it.
+        assert answer(lab, first)[0] == "Ready"
+        finish(lab, first)
+        lab.wait_for_phase(first, "Succeeded")
+        assert not holds_quota(lab, second)
+    eventually(lambda: answer(lab, second)[0] in ("Pending", "Ready"), "it counts again")
+    lab.wait_for_phase(second, "Succeeded")
+
+
+@contextlib.contextmanager
+def only_signed_by(lab: Lab, name: str) -> Iterator[None]:
+    """The team's policy takes jobs of this person alone, until the end of the block."""
+    before = json.loads(lab.admin("get", "provenancepolicy", TEAM, "-o", "json"))["spec"]
+    job = {**before["requirements"]["job"], "authorities": [name]}
+    _require(lab, job)
+    try:
+        yield
+    finally:
+        _require(lab, before["requirements"]["job"])
+
+
+def _require(lab: Lab, job: Object) -> None:
+    change = json.dumps({"spec": {"requirements": {"job": job}}})
+    lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", change)
 
 
 @pytest.fixture

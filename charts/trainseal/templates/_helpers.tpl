@@ -209,6 +209,15 @@ pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('jobset.sigs.k8s.io/')
 || {{ include "trainseal.cel.asksForGPU" (dict "spec" "r.template.spec.template.spec" "root" .root) }})
 {{- end }}
 
+{{- /* CEL: do labels and annotations stand as they were by which Kueue is told what to do? */ -}}
+{{- define "trainseal.cel.queueMarksStay" -}}
+[[object, oldObject], [oldObject, object]].all(pair,
+pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('kueue.x-k8s.io/')
+|| pair[1].metadata.?labels[k].orValue('') == pair[0].metadata.labels[k])
+&& pair[0].metadata.?annotations.orValue({}).all(k, !k.startsWith('kueue.x-k8s.io/')
+|| pair[1].metadata.?annotations[k].orValue('') == pair[0].metadata.annotations[k]))
+{{- end }}
+
 {{- define "trainseal.podSecurityContext" -}}
 runAsNonRoot: true
 runAsUser: 65532

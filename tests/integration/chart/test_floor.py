@@ -359,6 +359,17 @@ def test_a_label_of_ours_stays(world: ApiServer, run: Object, value: str | None)
     assert not patch(world, run, {"metadata": {"labels": {"team": "a"}}}, DEV)
 
 
+@pytest.mark.parametrize("what", ["labels", "annotations"])
+def test_what_tells_a_queue_what_to_do_is_the_queues_and_ours(
+    world: ApiServer, run: Object, what: str
+) -> None:
+    # By such Kueue ends a run after a time, or starts it with fewer pods than were sealed.
+    marked = {"metadata": {what: {"kueue.x-k8s.io/max-exec-time-seconds": "1"}}}
+    assert "kueue.x-k8s.io/*" in patch(world, run, marked, DEV)
+    assert not patch(world, run, marked, f"--as={QUEUE}")
+    assert not patch(world, run, {"metadata": {what: {"team": "a"}}}, DEV)
+
+
 FINALIZER = {"metadata": {"finalizers": ["example.org/wait"]}}
 
 
