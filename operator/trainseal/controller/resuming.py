@@ -10,7 +10,7 @@ from __future__ import annotations
 from trainseal.api.model import API_VERSION
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import NotFoundError, path_of
-from trainseal.controller import resumption
+from trainseal.controller import resumefrom, resumption
 from trainseal.controller.world import World
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.jobrules import RunFacts
@@ -51,6 +51,8 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | Non
     )
     if verification.outcome is Outcome.VERIFIED:
         bar = await resumption.bar(world, namespace, whole_job(sealed, job), sealed.metadata.name)
-        return None if bar is None else bar.words
+        if bar is not None:
+            return bar.words
+        return await resumefrom.tainted_since(world, namespace, sealed)
     words = "; ".join(v.sentence() for v in verification.denials)
     return f"verified again, the job is {verification.outcome.value}: {words}"

@@ -32,13 +32,14 @@ from trainseal.api.model import (
 from trainseal.api.sealedrun import SealedCode, SealedRun
 from trainseal.api.trainingjob import RoleStatus, SubmittedJob, TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
-from trainseal.controller import conditions, objects, resumption, sealing
+from trainseal.controller import conditions, objects, resumefrom, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status, hold_of
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
 from trainseal.controller.launchbook import LABEL_TEMPLATE, LaunchBook
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
+from trainseal.controller.resumefrom import NotResumedError, Resumed
 from trainseal.controller.runreads import references_of
 from trainseal.controller.runversions import RunVersions, Standing, parts_of
 from trainseal.controller.taintedvolumes import Bar
@@ -209,7 +210,11 @@ class Runs:
         earlier = await resumption.earlier(world, namespace, job, run)
         if isinstance(earlier, Bar):
             return self._barred(earlier)
-        made = await self._rendered(job, asked, verification)
+        try:
+            resumed = await resumefrom.choose(world, identity, job, ticket.requester)
+        except NotResumedError as error:
+            return self._not_resumed(error)
+        made = await self._rendered(job, asked, verification, resumed)
         if isinstance(made, Progress):
             return made
         rendered, templates = made
@@ -225,6 +230,7 @@ class Runs:
             run=runs + 1,
             references=references,
             earlier=tuple(earlier),
+            resume=resumed.sealed if resumed else None,
             now=world.clock(),
         )
         if launch is None:
@@ -252,10 +258,17 @@ class Runs:
         return _waits(launch.name, most)
 
     async def _rendered(
-        self, job: TrainingJob, asked: str, verification: JobVerification
+        self,
+        job: TrainingJob,
+        asked: str,
+        verification: JobVerification,
+        resumed: Resumed | None,
     ) -> tuple[engine.Rendered, dict[str, JsonObject]] | Progress:
         """The engine's objects, and their pods as the API server would have them."""
-        rendered = engine.render(job, self._inputs(job, asked, verification.code))
+        inputs = self._inputs(job, asked, verification.code)
+        if resumed is not None:
+            inputs = replace(inputs, resume=resumed.inputs)
+        rendered = engine.render(job, inputs)
         templates: dict[str, JsonObject] = {}
         for role in rendered.roles:
             try:
@@ -326,6 +339,14 @@ class Runs:
             return Progress("Pending", bar.words, again=resumption.WAITING_AGAIN)
         progress = self._refused(resumption.REASON, bar.words)
         progress.again = resumption.BARRED_AGAIN
+        return progress
+
+    def _not_resumed(self, error: NotResumedError) -> Progress:
+        """There is no checkpoint to go on from, or not yet: no run is counted for it."""
+        if not error.waiting:
+            return self._refused(error.reason, str(error))
+        progress = Progress("Pending", str(error), again=resumefrom.WAITING_AGAIN)
+        progress.wants("Sealed", False, error.reason, str(error))
         return progress
 
     @staticmethod
