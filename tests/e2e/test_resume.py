@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lab import Lab, Object
+from tests.e2e.lab import EDITOR, Lab, Object
 from tests.e2e.saved import CLAIM, kept, signed_as
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
