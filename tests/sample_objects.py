@@ -55,6 +55,11 @@ def training_job(name: str = "char-lm") -> Object:
             "mountPath": "/checkpoints",
             "volume": {"persistentVolumeClaim": {"claimName": "ckpt"}},
             "path": "runs/char-lm",
+            "complete": {"marker": ".done"},
+            "resume": {
+                "from": {"run": "char-lm-0", "select": "LatestUntainted"},
+                "mountPath": "/resumed",
+            },
         },
         "scratch": [{"mountPath": "/tmp", "medium": "Memory", "sizeLimit": "512Mi"}],
         "roles": [
@@ -215,6 +220,7 @@ def provenance_policy(name: str = "research") -> Object:
             },
         },
         "data": {"unverified": "Allow"},
+        "checkpoints": {"mayResume": {"users": ["carol"], "groups": ["on-call"]}},
         "drift": {
             "exceptions": [
                 {

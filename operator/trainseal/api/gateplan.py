@@ -20,6 +20,9 @@ from trainseal.api.model import Digest, DnsLabel, DnsSubdomain, Model, Text
 #: once a role, in the seal.
 MAX_REGISTRY_CA_BYTES = 16 * 1024
 MAX_PULL_SECRETS = 16
+MAX_RESUME_FILES = 256
+#: Of the files' entries, as JSON.
+MAX_RESUME_BYTES = 48 * 1024
 
 
 class PlannedCode(Model):
@@ -47,6 +50,21 @@ class PlannedPullSecret(Model):
     file: Text
 
 
+class PlannedFile(Model):
+    """A file of a checkpoint that the run goes on from."""
+
+    path: Text
+    digest: Digest
+
+
+class PlannedResume(Model):
+    """A checkpoint that the run goes on from, each file by digest."""
+
+    source: Text = Field(description="Directory with the checkpoint.")
+    files: list[PlannedFile] = Field(min_length=1, max_length=MAX_RESUME_FILES)
+    whole: bool = Field(description="Whether nothing else may lie there.")
+
+
 class GatePlan(Model):
     """All of it."""
 
@@ -63,3 +81,4 @@ class GatePlan(Model):
         max_length=MAX_PULL_SECRETS,
         description="In the order in which they are asked.",
     )
+    resume: PlannedResume | None = None

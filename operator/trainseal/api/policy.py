@@ -239,6 +239,22 @@ class DataRules(Model):
     """What happens to a dataset without a verified manifest."""
 
 
+class Resumers(Model):
+    """People, as the API server sees them."""
+
+    users: list[ShortText] | None = Field(default=None, max_length=64)
+    """User names. Absent: none."""
+    groups: list[ShortText] | None = Field(default=None, max_length=64)
+    """Groups. Absent: none. A service account counts by its user name alone."""
+
+
+class CheckpointRules(Model):
+    """What jobs may go on from."""
+
+    may_resume: Resumers | None = None
+    """Who may go on from runs that others asked for. Absent: nobody."""
+
+
 class DriftException(Model):
     """Findings that are expected, such as a compiler's cache. What is named must all match."""
 
@@ -318,6 +334,8 @@ class ProvenancePolicySpec(Model):
     lanes: list[Lane] | None = Field(default=None, max_length=16)
     """Absent: none; every pod on a GPU is part of a sealed run."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
+    checkpoints: CheckpointRules | None = None
+    """Absent: who asked for a run, and nobody else, goes on from it by `checkpoints.resume`."""
     drift: DriftRules | None = None
     """Absent: nothing is excepted; findings are recorded and alerted."""
 

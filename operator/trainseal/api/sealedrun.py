@@ -27,6 +27,7 @@ from trainseal.api.model import (
     Model,
     Resource,
     ShortText,
+    SubPath,
     Text,
     Uid,
 )
@@ -47,6 +48,9 @@ MAX_IMAGES = 64
 
 #: Runs whose checkpoints lay where a run reads, each named; those beyond are not.
 MAX_EARLIER = 16
+
+#: Manifests of one checkpoint that a run goes on from: each rank has its own.
+MAX_RESUMED = 256
 
 #: Of what the pods name, what a seal keeps in sight.
 MAX_CLAIM_TEMPLATES = 64
@@ -192,6 +196,20 @@ class EarlierRun(Model):
     """Name of the Checkpoint that was completed last."""
 
 
+class SealedResume(Model):
+    """The checkpoint that a run goes on from, as it was chosen when the run was sealed."""
+
+    sealed_run: DnsSubdomain
+    """Name of the seal of the run that wrote it, in this namespace."""
+    checkpoints: list[DnsSubdomain] = Field(min_length=1, max_length=MAX_RESUMED)
+    """Names of the Checkpoints that list its files, the one completed last first."""
+    manifest: Digest
+    """SHA-256 over its files' paths and digests, as canonical JSON."""
+    claim: DnsSubdomain
+    """The PersistentVolumeClaim that it lies on."""
+    path: SubPath | None = Field(default=None, description="Directory of it within the volume.")
+
+
 class SealedLaunch(Model):
     """The template that a run was made from, and what was asked of it."""
 
@@ -247,6 +265,8 @@ class SealedRunSpec(Model):
     earlier: list[EarlierRun] | None = Field(default=None, max_length=MAX_EARLIER)
     """What the run could go on from, the newest first. Absent: nothing that has a manifest, or the
     seal is of a release that did not look."""
+    resume: SealedResume | None = None
+    """Absent: the job names no run to go on from."""
     sealed_at: datetime
     """When the seal was written."""
 

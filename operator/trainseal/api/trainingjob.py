@@ -117,6 +117,31 @@ class DataMount(Model):
     path: SubPath | None = Field(default=None, description="Directory within the volume.")
 
 
+class Complete(Model):
+    """By what a whole checkpoint is told from one that was cut short."""
+
+    marker: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=64)
+    ] = Field(description="Name of a file in its directory that the trainer writes last: `.done`.")
+
+
+class ResumeFrom(Model):
+    """Which checkpoint: the controller chooses it when the run is sealed."""
+
+    run: DnsSubdomain
+    """Name of a run's seal in the job's namespace, or of a TrainingJob, then its last run."""
+    select: Literal["LatestUntainted"]
+    """`LatestUntainted`: the last whose files are all signed, and not tainted or signed off."""
+
+
+class Resume(Model):
+    """Goes on from another run. The gate compares each file before the trainer starts."""
+
+    from_: ResumeFrom = Field(alias="from", description="Which checkpoint of which run.")
+    mount_path: MountPath
+    """Where the containers find the checkpoint, read-only."""
+
+
 class Checkpoints(Model):
     """Where the trainer writes checkpoints: one of the two writable roles."""
 
@@ -128,6 +153,11 @@ class Checkpoints(Model):
         description="Directory within the volume. In it `{run}` stands for the name of the run's "
         "seal: each run then has a directory of its own.",
     )
+
+    complete: Complete | None = None
+    """Absent: a checkpoint is whole once each file of it was closed and left alone."""
+    resume: Resume | None = None
+    """Absent: the run goes on from no other."""
 
     def path_of(self, run: str) -> str:
         """The directory of a run, by the name of its seal; empty: the volume's top."""

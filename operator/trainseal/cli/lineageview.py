@@ -122,9 +122,8 @@ def _title(run: RunNode) -> Text:
 
 
 def _earlier(earlier: Earlier) -> Text:
-    text = Text(
-        f"could go on from {earlier.checkpoints} checkpoints of {earlier.key[1]}, the newest "
-    )
+    verb = "goes on from" if earlier.resumed else "could go on from"
+    text = Text(f"{verb} {earlier.checkpoints} checkpoints of {earlier.key[1]}, the newest ")
     text.append(f"{earlier.name} ")
     text.append_text(_verdict(earlier.proof))
     if earlier.proof.tainted:
@@ -238,6 +237,7 @@ def _run(run: RunNode) -> JsonObject:
                 "namespace": e.key[0],
                 "sealedRun": e.key[1],
                 "checkpoints": e.checkpoints,
+                "resumed": e.resumed,
                 "newest": {"name": e.name, **_proof(e.proof)},
             }
             for e in run.earlier

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -60,6 +60,7 @@ class Earlier:
     checkpoints: int
     name: str
     proof: Proof
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,7 @@ async def trace(
             cluster = json_object(seal.obj.get("spec")).get("cluster")
             trust = Trust(trust.keyring, str(cluster))
         stated, statement = await _statement(source, trust.keyring, key, seal)
-        named = json_objects(json_object(seal.obj.get("spec")).get("earlier"))
-        if seal.verdict != "verified":
-            named = []
+        named = _named_by(seal, key) if seal.verdict == "verified" else []
         earlier = [await _earlier(source, trust.keyring, item) for item in named]
         further = [e.key for e in earlier if e.key not in seen]
         cut = bool(further) and (level >= depth or len(seen) >= MOST_RUNS)
@@ -233,6 +232,23 @@ def _no_statement(seal: Proof, looked: Looked, noted: JsonValue) -> str:
     return "none was made yet: it takes a minute or two after the run's end"
 
 
+def _named_by(seal: Proof, key: Key) -> list[JsonObject]:
+    """The run that the gate compared a checkpoint of, first; then those that lay there."""
+    spec = json_object(seal.obj.get("spec"))
+    resume, found = json_object(spec.get("resume")), json_objects(spec.get("earlier"))
+    names = resume.get("checkpoints")
+    if not isinstance(names, list) or not names:
+        return found
+    first: JsonObject = {
+        "inNamespace": key[0],
+        "sealedRun": resume.get("sealedRun"),
+        "checkpoints": len(names),
+        "newest": names[0],
+        "resumed": True,
+    }
+    return [first, *found]
+
+
 def _digest(key: Key, seal: Mapping[str, JsonValue]) -> str:
     return seal_digest(*key, json_object(seal.get("spec")))
 
@@ -245,7 +261,8 @@ async def _earlier(source: Source, keyring: Keyring, item: JsonObject) -> Earlie
     spec = json_object(proof.obj.get("spec"))
     if proof.verdict == "verified" and spec.get("sealedRun") != key[1]:
         proof = Proof("refuted", "it is of another run", proof.origin, proof.obj)
-    return Earlier(key, count if isinstance(count, int) else 0, name, proof)
+    number = count if isinstance(count, int) else 0
+    return Earlier(key, number, name, proof, resumed=bool(item.get("resumed")))
 
 
 def _of_run(root: Proof, run: RunNode) -> Proof:
@@ -287,4 +304,4 @@ def _named(earlier: Earlier, run: RunNode | None) -> Earlier:
     words = "removed since; the statement of its run names it"
     tainted = "" if named.get("accepted") else str(named.get("tainted") or "")
     proof = Proof("verified", words, tainted=tainted)
-    return Earlier(earlier.key, earlier.checkpoints, earlier.name, proof)
+    return replace(earlier, proof=proof)

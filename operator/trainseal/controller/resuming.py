@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from trainseal.api.model import API_VERSION
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import NotFoundError, path_of
-from trainseal.controller import resumption
+from trainseal.controller import resumefrom, resumption
 from trainseal.controller.world import World
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.jobrules import RunFacts
@@ -62,7 +62,10 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> Obstacle 
     )
     if verification.outcome is Outcome.VERIFIED:
         bar = await resumption.bar(world, namespace, whole_job(sealed, job), sealed.metadata.name)
-        return None if bar is None else Obstacle(bar.words)
+        if bar is not None:
+            return Obstacle(bar.words)
+        tainted = await resumefrom.tainted_since(world, namespace, sealed)
+        return None if tainted is None else Obstacle(tainted)
     words = "; ".join(v.sentence() for v in verification.denials)
     return Obstacle(
         f"verified again, the job is {verification.outcome.value}: {words}",

@@ -33,13 +33,14 @@ from trainseal.api.model import (
 from trainseal.api.sealedrun import SealedCode, SealedRun
 from trainseal.api.trainingjob import RoleStatus, SubmittedJob, TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
-from trainseal.controller import conditions, objects, pending, resumption, sealing
+from trainseal.controller import conditions, objects, pending, resumefrom, resumption, sealing
 from trainseal.controller.announcing import announcements, occasion
 from trainseal.controller.driftstatus import drift_status, hold_of
 from trainseal.controller.execution import OBJECT_CHANGED_AGAIN, Execution, LeavingError
 from trainseal.controller.launchbook import LaunchBook
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
+from trainseal.controller.resumefrom import NotResumedError, Resumed
 from trainseal.controller.runreads import references_of
 from trainseal.controller.runversions import RunVersions, Standing, parts_of
 from trainseal.controller.taintedvolumes import Bar
@@ -230,7 +231,11 @@ class Runs:
         earlier = await resumption.earlier(world, namespace, job, run)
         if isinstance(earlier, Bar):
             return self._barred(earlier)
-        made = await self._rendered(job, asked, verification)
+        try:
+            resumed = await resumefrom.choose(world, identity, job, ticket.requester)
+        except NotResumedError as error:
+            return self._not_resumed(error)
+        made = await self._rendered(job, asked, verification, resumed)
         if isinstance(made, Progress):
             return made
         rendered, templates = made
@@ -246,6 +251,7 @@ class Runs:
             run=runs + 1,
             references=references,
             earlier=tuple(earlier),
+            resume=resumed.sealed if resumed else None,
             now=world.clock(),
         )
         if launch is None:
@@ -273,14 +279,21 @@ class Runs:
         return _waits(launch.name, most)
 
     async def _rendered(
-        self, job: TrainingJob, asked: str, verification: JobVerification
+        self,
+        job: TrainingJob,
+        asked: str,
+        verification: JobVerification,
+        resumed: Resumed | None,
     ) -> tuple[Rendered, dict[str, JsonObject]] | Progress:
         """The engine's objects, and their pods as the API server would have them."""
         name = job.spec.engine
         if name not in self._world.settings.engines.enabled:
             return self._refused(NO_ENGINE, no_engine(name, self._world.settings.engines.enabled))
         engine = ENGINES[name]
-        rendered = engine.render(job, self._inputs(job, asked, verification.code))
+        inputs = self._inputs(job, asked, verification.code)
+        if resumed is not None:
+            inputs = replace(inputs, resume=resumed.inputs)
+        rendered = engine.render(job, inputs)
         templates: dict[str, JsonObject] = {}
         for role in rendered.roles:
             tried = await self._tried(engine.OWNER.kind, role.owner)
@@ -375,6 +388,14 @@ class Runs:
             return Progress("Pending", bar.words, again=resumption.WAITING_AGAIN)
         progress = self._refused(resumption.REASON, bar.words)
         progress.again = resumption.BARRED_AGAIN
+        return progress
+
+    def _not_resumed(self, error: NotResumedError) -> Progress:
+        """There is no checkpoint to go on from, or not yet: no run is counted for it."""
+        if not error.waiting:
+            return self._refused(error.reason, str(error))
+        progress = Progress("Pending", str(error), again=resumefrom.WAITING_AGAIN)
+        progress.wants("Sealed", False, error.reason, str(error))
         return progress
 
     @staticmethod

@@ -15,6 +15,7 @@ from trainseal.api.sealedrun import (
     Requester,
     SealedLaunch,
     SealedReferences,
+    SealedResume,
     SealedRole,
     SealedRunSpec,
 )
@@ -50,6 +51,7 @@ class Sealing:
     now: datetime
     references: SealedReferences | None = None
     earlier: tuple[EarlierRun, ...] = ()
+    resume: SealedResume | None = None
 
 
 def seal_name(job: Metadata, asked: str) -> str:
@@ -98,6 +100,7 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
         ],
         references=sealing.references,
         earlier=list(sealing.earlier) or None,
+        resume=sealing.resume,
         sealed_at=sealing.now.replace(microsecond=0),
     )
     namespace, name = job.metadata.namespace, seal_name(job.metadata, sealing.asked)

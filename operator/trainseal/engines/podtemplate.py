@@ -24,6 +24,7 @@ from trainseal.api.gateplan import (
     PlannedCode,
     PlannedConfig,
     PlannedPullSecret,
+    PlannedResume,
 )
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedCode
@@ -45,15 +46,28 @@ PLACED = (
 )  # fmt: skip
 _INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _GATE_UID = 65532
+#: Like a dataset, which it is to the trainer: read-only, and no name of a dataset.
+_RESUME = "data-resume"
+RESUME_SOURCE = "/gate/resume"
 _PULL_SECRETS = "pull-secrets"
 _PULL_SECRETS_PATH = "/gate/pull-secrets"
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeInputs:
+    """The checkpoint that a run goes on from, once it is chosen: where it lies, what is in it."""
+
+    claim: str
+    path: str
+    plan: PlannedResume
 
 
 @dataclass(frozen=True, slots=True)
 class RenderInputs:
     """What rendering needs beside the job: the gate's image by digest, the code as sealed.
 
-    ``registry_ca`` is PEM text of the platform's registry authorities, or empty.
+    ``registry_ca`` is PEM text of the platform's registry authorities, or empty. ``resume`` is None
+    where the job goes on from no run, and when pods are not rendered to be sealed.
     """
 
     seal_name: str
@@ -62,6 +76,7 @@ class RenderInputs:
     code: tuple[SealedCode, ...]
     plain_http: tuple[str, ...] = ()
     registry_ca: str = ""
+    resume: ResumeInputs | None = None
 
 
 def object_name(job: str, role: str) -> str:
@@ -88,7 +103,8 @@ def config_map_name(seal_name: str) -> str:
 
 def has_gate(job: TrainingJob) -> bool:
     """Whether the pods start with a gate: where everything is in the image there is none."""
-    return bool(job.spec.code or job.spec.config)
+    resumes = job.spec.checkpoints is not None and job.spec.checkpoints.resume is not None
+    return bool(job.spec.code or job.spec.config or resumes)
 
 
 def pod_template(
@@ -111,7 +127,7 @@ def pod_template(
     spec["enableServiceLinks"] = False
     spec.setdefault("automountServiceAccountToken", False)
     spec["subdomain"] = service_name(job.metadata.name)
-    mounts = _mounts(job, inputs.seal_name)
+    mounts = [*_mounts(job, inputs.seal_name), *_resume_mounts(job, inputs.resume)]
     rendezvous = _rendezvous(job, first)
     for kind in ("initContainers", "containers"):
         containers = json_objects(spec.get(kind))
@@ -131,6 +147,9 @@ def pod_template(
     secrets = pull_secret_names(spec) if inputs.code else ()
     if secrets:
         volumes.append(_pull_secrets_volume(secrets))
+    if inputs.resume is not None:
+        source: JsonObject = {"claimName": inputs.resume.claim, "readOnly": True}
+        volumes.append({"name": _RESUME, "persistentVolumeClaim": source})
     if volumes:
         spec["volumes"] = list(volumes)
     if has_gate(job):
@@ -217,6 +236,19 @@ def _mounts(job: TrainingJob, run: str) -> list[JsonObject]:
         for i, s in enumerate(spec.scratch or ())
     )
     return mounts
+
+
+def _resume_mounts(job: TrainingJob, inputs: ResumeInputs | None) -> list[JsonObject]:
+    """The trainer's, read-only, where the job says."""
+    resume = job.spec.checkpoints.resume if job.spec.checkpoints else None
+    if resume is None or inputs is None:
+        return []
+    return [_resume_mount(inputs, resume.mount_path)]
+
+
+def _resume_mount(inputs: ResumeInputs, path: str) -> JsonObject:
+    mount: JsonObject = {"name": _RESUME, "mountPath": path, "readOnly": True}
+    return mount | ({"subPath": inputs.path} if inputs.path else {})
 
 
 def _volumes(job: TrainingJob, inputs: RenderInputs, files: Mapping[str, str]) -> list[JsonObject]:
@@ -331,6 +363,7 @@ def gate_plan(
             PlannedPullSecret(name=name, file=f"{_PULL_SECRETS_PATH}/{number}/config.json")
             for number, name in enumerate(secrets)
         ],
+        resume=inputs.resume.plan if inputs.resume else None,
     )
 
 
@@ -345,6 +378,8 @@ def _gate(inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str]
         )
     if secrets:
         mounts.append({"name": _PULL_SECRETS, "mountPath": _PULL_SECRETS_PATH, "readOnly": True})
+    if inputs.resume is not None:
+        mounts.append(_resume_mount(inputs.resume, RESUME_SOURCE))
     plan = gate_plan(inputs, files, secrets)
     return {
         "name": GATE_CONTAINER,

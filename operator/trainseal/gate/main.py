@@ -34,6 +34,7 @@ from trainseal.gate.code import Opened, Registry, open_code
 from trainseal.gate.configuration import copy_config
 from trainseal.gate.outcomes import GateError, RefusedError, UndeterminedError
 from trainseal.gate.pullsecrets import pull_secrets_lookup, what_to_do
+from trainseal.gate.resumed import check_resumed
 from trainseal.provenance.verdicts import Outcome
 from trainseal.registry.client import RegistryClient
 from trainseal.registry.errors import AccessDenied, RegistryError, RegistryUnavailable, quoted
@@ -93,6 +94,8 @@ def run(
         line, code = f"trainseal gate: undetermined: fault in the gate itself: {error!r}", 2
     else:
         parts = [f"{len(plan.code)} code trees ({opened.files} files, {_size(opened.bytes)})"]
+        if plan.resume is not None:
+            parts.append(f"a checkpoint of {len(plan.resume.files)} files")
         if plan.config is not None:
             parts.append(f"{len(plan.config.files)} config files")
         line, code = f"trainseal gate: as signed: {', '.join(parts)}", 0
@@ -108,6 +111,8 @@ async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Ope
             copy_config(plan.config)
         except OSError as error:
             raise _not_kept("config", error) from None
+    if plan.resume is not None:
+        check_resumed(plan.resume)
     files = size = 0
     if plan.code:
         async with connect(plan) as registry:

@@ -177,23 +177,30 @@ def unsigned_mounts(job: TrainingJob) -> tuple[str, ...]:
     """Mount paths whose bytes nobody signed: the writable roles, and data that is not verified."""
     spec = job.spec
     found = [s.mount_path for s in spec.scratch or ()] + [d.mount_path for d in spec.data or ()]
+    found += _resumed(job)
     # On an emptyDir too: what a pod wrote there before, signed code may be made to run.
     return (*found, spec.checkpoints.mount_path) if spec.checkpoints else tuple(found)
 
 
 def kept_mounts(job: TrainingJob) -> tuple[str, ...]:
     """Of those, the ones that a pod may find filled by others: what is on a claim."""
-    found = [d.mount_path for d in job.spec.data or ()]
+    found = [d.mount_path for d in job.spec.data or ()] + _resumed(job)
     if job.spec.checkpoints and job.spec.checkpoints.volume.persistent_volume_claim:
         found.append(job.spec.checkpoints.mount_path)
     return tuple(found)
+
+
+def _resumed(job: TrainingJob) -> list[str]:
+    """Where the checkpoint of another run is mounted: it was signed, and nobody has read it."""
+    resume = job.spec.checkpoints.resume if job.spec.checkpoints else None
+    return [] if resume is None else [resume.mount_path]
 
 
 def _twice(job: TrainingJob) -> Iterator[tuple[str, str]]:
     """Names that must be each another's own and are not, with the list they stand in."""
     for place, names in (
         ("spec.code", [c.name for c in job.spec.code or ()]),
-        ("spec.data", [d.name for d in job.spec.data or ()]),
+        ("spec.data", [d.name for d in job.spec.data or ()] + ["resume" for _ in _resumed(job)]),
         ("spec.roles", [r.name for r in job.spec.roles]),
     ):
         yield from ((place, name) for name, count in Counter(names).items() if count > 1)
@@ -265,5 +272,6 @@ def _mounts(job: TrainingJob) -> list[tuple[str, str]]:
     paths += [("spec.config", spec.config.mount_path)] if spec.config else []
     paths += [(f"spec.data[{d.name}]", d.mount_path) for d in spec.data or ()]
     paths += [("spec.checkpoints", spec.checkpoints.mount_path)] if spec.checkpoints else []
+    paths += [("spec.checkpoints.resume", path) for path in _resumed(job)]
     paths += [(f"spec.scratch[{i}]", s.mount_path) for i, s in enumerate(spec.scratch or ())]
     return paths

@@ -115,6 +115,8 @@ class CompiledPolicy:
     access: CompiledAccess
     lanes: tuple[CompiledLane, ...]
     unverified_data: bool
+    may_resume_users: frozenset[str]
+    may_resume_groups: frozenset[str]
     drift: CompiledDrift
 
     def applies_to(self, namespace: str) -> bool:
@@ -151,6 +153,7 @@ def compile_policy(
     spec = obj.get("spec")
     requirements = policy.spec.requirements
     pods, namespaces = policy.spec.pods, policy.spec.namespaces
+    resumers = policy.spec.checkpoints.may_resume if policy.spec.checkpoints else None
     return CompiledPolicy(
         name=policy.metadata.name,
         digest=digest({"spec": spec, "trustRoots": used}),
@@ -170,6 +173,8 @@ def compile_policy(
         access=compile_access(policy.spec.access),
         lanes=tuple(_lane(lane, authorities) for lane in policy.spec.lanes or ()),
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
+        may_resume_users=frozenset((resumers and resumers.users) or ()),
+        may_resume_groups=frozenset((resumers and resumers.groups) or ()),
         drift=_drift(policy.spec.drift),
     )
 

@@ -21,6 +21,7 @@ from trainseal.api.policy import (
     PodRules,
     ProvenancePolicySpec,
     Requirements,
+    Resumers,
     SelfApproval,
 )
 from trainseal.api.policylanes import Lane
@@ -58,6 +59,7 @@ def _weakenings(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterato
         old.pods.allowed_secrets if old.pods else None,
         new.pods.allowed_secrets if new.pods else None,
     )
+    yield from _resumers(old, new)
     yield from _rotators(old.pods or PodRules(), new.pods or PodRules())
     yield from _more("pods.additions", _added(old), _added(new))
     yield from _access(old.access or AccessRules(), new.access or AccessRules())
@@ -154,6 +156,14 @@ def _lanes(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str
 
 def _limits(lane: Lane) -> tuple[int, int, int]:
     return lane.max_pods, lane.max_gpus, lane.max_duration_seconds
+
+
+def _resumers(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[str]:
+    before, after = (
+        (spec.checkpoints and spec.checkpoints.may_resume) or Resumers() for spec in (old, new)
+    )
+    yield from _more("checkpoints.mayResume.users", before.users, after.users)
+    yield from _more("checkpoints.mayResume.groups", before.groups, after.groups)
 
 
 def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:

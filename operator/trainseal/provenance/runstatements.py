@@ -285,6 +285,8 @@ def _inputs(spec: Json, mounts: Iterable[Mount]) -> JsonObject:
         "mounts": [{"role": m.role, "claim": m.claim, "path": m.path} for m in mounts],
         "earlier": spec.get("earlier") or [],
     }
+    if resume := json_object(spec.get("resume")):
+        found["resume"] = {f: v for f, v in resume.items() if f != "checkpoints"}
     if spec.get("configDigest"):
         found["configDigest"] = spec.get("configDigest")
     return found

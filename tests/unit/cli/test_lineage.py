@@ -64,7 +64,7 @@ class Stage:
         self.run("first")
         self.run("second", before=["first"])
 
-    def run(self, name: str, before: list[str] | None = None) -> None:
+    def run(self, name: str, before: list[str] | None = None, resume: str = "") -> None:
         """A run that ended, with a checkpoint and a statement, as the controller signed them."""
         seal = copy.deepcopy(SEAL)
         seal["metadata"]["name"] = name
@@ -72,6 +72,13 @@ class Stage:
             {"inNamespace": "research", "sealedRun": b, "checkpoints": 3, "newest": f"{b}-1"}
             for b in before or []
         ]
+        if resume:
+            seal["spec"]["resume"] = {
+                "sealedRun": resume,
+                "checkpoints": [f"{resume}-1"],
+                "manifest": "sha256:" + "0" * 64,
+                "claim": "ckpt",
+            }
         bound = (BoundUid("worker", "Job", "char-lm-worker", world.OBJECT_UID),)
         seal["status"] = {
             "binding": bind(
@@ -311,6 +318,16 @@ def test_a_tainted_checkpoint_is_said_and_ends_with_1(trainseal: Run, stage: Sta
     stage.wrote("second", tainted=TAINT, accepted=signed_off)
     stage.state("second")
     assert trainseal("lineage", "second-1", *ARGUMENTS).code == 0
+
+
+def test_a_run_that_was_resumed_goes_on_from_the_checkpoint_in_its_seal(
+    trainseal: Run, stage: Stage
+) -> None:
+    stage.run("second", resume="first")
+    answer = trainseal("lineage", "second-1", *ARGUMENTS)
+    assert answer.code == 0, answer.out
+    assert "── goes on from 1 checkpoints of first, the newest first-1 verified" in answer.out
+    assert "run research/first verified" in answer.out
 
 
 def test_runs_that_lead_to_each_other_are_shown_once(trainseal: Run, stage: Stage) -> None:

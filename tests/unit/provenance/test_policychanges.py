@@ -77,6 +77,18 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
             ),
         )
     ),
+    (
+        "checkpoints.mayResume.users",
+        "checkpoints.mayResume",
+        None,
+        {"users": ["ann"]},
+    ),
+    (
+        "checkpoints.mayResume.groups",
+        "checkpoints.mayResume",
+        {"groups": ["oncall"]},
+        {"groups": ["oncall", "all"]},
+    ),
     ("access.exec", "access.exec", "Deny", "BreakGlass"),
     ("access.exec", "access.exec", "BreakGlass", None),
     ("access.attach", "access.attach", "Deny", "Record"),

@@ -30,7 +30,8 @@ WITHOUT_POLICY = CompiledPolicy(
     job=_NOBODY, image=_NOBODY, code=_NOBODY, pending_seconds=None, people={}, registries=("**",),
     required_validity=frozenset(), allowed_secrets=frozenset(), secret_rotators=None,
     additions=compile_additions(()), access=compile_access(None), lanes=(),
-    unverified_data=False, drift=compile_drift(None),
+    unverified_data=False, may_resume_users=frozenset(), may_resume_groups=frozenset(),
+    drift=compile_drift(None),
 )  # fmt: skip
 
 

@@ -1,0 +1,140 @@
+"""Going on from another run, for real: the gate compares what lies there, then it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.lab import EDITOR, Lab, Object
+from tests.e2e.saved import CLAIM, kept, signed_as
+from tests.stage.signing import signed
+from tests.stage.waiting import eventually
+
+STATED = 180
+#: Saves a checkpoint in a directory of its own, its marker last, and ends.
+ONCE = """\
+import os, pathlib
+
+folder = pathlib.Path("/checkpoints/step-1")
+folder.mkdir(exist_ok=True)
+for name in ("model.bin", ".done"):
+    part = folder / f"{name}.part"
+    part.write_bytes(os.urandom(1 << 16) if name == "model.bin" else b"")
+    part.rename(folder / name)
+print("saved", flush=True)
+"""
+#: Reads what it goes on from, and waits.
+ON = """\
+import pathlib, signal
+
+signal.signal(signal.SIGTERM, lambda *_: exit(143))
+print("resumed", len(pathlib.Path("/resumed/model.bin").read_bytes()), flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture(scope="module")
+def code(lab: Lab) -> str:
+    """Both scripts, signed by alice."""
+    return lab.push_tree("resuming", {"once.py": ONCE, "on.py": ON}, lab.alice)
+
+
+@pytest.fixture(scope="module")
+def volume(lab: Lab) -> Iterator[Path]:
+    """A claim with a directory of the node behind it."""
+    with kept(lab) as folder:
+        yield folder
+
+
+def job_of(lab: Lab, code: str, name: str, script: str, **checkpoints: Any) -> Object:
+    """Keeps its checkpoints in a directory of the run's own."""
+    job = lab.job(name, script)
+    job["spec"]["code"][0]["oci"]["reference"] = code
+    job["spec"]["checkpoints"] = {
+        "mountPath": "/checkpoints",
+        "volume": {"persistentVolumeClaim": {"claimName": CLAIM}},
+        "path": "resume/{run}",
+        **checkpoints,
+    }
+    return signed(job, lab.alice)
+
+
+def going_on(lab: Lab, code: str, name: str, run: str) -> Object:
+    """Goes on from a run, which `complete` tells whole."""
+    source = {"from": {"run": run, "select": "LatestUntainted"}, "mountPath": "/resumed"}
+    return job_of(lab, code, name, "on.py", complete={"marker": ".done"}, resume=source)
+
+
+@pytest.fixture(scope="module")
+def before(lab: Lab, code: str, volume: Path) -> tuple[str, Path]:
+    """A run of bob's that has ended, with its statement; and its directory on the volume."""
+    job = job_of(lab, code, "before", "once.py")
+    lab.apply(job)
+    lab.wait_for_phase(job, "Succeeded")
+    seal = str(lab.status(job)["sealedRun"])
+    signed_as(lab, seal, "step-1/model.bin")
+    eventually(
+        lambda: bool(lab.get("sealedrun", seal)["status"].get("statement")),
+        "the run has a statement",
+        STATED,
+    )
+    return seal, volume / "resume" / seal / "step-1"
+
+
+def test_a_run_goes_on_from_the_last_checkpoint_of_another_and_the_seal_says_which(
+    lab: Lab, apply: Callable[[Object], Object], code: str, before: tuple[str, Path]
+) -> None:
+    seal, folder = before
+    assert (folder / "model.bin").stat().st_size == 1 << 16  # in the run's own directory
+    job = apply(going_on(lab, code, "on", seal))
+    lab.wait_for_phase(job, "Running")
+    (pod,) = lab.pods(job)
+    name = pod["metadata"]["name"]
+    eventually(lambda: f"resumed {1 << 16}" in lab.kubectl("logs", name), "it has read it")
+    resume = lab.get("sealedrun", str(lab.status(job)["sealedRun"]))["spec"]["resume"]
+    assert (resume["sealedRun"], resume["path"]) == (seal, f"resume/{seal}/step-1")
+
+
+@pytest.mark.parametrize("change", ["a byte", "a file put beside it"])
+def test_what_was_changed_between_the_runs_is_refuted_by_the_gate(
+    lab: Lab,
+    apply: Callable[[Object], Object],
+    code: str,
+    before: tuple[str, Path],
+    change: str,
+) -> None:
+    seal, folder = before
+    model, beside = folder / "model.bin", folder / "evil.pt"
+    content = model.read_bytes()
+    try:
+        if change == "a byte":
+            model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        else:
+            beside.write_bytes(b"evil")
+        job = apply(going_on(lab, code, f"changed-{len(change)}", seal))
+        status = lab.wait_for_phase(job, "Failed", 120)
+        words = "model.bin: changed" if change == "a byte" else "evil.pt: no manifest lists it"
+        assert words in status["message"]
+        assert "refuted" in status["message"]
+    finally:
+        model.write_bytes(content)
+        beside.unlink(missing_ok=True)
+    # Its twin: as it was, it is gone on from.
+    again = apply(going_on(lab, code, f"restored-{len(change)}", seal))
+    lab.wait_for_phase(again, "Running", 120)
+
+
+def test_somebody_elses_run_is_not_gone_on_from(
+    lab: Lab, apply: Callable[[Object], Object], code: str, before: tuple[str, Path]
+) -> None:
+    seal, _ = before
+    job = going_on(lab, code, "not-mine", seal)
+    lab.admin("apply", "-f", "-", stdin=job)
+    try:
+        status = lab.wait_for_phase(job, "Refused")
+        assert f"run {seal} was asked for by {EDITOR}" in status["message"]
+    finally:
+        lab.delete(job)

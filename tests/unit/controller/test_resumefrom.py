@@ -1,0 +1,228 @@
+"""A job that goes on from another run: which checkpoint is chosen, who may, what the pods get."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.unit import world
+from tests.unit.controller.cluster import OURS, Cluster
+from tests.unit.provenance.test_runstatements import wrote
+from trainseal.provenance.checkpointmanifests import sign
+from trainseal.provenance.resumepoints import Item, latest
+from trainseal.provenance.seals import BoundUid, bind
+
+Object = dict[str, Any]
+CLAIM = "/api/v1/namespaces/research/persistentvolumeclaims/ckpt"
+TAINT = {"finding": "file.changed", "message": "changed, by mallory"}
+ACCEPTED = {"release": "r", "user": "carol", "reason": "seen"}
+BEFORE = world.sealed_world().seal
+
+
+@dataclass
+class Stage(Cluster):
+    """A run `before` of bob's that ended, with two checkpoints; a job of bob's that goes on."""
+
+    def __post_init__(self) -> None:
+        self.objects[CLAIM] = {
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"uid": "u-2", "name": "ckpt", "namespace": "research"},
+            "spec": {"volumeName": "pv-1"},
+        }
+        self.sealed()
+        self.wrote("m-1", "step-1", 1)
+        self.wrote("m-2", "step-2", 2)
+
+    def sealed(self, requester: str = "bob@example.org", **status: Any) -> None:
+        seal = copy.deepcopy(BEFORE)
+        seal["metadata"] |= {"name": "before", "labels": {"trainseal.dev/job": "earlier"}}
+        seal["spec"]["job"] |= {"uid": "uid-of-another", "name": "earlier"}
+        seal["spec"]["requester"]["username"] = requester
+        seal["status"] = {
+            "binding": bind(
+                world.SEAL_KEY,
+                namespace="research",
+                name="before",
+                spec=seal["spec"],
+                objects=(BoundUid("worker", "Job", "x", "uid-of-x"),),
+                now=world.NOW,
+            ),
+            "phase": "Succeeded",
+            "statement": "sha256:" + "0" * 64,
+        } | status
+        self.objects[f"{OURS}/sealedruns/before"] = seal
+
+    def wrote(self, name: str, folder: str, minute: int, **status: Any) -> None:
+        obj: Any = wrote(name, {f"{folder}/model": f"{minute}{minute}"}, minute).obj
+        obj["metadata"] |= {
+            "namespace": "research",
+            "uid": f"uid-{name}",
+            "labels": {"trainseal.dev/seal": "before"},
+        }
+        obj["spec"] |= {"sealedRun": "before", "volume": {"claim": "ckpt", "path": "runs/a"}}
+        obj["status"] = {"standing": "Signed", "attested": {"claimUID": "u-2"}} | status
+        obj["status"]["signature"] = sign(world.SEAL_KEY, obj, obj["status"], world.NOW)
+        self.objects[f"{OURS}/checkpoints/{name}"] = obj
+
+    def goes_on(self, run: str = "before", **checkpoints: Any) -> None:
+        """The job is submitted, and looked at until it rests."""
+
+        def change(job: Object) -> None:
+            resume = {"from": {"run": run, "select": "LatestUntainted"}, "mountPath": "/resumed"}
+            job["spec"]["checkpoints"] |= {"resume": resume} | checkpoints
+
+        self.submit(change)
+        self.reconcile()
+
+    @property
+    def made(self) -> Object:
+        """The seal of the job."""
+        (found,) = [
+            o
+            for o in self.objects.values()
+            if o["kind"] == "SealedRun" and o["metadata"]["name"] != "before"
+        ]
+        return found
+
+    @property
+    def refusal(self) -> tuple[str, str]:
+        (found,) = [c for c in self.status["conditions"] if c["type"] in ("Verified", "Sealed")]
+        assert not [p for p in self.objects if "/sealedruns/" in p and not p.endswith("/before")]
+        return found["reason"], self.status["message"]
+
+    def pod(self) -> Object:
+        found: Object = self.made["spec"]["roles"][0]["template"]["spec"]
+        return found
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.mark.parametrize("run", ["before", "earlier"])
+def test_the_last_checkpoint_is_in_the_seal_by_its_manifest(stage: Stage, run: str) -> None:
+    stage.goes_on(run)
+    obj = stage.objects[f"{OURS}/checkpoints/m-2"]
+    assert stage.made["spec"]["resume"] == {
+        "sealedRun": "before",
+        "checkpoints": ["m-2"],
+        "manifest": latest([Item(obj, good=True)]).manifest,
+        "claim": "ckpt",
+        "path": "runs/a/step-2",
+    }
+
+
+def test_gate_and_trainer_mount_it_read_only_and_the_gate_knows_each_file(stage: Stage) -> None:
+    stage.goes_on()
+    pod = stage.pod()
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "data-resume"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "ckpt", "readOnly": True}
+    gate, trainer = pod["initContainers"][0], pod["containers"][0]
+    for container, path in ((gate, "/gate/resume"), (trainer, "/resumed")):
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "data-resume"]
+        assert (mount["mountPath"], mount["subPath"]) == (path, "runs/a/step-2")
+        assert mount["readOnly"] is True
+    plan = json.loads(gate["args"][-1])
+    assert plan["resume"] == {
+        "source": "/gate/resume",
+        "files": [{"path": "model", "digest": "sha256:" + "22" * 32}],
+        "whole": True,
+    }
+
+
+def test_a_job_that_names_no_run_has_none_of_it(stage: Stage) -> None:
+    stage.submit()
+    stage.reconcile()
+    assert "resume" not in stage.made["spec"]
+    assert "data-resume" not in {v["name"] for v in stage.pod()["volumes"]}
+
+
+def test_a_tainted_one_is_passed_over_unless_it_was_signed_off(stage: Stage) -> None:
+    stage.wrote("m-2", "step-2", 2, tainted=TAINT)
+    stage.goes_on()
+    assert stage.made["spec"]["resume"]["path"] == "runs/a/step-1"
+
+
+def test_one_that_was_signed_off_is_taken(stage: Stage) -> None:
+    stage.wrote("m-2", "step-2", 2, tainted=TAINT, accepted=ACCEPTED)
+    stage.goes_on()
+    assert stage.made["spec"]["resume"]["path"] == "runs/a/step-2"
+
+
+def _edited(stage: Stage) -> None:
+    for name in ("m-1", "m-2"):
+        stage.objects[f"{OURS}/checkpoints/{name}"]["spec"]["files"][0]["size"] = 9
+
+
+REFUSED: dict[str, tuple[Callable[[Stage], object], str, str]] = {
+    "somebody else's run": (
+        lambda s: s.sealed("alice@example.org"),
+        "ResumeNotAllowed",
+        "was asked for by alice@example.org",
+    ),
+    "no such run": (
+        lambda s: s.objects.pop(f"{OURS}/sealedruns/before"),
+        "NothingToResume",
+        "found no run before",
+    ),
+    "a seal that somebody edited": (
+        lambda s: s.objects[f"{OURS}/sealedruns/before"]["spec"].update(run=9),
+        "NothingToResume",
+        "found no run before",
+    ),
+    "manifests that somebody edited": (_edited, "NothingToResume", "is not signed"),
+    "a claim that was made anew": (
+        lambda s: s.objects[CLAIM]["metadata"].update(uid="u-9"),
+        "NothingToResume",
+        "was made anew",
+    ),
+    "a claim that is gone": (lambda s: s.objects.pop(CLAIM), "NothingToResume", "is gone"),
+    "a run that is on": (
+        lambda s: s.objects[f"{OURS}/sealedruns/before"]["status"].pop("statement"),
+        "ResumeFromLiveRun",
+        "waiting",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "reason", "words"), REFUSED.values(), ids=REFUSED)
+def test_where_it_cannot_go_on_nothing_is_sealed(
+    stage: Stage, change: Callable[[Stage], object], reason: str, words: str
+) -> None:
+    change(stage)
+    stage.goes_on()
+    found, said = stage.refusal
+    assert found == reason
+    assert words in said
+
+
+def test_whom_a_policy_names_may_go_on_from_others_runs(stage: Stage) -> None:
+    stage.sealed("alice@example.org")
+    stage.policy = world.policy(checkpoints={"mayResume": {"users": ["bob@example.org"]}})
+    stage.goes_on()
+    assert stage.made["spec"]["resume"]["sealedRun"] == "before"
+
+
+def test_without_its_marker_a_checkpoint_was_cut_short(stage: Stage) -> None:
+    stage.goes_on(complete={"marker": ".done"})
+    assert "has no .done" in stage.refusal[1]
+
+
+def test_a_suspended_run_does_not_go_on_from_one_that_is_tainted_by_now(stage: Stage) -> None:
+    stage.goes_on()
+    stage.settle()
+    stage.edit(suspend=True)
+    stage.settle()
+    stage.wrote("m-2", "step-2", 2, tainted=TAINT)
+    stage.edit(suspend=False)
+    stage.reconcile()
+    assert "Checkpoint m-2, which it goes on from, is tainted" in stage.status["message"]
+    stage.wrote("m-2", "step-2", 2, tainted=TAINT, accepted=ACCEPTED)
+    stage.reconcile()
+    assert "tainted" not in stage.status["message"]
