@@ -93,6 +93,19 @@ PROGRAMS: dict[str, Program] = {
         Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 240),
         Program("cert-manager", "cert-manager", ".", 220),
         Program("jobset", "jobset", "sigs.k8s.io/jobset", 240),
+        Program("kueue", "kueue", "sigs.k8s.io/kueue/cmd/kueue", 300),
+        Program(
+            "trainer",
+            "trainer",
+            "github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager",
+            180,
+        ),
+        Program(
+            "training-operator",
+            "training-operator",
+            "github.com/kubeflow/training-operator/cmd/training-operator.v1",
+            120,
+        ),
     )
 }
 
@@ -108,7 +121,7 @@ FOREIGN = ("kubectl", "helm", "cosign", "crane")
 CERT_MANAGER = ("cert-manager",)
 """What `make cert-manager` runs on a cluster besides; nothing else needs it."""
 
-ENGINES = ("jobset",)
+ENGINES = ("jobset", "kueue", "trainer", "training-operator")
 """What `make engines` runs on a cluster besides: controllers of others that jobs are handed to."""
 
 CLUSTER = tuple(name for name in PROGRAMS if name not in (*CERT_MANAGER, *ENGINES))

@@ -1,7 +1,8 @@
-"""A cluster with the engines of others on it."""
+"""A cluster with the engines of others on it, and TrainSeal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,22 @@ import pytest
 
 from tests.cluster import Cluster
 from tests.cluster.places import own_name
-from tests.e2e.lab import Lab, open_lab
-from tests.e2e.world import apply, pytest_runtest_makereport
-from tests.stage.engines import JOBSET, install_engine
-from tests.stage.reading import Reader, proxy
+from tests.e2e.lab import TEAM, Lab, open_lab
+from tests.e2e.world import apply, pytest_runtest_makereport, reader
+from tests.stage.engines import JOBSET, KUEUE, TRAINER, install_engine, install_training_operator
+from tests.stage.queues import ADDITION
+from tests.stage.reading import Reader
 
-__all__ = ["apply", "pytest_runtest_makereport"]
+__all__ = ["apply", "pytest_runtest_makereport", "reader"]
+
+#: As the how-to says.
+VALUES = (
+    "engines.jobSet.enabled=true",
+    f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
+    "floor.jobParents={system:serviceaccount:kueue-system:kueue-controller-manager}",
+    "kueue.enabled=true",
+)
+
 _NAME = own_name("engines", Path(__file__).resolve())
 
 
@@ -31,25 +42,44 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
+def target(cluster: Cluster) -> Cluster:
+    """The same, by the name that end-to-end fixtures ask for."""
+    return cluster
+
+
+@pytest.fixture(scope="session")
 def jobset(cluster: Cluster) -> None:
     """JobSet's controller and webhooks."""
     install_engine(cluster, JOBSET)
 
 
 @pytest.fixture(scope="session")
-def lab(
-    cluster: Cluster, jobset: None, reader: Reader, tmp_path_factory: pytest.TempPathFactory
-) -> Lab:
-    """TrainSeal, which finds the engines there."""
-    values = [
-        "engines.jobSet.enabled=true",
-        f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
-    ]
-    return open_lab(cluster, tmp_path_factory.mktemp("lab"), reader, values=values)
+def kueue(cluster: Cluster, jobset: None) -> None:
+    """Kueue's controller and webhooks; it knows JobSets, too."""
+    install_engine(cluster, KUEUE)
+    # The test cluster serves no API of others, and says so to whoever asks what there is.
+    visibility = [f"{version}.visibility.kueue.x-k8s.io" for version in ("v1beta1", "v1beta2")]
+    cluster.kubectl("delete", "apiservice", *visibility, "--ignore-not-found")
 
 
 @pytest.fixture(scope="session")
-def reader(cluster: Cluster) -> Iterator[Reader]:
-    """What waits on the cluster's objects."""
-    with proxy(cluster) as port:
-        yield Reader(port)
+def trainer(cluster: Cluster, jobset: None) -> None:
+    """Kubeflow's trainer v2, which makes JobSets."""
+    install_engine(cluster, TRAINER)
+
+
+@pytest.fixture(scope="session")
+def training_operator(cluster: Cluster) -> None:
+    """Kubeflow's training operator v1."""
+    install_training_operator(cluster)
+
+
+@pytest.fixture(scope="session")
+def lab(
+    cluster: Cluster, reader: Reader, kueue: None, tmp_path_factory: pytest.TempPathFactory
+) -> Lab:
+    """TrainSeal with a queue for the runs of a team, and everything signed."""
+    lab = open_lab(cluster, tmp_path_factory.mktemp("lab"), reader, values=VALUES)
+    change = {"spec": {"pods": {"additions": [ADDITION]}}}
+    lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", json.dumps(change))
+    return lab

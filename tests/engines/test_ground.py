@@ -27,7 +27,8 @@ def test_a_plain_jobset_runs_to_its_end(cluster: Cluster, image: str) -> None:
     cluster.kubectl(
         "wait", "jobset/plain", "--for=jsonpath={.status.terminalState}=Completed", "--timeout=90s"
     )
-    jobs = json.loads(cluster.kubectl("get", "jobs", "-o", "json"))["items"]
+    ours = ("-l", "jobset.sigs.k8s.io/jobset-name=plain")
+    jobs = json.loads(cluster.kubectl("get", "jobs", *ours, "-o", "json"))["items"]
     ended = {job["metadata"]["name"]: job["status"]["succeeded"] for job in jobs}
     assert ended == {"plain-driver-0": 1, "plain-worker-0": 2}
 
@@ -40,6 +41,52 @@ def test_its_webhook_refuses_a_jobset_that_waits_for_a_job_it_has_not(
     wrong["spec"]["successPolicy"] = {"operator": "All", "targetReplicatedJobs": ["leader"]}
     with pytest.raises(CommandError, match="denied the request"):
         create(cluster, wrong)
+
+
+@pytest.mark.usefixtures("trainer")
+def test_a_plain_trainjob_runs_to_its_end(cluster: Cluster, image: str) -> None:
+    step = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    node = replicated("node", image)
+    node["template"]["metadata"] = {"labels": step}
+    node["template"]["spec"]["template"]["spec"]["containers"][0]["name"] = "node"
+    create(
+        cluster,
+        {
+            "apiVersion": "trainer.kubeflow.org/v1alpha1",
+            "kind": "TrainingRuntime",
+            "metadata": {"name": "trains", "namespace": "default"},
+            "spec": {
+                "mlPolicy": {"numNodes": 1},
+                "template": {"spec": {"replicatedJobs": [node]}},
+            },
+        },
+    )
+    create(
+        cluster,
+        {
+            "apiVersion": "trainer.kubeflow.org/v1alpha1",
+            "kind": "TrainJob",
+            "metadata": {"name": "trains", "namespace": "default"},
+            "spec": {"runtimeRef": {"name": "trains", "kind": "TrainingRuntime"}},
+        },
+    )
+    cluster.kubectl("wait", "trainjob/trains", "--for=condition=Complete", "--timeout=90s")
+
+
+@pytest.mark.usefixtures("training_operator")
+def test_a_plain_pytorchjob_runs_to_its_end(cluster: Cluster, image: str) -> None:
+    pod = {"containers": [{"name": "pytorch", "image": image}]}
+    master = {"replicas": 1, "restartPolicy": "Never", "template": {"spec": pod}}
+    create(
+        cluster,
+        {
+            "apiVersion": "kubeflow.org/v1",
+            "kind": "PyTorchJob",
+            "metadata": {"name": "trains", "namespace": "default"},
+            "spec": {"pytorchReplicaSpecs": {"Master": master}},
+        },
+    )
+    cluster.kubectl("wait", "pytorchjob/trains", "--for=condition=Succeeded", "--timeout=90s")
 
 
 def create(cluster: Cluster, obj: Object) -> None:

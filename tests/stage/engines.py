@@ -1,18 +1,23 @@
-"""Engines of others on a cluster: each as its own chart installs it, of an image built here.
+"""Engines of others on a cluster: each as its own module installs it, of an image built here.
 
-Programs, charts and kinds are of one pinned Go module each. A controller runs in a pod, with the
-account, the rights, the webhooks and the certificates that its chart gives it; only what it asks of
-the node is less, since all of them share one.
+Programs, charts (or manifests) and kinds are of one pinned Go module each. A controller runs in a
+pod, with the account, the rights, the webhooks and the certificates that these give it; only what
+it asks of the node is less, since all of them share one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import Target
+import yaml
+
+from tests.cluster import CommandError, Target
 from tests.cluster.pause import binary_archive
 from tests.cluster.pins import PROGRAMS
 from tests.cluster.toolchain import module_files, tools
@@ -45,38 +50,96 @@ JOBSET = Engine(
     image="image",
     resources="controller.resources",
 )
+KUEUE = Engine(
+    name="kueue",
+    module="sigs.k8s.io/kueue",
+    chart="charts/kueue",
+    namespace="kueue-system",
+    image="controllerManager.manager.image",
+    resources="controllerManager.manager.resources",
+)
+
+#: It makes JobSets, whose controller it does not bring.
+TRAINER = Engine(
+    name="trainer",
+    module="github.com/kubeflow/trainer/v2",
+    chart="charts/kubeflow-trainer",
+    namespace="kubeflow-system",
+    image="image",
+    resources="manager.resources",
+    values=("image.registry=docker.io", "jobset.install=false"),
+)
+#: It has manifests for kustomize, and no chart.
+_OPERATOR, _OPERATOR_MODULE = "training-operator", "github.com/kubeflow/training-operator"
 
 
 def install_engine(target: Target, engine: Engine) -> None:
-    """Returns once the controller is ready, its webhooks included."""
-    registry, _, repository = _push(target, engine).partition("/")
+    """Returns once the controller is ready, its webhooks included; one that is there is left alone.
+
+    Its chart would else overwrite the certificates that it made for itself.
+    """
+    with contextlib.suppress(CommandError):
+        target.helm("status", engine.name, "--namespace", engine.namespace)
+        return
+    repository, _, tag = push_program(target, engine.name).rpartition(":")
     values = [
-        f"{engine.image}.repository={registry}/{repository}",
-        f"{engine.image}.tag={_tag(engine)}",
+        f"{engine.image}.repository={repository}",
+        f"{engine.image}.tag={tag}",
         f"{engine.image}.pullPolicy=IfNotPresent",
         f"{engine.resources}.requests.cpu=20m",
         f"{engine.resources}.requests.memory=64Mi",
         *engine.values,
     ]
-    chart = module_files(engine.name, engine.module) / engine.chart
-    target.helm(
-        *("upgrade", "--install", engine.name, str(chart)),
-        *("--namespace", engine.namespace, "--create-namespace"),
-        *(word for value in values for word in ("--set", value)),
-        *("--wait", "--timeout", "4m"),
+    with _chart(engine) as chart:
+        target.helm(
+            *("upgrade", "--install", engine.name, str(chart)),
+            *("--namespace", engine.namespace, "--create-namespace"),
+            *(word for value in values for word in ("--set", value)),
+            *("--wait", "--timeout", "4m"),
+        )
+
+
+def install_training_operator(target: Target) -> None:
+    """PyTorchJobs and their like; returns once the controller is ready, its webhooks included."""
+    overlay = module_files(_OPERATOR, _OPERATOR_MODULE) / "manifests" / "overlays" / "standalone"
+    repository, _, tag = push_program(target, _OPERATOR).rpartition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        # kustomize takes no absolute path.
+        base = os.path.relpath(overlay, Path(folder).resolve())
+        image = {"name": "kubeflow/training-operator", "newName": repository, "newTag": tag}
+        Path(folder, "kustomization.yaml").write_text(
+            yaml.safe_dump({"resources": [base], "images": [image]})
+        )
+        target.kubectl("apply", "--server-side", "-k", folder)
+    target.kubectl(
+        *("rollout", "status", f"deployment/{_OPERATOR}", "-n", "kubeflow", "--timeout=4m"),
+        timeout=300,
     )
 
 
-def _tag(engine: Engine) -> str:
-    """Another with every other pin: the node keeps an image by its tag."""
-    return PROGRAMS[engine.name].key()[:16]
+@contextlib.contextmanager
+def _chart(engine: Engine) -> Iterator[Path]:
+    """The chart without the charts that it would bring along, which its module does not have."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, engine.name)
+        shutil.copytree(
+            module_files(engine.name, engine.module) / engine.chart,
+            found,
+            copy_function=shutil.copyfile,
+        )
+        found.chmod(0o755)
+        about = yaml.safe_load((found / "Chart.yaml").read_text())
+        about.pop("dependencies", None)
+        (found / "Chart.yaml").write_text(yaml.safe_dump(about))
+        yield found
 
 
-def _push(target: Target, engine: Engine) -> str:
-    """The repository, as the cluster's pods name it, with the controller's image under a tag."""
-    program = tools([engine.name])[engine.name]
-    tagged = f"engines/{engine.name}:{_tag(engine)}"
+def push_program(target: Target, name: str) -> str:
+    """The image of a program as pods name it: under a tag, another with every other pin."""
+    program = tools([name])[name]
+    tagged = f"engines/{name}:{PROGRAMS[name].key()[:16]}"
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "image.tar")
         binary_archive(archive, tagged, program, ["/manager"], place="/manager", user=_USER)
-        return target.push_image(archive, tagged).partition("@")[0]
+        repository = target.push_image(archive, tagged).partition("@")[0]
+    return f"{repository}:{tagged.rpartition(':')[2]}"

@@ -127,6 +127,9 @@ class Settings(Model):
     floor: bool = Field(
         default=False, description="Whether the API server's own rules, the floor, are installed."
     )
+    kueue: bool = Field(
+        default=False, description="Whether the controller answers Kueue's admission checks."
+    )
     job_parents: list[ShortText] = Field(default_factory=list)
     engines: Engines = Field(default_factory=Engines)
     disruptors: list[ShortText] = Field(default_factory=list)

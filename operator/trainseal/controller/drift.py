@@ -238,7 +238,8 @@ class Drift:
         if lift and not lift.refusal:
             if hold.response not in FREEZING:
                 # What froze goes on as it was; what was suspended starts anew, so it is verified.
-                waiting = await resuming.obstacle(self._world, run.sealed, run.key[0])
+                obstacle = await resuming.obstacle(self._world, run.sealed, run.key[0])
+                waiting = obstacle.words if obstacle else None
             if not waiting:
                 self._lift(run, hold, lift.release, handled)
                 return

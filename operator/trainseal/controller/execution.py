@@ -57,7 +57,7 @@ class Execution:
     def __init__(self, world: World) -> None:
         self._world = world
         self._kube = world.kube
-        self._steering = Steering(world.kube)
+        self._steering = Steering(world.kube, world.kept_by)
         self._objects = EngineObjects(world.kube, self._steering)
 
     async def advance(self, obj: JsonObject, seal: JsonObject) -> Progress:
@@ -160,7 +160,8 @@ class Execution:
         """Why a run that was let in before, and stands still, may not start or go on today."""
         if not live.stands_still():
             return None
-        return await resuming.obstacle(self._world, sealed, sealed.metadata.namespace)
+        found = await resuming.obstacle(self._world, sealed, sealed.metadata.namespace)
+        return None if found is None else found.words
 
     def _inputs(self, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
         settings = self._world.settings

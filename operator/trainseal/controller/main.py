@@ -40,6 +40,7 @@ from trainseal.controller.launchbook import LABEL_TEMPLATE, LaunchBook
 from trainseal.controller.launchbook import shape as launches_shape
 from trainseal.controller.leadership import LeadershipLostError, lead
 from trainseal.controller.policystatus import POLICIES, ROOTS, PolicyStatus
+from trainseal.controller.queueing import Kept, Queueing
 from trainseal.controller.ruleswatch import RulesWatch
 from trainseal.controller.runs import Runs
 from trainseal.controller.runversions import RunVersions
@@ -138,6 +139,8 @@ async def _work(
         for key in tuple(known):
             look(key)
         watching.policies_changed()
+        if queueing is not None:
+            queueing.policies_changed()
 
     store = PolicyStore(policies_changed)
     floor = Floor(kube, home, store, settings.is_gpu)
@@ -151,6 +154,7 @@ async def _work(
         asyncio.TaskGroup() as group,
     ):
         verifier = JobVerifier(ArtifactVerifier(registry, time.monotonic), clock)
+        kept = Kept(kube)
         world = World(
             kube=kube,
             settings=settings,
@@ -163,7 +167,9 @@ async def _work(
             verifier=verifier,
             clock=clock,
             registry_ca=registry_ca,
+            kept_by=kept.queue,
         )
+        queueing = Queueing(world, kept, lambda key: look(key)) if settings.kueue else None
         versions = RunVersions(kube, engines=settings.engines.enabled)
         launches = LaunchBook(lambda key: look(key))
         runs = Runs(world, versions, launches)
@@ -185,6 +191,8 @@ async def _work(
             (known.discard if gone else known.add)((namespace, name))
             look((namespace, name))
             comparing.job_changed(namespace, name)
+            if queueing is not None:
+                queueing.job_changed(namespace, name)
 
         status = PolicyStatus(kube, store, clock)
         policies = Informer(
@@ -211,6 +219,8 @@ async def _work(
         group.create_task(floor.follow_devices())
         group.create_task(queue.run())
         group.create_task(watching.run())
+        if queueing is not None:
+            group.create_task(queueing.run())
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
         group.create_task(RulesWatch(kube, home, clock, watching.tell).run())
         group.create_task(StackExpiry(kube, clock).run())

@@ -7,6 +7,8 @@ the policy does not name its signer any more. It counts whoever suspended it, a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from trainseal.api.model import API_VERSION
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import NotFoundError, path_of
@@ -24,18 +26,27 @@ AGAIN = 15.0
 _VERIFY_SECONDS = 60.0
 
 
-async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | None:
-    """Why the run may not go on, in words; None where it may. Raises KubeError."""
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a run may not go on. ``refuted``: evidence was read and speaks against it."""
+
+    words: str
+    refuted: bool = False
+
+
+async def obstacle(world: World, sealed: SealedRun, namespace: str) -> Obstacle | None:
+    """Why the run may not go on; None where it may. Raises KubeError."""
     identity = sealed.spec.job
     try:
         job = await world.kube.get(path_of(API_VERSION, "trainingjobs", namespace, identity.name))
         same = is_of(sealed, job)
     except NotFoundError:
-        return f"TrainingJob {identity.name} is gone"
+        return Obstacle(f"TrainingJob {identity.name} is gone")
     except CanonicalError as error:
-        return f"TrainingJob {identity.name}: {error}"
+        return Obstacle(f"TrainingJob {identity.name}: {error}", refuted=True)
     if not same:
-        return f"TrainingJob {identity.name} is not the one that was sealed"
+        words = f"TrainingJob {identity.name} is not the one that was sealed"
+        return Obstacle(words, refuted=True)
     requester = sealed.spec.requester
     verification = await world.verifier.verify(
         job,
@@ -51,6 +62,9 @@ async def obstacle(world: World, sealed: SealedRun, namespace: str) -> str | Non
     )
     if verification.outcome is Outcome.VERIFIED:
         bar = await resumption.bar(world, namespace, whole_job(sealed, job))
-        return None if bar is None else bar.words
+        return None if bar is None else Obstacle(bar.words)
     words = "; ".join(v.sentence() for v in verification.denials)
-    return f"verified again, the job is {verification.outcome.value}: {words}"
+    return Obstacle(
+        f"verified again, the job is {verification.outcome.value}: {words}",
+        refuted=verification.outcome is Outcome.REFUTED,
+    )

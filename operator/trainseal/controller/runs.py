@@ -134,7 +134,12 @@ class Runs:
         if json_object(obj.get("metadata")).get("deletionTimestamp"):
             # Somebody's finalizer may keep it for ever, and what holds its run with it.
             return None if all(map(has_ended, seals)) else _look_again(key)
-        if conditions.status_of(obj).get("phase") in ENDED and all(map(has_ended, seals)):
+        ended = conditions.status_of(obj).get("phase")
+        if ended in ENDED and all(map(has_ended, seals)):
+            if ended == "Failed":
+                # Jobs of other roles stand still, and give quota back that a queue gave them.
+                for seal in seals:
+                    await self._execution.stop(uid, seal)
             await self._after_the_end(path, obj)
             return None
         try:

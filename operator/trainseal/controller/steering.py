@@ -1,9 +1,12 @@
 """A run's objects, steered: suspended, resumed or left to a queue, and placed.
 
 1. Where the user or a hold wants it, each root is suspended and bears no queue's label, so that no
-   queue resumes it; so is what the engine's controller made of it.
+   queue resumes it; so is what the engine's controller made of it. Once our admission check keeps a
+   root out of its queue, it bears the label again: without it, Kueue would count its quota as taken
+   for as long as the root is there.
 2. Else it bears the label of ``scheduling.queueName``. With a queue, the queue alone resumes the
-   root, and may suspend it; without one, we resume whatever is suspended.
+   root, and may suspend it; without one, we resume whatever is suspended. A label that we may not
+   take off, as where Kueue has a default queue, stays the queue's word.
 3. While it is suspended and has no pods, it is placed as ``spec.scheduling`` says.
 
 What the API server, or a webhook behind it, refuses of 2 and 3 is told and keeps nothing else from
@@ -12,7 +15,7 @@ being done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -24,6 +27,7 @@ from trainseal.controller import objects
 from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.placing import Placing, placing, resolved
 from trainseal.controller.progress import Progress
+from trainseal.controller.world import no_queue
 from trainseal.engines import job as jobs
 from trainseal.engines.engine import LABEL_QUEUE, Engine, ObjectKind
 from trainseal.engines.podtemplate import placement
@@ -51,8 +55,12 @@ class Steered:
 class Steering:
     """Steers them. Raises KubeError where the API server cannot be asked."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(
+        self, kube: Kube, kept_by: Callable[[str, str], Awaitable[str]] = no_queue
+    ) -> None:
+        """``kept_by``: see ``World``."""
         self._kube = kube
+        self._kept_by = kept_by
 
     async def hold(self, live: LiveObjects, *, suspended_only: bool = False) -> None:
         """Suspends the run, out of reach of a queue; what has ended is left as it is.
@@ -71,13 +79,17 @@ class Steering:
         """Suspends one object."""
         if engine.outcome(root) is not None:
             return
-        change: JsonObject = {}
-        if not engine.is_suspended(root):
-            change |= engine.suspension(True)
-        if LABEL_QUEUE in _labels(root):
-            change["metadata"] = {"labels": {LABEL_QUEUE: None}}
-        if change:
-            await self._merge(engine.ROOT, root, change)
+        stop: JsonObject = {} if engine.is_suspended(root) else engine.suspension(True)
+        # What runs is stopped first, and out of reach: the queue may not know yet.
+        queue = "" if stop else await self._kept_by(_namespace(root), objects.uid_of(root))
+        label: JsonObject = {}
+        if _labels(root).get(LABEL_QUEUE, "") != queue:
+            label = {"metadata": {"labels": {LABEL_QUEUE: queue or None}}}
+        if not stop and not label:
+            return
+        if await self._try(engine.ROOT, root, {**stop, **label}) and stop:
+            # A label that we may not take off keeps nothing from being stopped.
+            await self._merge(engine.ROOT, root, stop)
 
     async def let_go(self, job: TrainingJob, live: LiveObjects) -> Steered:
         """Places the run as the job asks for, and lets it go."""
@@ -91,9 +103,12 @@ class Steering:
                 # Before it is resumed: a queue lets its label change on a suspended Job only.
                 label: JsonObject = {"metadata": {"labels": {LABEL_QUEUE: queue}}}
                 refused = await self._try(engine.ROOT, root, label)
-                if refused and queue:
-                    words = f"the queue {queue} was refused: {refused}"
-                    steered = Steered(steered.scheduling, "QueueRefused", words)
+                if refused:
+                    steered = Steered(
+                        steered.scheduling, "QueueRefused", _queue_words(root, queue, refused)
+                    )
+                if refused and not queue:
+                    continue
             if queue is None and engine.is_suspended(root):
                 await self._merge(engine.ROOT, root, engine.suspension(False))
         return steered
@@ -197,13 +212,26 @@ def _refused_words(plan: Placing, refused: str) -> str:
     )
 
 
+def _queue_words(live: Json, queue: str | None, refused: str) -> str:
+    if queue:
+        return f"the queue {queue} was refused: {refused}"
+    return (
+        f"the run is in the queue {_labels(live)[LABEL_QUEUE]}, which spec.scheduling.queueName "
+        f"does not name, and cannot be taken out of it: {refused}"
+    )
+
+
 def _names(fields: Iterable[str]) -> str:
     return ", ".join(sorted(set(fields)))
 
 
 def _path(kind: ObjectKind, live: Json) -> str:
     metadata = json_object(live.get("metadata"))
-    return f"{objects.collection(kind.kind, str(metadata['namespace']))}/{metadata['name']}"
+    return f"{objects.collection(kind.kind, _namespace(live))}/{metadata['name']}"
+
+
+def _namespace(live: Json) -> str:
+    return str(json_object(live.get("metadata"))["namespace"])
 
 
 def _labels(live: Json) -> JsonObject:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,12 +23,18 @@ from trainseal.verifier.policystore import BrokenPolicy
 _log = logging.getLogger(__name__)
 
 
+async def no_queue(_namespace: str, _uid: str) -> str:
+    """Where no queue asks us before it lets an object go."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything around a reconciliation; ``policies`` gives those of a namespace as of now.
 
     ``registry_ca`` is PEM text of the registries' authorities, for gates. ``volumes`` is fed by the
-    watch of Checkpoints.
+    watch of Checkpoints. ``kept_by`` says, of the object of a UID in a namespace, which queue's
+    label it may bear though it must not run (``queueing``).
     """
 
     kube: Kube
@@ -43,6 +49,7 @@ class World:
     clock: Callable[[], datetime]
     registry_ca: str = ""
     volumes: TaintedVolumes = field(default_factory=TaintedVolumes)
+    kept_by: Callable[[str, str], Awaitable[str]] = no_queue
 
     async def event(
         self,

@@ -65,6 +65,7 @@ def test_both_processes_read_one_configuration(helm: Path) -> None:
         ],
         "registries": {"plainHTTP": ["registry.example:5000"]},
         "gateImage": IMAGE,
+        "kueue": False,
         "floor": True,
         "jobParents": [],
         "engines": values()["engines"],
@@ -287,6 +288,32 @@ def test_nobody_reads_secrets_but_by_name(helm: Path) -> None:
             if "secrets" in rule.get("resources", []) and set(rule["verbs"]) - {"create"}:
                 assert obj["kind"] == "Role"
                 assert rule["resourceNames"]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_the_controller_gets_at_kueues_objects_only_where_it_shall(
+    helm: Path, enabled: bool
+) -> None:
+    objects = render(helm, "--set", f"kueue.enabled={str(enabled).lower()}")
+    assert config(objects)["kueue"] is enabled
+    granted = {
+        (resource, verb)
+        for role in objects
+        if role["kind"] in ("Role", "ClusterRole")
+        for rule in role["rules"]
+        if "kueue.x-k8s.io" in rule.get("apiGroups", ())
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    wanted = {
+        (resource, verb)
+        for kind in ("workloads", "admissionchecks")
+        for resource, verb in (
+            *((kind, "list"), (kind, "watch")),
+            (f"{kind}/status", "patch"),
+        )
+    }
+    assert granted == (wanted if enabled else set())
 
 
 def test_with_cert_manager_the_controller_leaves_certificates_alone(helm: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from tests.unit import world
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
 from trainseal.cluster.settings import Settings
+from trainseal.controller.queueing import Kept
 from trainseal.controller.runs import Runs
 from trainseal.controller.runversions import RunVersions
 from trainseal.controller.world import World
@@ -56,6 +57,8 @@ class Cluster:
     reads: list[str] = field(default_factory=list)
     #: Seconds of the controller's clock.
     seconds: float = 0.0
+    #: Names of AdmissionChecks that are ours.
+    checks: set[str] = field(default_factory=set)
     #: Answers to writes, by what is written down of them.
     refuses: dict[str, KubeError] = field(default_factory=dict)
     #: Values of the controller's configuration.
@@ -222,9 +225,12 @@ class Cluster:
 
     def world(self) -> World:
         """What a controller works with."""
+        kept = Kept(self)  # type: ignore[arg-type]
+        kept.ours |= self.checks
         return World(
             kube=self,  # type: ignore[arg-type]
             settings=Settings.model_validate({"gateImage": world.GATE_IMAGE, **self.settings}),
+            kept_by=kept.queue,
             cluster=world.CLUSTER,
             seal_key=world.SEAL_KEY,
             ticket_keyring=lambda: world.keyring(world.TICKET_KEY),
