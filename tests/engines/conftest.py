@@ -20,6 +20,8 @@ __all__ = ["apply", "pytest_runtest_makereport", "reader"]
 
 #: As the how-tos say.
 VALUES = (
+    "engines.jobSet.enabled=true",
+    f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
     "floor.jobParents={system:serviceaccount:kueue-system:kueue-controller-manager}",
     "kueue.enabled=true",
     "engines.jobSet.enabled=true",

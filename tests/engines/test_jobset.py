@@ -198,7 +198,7 @@ def test_nobody_has_jobsets_controller_make_one(lab: Lab, running_job: Object) -
         (
             "job",
             "set-guarded-worker-0",
-            {"metadata": {"labels": {f"{MARK}/restart-attempt": "-1"}}},
+            {"metadata": {"labels": {f"{MARK}/restart-attempt": "x"}}},
         ),
         (
             "job",

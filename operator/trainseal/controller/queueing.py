@@ -178,7 +178,9 @@ class Queueing:
         if not roles:
             return Judgement("NotNow", f"SealedRun {name} is not bound yet")
         owner = owner_of(workload)
-        if owner.get("uid") not in {role.object_uid for role in roles}:
+        # What waits in a queue is a root: what the pods' owners are made from, or these themselves.
+        roots = {role.root.uid if role.root else role.object_uid for role in roles}
+        if owner.get("uid") not in roots:
             words = f"{owner.get('kind')} {owner.get('name')} is not what SealedRun {name} sealed"
             return Judgement("Never", words)
         return await self._of_run(workload, sealed, seal, namespace)

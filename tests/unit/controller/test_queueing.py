@@ -9,6 +9,8 @@ import pytest
 
 from tests.unit import world
 from tests.unit.controller.cluster import ENGINE, JOB, Cluster
+from tests.unit.controller.test_jobset_runs import CHILDREN
+from tests.unit.controller.test_jobset_runs import cluster as jobset_cluster
 from trainseal.cluster.api import MERGE_PATCH, ConflictError, KubeError
 from trainseal.controller.queueing import NEVER_AGAIN, NOT_NOW_AGAIN, Kept, Queueing
 from trainseal.controller.workloads import API, CONTROLLER_NAME
@@ -415,3 +417,23 @@ def test_a_run_that_a_queue_keeps_is_not_resumed_behind_its_back() -> None:
     placed = cluster.condition("Placed")
     assert placed["reason"] == "QueueRefused"
     assert "is in the queue default" in placed["message"]
+
+
+# Of another engine --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("JobSet", "Ready"), ("Job", "Rejected")])
+def test_a_jobsets_workload_stands_for_the_jobset_and_not_for_a_job_of_it(
+    kind: str, expected: str
+) -> None:
+    found = jobset_cluster(checks={CHECK})
+    found.edit(scheduling={"queueName": "team-a"})
+    found.look()
+    child = found.objects[CHILDREN[0]]
+    of = {"JobSet": found.root, "Job": child}[kind]
+    made = workload(of["metadata"]["uid"], child["spec"]["template"])
+    made["metadata"]["ownerReferences"][0]["kind"] = kind
+    found.objects[WORKLOAD] = made
+    is_now(found, RESERVED)
+    answer(found)
+    assert state(found) == expected
