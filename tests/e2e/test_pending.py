@@ -100,15 +100,30 @@ def test_the_next_of_its_name_shows_what_differs_from_the_run_that_was_approved(
     eventually(lambda: not lab.listed("trainingjobs", PAIR), "it is gone")
 
 
-@pytest.mark.parametrize("by", ["mallory", "alice_again"])
-def test_no_signature_but_the_one_that_is_missing_lets_it_run(
-    lab: Lab, waiting: Object, by: str
+def patched(lab: Lab, signatures: list[Any]) -> str:
+    patch = json.dumps({"spec": {"signatures": signatures}})
+    return lab.kubectl("patch", "tj", "waits", "--type=merge", "-p", patch, namespace=PAIR)
+
+
+def test_an_editor_puts_no_junk_beside_what_was_signed_and_takes_nothing_away(
+    lab: Lab, waiting: Object
 ) -> None:
-    """A stranger's, and one by the same person's other key."""
-    more = signed(lab.job("waits", "finish.py", PAIR), lab.alice, getattr(lab, by))
+    own = waiting["spec"]["signatures"]
+    strangers = signed(lab.job("waits", "finish.py", PAIR), lab.mallory)["spec"]["signatures"]
+    with pytest.raises(CommandError, match="kubectl") as junk:
+        patched(lab, [*own, *strangers])
+    assert "by nobody whom a policy names" in junk.value.stderr
+    with pytest.raises(CommandError, match="kubectl") as fewer:
+        patched(lab, [])
+    assert "expected those that count to stay" in fewer.value.stderr
+
+
+def test_the_same_persons_other_key_does_not_stand_for_the_one_that_is_missing(
+    lab: Lab, waiting: Object
+) -> None:
+    more = signed(lab.job("waits", "finish.py", PAIR), lab.alice, lab.alice_again)
     before = lab.get("trainingjob", "waits", PAIR)["metadata"]["generation"]
-    patch = json.dumps({"spec": {"signatures": more["spec"]["signatures"]}})
-    lab.kubectl("patch", "tj", "waits", "--type=merge", "-p", patch, namespace=PAIR)
+    patched(lab, [*waiting["spec"]["signatures"], more["spec"]["signatures"][1]])
     eventually(
         lambda: lab.status(waiting).get("observedGeneration", 0) > before, "it was looked at"
     )

@@ -36,11 +36,13 @@ from trainseal.provenance.canonical import (
     KIND,
     TEMPLATE_KIND,
     CanonicalError,
+    canonical_job,
     job_digest,
     template_digest,
 )
 from trainseal.provenance.jobbounds import changes_beyond_bounds
 from trainseal.provenance.jobrules import RunFacts
+from trainseal.provenance.judgement import Signed
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import counted_by
@@ -49,7 +51,12 @@ from trainseal.provenance.requesters import Requester, groups_kept
 from trainseal.provenance.templates import StoredTemplate
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
 from trainseal.provenance.verdicts import Outcome, Verdict
-from trainseal.verifier.jobs import JobVerification, JobVerifier, Offline
+from trainseal.verifier.jobs import (
+    JobVerification,
+    JobVerifier,
+    Offline,
+    signature_outcome,
+)
 from trainseal.verifier.policystore import BrokenPolicy
 from trainseal.verifier.templates import verify_template
 
@@ -141,7 +148,7 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
     """The validating step. Raises what ``offline`` raises of its own."""
     obj = _named(request.object, request)
     if request.operation == "UPDATE":
-        return await offline(lambda: _update(request, obj))
+        return await offline(lambda: _update(request, obj, context.policies(request.namespace)))
     policies = context.policies(request.namespace)
     try:
         digest = await offline(lambda: job_digest(obj))
@@ -233,7 +240,7 @@ def _without_ticket(request: Request, digest: str, context: JobContext) -> Respo
     )
 
 
-def _update(request: Request, obj: JsonObject) -> Response:
+def _update(request: Request, obj: JsonObject, policies: Sequence[CompiledPolicy]) -> Response:
     old = _named(request.old, request)
     try:
         before = job_digest(old)
@@ -252,7 +259,7 @@ def _update(request: Request, obj: JsonObject) -> Response:
             found = "; ".join(str(p) for p in problems)
             return deny(f"{_head(request)}: {found}; correct it and apply the job again")
         if _annotations(obj).get(TICKET_ANNOTATION) == _annotations(old).get(TICKET_ANNOTATION):
-            return ALLOWED
+            return _signatures(request, obj, policies) if before == after else ALLOWED
         return deny(
             f"{_head(request)}: found a change of the annotation "
             f"{TICKET_ANNOTATION}, expected none: it says who asked for this run"
@@ -266,6 +273,41 @@ def _update(request: Request, obj: JsonObject) -> Response:
         f"only {', '.join(f'spec.{u}' for u in UNSIGNED)} to change; delete the job, have the new "
         "one signed, and apply it"
     )
+
+
+def _signatures(request: Request, obj: JsonObject, policies: Sequence[CompiledPolicy]) -> Response:
+    """Where jobs may wait for signatures: what counts stays, and what cannot count stays out.
+
+    Else an editor could fill the list up, or take an approval away without a trace.
+    """
+    spec, old = json_object(obj.get("spec")), json_object(request.old.get("spec"))
+    entries, before = (_entries(one.get("signatures")) for one in (spec, old))
+    waiting = [p for p in policies if p.mode == "Enforce" and p.pending_seconds is not None]
+    if entries == before or not waiting or "templateRef" in spec:
+        return ALLOWED
+    signed = Signed(KIND, request.namespace, str(meta(obj).get("name")), canonical_job(obj))
+    for found, rest, counts in ((before, entries, True), (entries, before, False)):
+        for at, entry in enumerate(found):
+            if entry in rest:
+                continue
+            outcome = signature_outcome(entry, signed, waiting)
+            if counts and outcome is Outcome.VERIFIED:
+                return deny(
+                    f"{_head(request)}: found spec.signatures without entry {at}, which counts, "
+                    "expected those that count to stay; take the job as it is "
+                    "(kubectl get -o yaml), and add to it"
+                )
+            if not counts and outcome is Outcome.REFUTED:
+                return deny(
+                    f"{_head(request)}: spec.signatures[{at}]: found a signature of this job by "
+                    "nobody whom a policy names, expected one that counts; `trainseal approve` "
+                    "adds one"
+                )
+    return ALLOWED
+
+
+def _entries(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else []
 
 
 def _answer(request: Request, found: JobVerification) -> Response:

@@ -22,6 +22,7 @@ from pydantic import JsonValue
 from trainseal.api.model import InvalidObjectError, json_object
 from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, SignatureEntry, TrainingJob
+from trainseal.provenance.authorities import KubernetesAuthority
 from trainseal.provenance.canonical import KIND, CanonicalError, canonical_job, job_digest
 from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import (
@@ -41,7 +42,7 @@ from trainseal.provenance.judgement import (
     read_bundle,
 )
 from trainseal.provenance.launches import Launch, launch_rules, newer_code, read_launch
-from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.policies import CompiledPolicy, UnavailableAuthority
 from trainseal.provenance.requesters import Requester
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
 from trainseal.registry.allowlist import InvalidPattern, allowed
@@ -269,6 +270,27 @@ def _local(
 def read_bundles(signatures: Sequence[SignatureEntry] | None) -> list[Piece]:
     """The bundles of a job, or a template; once, however many policies judge them."""
     return [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in signatures or ()]
+
+
+def signature_outcome(
+    entry: JsonValue, signed: Signed, policies: Sequence[CompiledPolicy]
+) -> Outcome:
+    """What one entry of ``spec.signatures`` is to the policies: whether anybody they name signed.
+
+    ``undetermined`` where that cannot be told.
+    """
+    bundle = json_object(json_object(entry).get("bundle"))
+    check = check_signed([read_bundle(bundle, MAX_JOB_BUNDLE_BYTES)], signed)
+    found = [
+        Outcome.UNDETERMINED if isinstance(a, UnavailableAuthority) else check(a)[0].outcome
+        for policy in policies
+        for a in policy.job.authorities
+        if not isinstance(a, KubernetesAuthority)
+    ]
+    for outcome in (Outcome.VERIFIED, Outcome.UNDETERMINED):
+        if outcome in found:
+            return outcome
+    return Outcome.REFUTED
 
 
 def judge_signatures(

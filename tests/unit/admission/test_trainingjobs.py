@@ -416,3 +416,36 @@ def test_an_engine_that_the_cluster_does_not_have_is_refused_in_words() -> None:
     assert not said.allowed
     assert "spec.engine is JobSet: found the engines Job enabled" in said.message
     assert answer(obj, within=context(engines=("Job", "JobSet"))).allowed
+
+
+def with_signatures(*keys: PrivateKey) -> Object:
+    found = job()
+    found["spec"]["signatures"] = world.sign_job(copy.deepcopy(found), *keys)["spec"]["signatures"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ([world.ALICE], [world.ALICE, world.BOB], ""),
+        ([world.ALICE], [world.ALICE, world.MALLORY], "by nobody whom a policy names"),
+        ([world.ALICE, world.BOB], [world.BOB], "without entry 0, which counts"),
+        ([world.ALICE, world.MALLORY], [world.ALICE], ""),
+        ([world.ALICE], [world.ALICE], ""),
+    ],
+)
+def test_of_a_job_that_may_wait_signatures_that_count_stay_and_others_stay_out(
+    before: list[PrivateKey], after: list[PrivateKey], words: str
+) -> None:
+    old, new = with_signatures(*before), with_signatures(*after)
+    found = answer(new, old, context(None, two()))
+    assert found.allowed == (not words)
+    assert words in found.message
+    # Where none may wait they count nothing here, as ever.
+    assert answer(new, old, context(None, two(pending=None))).allowed
+
+
+def test_no_junk_fills_up_the_list_of_one_that_waits() -> None:
+    old, new = with_signatures(world.ALICE), with_signatures(world.ALICE)
+    new["spec"]["signatures"].append({"bundle": {"mediaType": "junk"}})
+    assert not answer(new, old, context(None, two())).allowed
