@@ -258,7 +258,7 @@ def _set(path: str, value: object) -> Change:
 
 
 JOB_FAULTS: list[tuple[str, object, str]] = [
-    ("spec.engine", "JobSet", "spec.engine: Unsupported value"),
+    ("spec.engine", "RayJob", "spec.engine: Unsupported value"),
     ("spec.engine", None, "spec.engine: Invalid value: is required without templateRef"),
     ("spec.roles", None, "spec.roles: Invalid value: is required without templateRef"),
     ("spec.roles", [], "spec.roles: Invalid value"),
@@ -707,7 +707,7 @@ def test_a_new_job_shows_without_a_status(
     live(training_job())
     header, row = api_server.kubectl("get", "tj", "char-lm").splitlines()
     assert header.split() == [
-        "NAME", "PHASE", "VERIFIED", "SIGNERS", "REQUESTER", "READY", "DRIFT", "AGE",
+        "NAME", "PHASE", "VERIFIED", "SIGNERS", "MISSING", "REQUESTER", "READY", "DRIFT", "AGE",
     ]  # fmt: skip
     assert row.split()[0] == "char-lm"
 
