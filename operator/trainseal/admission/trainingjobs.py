@@ -325,7 +325,8 @@ def _answer(request: Request, found: JobVerification) -> Response:
             audit=audit,
         )
     _STOPPED.labels(found.outcome.value, found.denials[0].reason).inc()
-    undetermined = found.outcome is Outcome.UNDETERMINED
+    # Where signatures alone are refuted, and may come, it is what was not read that keeps it out.
+    undetermined = found.outcome is Outcome.UNDETERMINED or bool(found.lacking)
     head = (
         f"{_head(request)} could not be verified (undetermined): "
         "the evidence could not be read, which is not the same as a bad signature. Try again"

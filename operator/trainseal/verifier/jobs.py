@@ -94,9 +94,17 @@ class JobVerification:
         """The verdicts that signatures can still mend, where the policies let the job wait for
         them and nothing else stands in its way; else none.
         """
+        return self.lacking if len(self.lacking) == len(self.denials) else ()
+
+    @property
+    def lacking(self) -> tuple[Verdict, ...]:
+        """As ``awaited``, though something else could not be read just now: nothing else is wrong,
+        as far as it is known.
+        """
         patient = {p.name for p in self.policies if p.pending_seconds is not None}
-        waits = all(_can_wait(v) and v.policy in patient for v in self.denials)
-        return self.denials if waits and self.launch is None else ()
+        found = tuple(v for v in self.denials if v.outcome is Outcome.REFUTED)
+        waits = all(_can_wait(v) and v.policy in patient for v in found)
+        return found if waits and self.launch is None else ()
 
     @property
     def denials(self) -> tuple[Verdict, ...]:

@@ -404,6 +404,13 @@ def test_a_job_that_may_wait_for_signatures_is_let_in_and_says_whom_it_waits_for
     assert found.audit["trainseal-outcome"] == "pending"
 
 
+def test_where_something_else_could_not_be_read_it_is_worth_another_try() -> None:
+    evidence = world.Evidence(outcomes={world.CODE: Outcome.UNDETERMINED})
+    found = answer(job(), within=context(evidence, two()))
+    assert (found.allowed, found.code) == (False, TRY_AGAIN)
+    assert "undetermined" in found.message.splitlines()[0]
+
+
 def test_where_something_else_is_wrong_it_is_not() -> None:
     evidence = world.Evidence(outcomes={world.CODE: Outcome.REFUTED})
     assert not answer(job(), within=context(evidence, two())).allowed
