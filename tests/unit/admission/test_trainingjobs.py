@@ -56,6 +56,7 @@ def context(evidence: world.Evidence | None = None, *policies: Any, **fields: An
         "policies": lambda _: policies or (world.policy(),),
         "broken": lambda: (),
         "runs": lambda _: 0,
+        "sealed": lambda *_: False,
         "tickets": lambda: world.keyring(world.TICKET_KEY),
         "deadline": 1.0,
         "turns": Turns(),
@@ -435,8 +436,8 @@ def with_signatures(*keys: PrivateKey) -> Object:
     ("before", "after", "words"),
     [
         ([world.ALICE], [world.ALICE, world.BOB], ""),
-        ([world.ALICE], [world.ALICE, world.MALLORY], "by nobody whom a policy names"),
-        ([world.ALICE, world.BOB], [world.BOB], "without entry 0, which counts"),
+        ([world.ALICE], [world.ALICE, world.MALLORY], "a signature that does not count"),
+        ([world.ALICE, world.BOB], [world.BOB], "the signature of Alice taken away"),
         ([world.ALICE, world.MALLORY], [world.ALICE], ""),
         ([world.ALICE], [world.ALICE], ""),
     ],
