@@ -346,7 +346,8 @@ def pending_words(request: Request, verdict: Verdict) -> str:
     name = meta(request.object).get("name") or request.name
     return (
         f"pending: policy {verdict.policy} still wants a signature by {verdict.lack} "
-        f"({verdict.found}); nothing runs before: trainseal approve {name} -n {request.namespace}"
+        f"({verdict.found}); nothing runs before: trainseal approve {name} "
+        f"-n {request.namespace} --key KEY"
     )
 
 

@@ -16,7 +16,8 @@ _MOST = 3
 #: Sections of the page, and the reasons that each is about.
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "nobody-signed-it": ("NoSignature",),
-    "not-enough-people-signed": ("NotEnoughSigners",),
+    "not-enough-people-signed": ("NotEnoughSigners", "SignaturesMissing"),
+    "it-waited-too-long-for-signatures": ("PendingTooLong",),
     "changed-after-it-was-signed": ("OtherJob", "OtherContent"),
     "a-signature-of-another-image-or-tree": ("OtherImage", "OtherTree"),
     "signed-by-somebody-else": ("OtherKey", "OtherIdentity", "OtherIssuer"),
@@ -83,6 +84,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "the-approval-has-expired": ("Expired", "MaxRunsReached", "ValidityMissing"),
     "signed-for-another-cluster": ("OtherCluster",),
     "mounts-within-mounts": ("OverlappingMounts",),
+    "the-path-of-checkpoints": ("CheckpointsPath",),
     "the-config-is-too-large": ("ConfigTooLarge", "SealTooLarge"),
     "data-that-nobody-verified": ("DataNotVerified", "LaneScratch"),
     "checkpoints-that-are-tainted": ("TaintedCheckpoint",),

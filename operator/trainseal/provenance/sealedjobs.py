@@ -15,12 +15,11 @@ from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.provenance.canonical import KIND, CanonicalError, canonical_job, job_digest
+from trainseal.provenance.seals import MAX_SPEC_BYTES, stored_bytes
 
 Json = Mapping[str, JsonValue]
 #: What of a TrainingJob may change while its run lives.
 _OPEN = ("scheduling", "suspend")
-#: A longer job is not kept beside its seal: one object of the API server holds both.
-MAX_KEPT_BYTES = 256 * 1024
 
 
 def asked_digest(seal_spec: Json) -> str:
@@ -55,8 +54,10 @@ def kept_job(sealed: SealedRun, job: Json) -> JsonObject | None:
     """
     if sealed.spec.launch is not None:
         return None
-    data = canonical_job(job)
-    return json_object(json.loads(data).get("spec")) if len(data) <= MAX_KEPT_BYTES else None
+    spec = json_object(json.loads(canonical_job(job)).get("spec"))
+    # One object of the API server holds both: together they keep to the seal's own bound.
+    together = stored_bytes(sealed.spec.wire()) + stored_bytes(spec)
+    return spec if together <= MAX_SPEC_BYTES else None
 
 
 def sealed_job(seal: Json) -> JsonObject | None:

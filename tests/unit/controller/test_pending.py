@@ -122,7 +122,7 @@ def test_its_seal_keeps_what_was_signed_for_who_approves_the_next(cluster: Clust
 def test_a_job_that_is_too_long_is_not_kept_and_runs(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainseal.provenance.sealedjobs.MAX_KEPT_BYTES", 100)
+    monkeypatch.setattr("trainseal.provenance.sealedjobs.MAX_SPEC_BYTES", 100)
     signed_by(cluster, world.ALICE, world.BOB)
     assert sealed_job(cluster.seal) is None
     assert cluster.status["phase"] == "Sealed"
