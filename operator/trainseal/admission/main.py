@@ -126,6 +126,7 @@ def _answers(
         policies=state.policies.for_namespace,
         broken=lambda: state.policies.broken,
         runs=state.seals.runs,
+        sealed=state.seals.knows,
         tickets=lambda: state.tickets,
         deadline=settings.webhook_deadline_seconds,
         turns=Turns(),

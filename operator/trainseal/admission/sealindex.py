@@ -114,6 +114,10 @@ class SealIndex:
             )
         )
 
+    def knows(self, namespace: str, name: str) -> bool:
+        """Whether there is a seal of this name, bound or not, of a run that lives or has ended."""
+        return (namespace, name) in self._objects
+
     def runs(self, signed: str) -> int:
         """Seals, ended ones too, of what was signed: a job, or a template, by its digest."""
         return self._digests[signed]

@@ -3,8 +3,9 @@ templates that they are made from.
 
 An UPDATE that leaves the job digest as it is is never verified again: a dead registry would
 otherwise block suspending and deleting. Signatures stand outside the digest and may be changed;
-they count nothing here any more, and the controller judges them before it seals. What an UPDATE
-changes is held to its bounds all the same.
+they count nothing here any more, and the controller judges them before it seals. Where policies let
+jobs wait for signatures, those of one that is not sealed yet are judged, offline: what does not
+count is kept out, and what counts stays. What an UPDATE changes is held to its bounds all the same.
 """
 
 from __future__ import annotations
@@ -29,25 +30,24 @@ from trainseal.admission.reviews import (
     meta,
 )
 from trainseal.admission.turns import BusyError, Turns
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import InvalidObjectError, JsonObject, json_object
 from trainseal.api.trainingtemplate import PLURAL
 from trainseal.engines.catalogue import no_engine
 from trainseal.provenance.canonical import (
     KIND,
     TEMPLATE_KIND,
     CanonicalError,
-    canonical_job,
     job_digest,
     template_digest,
 )
 from trainseal.provenance.jobbounds import changes_beyond_bounds
 from trainseal.provenance.jobrules import RunFacts
-from trainseal.provenance.judgement import Signed
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import counted_by
 from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.requesters import Requester, groups_kept
+from trainseal.provenance.sealedjobs import seal_name
 from trainseal.provenance.templates import StoredTemplate
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
 from trainseal.provenance.verdicts import Outcome, Verdict
@@ -55,7 +55,8 @@ from trainseal.verifier.jobs import (
     JobVerification,
     JobVerifier,
     Offline,
-    signature_outcome,
+    longest_wait,
+    signatures_fault,
 )
 from trainseal.verifier.policystore import BrokenPolicy
 from trainseal.verifier.templates import verify_template
@@ -87,6 +88,8 @@ class JobContext:
     policies: Callable[[str], tuple[CompiledPolicy, ...]]
     broken: Callable[[], tuple[BrokenPolicy, ...]]
     runs: Callable[[str], int]
+    #: Whether the namespace has a seal of this name.
+    sealed: Callable[[str, str], bool]
     tickets: Callable[[], Keyring]
     deadline: float
     turns: Turns
@@ -148,7 +151,7 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
     """The validating step. Raises what ``offline`` raises of its own."""
     obj = _named(request.object, request)
     if request.operation == "UPDATE":
-        return await offline(lambda: _update(request, obj, context.policies(request.namespace)))
+        return await offline(lambda: _update(request, obj, context))
     policies = context.policies(request.namespace)
     try:
         digest = await offline(lambda: job_digest(obj))
@@ -240,7 +243,7 @@ def _without_ticket(request: Request, digest: str, context: JobContext) -> Respo
     )
 
 
-def _update(request: Request, obj: JsonObject, policies: Sequence[CompiledPolicy]) -> Response:
+def _update(request: Request, obj: JsonObject, context: JobContext) -> Response:
     old = _named(request.old, request)
     try:
         before = job_digest(old)
@@ -259,7 +262,7 @@ def _update(request: Request, obj: JsonObject, policies: Sequence[CompiledPolicy
             found = "; ".join(str(p) for p in problems)
             return deny(f"{_head(request)}: {found}; correct it and apply the job again")
         if _annotations(obj).get(TICKET_ANNOTATION) == _annotations(old).get(TICKET_ANNOTATION):
-            return _signatures(request, obj, policies) if before == after else ALLOWED
+            return _signatures(request, old, obj, after, context)
         return deny(
             f"{_head(request)}: found a change of the annotation "
             f"{TICKET_ANNOTATION}, expected none: it says who asked for this run"
@@ -275,39 +278,31 @@ def _update(request: Request, obj: JsonObject, policies: Sequence[CompiledPolicy
     )
 
 
-def _signatures(request: Request, obj: JsonObject, policies: Sequence[CompiledPolicy]) -> Response:
-    """Where jobs may wait for signatures: what counts stays, and what cannot count stays out.
-
-    Else an editor could fill the list up, or take an approval away without a trace.
-    """
-    spec, old = json_object(obj.get("spec")), json_object(request.old.get("spec"))
-    entries, before = (_entries(one.get("signatures")) for one in (spec, old))
-    waiting = [p for p in policies if p.mode == "Enforce" and p.pending_seconds is not None]
-    if entries == before or not waiting or "templateRef" in spec:
+def _signatures(
+    request: Request, old: JsonObject, obj: JsonObject, digest: str, context: JobContext
+) -> Response:
+    """Whether a job that may wait for signatures may have these."""
+    namespace, metadata = request.namespace, meta(old)
+    one, other = (json_object(o.get("spec")).get("signatures") for o in (old, obj))
+    policies = context.policies(namespace)
+    name, uid = str(metadata.get("name")), str(metadata.get("uid"))
+    if (
+        one == other
+        or longest_wait(policies) is None
+        or context.broken()
+        or context.sealed(namespace, seal_name(name, uid, digest))
+    ):
         return ALLOWED
-    signed = Signed(KIND, request.namespace, str(meta(obj).get("name")), canonical_job(obj))
-    for found, rest, counts in ((before, entries, True), (entries, before, False)):
-        for at, entry in enumerate(found):
-            if entry in rest:
-                continue
-            outcome = signature_outcome(entry, signed, waiting)
-            if counts and outcome is Outcome.VERIFIED:
-                return deny(
-                    f"{_head(request)}: found spec.signatures without entry {at}, which counts, "
-                    "expected those that count to stay; take the job as it is "
-                    "(kubectl get -o yaml), and add to it"
-                )
-            if not counts and outcome is Outcome.REFUTED:
-                return deny(
-                    f"{_head(request)}: spec.signatures[{at}]: found a signature of this job by "
-                    "nobody whom a policy names, expected one that counts; `trainseal approve` "
-                    "adds one"
-                )
-    return ALLOWED
-
-
-def _entries(value: JsonValue) -> list[JsonValue]:
-    return value if isinstance(value, list) else []
+    try:
+        text = str(_annotations(old).get(TICKET_ANNOTATION, ""))
+        ticket = read_ticket(context.tickets(), text, digest)
+        age = context.now() - ticket.time
+        fault = signatures_fault(old, obj, policies, ticket.requester, age)
+    except (UntrustedError, InvalidObjectError):
+        return ALLOWED  # it is never sealed; taking it apart must stay possible
+    if fault is None:
+        return ALLOWED
+    return deny(f"{_head(request)}: {fault.words}", TRY_AGAIN if fault.undetermined else FORBIDDEN)
 
 
 def _answer(request: Request, found: JobVerification) -> Response:
@@ -325,7 +320,8 @@ def _answer(request: Request, found: JobVerification) -> Response:
             audit=audit,
         )
     _STOPPED.labels(found.outcome.value, found.denials[0].reason).inc()
-    undetermined = found.outcome is Outcome.UNDETERMINED
+    # Where signatures alone are refuted, and may come, it is what was not read that keeps it out.
+    undetermined = found.outcome is Outcome.UNDETERMINED or bool(found.lacking)
     head = (
         f"{_head(request)} could not be verified (undetermined): "
         "the evidence could not be read, which is not the same as a bad signature. Try again"

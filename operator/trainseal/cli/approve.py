@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainseal.cli.drift import JobArgument, PlaceOption
 from trainseal.cli.options import (
     ContextOption,
-    KeyOption,
     KubeconfigOption,
     Output,
     OutputOption,
     ReleaseNamespaceOption,
 )
 
+if TYPE_CHECKING:
+    from trainseal.api.model import JsonObject
+    from trainseal.provenance.keys import PrivateKey
+
 
 def approve(
     job: JobArgument,
-    key: KeyOption,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="KEY", help="Sign with this key, as `trainseal sign job`."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Add this bundle, which another tool made."),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Sign without asking: you have looked at it.")
     ] = False,
@@ -40,11 +51,14 @@ def approve(
     asks, signs with your key, and adds the bundle to the job's spec.signatures. Nothing is signed
     but what was shown. Who has signed already changes nothing by approving again.
 
-    With -o json nothing is signed unless --yes is given.
+    Without --key and --bundle nothing is signed; with -o json only if --yes is given. Who signs
+    without a key looks first, then signs with another tool what `trainseal canonical` prints, and
+    adds that with --bundle.
 
     Exit codes: 0 signed, or looked at; 1 refused, by you or by what was found; 2 the cluster could
     not be read, or nobody has looked at the signature in time.
 
+        trainseal approve char-lm
         trainseal approve char-lm --key bob.key
         trainseal approve char-lm -n research --key bob.key --yes
         trainseal approve char-lm --key bob.key -o json | jq '.previous.changes[].path'
@@ -57,10 +71,13 @@ def approve(
     from trainseal.cli.clusters import default_namespace
     from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
     from trainseal.cli.keyfile import read_key
+    from trainseal.cli.sign import say
     from trainseal.cli.statusview import one_line
     from trainseal.cli.terminaltext import plain
     from trainseal.cluster.api import connect
 
+    if key and bundle:
+        raise typer.BadParameter("give --key or --bundle", param_hint="--bundle")
     as_json = output is Output.JSON
     place = namespace or default_namespace(kubeconfig, context)
 
@@ -71,8 +88,11 @@ def approve(
     found = asyncio.run(look())
     if not as_json:
         approving.print_text(found)
-    elif not yes:
+    elif not yes or not (key or bundle):
         print(json.dumps(approving.value(found, added=None, job=None), indent=2))  # noqa: T201
+        return
+    if not (key or bundle):
+        say(["nothing was signed: --key KEY or --bundle FILE signs what is shown"])
         return
     if not yes:
         if not sys.stdin.isatty():
@@ -83,18 +103,22 @@ def approve(
             )
         if not typer.confirm("\nSign it?", default=False):
             raise Failure("not signed", remedy="nothing was changed", code=REFUTED)
-    private = read_key(key)
+    if bundle:
+        given, by = approving.bundle_in(bundle, found.signed), str(bundle)
+        signature: PrivateKey | JsonObject = given
+    else:
+        private = read_key(key or Path())
+        signature, by = private, private.public.id
 
     async def sign() -> None:
         async with connect(kubeconfig, context) as kube:
-            added = await approving.approve(kube, found, private)
+            added = await approving.approve(kube, found, signature)
             try:
                 async with asyncio.timeout(wait):
                     after = await approving.outcome(kube, found)
             except TimeoutError:
                 raise Failure(
-                    f"signed with {private.public.id}; the controller has not looked at it within"
-                    f" {wait:g} s",
+                    f"signed with {by}; the controller has not looked at it within {wait:g} s",
                     remedy=f"`trainseal status {job} -n {place}` shows what follows",
                     code=UNDETERMINED,
                 ) from None
@@ -102,6 +126,6 @@ def approve(
                 print(json.dumps(approving.value(found, added=added, job=after), indent=2))  # noqa: T201
                 return
             words = "signed with" if added else "signed already with"
-            print(f"{words} {private.public.id}\n{plain(one_line(after))}")  # noqa: T201
+            print(f"{words} {by}\n{plain(one_line(after))}")  # noqa: T201
 
     asyncio.run(sign())

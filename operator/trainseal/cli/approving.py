@@ -15,6 +15,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import JsonValue
 from rich.console import Console, Group, RenderableType
@@ -38,9 +39,10 @@ from trainseal.cli.yamltext import written
 from trainseal.cluster.api import JSON_PATCH, Kube, KubeError, path_of
 from trainseal.cluster.keys import read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+from trainseal.provenance.bundles import MAX_BUNDLE_BYTES, BundleError
 from trainseal.provenance.canonical import KIND, CanonicalError, canonical_job
-from trainseal.provenance.claims import claims
-from trainseal.provenance.judgement import Signed
+from trainseal.provenance.claims import claims, is_over
+from trainseal.provenance.judgement import Signed, read_bundle
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import template_ref
@@ -164,9 +166,36 @@ async def _requester(kube: Kube, release_namespace: str, job: JsonObject, signed
     return ""
 
 
-async def approve(kube: Kube, found: Proposal, key: PrivateKey) -> bool:
-    """Adds the signature; False where this key's is there already. Raises Failure, KubeError."""
-    entry = signature_of(found.signed, key)
+def bundle_in(path: Path, signed: Signed) -> JsonObject:
+    """A bundle that another tool made over this job. Raises Failure."""
+    with path.open("rb") as file:
+        data = file.read(MAX_BUNDLE_BYTES + 1)
+    piece = read_bundle(data, MAX_BUNDLE_BYTES)
+    if isinstance(piece, BundleError):
+        raise Failure(
+            f"{path}: no Sigstore bundle: {plain(str(piece))}",
+            expected="what `cosign sign-blob --bundle` writes",
+            remedy="sign the bytes that `trainseal canonical` prints",
+        )
+    if is_over(piece.content, signed) is False:
+        raise Failure(
+            f"{path}: a signature over something else",
+            expected=f"one over {signed.namespace}/{signed.name}, {signed.digest}",
+            remedy=f"`kubectl get tj {signed.name} -n {signed.namespace} -o json | trainseal "
+            "canonical -f -` prints the bytes to sign",
+            code=REFUTED,
+        )
+    return json_object(json.loads(data))
+
+
+async def approve(kube: Kube, found: Proposal, signature: PrivateKey | JsonObject) -> bool:
+    """Adds a key's signature, or a bundle; False where it is there already. Raises Failure,
+    KubeError.
+    """
+    if isinstance(signature, dict):
+        entry: JsonObject = {"bundle": signature}
+    else:
+        entry = signature_of(found.signed, signature)
     namespace, name = found.signed.namespace, found.signed.name
     path, refusal = job_path(namespace, name), None
     for _ in range(_TRIES):
@@ -182,7 +211,7 @@ async def approve(kube: Kube, found: Proposal, key: PrivateKey) -> bool:
                 code=REFUTED,
             )
         present = present_signatures(job)
-        if any(is_signed_by(one, key, found.signed) for one in present):
+        if any(_is(one, signature, found.signed) for one in present):
             return False
         if len(present) >= MAX_SIGNATURES:
             raise Failure(
@@ -211,6 +240,13 @@ async def approve(kube: Kube, found: Proposal, key: PrivateKey) -> bool:
         remedy="try again",
         code=UNDETERMINED,
     )
+
+
+def _is(entry: JsonValue, signature: PrivateKey | JsonObject, signed: Signed) -> bool:
+    """Whether an entry of ``spec.signatures`` is this signature already."""
+    if isinstance(signature, dict):
+        return json_object(entry).get("bundle") == signature
+    return is_signed_by(entry, signature, signed)
 
 
 async def outcome(kube: Kube, found: Proposal) -> JsonObject:

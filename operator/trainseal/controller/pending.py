@@ -7,8 +7,12 @@ is the ticket: when it was submitted, by the webhook's signed word.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from pydantic import JsonValue
+
+from trainseal.api.model import json_objects
 from trainseal.controller.progress import Progress
 from trainseal.provenance.keyrings import rfc3339
 from trainseal.provenance.policies import CompiledPolicy
@@ -17,18 +21,26 @@ from trainseal.verifier.jobs import JobVerification
 REASON = "SignaturesMissing"
 TOO_LATE = "PendingTooLong"
 _LONGEST_WORDS = 256
+#: A policy that lets it wait for longer is heard of at once.
+_LATE_AGAIN = 3600.0
+
+Json = Mapping[str, JsonValue]
 
 
 def waits(found: JobVerification, submitted: datetime, now: datetime) -> Progress | None:
-    """What a job waits for that lacks nothing but signatures which may still come; else None."""
-    if not found.awaited:
+    """What a job waits for that lacks nothing but signatures which may still come, or that it
+    waits no more; else None.
+
+    What cannot be read meanwhile is no matter: all of it is verified anew with the last signature.
+    """
+    if not found.lacking:
         return None
     until = _until(found.policies, submitted)
-    if until is None or until < now:
+    if until is None:
         return None
-    missing = "; ".join(dict.fromkeys(str(v.lack) for v in found.awaited))
+    missing = "; ".join(dict.fromkeys(str(v.lack) for v in found.lacking))
     words = "\n".join(
-        f"policy {v.policy} still wants a signature by {v.lack} ({v.found})" for v in found.awaited
+        f"policy {v.policy} still wants a signature by {v.lack} ({v.found})" for v in found.lacking
     )
     words = (
         f"waiting for signatures until {rfc3339(until)}: {words}; "
@@ -36,23 +48,40 @@ def waits(found: JobVerification, submitted: datetime, now: datetime) -> Progres
     )
     progress = Progress("Pending", words[:4096], again=(until - now).total_seconds() + 1.0)
     progress.wants("Verified", False, REASON, words)
-    persons = dict.fromkeys(s.person for v in found.awaited for s in v.signers)
+    if until < now:
+        words = f"{_late(submitted, until)}; {words.partition(': ')[2]}"
+        progress = Progress("Refused", words[:4096], again=_LATE_AGAIN)
+        progress.wants("Verified", False, TOO_LATE, words)
+    persons = dict.fromkeys(s.person for v in found.lacking for s in v.signers)
     progress.fields = {
-        "verified": "pending",
+        "verified": "pending" if until >= now else "refuted",
         "missing": missing[:_LONGEST_WORDS],
         "signers": ", ".join(persons)[:1024],
     }
     return progress
 
 
-def too_late(found: JobVerification, submitted: datetime, now: datetime) -> str:
+def too_late(found: JobVerification, status: Json, submitted: datetime, now: datetime) -> str:
     """Why a job that was not signed in time does not start, whoever has signed by now; or empty.
 
-    A job that was made from a template waits for no signature.
+    By its ``status`` it waited: one that had all signatures from the first may be kept by something
+    else for longer (a registry, a tainted checkpoint). A job that was made from a template waits
+    for no signature.
     """
     until = _until(found.policies, submitted)
-    if found.launch is not None or until is None or now <= until:
+    if found.launch is not None or until is None or now <= until or not _waited(status):
         return ""
+    return _late(submitted, until)
+
+
+def _waited(status: Json) -> bool:
+    return any(
+        c.get("type") == "Verified" and c.get("reason") in (REASON, TOO_LATE)
+        for c in json_objects(status.get("conditions"))
+    )
+
+
+def _late(submitted: datetime, until: datetime) -> str:
     return (
         f"it was submitted at {rfc3339(submitted)} and had not been signed by all at "
         f"{rfc3339(until)}, which is as long as the policy lets it wait "

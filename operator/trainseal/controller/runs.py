@@ -219,7 +219,8 @@ class Runs:
         job = verification.job
         if verification.outcome is not Outcome.VERIFIED or job is None:
             return self._not_verified(verification, ticket.time)
-        if late := pending.too_late(verification, ticket.time, world.clock()):
+        status = conditions.status_of(obj)
+        if late := pending.too_late(verification, status, ticket.time, world.clock()):
             return self._refused(pending.TOO_LATE, late)
         launch = verification.launch
         if launch is not None and (waits := self._no_room(identity, launch)) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +21,7 @@ from trainseal.api.sealedrun import (
 from trainseal.api.trainingjob import MAX_SIGNERS, ArtifactStatus, SignerStatus, TrainingJob
 from trainseal.controller.launchbook import LABEL_TEMPLATE
 from trainseal.engines.engine import Rendered
+from trainseal.provenance import sealedjobs
 from trainseal.provenance.configfiles import config_digest, config_files
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import Launch
@@ -55,9 +55,8 @@ class Sealing:
 
 
 def seal_name(job: Metadata, asked: str) -> str:
-    """One name for one TrainingJob object, so that making the seal again changes nothing."""
-    suffix = re.sub(r"[^a-z0-9]", "", job.uid)[:8] or "0"
-    return f"{job.name[:40].rstrip('-')}-{asked[7:15]}-{suffix}"
+    """The name of a job's seal."""
+    return sealedjobs.seal_name(job.name, job.uid, asked)
 
 
 def digest_label(digest: str) -> str:

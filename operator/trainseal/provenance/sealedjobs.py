@@ -6,6 +6,7 @@ A job that names a template is not made from it again: the seal holds the job th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -25,6 +26,15 @@ def asked_digest(seal_spec: Json) -> str:
     """The digest that the seal's TrainingJob has as an object."""
     launch = json_object(seal_spec.get("launch"))
     return str(launch.get("asked") if launch else json_object(seal_spec.get("job")).get("digest"))
+
+
+def seal_name(job: str, uid: str, asked: str) -> str:
+    """One name for one TrainingJob object, so that making the seal again changes nothing.
+
+    ``asked`` is the digest of the object.
+    """
+    suffix = re.sub(r"[^a-z0-9]", "", uid)[:8] or "0"
+    return f"{job[:40].rstrip('-')}-{asked[7:15]}-{suffix}"
 
 
 def is_of(sealed: SealedRun, job: Json) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -22,7 +22,7 @@ from pydantic import JsonValue
 from trainseal.api.model import InvalidObjectError, json_object
 from trainseal.api.sealedrun import SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, SignatureEntry, TrainingJob
-from trainseal.provenance.authorities import KubernetesAuthority
+from trainseal.provenance.approvals import Fault, change_fault
 from trainseal.provenance.canonical import KIND, CanonicalError, canonical_job, job_digest
 from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import (
@@ -42,7 +42,7 @@ from trainseal.provenance.judgement import (
     read_bundle,
 )
 from trainseal.provenance.launches import Launch, launch_rules, newer_code, read_launch
-from trainseal.provenance.policies import CompiledPolicy, UnavailableAuthority
+from trainseal.provenance.policies import CompiledPolicy
 from trainseal.provenance.requesters import Requester
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
 from trainseal.registry.allowlist import InvalidPattern, allowed
@@ -94,9 +94,17 @@ class JobVerification:
         """The verdicts that signatures can still mend, where the policies let the job wait for
         them and nothing else stands in its way; else none.
         """
+        return self.lacking if len(self.lacking) == len(self.denials) else ()
+
+    @property
+    def lacking(self) -> tuple[Verdict, ...]:
+        """As ``awaited``, though something else could not be read just now: nothing else is wrong,
+        as far as it is known.
+        """
         patient = {p.name for p in self.policies if p.pending_seconds is not None}
-        waits = all(_can_wait(v) and v.policy in patient for v in self.denials)
-        return self.denials if waits and self.launch is None else ()
+        found = tuple(v for v in self.denials if v.outcome is Outcome.REFUTED)
+        waits = all(_can_wait(v) and v.policy in patient for v in found)
+        return found if waits and self.launch is None else ()
 
     @property
     def denials(self) -> tuple[Verdict, ...]:
@@ -272,27 +280,6 @@ def read_bundles(signatures: Sequence[SignatureEntry] | None) -> list[Piece]:
     return [read_bundle(s.bundle, MAX_JOB_BUNDLE_BYTES) for s in signatures or ()]
 
 
-def signature_outcome(
-    entry: JsonValue, signed: Signed, policies: Sequence[CompiledPolicy]
-) -> Outcome:
-    """What one entry of ``spec.signatures`` is to the policies: whether anybody they name signed.
-
-    ``undetermined`` where that cannot be told.
-    """
-    bundle = json_object(json_object(entry).get("bundle"))
-    check = check_signed([read_bundle(bundle, MAX_JOB_BUNDLE_BYTES)], signed)
-    found = [
-        Outcome.UNDETERMINED if isinstance(a, UnavailableAuthority) else check(a)[0].outcome
-        for policy in policies
-        for a in policy.job.authorities
-        if not isinstance(a, KubernetesAuthority)
-    ]
-    for outcome in (Outcome.VERIFIED, Outcome.UNDETERMINED):
-        if outcome in found:
-            return outcome
-    return Outcome.REFUTED
-
-
 def judge_signatures(
     signed: Signed,
     pieces: Sequence[Piece],
@@ -320,6 +307,46 @@ def judge_signatures(
 def _can_wait(verdict: Verdict) -> bool:
     """Whether nothing is wrong but that somebody has not signed the job yet."""
     return verdict.artifact == "job" and verdict.lack is not None
+
+
+def signatures_fault(
+    old: Json, new: Json, policies: Sequence[CompiledPolicy], requester: Requester, age: timedelta
+) -> Fault | None:
+    """Why the signatures of a job that may wait for more may not change from the ``old`` to the
+    ``new`` ones. ``age``: how long ago it was asked for.
+
+    Raises InvalidObjectError, CanonicalError.
+    """
+    before, after = TrainingJob.parse(old), TrainingJob.parse(new)
+    signed = Signed(KIND, after.metadata.namespace, after.metadata.name, canonical_job(new))
+    pieces = read_bundles(before.spec.signatures)
+    entries = [s.wire() for s in before.spec.signatures or ()]
+    later = [s.wire() for s in after.spec.signatures or ()]
+    fault = change_fault(
+        [*zip(entries, pieces, strict=True)],
+        [*zip(later, read_bundles(after.spec.signatures), strict=True)],
+        signed,
+        policies,
+    )
+    longest = longest_wait(policies)
+    if fault is not None or longest is None or age <= longest:
+        return fault
+    enforced = [p for p in policies if p.mode == "Enforce"]
+    verdicts = [judge_signatures(signed, pieces, p, requester) for p in enforced]
+    if all(v.outcome is Outcome.VERIFIED for v in verdicts):
+        return None
+    return Fault(
+        f"found a signature that comes after {longest.total_seconds():.0f} seconds, which is as "
+        "long as the policy lets the job wait (spec.pending.maxAgeSeconds); delete the job, and "
+        "apply it again with its signatures"
+    )
+
+
+def longest_wait(policies: Iterable[CompiledPolicy]) -> timedelta | None:
+    """The shortest time that an enforcing policy lets a job wait; None: none lets it."""
+    seconds = [p.pending_seconds for p in policies if p.mode == "Enforce"]
+    allowed = [s for s in seconds if s is not None]
+    return timedelta(seconds=min(allowed)) if allowed else None
 
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:

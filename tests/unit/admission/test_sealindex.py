@@ -169,3 +169,16 @@ def test_whether_a_run_is_in_quarantine_is_known(index: SealIndex, seal: Object)
     live = index.live(*key(seal))
     assert live is not None
     assert live.isolated
+
+
+def test_whether_there_is_a_seal_is_known_whatever_became_of_its_run(
+    index: SealIndex, seal: Object
+) -> None:
+    assert index.knows(*key(seal))
+    assert not index.knows("elsewhere", key(seal)[1])
+    ended = copy.deepcopy(seal)
+    ended["status"]["phase"] = "Succeeded"
+    index.on_seal("MODIFIED", key(seal), what_counts(ended))
+    assert index.knows(*key(seal))
+    index.on_seal("DELETED", key(seal), ended)
+    assert not index.knows(*key(seal))

@@ -56,6 +56,7 @@ def context(evidence: world.Evidence | None = None, *policies: Any, **fields: An
         "policies": lambda _: policies or (world.policy(),),
         "broken": lambda: (),
         "runs": lambda _: 0,
+        "sealed": lambda *_: False,
         "tickets": lambda: world.keyring(world.TICKET_KEY),
         "deadline": 1.0,
         "turns": Turns(),
@@ -404,6 +405,13 @@ def test_a_job_that_may_wait_for_signatures_is_let_in_and_says_whom_it_waits_for
     assert found.audit["trainseal-outcome"] == "pending"
 
 
+def test_where_something_else_could_not_be_read_it_is_worth_another_try() -> None:
+    evidence = world.Evidence(outcomes={world.CODE: Outcome.UNDETERMINED})
+    found = answer(job(), within=context(evidence, two()))
+    assert (found.allowed, found.code) == (False, TRY_AGAIN)
+    assert "undetermined" in found.message.splitlines()[0]
+
+
 def test_where_something_else_is_wrong_it_is_not() -> None:
     evidence = world.Evidence(outcomes={world.CODE: Outcome.REFUTED})
     assert not answer(job(), within=context(evidence, two())).allowed
@@ -428,8 +436,8 @@ def with_signatures(*keys: PrivateKey) -> Object:
     ("before", "after", "words"),
     [
         ([world.ALICE], [world.ALICE, world.BOB], ""),
-        ([world.ALICE], [world.ALICE, world.MALLORY], "by nobody whom a policy names"),
-        ([world.ALICE, world.BOB], [world.BOB], "without entry 0, which counts"),
+        ([world.ALICE], [world.ALICE, world.MALLORY], "a signature that does not count"),
+        ([world.ALICE, world.BOB], [world.BOB], "the signature of Alice taken away"),
         ([world.ALICE, world.MALLORY], [world.ALICE], ""),
         ([world.ALICE], [world.ALICE], ""),
     ],

@@ -21,6 +21,7 @@ from trainseal.agent.containers import (
 )
 from trainseal.agent.observed import Process
 from trainseal.agent.sealedtemplates import config_digests, role_of, sealed_part
+from trainseal.api.model import json_object
 from trainseal.provenance.configfiles import config_digest, config_files, file_digests
 
 Object = dict[str, Any]
@@ -318,3 +319,12 @@ def test_a_plan_of_another_version_still_tells_of_the_config() -> None:
 )
 def test_of_arguments_that_cannot_be_read_no_digest_is_taken(template: Object) -> None:
     assert config_digests(template) == {}
+
+
+def test_the_job_that_was_signed_is_not_held_by_each_node() -> None:
+    seal = world.sealed_world().seal
+    seal["status"]["signed"] = {"engine": "Job"}
+    kept = what_is_needed_of_a_seal(seal)
+    assert "signed" not in json_object(kept["status"])
+    assert json_object(kept["status"])["binding"] == seal["status"]["binding"]
+    assert kept["spec"] == seal["spec"]

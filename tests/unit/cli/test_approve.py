@@ -196,3 +196,40 @@ def test_a_run_of_a_template_is_nobodys_to_sign(
     kube.objects[JOB] = world.launched_job(world.template_object())
     found = signs(kube, keys, trainseal)
     assert (found.code, "its template is signed" in found.err) == (1, True)
+
+
+def test_without_a_key_it_is_looked_at_and_nothing_signed(kube: FakeKube, trainseal: Run) -> None:
+    before = json.dumps(kube.objects[JOB])
+    found = trainseal("approve", "char-lm", "-n", "research")
+    assert (found.code, "nothing was signed" in found.err) == (0, True)
+    assert world.IMAGE in found.out
+    told = json.loads(trainseal("approve", "char-lm", "-n", "research", "-o", "json", "--yes").out)
+    assert (told["signed"], told["missing"]) == (False, "Bob")
+    assert json.dumps(kube.objects[JOB]) == before
+
+
+def test_a_bundle_of_another_tool_is_added_once_if_it_is_over_this_job(
+    kube: FakeKube, trainseal: Run, tmp_path: Path
+) -> None:
+    made = world.sign_job(world.job_object(), world.BOB)["spec"]["signatures"][0]["bundle"]
+    (tmp_path / "job.bundle").write_text(json.dumps(made))
+    words = ("approve", "char-lm", "-n", "research", "--bundle", "job.bundle", "--yes")
+    for _ in range(2):
+        assert trainseal(*words).code == 0
+        signatures = kube.objects[JOB]["spec"]["signatures"]
+        assert [entry["bundle"] == made for entry in signatures] == [False, True]
+    (tmp_path / "job.bundle").write_text("{}")
+    assert "no Sigstore bundle" in trainseal(*words).err
+    assert trainseal(*words, "--key", "bob.key").code == 64
+
+
+def test_a_bundle_over_another_job_is_not_added(
+    kube: FakeKube, trainseal: Run, tmp_path: Path
+) -> None:
+    other = world.job_object()
+    slower(other)
+    made = world.sign_job(other, world.BOB)["spec"]["signatures"][0]["bundle"]
+    (tmp_path / "job.bundle").write_text(json.dumps(made))
+    found = trainseal("approve", "char-lm", "-n", "research", "--bundle", "job.bundle", "--yes")
+    assert (found.code, "a signature over something else" in found.err) == (1, True)
+    assert len(kube.objects[JOB]["spec"]["signatures"]) == 1

@@ -54,6 +54,17 @@ def test_it_runs_once_the_other_has_signed_and_asks_for_nobody_any_more(cluster:
     assert cluster.seal["spec"]["requester"]["username"] == "bob@example.org"
 
 
+def test_a_registry_that_is_away_meanwhile_changes_nothing(cluster: Cluster) -> None:
+    cluster.evidence.outcomes[world.IMAGE] = Outcome.UNDETERMINED
+    cluster.settle()
+    assert (cluster.status["phase"], cluster.status["missing"]) == ("Pending", "Bob")
+    signed_by(cluster, world.ALICE, world.BOB)
+    assert (cluster.status["phase"], cluster.status["verified"]) == ("Pending", "undetermined")
+    cluster.evidence.outcomes.clear()
+    cluster.settle()
+    assert cluster.status["phase"] == "Sealed"
+
+
 def test_a_strangers_signature_changes_nothing(cluster: Cluster) -> None:
     signed_by(cluster, world.ALICE, world.MALLORY)
     assert cluster.status["missing"] == "Bob"
@@ -74,13 +85,26 @@ def test_it_does_not_wait_longer_than_the_policy_lets_it_whoever_signs_then(
     cluster.now += timedelta(hours=1, seconds=1)
     if late:
         signed_by(cluster, world.ALICE, world.BOB)
-        assert cluster.condition("Verified")["reason"] == "PendingTooLong"
-        assert "spec.pending.maxAgeSeconds" in cluster.status["message"]
     else:
         cluster.edit(suspend=True)
         cluster.settle()
+    assert cluster.condition("Verified")["reason"] == "PendingTooLong"
+    assert "spec.pending.maxAgeSeconds" in cluster.status["message"]
     assert cluster.status["phase"] == "Refused"
     assert ENGINE not in cluster.objects
+
+
+def test_one_that_had_all_signatures_from_the_first_is_kept_by_no_such_time() -> None:
+    cluster = Cluster(policy=two())
+    cluster.submit()
+    job = world.sign_job(cluster.objects[JOB], world.ALICE, world.BOB)
+    assert len(job["spec"]["signatures"]) == 2
+    cluster.evidence.outcomes[world.IMAGE] = Outcome.UNDETERMINED
+    cluster.settle()
+    cluster.now += timedelta(hours=2)
+    cluster.evidence.outcomes.clear()
+    cluster.settle()
+    assert cluster.status["phase"] == "Sealed"
 
 
 def test_its_seal_keeps_what_was_signed_for_who_approves_the_next(cluster: Cluster) -> None:
