@@ -108,13 +108,13 @@ async def tainted_since(world: World, namespace: str, sealed: SealedRun) -> str 
         return None
     async for obj in _manifests(world, namespace, resume.sealed_run):
         name = json_object(obj.get("metadata")).get("name")
-        status = json_object(obj.get("status"))
-        if name in resume.checkpoints and status.get("tainted") and not status.get("accepted"):
-            tainted = json_object(status.get("tainted"))
+        if name in resume.checkpoints and not _item(world, obj).good:
+            tainted = json_object(json_object(obj.get("status")).get("tainted"))
+            why = f"tainted: {tainted.get('finding')}: {tainted.get('message')}"
             return (
-                f"Checkpoint {name}, which it goes on from, is tainted: {tainted.get('finding')}: "
-                f"{tainted.get('message')}; have it signed off, or sign a job that goes on from "
-                "another"
+                f"Checkpoint {name}, which it goes on from, is "
+                f"{why if tainted else 'not as the operator signed it'}; have it signed off, or "
+                "sign a job that goes on from another"
             )
     return None
 

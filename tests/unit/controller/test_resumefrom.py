@@ -226,3 +226,15 @@ def test_a_suspended_run_does_not_go_on_from_one_that_is_tainted_by_now(stage: S
     stage.wrote("m-2", "step-2", 2, tainted=TAINT, accepted=ACCEPTED)
     stage.reconcile()
     assert "tainted" not in stage.status["message"]
+
+
+def test_nor_where_somebody_took_the_taint_off_the_manifest(stage: Stage) -> None:
+    stage.goes_on()
+    stage.settle()
+    stage.edit(suspend=True)
+    stage.settle()
+    stage.wrote("m-2", "step-2", 2, tainted=TAINT)
+    del stage.objects[f"{OURS}/checkpoints/m-2"]["status"]["tainted"]
+    stage.edit(suspend=False)
+    stage.reconcile()
+    assert "m-2, which it goes on from, is not as the operator signed it" in stage.status["message"]
