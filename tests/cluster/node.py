@@ -19,12 +19,13 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.errors import ClusterError
 from tests.cluster.launch import Launcher
 from tests.cluster.pause import PAUSE_IMAGE, pause_archive
-from tests.cluster.processes import Process, daemon_environment, kill_all
+from tests.cluster.processes import Process, daemon_environment, kill_all, tail
 from tests.cluster.roles import role
 from tests.cluster.toolchain import Tools
 
 CNI_PLUGINS = Path("/usr/lib/cni")
 
+_KUBELET_TRIES = 5
 _CONTAINERD = """\
 version = 2
 root = "{root}/containerd/root"
@@ -176,7 +177,7 @@ class Node:
         self._start_kubelet()
         self._start_kube_proxy()
         self._start_dns()
-        self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
+        self._until_ready()
         self._start_firewall()
         self.launcher.wait("kubelet", "the node's GPUs to be accepted", self.patch_gpus)
         # A pod made before this account exists is refused.
@@ -203,8 +204,26 @@ class Node:
         self.start_containerd()
         self.launcher.wait("containerd", "containerd to answer on its socket", self._serving)
         self._start_kubelet()
-        self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
+        self._until_ready()
         self.launcher.wait("kubelet", "the node's GPUs to be accepted", self.patch_gpus)
+
+    def _until_ready(self) -> None:
+        """Waits for `Ready`. Two kubelets that start in one moment meet at the socket of the device
+        plugins, whose path is one for the whole machine: the one that ends of it starts again.
+        """
+        for _ in range(_KUBELET_TRIES):
+            try:
+                self.launcher.wait(
+                    "kubelet", f"node {self.name} to be Ready", self.ready, timeout=90
+                )
+            except ClusterError:
+                taken = "address already in use" in tail(self.launcher.log("kubelet"))
+                if self.launcher.alive("kubelet") or not taken:
+                    raise
+                self._start_kubelet()
+            else:
+                return
+        self.launcher.wait("kubelet", f"node {self.name} to be Ready", self.ready, timeout=90)
 
     def _of_pods(self) -> list[Process]:
         """The processes of all pods, and the shims of the runtime that hold them."""

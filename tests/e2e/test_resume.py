@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import EDITOR, Lab, Object
-from tests.e2e.saved import CLAIM, kept, signed_as
+from tests.e2e.saved import CLAIM, LAST, kept, runs, signed_as
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 STATED = 180
-#: Saves a checkpoint in a directory of its own, its marker last, and ends.
+#: Saves a checkpoint in a directory of its own, its marker last, and ends, once it is told to.
 ONCE = """\
-import os, pathlib
+import os, pathlib, signal
 
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+signal.sigwait({signal.SIGUSR2})
 folder = pathlib.Path("/checkpoints/step-1")
 folder.mkdir(exist_ok=True)
 for name in ("model.bin", ".done"):
@@ -73,6 +75,8 @@ def before(lab: Lab, code: str, volume: Path) -> tuple[str, Path]:
     """A run of bob's that has ended, with its statement; and its directory on the volume."""
     job = job_of(lab, code, "before", "once.py")
     lab.apply(job)
+    # What ends before it is watched has no manifest.
+    lab.kubectl("exec", runs(lab, job), "-c", "trainer", "--", *LAST)
     lab.wait_for_phase(job, "Succeeded")
     seal = str(lab.status(job)["sealedRun"])
     signed_as(lab, seal, "step-1/model.bin")
