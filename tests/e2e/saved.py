@@ -89,6 +89,10 @@ def kept(lab: Lab) -> Iterator[Path]:
         },
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": RESPONDER}],
     }
+    # Another file's may be going still: a claim stays while a pod mounts it.
+    for what in (f"persistentvolumeclaim/{CLAIM}", f"persistentvolume/{VOLUME}"):
+        words = ("get", what, "-n", TEAM, "--ignore-not-found", "-o", "name")
+        eventually(lambda: not lab.admin(*words), f"{what} is gone", 150)  # noqa: B023 - at once
     for obj in (persistent, claim, oncall):
         lab.admin("apply", "-f", "-", stdin=obj)
     yield folder
