@@ -15,7 +15,7 @@ from tests.stage.jobs import EXAMPLE
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
-CLAIM, VOLUME = "kept", "e2e-kept"
+CLAIM = "kept"
 RESPONDER = "oncall@example.org"
 #: Writes a checkpoint as trainers do, when it starts and each time it is told to (SIGUSR1); one
 #: more, and at once the end, when it is told to finish (SIGUSR2).
@@ -48,33 +48,37 @@ LAST = ("python3", "-c", "import os, signal; os.kill(1, signal.SIGUSR2)")
 
 
 @contextlib.contextmanager
-def kept(lab: Lab) -> Iterator[Path]:
-    """A claim with a directory of the node behind it; a responder of the namespace."""
+def kept(lab: Lab, name: str = CLAIM) -> Iterator[Path]:
+    """A claim with a directory of the node behind it; a responder of the namespace.
+
+    Each file has a ``name`` of its own: a claim goes late, once no pod mounts it any more.
+    """
     if not lab.target.owned:
         pytest.skip("needs a volume on the node, which a cluster of yours may not have")
-    folder = lab.folder / "kept"
+    folder = lab.folder / name
+    volume = f"e2e-{name}"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
     claim: Object = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM, "namespace": TEAM},
+        "metadata": {"name": name, "namespace": TEAM},
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "resources": {"requests": {"storage": "1Gi"}},
             "storageClassName": "",
-            "volumeName": VOLUME,
+            "volumeName": volume,
         },
     }
     persistent: Object = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": VOLUME},
+        "metadata": {"name": volume},
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "capacity": {"storage": "1Gi"},
             "hostPath": {"path": str(folder), "type": "Directory"},
-            "claimRef": {"name": CLAIM, "namespace": TEAM},
+            "claimRef": {"name": name, "namespace": TEAM},
             "storageClassName": "",
         },
     }
@@ -89,10 +93,6 @@ def kept(lab: Lab) -> Iterator[Path]:
         },
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": RESPONDER}],
     }
-    # Another file's may be going still: a claim stays while a pod mounts it.
-    for what in (f"persistentvolumeclaim/{CLAIM}", f"persistentvolume/{VOLUME}"):
-        words = ("get", what, "-n", TEAM, "--ignore-not-found", "-o", "name")
-        eventually(lambda: not lab.admin(*words), f"{what} is gone", 150)  # noqa: B023 - at once
     for obj in (persistent, claim, oncall):
         lab.admin("apply", "-f", "-", stdin=obj)
     yield folder
@@ -100,11 +100,11 @@ def kept(lab: Lab) -> Iterator[Path]:
         lab.delete(obj)
 
 
-def saving(lab: Lab, code: str, name: str, path: str) -> Object:
+def saving(lab: Lab, code: str, name: str, path: str, claim: str = CLAIM) -> Object:
     """A job that keeps its checkpoints on the claim, signed by alice."""
     job = lab.job(name, "save.py")
     job["spec"]["code"][0]["oci"]["reference"] = code
-    source = {"persistentVolumeClaim": {"claimName": CLAIM}}
+    source = {"persistentVolumeClaim": {"claimName": claim}}
     job["spec"]["checkpoints"] = {"mountPath": "/checkpoints", "volume": source, "path": path}
     return signed(job, lab.alice)
 

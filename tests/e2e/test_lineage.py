@@ -19,6 +19,7 @@ from tests.e2e.saved import LAST, RESPONDER, SAVE, kept, keyring, runs, saving, 
 from tests.e2e.test_watch import OPTIMIZER
 from tests.stage.waiting import eventually
 
+CLAIM = "lineage"
 #: A run's last files are waited for; then it is signed.
 STATED = 180
 
@@ -32,7 +33,7 @@ def code(lab: Lab) -> str:
 @pytest.fixture(scope="module")
 def volume(lab: Lab) -> Iterator[Path]:
     """A claim with a directory of the node behind it; a responder of the namespace."""
-    with kept(lab) as folder:
+    with kept(lab, CLAIM) as folder:
         yield folder
 
 
@@ -79,7 +80,7 @@ def verify_model(folder: Path, signature: Path, key: Path) -> int:
 def test_a_run_that_ends_is_stated_and_its_checkpoints_lead_back_over_two_runs(
     lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
 ) -> None:
-    first = apply(saving(lab, code, "lineage", "lineage"))
+    first = apply(saving(lab, code, "lineage", "lineage", CLAIM))
     pod = runs(lab, first)
     seal = str(lab.status(first)["sealedRun"])
     signed_as(lab, seal, "step-1.bin")
@@ -105,7 +106,7 @@ def test_a_run_that_ends_is_stated_and_its_checkpoints_lead_back_over_two_runs(
     assert verify_model(copied, out, key) != 0
 
     # A second run goes on from there.
-    second = apply(saving(lab, code, "lineage-on", "lineage"))
+    second = apply(saving(lab, code, "lineage-on", "lineage", CLAIM))
     pod = runs(lab, second)
     on = str(lab.status(second)["sealedRun"])
     (earlier,) = lab.get("sealedrun", on)["spec"]["earlier"]
@@ -135,7 +136,7 @@ def test_a_finding_stands_in_the_statement_and_what_is_tainted_is_no_output(
     lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
 ) -> None:
     del volume
-    job = apply(saving(lab, code, "tampered", "tampered"))
+    job = apply(saving(lab, code, "tampered", "tampered", CLAIM))
     pod = runs(lab, job)
     seal = str(lab.status(job)["sealedRun"])
     signed_as(lab, seal, "step-1.bin")

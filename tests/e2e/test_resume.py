@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import EDITOR, Lab, Object
-from tests.e2e.saved import CLAIM, LAST, kept, runs, signed_as
+from tests.e2e.saved import LAST, kept, runs, signed_as
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
+CLAIM = "resumed"
 STATED = 180
 #: Saves a checkpoint in a directory of its own, its marker last, and ends, once it is told to.
 ONCE = """\
@@ -47,7 +48,7 @@ def code(lab: Lab) -> str:
 @pytest.fixture(scope="module")
 def volume(lab: Lab) -> Iterator[Path]:
     """A claim with a directory of the node behind it."""
-    with kept(lab) as folder:
+    with kept(lab, CLAIM) as folder:
         yield folder
 
 
