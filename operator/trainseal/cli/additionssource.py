@@ -7,11 +7,12 @@ from pathlib import Path
 
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.additionslearning import RolePods
-from trainseal.cli.clusters import LABEL_JOB, SEALS, listed
+from trainseal.cli.clusters import LABEL_JOB, SEALS
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
 from trainseal.cli.simulationsource import documents
 from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.cluster.keys import read_keyring
+from trainseal.cluster.listing import listed
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
 from trainseal.engines.catalogue import expected_pod
 from trainseal.engines.podtemplate import LABEL_SEAL

@@ -10,10 +10,11 @@ from rich.text import Text
 
 from trainseal.api.checkpoint import PLURAL, Checkpoint, CheckpointStatus
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
-from trainseal.cli.clusters import listed, no_run, runs_of
+from trainseal.cli.clusters import no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.checkpointmanifests import envelope, payload
 from trainseal.provenance.keyrings import UntrustedError

@@ -14,8 +14,8 @@ from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objec
 from trainseal.cli.caller import caller
 from trainseal.cli.checkupreport import Finding, Health, some, unseen
 from trainseal.cli.clusterrules import policies_of, settings_of
-from trainseal.cli.clusters import listed
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.cluster.settings import Settings
 from trainseal.controller.heartbeats import SILENT_SECONDS
 from trainseal.controller.silence import LEASE_PREFIX

@@ -11,8 +11,8 @@ from trainseal.admission.pods import LABEL_SEAL
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cli.checkupreport import Finding, Health, some, unseen
 from trainseal.cli.clusterrules import policies_of, settings_of
-from trainseal.cli.clusters import listed
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.cluster.settings import Settings
 from trainseal.provenance.accessrules import workload_namespace
 from trainseal.provenance.gpuasks import asked

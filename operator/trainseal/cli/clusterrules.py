@@ -5,8 +5,8 @@ from __future__ import annotations
 import yaml
 
 from trainseal.api.model import API_VERSION, json_object
-from trainseal.cli.clusters import listed
 from trainseal.cluster.api import Kube, NotFoundError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.cluster.settings import CONFIG_MAP, Settings
 from trainseal.verifier.policystore import PolicyStore
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from kubernetes.aio import config
-from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.cli.failures import UNDETERMINED, Failure
 from trainseal.cluster.api import GoneError, Kube, KubeError, path_of
+from trainseal.cluster.listing import listed
 
 JOBS = "trainingjobs"
 SEALS = "sealedruns"
@@ -41,30 +41,6 @@ def default_namespace(kubeconfig: str | None, context: str | None) -> str:
 def job_path(namespace: str, name: str) -> str:
     """The URL path of a TrainingJob."""
     return path_of(API_VERSION, JOBS, namespace, name)
-
-
-async def listed(
-    kube: Kube,
-    path: str,
-    query: dict[str, str] | None = None,
-    *,
-    most: int = _PAGE,
-    versions: list[str] | None = None,
-) -> AsyncIterator[JsonObject]:
-    """A collection's objects, a page of at most ``most`` at a time. Raises KubeError.
-
-    Each page's resource version is added to ``versions``.
-    """
-    token: JsonValue = ""
-    while token is not None:
-        more = {"continue": str(token)} if token else {}
-        page = await kube.request("GET", path, query={**(query or {}), "limit": str(most), **more})
-        for item in json_objects(page.get("items")):
-            yield item
-        metadata = json_object(page.get("metadata"))
-        token = metadata.get("continue") or None
-        if versions is not None:
-            versions.append(str(metadata.get("resourceVersion", "")))
 
 
 async def runs_of(

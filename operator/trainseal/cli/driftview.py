@@ -14,10 +14,11 @@ from rich.text import Text
 from trainseal.api.driftreport import PLURAL, DriftReport, Finding
 from trainseal.api.findings import FINDINGS, FindingId, FindingKind
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
-from trainseal.cli.clusters import listed, no_run, runs_of
+from trainseal.cli.clusters import no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.provenance.keyrings import rfc3339
 
 _RESPONSES = {

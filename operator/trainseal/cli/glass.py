@@ -17,12 +17,13 @@ from trainseal.api.breakglass import PLURAL, BreakGlass
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.api.sealedrun import BrokenGlass, SealedRunStatus
 from trainseal.cli.caller import caller, may_not_create
-from trainseal.cli.clusters import listed, no_run, runs_of
+from trainseal.cli.clusters import no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.releases import PAUSE, ask
 from trainseal.cli.statusview import job_of
 from trainseal.cli.terminaltext import plain
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.provenance.keyrings import rfc3339
 
 _REASON = 1024

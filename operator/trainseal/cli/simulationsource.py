@@ -11,11 +11,11 @@ import yaml
 from trainseal.admission.podmakers import BY_KIND
 from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
 from trainseal.cli.clusterrules import policies_of, settings_of
-from trainseal.cli.clusters import listed
 from trainseal.cli.failures import UNDETERMINED, Failure
 from trainseal.cli.simulation import TRAINING_JOB, World
 from trainseal.cli.verification import Policies, read_policies
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.listing import listed
 
 #: libyaml's where there is one: a cluster's dump has megabytes.
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -19,7 +19,6 @@ from trainseal.api.model import (
 from trainseal.api.stackdump import StackDump, StackDumpStatus
 from trainseal.api.stackrequest import StackRequest
 from trainseal.cli.caller import caller, may_not_create
-from trainseal.cli.clusters import listed
 from trainseal.cli.failures import DONE, UNDETERMINED, Failure
 from trainseal.cli.stackgroups import Rank, ranges
 from trainseal.cli.statusview import job_of
@@ -32,6 +31,7 @@ from trainseal.cluster.api import (
     NotFoundError,
     path_of,
 )
+from trainseal.cluster.listing import listed
 from trainseal.engines.podtemplate import LABEL_ROLE, LABEL_SEAL
 from trainseal.provenance.containermatch import INDEX
 

@@ -12,12 +12,11 @@ where something that the statement says is not as it was.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from prometheus_client import Counter
 
-from trainseal.api.checkpoint import PLURAL as CHECKPOINTS
 from trainseal.api.model import (
     API_VERSION,
     JsonObject,
@@ -26,8 +25,9 @@ from trainseal.api.model import (
 )
 from trainseal.api.runstatement import PLURAL
 from trainseal.api.sealedrun import SealedRun
-from trainseal.cluster.api import ConflictError, NotFoundError, path_of
-from trainseal.controller.objects import put_status
+from trainseal.cluster.api import ConflictError, path_of
+from trainseal.controller import objects
+from trainseal.controller.runmanifests import manifests_of
 from trainseal.controller.sightings import Sighting, rank
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import LABEL_JOB, LABEL_SEAL, sealed_mounts
@@ -52,8 +52,6 @@ Key = tuple[str, str]
 _OVER = frozenset({"Succeeded", "Failed", "Deleted"})
 #: Agents send what a pod wrote last for so long after its end, and a little for the way.
 SETTLES = timedelta(seconds=75)
-#: Manifests of one page of a list: each may have a quarter of a megabyte.
-_PAGE = 20
 
 
 class Attesting:
@@ -82,7 +80,7 @@ class Attesting:
         if ended is not None and (wait := self._settles(ended)) > 0:
             return wait
         path = path_of(API_VERSION, PLURAL, key[0], key[1])
-        live = await self._live(path)
+        live = await objects.found(self._world.kube, path)
         last = self._last(key, live)
         watched = _watched(self._told(reports), sightings, status)
         mounts = mounts_of(sealed)
@@ -101,7 +99,7 @@ class Attesting:
                 _log.error("SealedRun %s/%s: no statement: %s", *key, error)
                 return None
             live = live or await self._made(key, sealed)
-            await put_status(self._world.kube, path, live, signed)
+            await objects.put_status(self._world.kube, path, live, signed)
             live = {**live, "status": signed}
             _SIGNED.inc()
         await self._note(key, status, json_object((live or {}).get("status")))
@@ -118,12 +116,6 @@ class Attesting:
         if not self._world.settings.agents.enabled:
             return None
         return sum(json_object(r.get("spec")).get("reporter") == "Agent" for r in reports)
-
-    async def _live(self, path: str) -> JsonObject | None:
-        try:
-            return await self._world.kube.get(path)
-        except NotFoundError:
-            return None
 
     def _last(self, key: Key, live: JsonObject | None) -> Statement | None:
         """The statement that stands; None where there is none, or it is not ours."""
@@ -184,9 +176,7 @@ class Attesting:
     async def _manifests(self, key: Key) -> tuple[list[Manifest], int]:
         """Those of the run that verify, and how many do not."""
         found, unsigned = [], 0
-        async for obj in self._listed(key):
-            if json_object(obj.get("spec")).get("sealedRun") != key[1]:
-                continue
+        async for obj in manifests_of(self._world.kube, *key):
             try:
                 body = verify(self._world.seal_keyring(), obj)
             except UntrustedError:
@@ -194,18 +184,6 @@ class Attesting:
             else:
                 found.append(Manifest(obj, runstatements.digest_of(body)))
         return found, unsigned
-
-    async def _listed(self, key: Key) -> AsyncIterator[JsonObject]:
-        query = {"labelSelector": f"{LABEL_SEAL}={key[1]}", "limit": str(_PAGE)}
-        path = path_of(API_VERSION, CHECKPOINTS, key[0])
-        while True:
-            page = await self._world.kube.request("GET", path, query=query)
-            for obj in json_objects(page.get("items")):
-                yield obj
-            token = json_object(page.get("metadata")).get("continue")
-            if not token:
-                return
-            query["continue"] = str(token)
 
 
 def mounts_of(sealed: SealedRun) -> tuple[Mount, ...]:

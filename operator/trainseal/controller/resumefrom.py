@@ -6,10 +6,8 @@ that run may go on from it, and whom a policy of the namespace names (``checkpoi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from trainseal.api.checkpoint import PLURAL as CHECKPOINTS
 from trainseal.api.gateplan import PlannedFile, PlannedResume
 from trainseal.api.model import (
     API_VERSION,
@@ -23,9 +21,10 @@ from trainseal.api.sealedrun import SealedResume, SealedRun
 from trainseal.api.trainingjob import Resume, TrainingJob
 from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.controller.resumption import read_claim
+from trainseal.controller.runmanifests import manifests_of
 from trainseal.controller.sealing import LABEL_JOB
 from trainseal.controller.world import World
-from trainseal.engines.podtemplate import LABEL_SEAL, RESUME_SOURCE, ResumeInputs
+from trainseal.engines.podtemplate import RESUME_SOURCE, ResumeInputs
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.checkpointmanifests import verify
 from trainseal.provenance.keyrings import UntrustedError
@@ -36,8 +35,6 @@ from trainseal.provenance.seals import verify_binding
 SEALS = "sealedruns"
 #: Seconds until it is looked again whether the run has ended.
 WAITING_AGAIN = 10.0
-#: Manifests of one page of a list.
-_PAGE = 20
 
 
 class NotResumedError(Exception):
@@ -77,7 +74,7 @@ async def choose(
             "minute or two after its end",
             waiting=True,
         )
-    items = [_item(world, obj) async for obj in _manifests(world, namespace, name)]
+    items = [_item(world, obj) async for obj in manifests_of(world.kube, namespace, name)]
     try:
         complete = job.spec.checkpoints.complete if job.spec.checkpoints else None
         point = latest(items, complete.marker if complete else "")
@@ -106,7 +103,7 @@ async def tainted_since(world: World, namespace: str, sealed: SealedRun) -> str 
     resume = sealed.spec.resume
     if resume is None:
         return None
-    async for obj in _manifests(world, namespace, resume.sealed_run):
+    async for obj in manifests_of(world.kube, namespace, resume.sealed_run):
         name = json_object(obj.get("metadata")).get("name")
         if name in resume.checkpoints and not _item(world, obj).good:
             tainted = json_object(json_object(obj.get("status")).get("tainted"))
@@ -196,17 +193,3 @@ async def _same_claim(world: World, namespace: str, point: Point) -> None:
             f"its checkpoint {point.folder} lies on claim {point.claim}, which "
             + ("is gone" if claim is None else "was made anew since"),
         )
-
-
-async def _manifests(world: World, namespace: str, seal: str) -> AsyncIterator[JsonObject]:
-    query = {"labelSelector": f"{LABEL_SEAL}={seal}", "limit": str(_PAGE)}
-    path = path_of(API_VERSION, CHECKPOINTS, namespace)
-    while True:
-        page = await world.kube.request("GET", path, query=query)
-        for obj in json_objects(page.get("items")):
-            if json_object(obj.get("spec")).get("sealedRun") == seal:
-                yield obj
-        token = json_object(page.get("metadata")).get("continue")
-        if not token:
-            return
-        query["continue"] = str(token)

@@ -24,9 +24,9 @@ from trainseal.api.model import (
     InvalidObjectError,
     JsonObject,
     json_object,
-    json_objects,
 )
 from trainseal.cluster.api import ConflictError, Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.listing import listed
 from trainseal.controller.alerts import FIRING, Alert, enforcement_alert
 from trainseal.provenance.installedrules import CONFIG_MAP, KEY, PLURALS, Rules, read
 from trainseal.provenance.keyrings import rfc3339
@@ -107,26 +107,20 @@ class RulesWatch:
         """Tells of who weakened a policy or trust root within a day. Raises KubeError."""
         now = self._clock()
         news = set()
-        query = {"labelSelector": f"{LABEL_WEAKENS}=true", "limit": str(_PAGE)}
-        while True:
-            path = path_of(API_VERSION, PLURAL, self._namespace)
-            page = await self._kube.request("GET", path, query=query)
-            for item in json_objects(page.get("items")):
-                try:
-                    record = AccessRecord.parse(item)
-                except InvalidObjectError as error:
-                    _log.error("AccessRecord: %s", error)
-                    continue
-                thing, name = record.spec.object, record.metadata.name
-                if thing is None or record.spec.time <= now - FIRING:
-                    continue
-                news.add(name)
-                if name not in self._told:
-                    self._tell(_weakened(thing, record))
-            token = json_object(page.get("metadata")).get("continue")
-            if not token:
-                break
-            query["continue"] = str(token)
+        path = path_of(API_VERSION, PLURAL, self._namespace)
+        query = {"labelSelector": f"{LABEL_WEAKENS}=true"}
+        async for item in listed(self._kube, path, query, most=_PAGE):
+            try:
+                record = AccessRecord.parse(item)
+            except InvalidObjectError as error:
+                _log.error("AccessRecord: %s", error)
+                continue
+            thing, name = record.spec.object, record.metadata.name
+            if thing is None or record.spec.time <= now - FIRING:
+                continue
+            news.add(name)
+            if name not in self._told:
+                self._tell(_weakened(thing, record))
         self._told = frozenset(news)
 
     async def _differences(self, rule: Rules) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from trainseal.api.model import API_VERSION, InvalidObjectError, json_object, json_objects
+from trainseal.api.model import API_VERSION, InvalidObjectError
 from trainseal.api.stackrequest import PLURAL, StackRequest
 from trainseal.cluster.api import Kube, KubeError, path_of
+from trainseal.cluster.listing import listed
 
 _log = logging.getLogger(__name__)
 LIFE = timedelta(hours=1)
@@ -38,20 +39,13 @@ class StackExpiry:
 
     async def look(self) -> None:
         """Once. Raises KubeError."""
-        query = {"limit": str(_PAGE)}
-        while True:
-            page = await self._kube.request("GET", path_of(API_VERSION, PLURAL), query=query)
-            for item in json_objects(page.get("items")):
-                try:
-                    metadata = StackRequest.parse(item).metadata
-                except InvalidObjectError as error:
-                    _log.error("StackRequest: %s", error)
-                    continue
-                made = metadata.creation_timestamp
-                if made is not None and self._clock() - made > LIFE:
-                    path = path_of(API_VERSION, PLURAL, metadata.namespace, metadata.name)
-                    await self._kube.delete(path, uid=metadata.uid)
-            token = json_object(page.get("metadata")).get("continue")
-            if not token:
-                return
-            query["continue"] = str(token)
+        async for item in listed(self._kube, path_of(API_VERSION, PLURAL), most=_PAGE):
+            try:
+                metadata = StackRequest.parse(item).metadata
+            except InvalidObjectError as error:
+                _log.error("StackRequest: %s", error)
+                continue
+            made = metadata.creation_timestamp
+            if made is not None and self._clock() - made > LIFE:
+                path = path_of(API_VERSION, PLURAL, metadata.namespace, metadata.name)
+                await self._kube.delete(path, uid=metadata.uid)
