@@ -12,7 +12,7 @@ from trainseal.agent.checkpointvalues import Batch, Completed, Known
 from trainseal.agent.reports import Subject
 from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
 from trainseal.api.checkpoint import LABEL_CLAIM, PLURAL, Writer, claim_label
-from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects, metadata_name
 from trainseal.cluster.api import Kube, path_of
 
 _PAGE = 500
@@ -129,7 +129,7 @@ def known_files(
         dropped = json_object(obj.get("status")).get("standing") == "Dropped"
         if str(there.get("claim") or "") != volume.claim or (not volume.claim and not ours):
             continue
-        name = str(json_object(obj.get("metadata")).get("name"))
+        name = metadata_name(obj)
         for file in () if dropped else json_objects(spec.get("files")):
             path = _below(f"{there.get('path') or ''}/{file.get('path')}", volume.path)
             known = _known(file, name, ours=ours)

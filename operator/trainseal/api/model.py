@@ -90,6 +90,11 @@ def json_objects(value: JsonValue) -> list[JsonObject]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
+def metadata_name(obj: Mapping[str, JsonValue]) -> str:
+    """The name of a Kubernetes object, as the API server gave it."""
+    return str(json_object(obj.get("metadata")).get("name"))
+
+
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
     """One thing wrong with one field: its path (``spec.roles[0].name``), found and expected."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects, metadata_name
 from trainseal.cli.additionslearning import RolePods
 from trainseal.cli.clusters import LABEL_JOB, SEALS
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
@@ -45,7 +45,7 @@ async def from_cluster(
         ) from None
     found: list[RolePods] = []
     for seal in _of_jobs(seals, jobs):
-        name = str(json_object(seal.get("metadata")).get("name"))
+        name = metadata_name(seal)
         try:
             roles = bound_roles(keyring, cluster=uid, namespace=namespace, name=name, seal=seal)
         except (UntrustedError, CanonicalError) as error:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainseal.cli.drift import JobArgument, PlaceOption
+from trainseal.cli.drift import JobArgument
 from trainseal.cli.options import (
     ContextOption,
     KubeconfigOption,
     Output,
     OutputOption,
+    PlaceOption,
     ReleaseNamespaceOption,
 )
 

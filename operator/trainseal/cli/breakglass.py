@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli.drift import JobArgument, PlaceOption
+from trainseal.cli.drift import JobArgument
 from trainseal.cli.groups import default_command
-from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption, PlaceOption
 
 OPEN = "open"
 _LONGEST = timedelta(days=1)

@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli.drift import JobArgument, PlaceOption
+from trainseal.cli.drift import JobArgument
 from trainseal.cli.groups import default_command
-from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.cli.options import (
+    ContextOption,
+    KeyringOption,
+    KubeconfigOption,
+    Output,
+    OutputOption,
+    PlaceOption,
+    ReleaseNamespaceOption,
+)
 
 LIST = "list"
 
@@ -91,25 +99,14 @@ def verify(
             dir_okay=False,
         ),
     ] = None,
-    keyring: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="ConfigMap trainseal-keyring as YAML or JSON. Absent: the cluster's.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    keyring: KeyringOption = None,
     below: Annotated[
         str, typer.Option(metavar="PATH", help="Where FOLDER lay in the checkpoints directory.")
     ] = "",
     seal: SealOption = None,
     namespace: PlaceOption = None,
     output: OutputOption = Output.TEXT,
-    release_namespace: Annotated[
-        str,
-        typer.Option("--release-namespace", metavar="NS", help="Where TrainSeal is installed."),
-    ] = "trainseal-system",
+    release_namespace: ReleaseNamespaceOption = "trainseal-system",
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import yaml
 
 from trainseal.api import crd
-from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects, metadata_name
 from trainseal.cli import checkupcoverage, checkupsurroundings
 from trainseal.cli.checkupreport import Finding, Health, unseen
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
@@ -210,7 +210,7 @@ async def _policies(kube: Kube) -> AsyncIterator[Finding]:
             "apply one that names your namespaces",
         )  # fmt: skip
     for policy in policies:
-        name = str(json_object(policy.get("metadata")).get("name"))
+        name = metadata_name(policy)
         for condition in json_objects(json_object(policy.get("status")).get("conditions")):
             if condition.get("type") == "Ready" and condition.get("status") == "False":
                 yield Finding(

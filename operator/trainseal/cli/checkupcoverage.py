@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from trainseal.admission.pods import LABEL_SEAL
-from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects, metadata_name
 from trainseal.cli.caller import caller
 from trainseal.cli.checkupreport import Finding, Health, some, unseen
 from trainseal.cli.clusterrules import policies_of, settings_of
@@ -129,7 +129,7 @@ async def _coverage(kube: Kube, release: str) -> AsyncIterator[Finding]:
     try:
         settings = await settings_of(kube, release)
         policies = (await policies_of(kube)).policies
-        names = [_name(n) async for n in listed(kube, path_of("v1", "namespaces"))]
+        names = [metadata_name(n) async for n in listed(kube, path_of("v1", "namespaces"))]
         asking = await _asking(kube, settings)
     except KubeError as error:
         yield unseen("coverage", error)
@@ -168,9 +168,9 @@ async def _agents(kube: Kube, release: str) -> AsyncIterator[Finding]:
             async for pod in listed(kube, path_of("v1", "pods"), query)
         }
         leases = {
-            _name(lease).removeprefix(LEASE_PREFIX): _renewed(lease)
+            metadata_name(lease).removeprefix(LEASE_PREFIX): _renewed(lease)
             async for lease in listed(kube, path_of("coordination.k8s.io/v1", "leases", release))
-            if _name(lease).startswith(LEASE_PREFIX)
+            if metadata_name(lease).startswith(LEASE_PREFIX)
         }
     except KubeError as error:
         yield unseen("agents", error)
@@ -208,10 +208,6 @@ async def _asking(kube: Kube, settings: Settings) -> set[str]:
         if asked(pod, settings.gpus):
             found.add(str(json_object(pod.get("metadata")).get("namespace")))
     return found
-
-
-def _name(obj: JsonObject) -> str:
-    return str(json_object(obj.get("metadata")).get("name"))
 
 
 def _renewed(lease: JsonObject) -> datetime | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from trainseal.admission.pods import LABEL_SEAL
-from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.model import JsonObject, json_object, json_objects, metadata_name
 from trainseal.cli.checkupreport import Finding, Health, some, unseen
 from trainseal.cli.clusterrules import policies_of, settings_of
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
@@ -90,7 +90,7 @@ def _without_pod_security(
     loose = sorted(
         name
         for namespace in namespaces
-        if (name := _name(namespace)) not in excluded
+        if (name := metadata_name(namespace)) not in excluded
         and any(p.mode == "Enforce" for p in store.for_namespace(name))
         and _labels(namespace).get(_POD_SECURITY) not in ("baseline", "restricted")
     )
@@ -127,7 +127,7 @@ def _refused_drivers(
 def _going(namespaces: Sequence[JsonObject], sealed: Counter[str]) -> Iterable[Finding]:
     """Namespaces that are being deleted while sealed pods are in them."""
     for namespace in namespaces:
-        name = _name(namespace)
+        name = metadata_name(namespace)
         going = json_object(namespace.get("metadata")).get("deletionTimestamp")
         if not going or not sealed[name]:
             continue
@@ -144,10 +144,6 @@ def _going(namespaces: Sequence[JsonObject], sealed: Counter[str]) -> Iterable[F
             "its pods end with it. Where it hangs, whoever's finalizer it names has to take that"
             " off; the archive keeps the evidence",
         )  # fmt: skip
-
-
-def _name(obj: JsonObject) -> str:
-    return str(json_object(obj.get("metadata")).get("name"))
 
 
 def _labels(obj: JsonObject) -> JsonObject:

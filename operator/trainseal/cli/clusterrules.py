@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from trainseal.api.model import API_VERSION, json_object
+from trainseal.api.model import API_VERSION, json_object, metadata_name
 from trainseal.cluster.api import Kube, NotFoundError, path_of
 from trainseal.cluster.listing import listed
 from trainseal.cluster.settings import CONFIG_MAP, Settings
@@ -29,5 +29,5 @@ async def policies_of(kube: Kube) -> PolicyStore:
         ("provenancepolicies", store.on_policy),
     ):
         async for item in listed(kube, path_of(API_VERSION, plural)):
-            listen("ADDED", ("", str(json_object(item.get("metadata")).get("name"))), item)
+            listen("ADDED", ("", metadata_name(item)), item)
     return store

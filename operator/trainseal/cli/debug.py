@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from trainseal.cli.drift import JobArgument, PlaceOption
-from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.cli.drift import JobArgument
+from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption, PlaceOption
 
 
 def debug(

@@ -10,7 +10,7 @@ import typer
 
 from trainseal.cli.completion import job_names
 from trainseal.cli.groups import default_command
-from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption
+from trainseal.cli.options import ContextOption, KubeconfigOption, Output, OutputOption, PlaceOption
 
 JobArgument = Annotated[
     str,
@@ -19,12 +19,6 @@ JobArgument = Annotated[
 SealOption = Annotated[
     str | None, typer.Option(metavar="SEAL", help="Of this run; absent: of the job's last one.")
 ]
-PlaceOption = Annotated[
-    str | None,
-    typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),
-]
-
-
 drift = typer.Typer(
     name="drift",
     cls=default_command("show"),

@@ -13,7 +13,13 @@ from rich.text import Text
 
 from trainseal.api.driftreport import PLURAL, DriftReport, Finding
 from trainseal.api.findings import FINDINGS, FindingId, FindingKind
-from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
+from trainseal.api.model import (
+    API_VERSION,
+    InvalidObjectError,
+    JsonObject,
+    json_object,
+    metadata_name,
+)
 from trainseal.cli.clusters import no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
 from trainseal.cli.terminaltext import plain
@@ -83,7 +89,7 @@ async def look(kube: Kube, namespace: str, job: str, seal: str | None = None) ->
         if not runs:
             raise no_run(namespace, job, seal)
         run = runs[-1]
-        name = str(json_object(run.get("metadata")).get("name"))
+        name = metadata_name(run)
         reports = [
             item
             async for item in listed(kube, path_of(API_VERSION, PLURAL, namespace))

@@ -14,7 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from trainseal.api.breakglass import PLURAL, BreakGlass
-from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
+from trainseal.api.model import (
+    API_VERSION,
+    InvalidObjectError,
+    JsonObject,
+    json_object,
+    metadata_name,
+)
 from trainseal.api.sealedrun import BrokenGlass, SealedRunStatus
 from trainseal.cli.caller import caller, may_not_create
 from trainseal.cli.clusters import no_run, runs_of
@@ -143,7 +149,7 @@ async def look(kube: Kube, namespace: str, job: str) -> Listed:
     """Those of a job's runs. Raises Failure."""
     try:
         runs = await runs_of(kube, namespace, job)
-        names = {_name(run) for run in runs}
+        names = {metadata_name(run) for run in runs}
         objects = [
             item
             async for item in listed(kube, path_of(API_VERSION, PLURAL, namespace))
@@ -160,7 +166,7 @@ async def look(kube: Kube, namespace: str, job: str) -> Listed:
     if not runs:
         raise no_run(namespace, job, None)
     waiting = {glass.name: glass for run in runs for glass in _waiting(run)}
-    seals = {glass.name: _name(run) for run in runs for glass in _waiting(run)}
+    seals = {glass.name: metadata_name(run) for run in runs for glass in _waiting(run)}
     items: list[Item] = []
     unread: list[str] = []
     for obj in objects:
@@ -173,10 +179,6 @@ async def look(kube: Kube, namespace: str, job: str) -> Listed:
         items.append(Item(glass, now < glass.spec.not_after, waits))
     items.sort(key=lambda i: (i.glass.spec.not_after, i.glass.metadata.name))
     return Listed(namespace, job, tuple(items), tuple(waiting.values()), tuple(unread), seals)
-
-
-def _name(run: JsonObject) -> str:
-    return str(json_object(run.get("metadata")).get("name"))
 
 
 def _waiting(run: JsonObject) -> list[BrokenGlass]:

@@ -9,9 +9,11 @@ import typer
 
 from trainseal.cli.options import (
     ContextOption,
+    KeyringOption,
     KubeconfigOption,
     Output,
     OutputOption,
+    PlaceOption,
     ReleaseNamespaceOption,
 )
 
@@ -25,10 +27,7 @@ def lineage(
             " for its last run.",
         ),
     ],
-    namespace: Annotated[
-        str | None,
-        typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),
-    ] = None,
+    namespace: PlaceOption = None,
     output: OutputOption = Output.TEXT,
     archive: Annotated[
         Path | None,
@@ -42,15 +41,7 @@ def lineage(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no cluster: takes --archive and --keyring.")
     ] = False,
-    keyring: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="ConfigMap trainseal-keyring as YAML or JSON. Absent: the cluster's.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    keyring: KeyringOption = None,
     depth: Annotated[
         int,
         typer.Option(min=0, max=256, metavar="RUNS", help="How many runs back at most."),

@@ -38,6 +38,10 @@ NamespaceOption = Annotated[
         help="Namespace, where the manifest names none, as with kubectl.",
     ),
 ]
+PlaceOption = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),
+]
 KeyOption = Annotated[
     Path,
     typer.Option(
@@ -90,5 +94,15 @@ ContextOption = Annotated[
     str | None,
     typer.Option(
         "--context", metavar="NAME", help="Context of the kubeconfig.", rich_help_panel=_CLUSTER
+    ),
+]
+KeyringOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--keyring",
+        metavar="FILE",
+        help="ConfigMap trainseal-keyring as YAML or JSON. Absent: the cluster's.",
+        exists=True,
+        dir_okay=False,
     ),
 ]

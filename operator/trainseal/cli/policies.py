@@ -13,6 +13,7 @@ from trainseal.cli.options import (
     KubeconfigOption,
     Output,
     OutputOption,
+    PlaceOption,
     ReleaseNamespaceOption,
 )
 
@@ -34,10 +35,7 @@ def learn_additions(
             autocompletion=job_names,
         ),
     ] = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),
-    ] = None,
+    namespace: PlaceOption = None,
     file: Annotated[
         list[Path] | None,
         typer.Option(

@@ -12,16 +12,14 @@ from trainseal.cli.options import (
     KubeconfigOption,
     Output,
     OutputOption,
+    PlaceOption,
     ReleaseNamespaceOption,
 )
 
 
 def status(
     job: JobArgument,
-    namespace: Annotated[
-        str | None,
-        typer.Option("-n", "--namespace", metavar="NS", help="Absent: the context's namespace."),
-    ] = None,
+    namespace: PlaceOption = None,
     output: OutputOption = Output.TEXT,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Follow it until it ends; only for text.")

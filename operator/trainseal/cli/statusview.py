@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects
+from trainseal.api.model import API_VERSION, JsonObject, json_object, json_objects, metadata_name
 from trainseal.cli.clusters import SEALS, follow, job_path, phase_of
 from trainseal.cli.failures import DONE, REFUTED, Failure
 from trainseal.cli.sealtrust import SealTrust, seal_trust
@@ -288,7 +288,7 @@ def _pod(pod: JsonObject) -> Pod:
             else:
                 reason = f"{container.get('name')}: {ended.get('reason')} ({ended['exitCode']})"
     return Pod(
-        name=str(json_object(pod.get("metadata")).get("name")),
+        name=metadata_name(pod),
         phase=str(status.get("phase") or "Pending"),
         reason=reason,
         node=str(json_object(pod.get("spec")).get("nodeName") or ""),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from trainseal.api.accessrecord import LABEL_OBJECT
 from trainseal.api.findings import FindingId
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, metadata_name
 from trainseal.cluster.api import Kube, path_of
 from trainseal.cluster.informer import Event, Informer
 from trainseal.controller.disturbances import Record
@@ -86,7 +86,7 @@ def opened(
         rules = one.opening.opens(isolated=isolated)
         if one.name == seal or not rules:
             continue
-        chosen = [str(json_object(p.get("metadata")).get("name")) for p in pods if one.chooses(p)]
+        chosen = [metadata_name(p) for p in pods if one.chooses(p)]
         if chosen:
             yield one, _seen(one, rules, sorted(chosen))
 

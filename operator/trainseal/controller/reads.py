@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Set
 
 from trainseal.api.findings import FindingId
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, metadata_name
 from trainseal.api.sealedrun import SealedAccount, SealedClaimTemplate, SealedSecret
 from trainseal.controller.objects import uid_of
 from trainseal.controller.ownreport import Seen
@@ -25,20 +25,22 @@ from trainseal.controller.references import changed, deleted
 
 def account_of(obj: JsonObject) -> SealedAccount:
     """A ServiceAccount, or its metadata, as a seal has it."""
-    return SealedAccount(name=_name(obj), uid=uid_of(obj))
+    return SealedAccount(name=metadata_name(obj), uid=uid_of(obj))
 
 
 def claim_template_of(obj: JsonObject) -> SealedClaimTemplate:
     """A ResourceClaimTemplate as a seal has it."""
     text = json.dumps(obj.get("spec"), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return SealedClaimTemplate(name=_name(obj), digest=f"sha256:{digest}")
+    return SealedClaimTemplate(name=metadata_name(obj), digest=f"sha256:{digest}")
 
 
 def secret_of(metadata: JsonObject) -> SealedSecret:
     """A Secret's metadata as a seal has it."""
     version = json_object(metadata.get("metadata")).get("resourceVersion")
-    return SealedSecret(name=_name(metadata), uid=uid_of(metadata), resource_version=str(version))
+    return SealedSecret(
+        name=metadata_name(metadata), uid=uid_of(metadata), resource_version=str(version)
+    )
 
 
 def account_changes(sealed: SealedAccount, live: SealedAccount | None) -> Iterator[Seen]:
@@ -92,7 +94,3 @@ def secret_changes(
             **({"rotators": who} if rotated else {}),
         },
     )
-
-
-def _name(obj: JsonObject) -> str:
-    return str(json_object(obj.get("metadata")).get("name"))

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainseal.api.gateplan import MAX_RESUME_BYTES, MAX_RESUME_FILES
-from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.model import JsonObject, json_object, json_objects, metadata_name
 from trainseal.provenance.canonical import canonical_bytes, digest
 
 #: What a mount may name as a directory of its volume.
@@ -99,7 +99,7 @@ def _groups(items: Sequence[Item]) -> list[_Group]:
     groups: dict[tuple[str, str], _Group] = {}
     for path, (found, item) in sorted(files.items()):
         folder = path.partition("/")[0] if "/" in path else ""
-        key = (folder, "" if folder else _name(item))
+        key = (folder, "" if folder else metadata_name(item.obj))
         group = groups.setdefault(key, _Group(folder))
         group.completed = max(group.completed, _completed(item)[0])
         group.wrong = group.wrong or _wrong(path, found, item)
@@ -128,7 +128,7 @@ def _point(group: _Group) -> Point:
         )
     if group.folder and not _FOLDER.fullmatch(group.folder):
         raise NoPointError(f"no pod can mount its last checkpoint by the name {group.folder!r:.80}")
-    items = {_name(i): i for _, i in group.files.values()}
+    items = {metadata_name(i.obj): i for _, i in group.files.values()}
     volumes = {
         (str(_volume(i).get("claim")), str(_volume(i).get("path") or "")) for i in items.values()
     }
@@ -149,9 +149,5 @@ def _volume(item: Item) -> JsonObject:
     return json_object(json_object(item.obj.get("spec")).get("volume"))
 
 
-def _name(item: Item) -> str:
-    return str(json_object(item.obj.get("metadata")).get("name"))
-
-
 def _completed(item: Item) -> tuple[str, str]:
-    return str(json_object(item.obj.get("spec")).get("completed")), _name(item)
+    return str(json_object(item.obj.get("spec")).get("completed")), metadata_name(item.obj)
