@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
 from trainseal.engines.catalogue import expected_pod
-from trainseal.provenance.boundseals import bound_roles, has_ended
+from trainseal.provenance.boundseals import bound_roles, has_ended, kept_by_watchers
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.keyrings import Keyring, UntrustedError
@@ -194,16 +194,10 @@ def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> 
 
 def what_counts(seal: JsonObject) -> JsonObject:
     """What the webhook keeps of a seal: of one whose run has ended, that it counts as a run."""
-    metadata = {k: v for k, v in json_object(seal.get("metadata")).items() if k != "managedFields"}
-    if not has_ended(seal):
-        status = {k: v for k, v in json_object(seal.get("status")).items() if k != "signed"}
-        return {**seal, "metadata": metadata, "status": status}
-    kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
-    return {
-        "metadata": kept,
-        "spec": {k: {"digest": d} for k, d in _digests(seal).items()},
-        "status": {"phase": json_object(seal["status"])["phase"]},
-    }
+    kept = kept_by_watchers(seal)
+    if has_ended(seal):
+        kept["spec"] = {k: {"digest": d} for k, d in _digests(seal).items()}
+    return kept
 
 
 def _digest(obj: Mapping[str, JsonValue]) -> str:

@@ -209,20 +209,6 @@ def what_is_needed_of_a_pod(pod: JsonObject) -> JsonObject:
     }
 
 
-def what_is_needed_of_a_seal(seal: JsonObject) -> JsonObject:
-    """Shape for the informer: of one whose run has ended, nothing but that; of others all but the
-    job that was signed, which each node would hold of each run.
-    """
-    metadata = {
-        k: v for k, v in json_object(seal.get("metadata")).items() if k not in ("managedFields",)
-    }
-    if not has_ended(seal):
-        status = {k: v for k, v in json_object(seal.get("status")).items() if k != "signed"}
-        return {**seal, "metadata": metadata, "status": status}
-    kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
-    return {"metadata": kept, "status": {"phase": json_object(seal["status"])["phase"]}}
-
-
 def named_by_mounts(mountinfo: str, pod: SealedPod) -> SealedContainer | None:
     """Which of the pod's containers a process's mount table is of; None where it is of none.
 

@@ -21,7 +21,6 @@ from trainseal.agent.checkpoints import CheckpointWatch, Place
 from trainseal.agent.containers import (
     SealedPods,
     what_is_needed_of_a_pod,
-    what_is_needed_of_a_seal,
 )
 from trainseal.agent.driftpolicies import DriftPolicies, what_is_needed_of_a_policy
 from trainseal.agent.evidenceitems import Taken
@@ -47,6 +46,7 @@ from trainseal.cluster.health import health
 from trainseal.cluster.informer import Event, Informer
 from trainseal.cluster.keys import read_keyring
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
+from trainseal.provenance.boundseals import kept_by_watchers
 from trainseal.provenance.keyrings import UntrustedError
 
 _log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ def build(kube: Kube, options: Options, cluster: str, clock: Callable[[], dateti
             kube,
             path_of(API_VERSION, "sealedruns"),
             listener=pods.on_seal,
-            shape=what_is_needed_of_a_seal,
+            shape=kept_by_watchers,
         ),
         "pods": Informer(
             kube,

@@ -60,27 +60,30 @@ def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:
     for role in job.spec.roles:
         name = object_name(job.metadata.name, role.name)
         template = pod_template(job, role, inputs, files, host)
-        roles.append(
-            RenderedRole(
-                name=role.name,
-                replicas=role.size,
-                object_name=name,
-                owner={
-                    "apiVersion": OWNER.api_version,
-                    "kind": OWNER.kind,
-                    "metadata": surroundings.object_metadata(
-                        job, inputs, name, {LABEL_ROLE: role.name}
-                    ),
-                    "spec": {"suspend": True, **job_spec(job, role, inputs, template)},
-                },
-            )
-        )
+        roles.append(rendered_role(job, role, inputs, name, job_spec(job, role, inputs, template)))
     return Rendered(
         config_map=surroundings.config_map(job, inputs, files),
         service=surroundings.service(job, inputs),
         network_policy=surroundings.network_policy(job, inputs),
         roots=tuple(role.owner for role in roles),
         roles=tuple(roles),
+    )
+
+
+def rendered_role(
+    job: TrainingJob, role: Role, inputs: RenderInputs, name: str, spec: JsonObject
+) -> RenderedRole:
+    """A role whose pods a suspended Job of this name and ``job_spec`` owns."""
+    return RenderedRole(
+        name=role.name,
+        replicas=role.size,
+        object_name=name,
+        owner={
+            "apiVersion": OWNER.api_version,
+            "kind": OWNER.kind,
+            "metadata": surroundings.object_metadata(job, inputs, name, {LABEL_ROLE: role.name}),
+            "spec": {"suspend": True, **spec},
+        },
     )
 
 

@@ -32,7 +32,7 @@ from trainseal.api.trainingjob import TrainingJob
 from trainseal.engines import job as jobs
 from trainseal.engines import surroundings
 from trainseal.engines.engine import Json, ObjectKind, Rendered, RenderedRole
-from trainseal.engines.podtemplate import LABEL_ROLE, RenderInputs, pod_template, shortened
+from trainseal.engines.podtemplate import RenderInputs, pod_template, shortened
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.configfiles import config_files
 from trainseal.provenance.enginemarks import Marks
@@ -62,28 +62,17 @@ def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:
     for role in job.spec.roles:
         spec = jobs.job_spec(job, role, inputs, pod_template(job, role, inputs, files, first))
         child = child_name(name, role.name)
-        metadata = surroundings.object_metadata(job, inputs, child, {LABEL_ROLE: role.name})
+        rendered = jobs.rendered_role(job, role, inputs, child, copy.deepcopy(spec))
+        labels = json_object(rendered.owner["metadata"])["labels"]
         parts.append(
             {
                 "name": role.name,
                 "groupName": _GROUP,
                 "replicas": 1,
-                "template": {"metadata": {"labels": metadata["labels"]}, "spec": spec},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
             }
         )
-        roles.append(
-            RenderedRole(
-                name=role.name,
-                replicas=role.size,
-                object_name=child,
-                owner={
-                    "apiVersion": OWNER.api_version,
-                    "kind": OWNER.kind,
-                    "metadata": metadata,
-                    "spec": {"suspend": True, **copy.deepcopy(spec)},
-                },
-            )
-        )
+        roles.append(rendered)
     root: JsonObject = {
         "apiVersion": ROOT.api_version,
         "kind": ROOT.kind,

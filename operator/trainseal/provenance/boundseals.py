@@ -43,6 +43,19 @@ def has_ended(seal: Mapping[str, JsonValue]) -> bool:
     return json_object(seal.get("status")).get("phase") in ENDED
 
 
+def kept_by_watchers(seal: JsonObject) -> JsonObject:
+    """What a process that watches seals keeps of one: of a run that has ended, nothing but that; of
+    others all but the job that was signed, which each watcher would hold of each run.
+    """
+    metadata = {k: v for k, v in json_object(seal.get("metadata")).items() if k != "managedFields"}
+    status = json_object(seal.get("status"))
+    if not has_ended(seal):
+        status = {k: v for k, v in status.items() if k != "signed"}
+        return {**seal, "metadata": metadata, "status": status}
+    kept: JsonObject = {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")}
+    return {"metadata": kept, "status": {"phase": status["phase"]}}
+
+
 def bound_roles(
     keyring: Keyring, *, cluster: str, namespace: str, name: str, seal: Mapping[str, JsonValue]
 ) -> tuple[BoundRole, ...]:

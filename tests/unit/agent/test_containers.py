@@ -17,11 +17,11 @@ from trainseal.agent.containers import (
     named_by_mounts,
     recognise,
     what_is_needed_of_a_pod,
-    what_is_needed_of_a_seal,
 )
 from trainseal.agent.observed import Process
 from trainseal.agent.sealedtemplates import config_digests, role_of, sealed_part
 from trainseal.api.model import json_object
+from trainseal.provenance.boundseals import kept_by_watchers
 from trainseal.provenance.configfiles import config_digest, config_files, file_digests
 
 Object = dict[str, Any]
@@ -50,7 +50,7 @@ class Node:
             if part == "keyring":
                 self.pods.use_keyring(world.keyring())
             elif part == "seal":
-                seal = what_is_needed_of_a_seal(copy.deepcopy(self.seal))
+                seal = kept_by_watchers(copy.deepcopy(self.seal))
                 self.pods.on_seal("ADDED", self.key, seal)
             else:
                 self.pod(pod or a_pod())
@@ -324,7 +324,7 @@ def test_of_arguments_that_cannot_be_read_no_digest_is_taken(template: Object) -
 def test_the_job_that_was_signed_is_not_held_by_each_node() -> None:
     seal = world.sealed_world().seal
     seal["status"]["signed"] = {"engine": "Job"}
-    kept = what_is_needed_of_a_seal(seal)
+    kept = kept_by_watchers(seal)
     assert "signed" not in json_object(kept["status"])
     assert json_object(kept["status"])["binding"] == seal["status"]["binding"]
     assert kept["spec"] == seal["spec"]
