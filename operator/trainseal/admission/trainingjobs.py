@@ -45,7 +45,7 @@ from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import counted_by
-from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.policies import CompiledPolicy, longest_wait
 from trainseal.provenance.requesters import Requester, groups_kept
 from trainseal.provenance.sealedjobs import seal_name
 from trainseal.provenance.templates import StoredTemplate
@@ -55,7 +55,6 @@ from trainseal.verifier.jobs import (
     JobVerification,
     JobVerifier,
     Offline,
-    longest_wait,
     signatures_fault,
 )
 from trainseal.verifier.policystore import BrokenPolicy

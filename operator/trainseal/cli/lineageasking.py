@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, metadata_name
 from trainseal.cli.checkpointverification import ring_of_file
 from trainseal.cli.clusters import runs_of
 from trainseal.cli.failures import REFUTED, UNDETERMINED, Failure
@@ -52,16 +52,15 @@ def ask(asked: Asked) -> Answer:
 
 async def _ask(asked: Asked) -> Answer:
     archive = Archive.open(asked.archive) if asked.archive is not None else None
-    if asked.offline and archive is not None and asked.keyring is not None:
-        rings = (ring_of_file(asked.keyring, "seal"), ring_of_file(asked.keyring, "output"))
-        return await _answer(asked, archive, None, rings, "")
+    given = None
+    if asked.keyring is not None:
+        given = (ring_of_file(asked.keyring, "seal"), ring_of_file(asked.keyring, "output"))
+    if asked.offline and archive is not None and given is not None:
+        return await _answer(asked, archive, None, given, "")
     async with connect(asked.kubeconfig, asked.context) as kube:
         live = Cluster(kube)
         source = First((live, archive) if archive is not None else (live,))
-        if asked.keyring is not None:
-            rings = (ring_of_file(asked.keyring, "seal"), ring_of_file(asked.keyring, "output"))
-        else:
-            rings = await _rings(kube, asked.release_namespace)
+        rings = given or await _rings(kube, asked.release_namespace)
         return await _answer(asked, source, kube, rings, await _cluster(kube))
 
 
@@ -95,7 +94,7 @@ async def _root(
     except KubeError:
         runs = []
     if runs:
-        return None, (namespace, str(json_object(runs[-1].get("metadata")).get("name")))
+        return None, (namespace, metadata_name(runs[-1]))
     raise Failure(
         f"no Checkpoint, SealedRun or sealed TrainingJob {name} in namespace {namespace}: "
         f"{checkpoint.why}",
@@ -164,7 +163,7 @@ def _signed_tree(lineage: Lineage) -> tuple[outputbundles.Tree, JsonObject, str]
             if proof.verdict != "verified" or proof.tainted:
                 raise _no_good(proof.tainted or proof.words, proof.verdict)
             status = json_object(proof.obj.get("status"))
-            name = str(json_object(proof.obj.get("metadata")).get("name"))
+            name = metadata_name(proof.obj)
             tree = outputbundles.tree_of(name, outputbundles.files_of_checkpoint(proof.obj))
             signed_at = str(json_object(status.get("signature")).get("signedAt"))
             return tree, json_object(status.get("bundle")), signed_at

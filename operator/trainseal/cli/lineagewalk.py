@@ -25,6 +25,7 @@ from trainseal.cli.lineagesource import Looked, Source
 from trainseal.provenance import runstatements
 from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError
+from trainseal.provenance.checkpointmanifests import barring
 from trainseal.provenance.checkpointmanifests import verify as verify_manifest
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.seals import (
@@ -158,13 +159,12 @@ def proof_of_checkpoint(keyring: Keyring, key: Key, looked: Looked) -> Proof:
         verify_manifest(keyring, looked.obj)
     except (UntrustedError, CanonicalError) as error:
         return Proof("refuted", str(error), looked.origin, looked.obj)
-    tainted = json_object(status.get("tainted"))
-    bars = bool(tainted) and not status.get("accepted")
+    tainted = barring(status)
     return Proof(
         "verified",
         origin=looked.origin,
         obj=looked.obj,
-        tainted=f"{tainted.get('finding')}: {tainted.get('message')}" if bars else "",
+        tainted=f"{tainted.get('finding')}: {tainted.get('message')}" if tainted else "",
     )
 
 
@@ -279,15 +279,7 @@ def _settled(nodes: list[RunNode]) -> tuple[RunNode, ...]:
     """A manifest that was removed since is not missed where its run's statement names it."""
     by_key = {node.key: node for node in nodes}
     return tuple(
-        RunNode(
-            node.key,
-            node.depth,
-            node.seal,
-            node.stated,
-            node.statement,
-            tuple(_named(e, by_key.get(e.key)) for e in node.earlier),
-            node.cut,
-        )
+        replace(node, earlier=tuple(_named(e, by_key.get(e.key)) for e in node.earlier))
         for node in nodes
     )
 

@@ -24,6 +24,7 @@ from trainseal.api.model import (
     JsonObject,
     json_object,
     json_objects,
+    metadata_name,
 )
 from trainseal.api.sealedrun import RunTaint, SealedRun
 from trainseal.cluster.api import NotFoundError, path_of
@@ -36,7 +37,7 @@ from trainseal.controller.taints import ruling, taint_of
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import sealed_checkpoints
 from trainseal.provenance import outputbundles
-from trainseal.provenance.checkpointmanifests import sign, verify
+from trainseal.provenance.checkpointmanifests import barring, sign, verify
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.manifests import ManifestError
 
@@ -109,7 +110,7 @@ class Checkpoints:
             try:
                 checkpoint = Checkpoint.parse(obj)
             except InvalidObjectError as error:
-                _log.warning("Checkpoint %s/%s: %s", run.key[0], _name(obj), error)
+                _log.warning("Checkpoint %s/%s: %s", run.key[0], metadata_name(obj), error)
                 continue
             manifests += _manifest(checkpoint)
             if self._stands(run, obj, checkpoint):
@@ -152,13 +153,15 @@ class Checkpoints:
     def _bundle(self, full: JsonObject, status: JsonObject) -> JsonObject:
         """What ``model_signing`` reads. It knows of no taint: what is tainted has none."""
         key = self._world.output_key
-        if key is None or (status.get("tainted") and not status.get("accepted")):
+        if key is None or barring(status):
             return {}
         try:
-            tree = outputbundles.tree_of(_name(full), outputbundles.files_of_checkpoint(full))
+            tree = outputbundles.tree_of(
+                metadata_name(full), outputbundles.files_of_checkpoint(full)
+            )
             return {"bundle": outputbundles.sign(key, tree)}
         except ManifestError as error:
-            _log.warning("Checkpoint %s: no bundle: %s", _name(full), error)
+            _log.warning("Checkpoint %s: no bundle: %s", metadata_name(full), error)
             return {}
 
     async def _judge(self, run: RunFacts, full: JsonObject, whole: Checkpoint) -> _Judged:
@@ -280,7 +283,3 @@ def _astray(checkpoint: Checkpoint, why: str) -> Seen:
         occasion=why,
         evidence={"report": checkpoint.metadata.name, "node": spec.node, "pod": spec.pod.name},
     )
-
-
-def _name(obj: JsonObject) -> str:
-    return str(json_object(obj.get("metadata")).get("name"))

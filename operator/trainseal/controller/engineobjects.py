@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, metadata_name
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import Kube, NotFoundError
@@ -53,7 +53,7 @@ class EngineObjects:
         for root in wanted.roots:
             live, _ = await objects.ensure(self._kube, root, job.metadata.uid, new=True)
             for field, _, _ in engine.root_changes(root, live):
-                raise _changed(engine.ROOT.kind, _name(root), field)
+                raise _changed(engine.ROOT.kind, metadata_name(root), field)
             roots.append(live)
         owners = {}
         for number, role in enumerate(wanted.roles):
@@ -76,13 +76,10 @@ class EngineObjects:
         except NotFoundError:
             raise NotMadeYetError(
                 f"waiting for {kind} {name}, which the controller of {engine.ROOT.kind} makes of "
-                f"{_name(roots[0])}; if it does not come, see that this controller runs"
+                f"{metadata_name(roots[0])}; if it does not come, see that this controller runs"
             ) from None
         if not any(objects.owned_by(found, objects.uid_of(root)) for root in roots):
-            raise ForeignObjectError(
-                f"{kind} {namespace}/{name} exists and does not belong to this job; "
-                "delete or rename it, or choose another name for the job"
-            )
+            raise ForeignObjectError.of(kind, namespace, name)
         return found
 
     async def live(self, sealed: SealedRun, bound: Sequence[BoundUid]) -> LiveObjects:
@@ -148,7 +145,8 @@ def bound_uids(sealed: SealedRun, live: LiveObjects) -> tuple[BoundUid, ...]:
     engine, found = live.engine, []
     if engine.OWNER != engine.ROOT:
         found = [
-            BoundUid("", engine.ROOT.kind, _name(root), objects.uid_of(root)) for root in live.roots
+            BoundUid("", engine.ROOT.kind, metadata_name(root), objects.uid_of(root))
+            for root in live.roots
         ]
     found += [
         BoundUid(r.name, engine.OWNER.kind, r.object_name, objects.uid_of(live.owners[r.name]))
@@ -196,13 +194,9 @@ def _role(sealed: SealedRun, role: RenderedRole, owner: JsonObject, root: JsonOb
         template={},
         namespace=sealed.metadata.namespace,
         engine=sealed.spec.engine,
-        root=BoundUid("", engine.ROOT.kind, _name(root), objects.uid_of(root)),
+        root=BoundUid("", engine.ROOT.kind, metadata_name(root), objects.uid_of(root)),
         peers=tuple(r.name for r in sealed.spec.roles),
     )
-
-
-def _name(obj: Json) -> str:
-    return str(json_object(obj.get("metadata")).get("name"))
 
 
 def _unplaced(template: Json) -> Json:

@@ -27,6 +27,14 @@ _PLURALS = {
 class ForeignObjectError(Exception):
     """An object of our name belongs to somebody else."""
 
+    @classmethod
+    def of(cls, kind: str, namespace: str, name: str) -> ForeignObjectError:
+        """Found under the name that an object of a job's should have."""
+        return cls(
+            f"{kind} {namespace}/{name} exists and does not belong to this job; "
+            "delete or rename it, or choose another name for the job"
+        )
+
 
 def collection(kind: str, namespace: str) -> str:
     """The URL path of a kind's collection."""
@@ -71,10 +79,7 @@ async def ensure(
         except ConflictError:
             there, made = await kube.get(f"{path}/{name}"), False
     if not owned_by(there, owner):
-        raise ForeignObjectError(
-            f"{kind} {metadata['namespace']}/{name} exists and does not belong to this job; "
-            "delete or rename it, or choose another name for the job"
-        )
+        raise ForeignObjectError.of(kind, str(metadata["namespace"]), name)
     return there, made
 
 

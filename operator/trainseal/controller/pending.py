@@ -8,14 +8,14 @@ is the ticket: when it was submitted, by the webhook's signed word.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pydantic import JsonValue
 
 from trainseal.api.model import json_objects
 from trainseal.controller.progress import Progress
 from trainseal.provenance.keyrings import rfc3339
-from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.policies import longest_wait
 from trainseal.verifier.jobs import JobVerification
 
 REASON = "SignaturesMissing"
@@ -35,9 +35,10 @@ def waits(found: JobVerification, submitted: datetime, now: datetime) -> Progres
     """
     if not found.lacking:
         return None
-    until = _until(found.policies, submitted)
-    if until is None:
+    longest = longest_wait(found.policies)
+    if longest is None:
         return None
+    until = submitted + longest
     missing = "; ".join(dict.fromkeys(str(v.lack) for v in found.lacking))
     words = "\n".join(
         f"policy {v.policy} still wants a signature by {v.lack} ({v.found})" for v in found.lacking
@@ -68,10 +69,11 @@ def too_late(found: JobVerification, status: Json, submitted: datetime, now: dat
     else for longer (a registry, a tainted checkpoint). A job that was made from a template waits
     for no signature.
     """
-    until = _until(found.policies, submitted)
-    if found.launch is not None or until is None or now <= until or not _waited(status):
+    longest = longest_wait(found.policies)
+    if found.launch is not None or longest is None or not _waited(status):
         return ""
-    return _late(submitted, until)
+    until = submitted + longest
+    return _late(submitted, until) if now > until else ""
 
 
 def _waited(status: Json) -> bool:
@@ -87,11 +89,3 @@ def _late(submitted: datetime, until: datetime) -> str:
         f"{rfc3339(until)}, which is as long as the policy lets it wait "
         "(spec.pending.maxAgeSeconds); delete the job, and apply it again with its signatures"
     )
-
-
-def _until(policies: tuple[CompiledPolicy, ...], submitted: datetime) -> datetime | None:
-    """The first end that an enforcing policy sets; None where none lets jobs wait."""
-    seconds = [
-        p.pending_seconds for p in policies if p.mode == "Enforce" and p.pending_seconds is not None
-    ]
-    return submitted + timedelta(seconds=min(seconds)) if seconds else None

@@ -23,6 +23,7 @@ from trainseal.cluster.informer import Event, Informer
 from trainseal.controller import conditions, resuming
 from trainseal.controller.conditions import Wanted
 from trainseal.controller.driftstatus import held_words, hold_of
+from trainseal.controller.resuming import Obstacle
 from trainseal.controller.workloads import (
     API,
     CHECKS,
@@ -49,7 +50,6 @@ from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.gpuasks import asked
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.policies import only_audited
-from trainseal.provenance.sealedjobs import is_of
 
 _log = logging.getLogger(__name__)
 Key = tuple[str, str]
@@ -194,25 +194,15 @@ class Queueing:
         # A frozen run, and one in quarantine, keep their pods, and so their quota.
         if hold is not None and not (admitted and hold.response in FREEZING):
             return Judgement("NotNow", held_words(hold))
-        identity = sealed.spec.job
-        try:
-            job = await self._kube.get(
-                path_of(API_VERSION, "trainingjobs", namespace, identity.name)
-            )
-            same = is_of(sealed, job)
-        except NotFoundError:
-            return Judgement("NotNow", f"TrainingJob {identity.name} is gone")
-        except CanonicalError as error:
-            return Judgement("Never", f"TrainingJob {identity.name}: {error}")
-        if not same:
-            words = f"TrainingJob {identity.name} is not the one that was sealed"
-            return Judgement("Never", words)
+        job = await resuming.live_job(self._world, sealed, namespace)
+        if isinstance(job, Obstacle):
+            return _kept_out(job)
         if json_object(job.get("spec")).get("suspend") and hold is None:
             return Judgement("NotNow", "suspended by the user (spec.suspend)")
         if not admitted:
-            obstacle = await resuming.obstacle(self._world, sealed, namespace)
+            obstacle = await resuming.obstacle(self._world, sealed, namespace, job)
             if obstacle is not None:
-                return Judgement("Never" if obstacle.refuted else "NotNow", obstacle.words)
+                return _kept_out(obstacle)
         return Judgement("InOrder", f"of SealedRun {sealed.metadata.name}, verified")
 
     def _of_no_run(self, workload: Json) -> Judgement:
@@ -268,6 +258,10 @@ class Queueing:
             if queue_kept_out(obj, self._kept.ours):
                 self._shut_out(job)
         self._queue.add(key)
+
+
+def _kept_out(obstacle: Obstacle) -> Judgement:
+    return Judgement("Never" if obstacle.refuted else "NotNow", obstacle.words)
 
 
 def _shape(workload: JsonObject) -> JsonObject:

@@ -16,6 +16,7 @@ from trainseal.api.model import (
     Metadata,
     json_object,
     json_objects,
+    metadata_name,
 )
 from trainseal.api.sealedrun import SealedResume, SealedRun
 from trainseal.api.trainingjob import Resume, TrainingJob
@@ -25,12 +26,12 @@ from trainseal.controller.runmanifests import manifests_of
 from trainseal.controller.sealing import LABEL_JOB
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import RESUME_SOURCE, ResumeInputs
+from trainseal.provenance.boundseals import bound_roles
 from trainseal.provenance.canonical import CanonicalError
-from trainseal.provenance.checkpointmanifests import verify
+from trainseal.provenance.checkpointmanifests import barring, verify
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.requesters import Requester
 from trainseal.provenance.resumepoints import Item, NoPointError, Point, latest
-from trainseal.provenance.seals import verify_binding
 
 SEALS = "sealedruns"
 #: Seconds until it is looked again whether the run has ended.
@@ -143,21 +144,18 @@ async def _run(world: World, namespace: str, own: Metadata, resume: Resume) -> S
 
 
 def _is_ours(world: World, namespace: str, seal: JsonObject) -> bool:
-    binding = json_object(seal.get("status")).get("binding")
-    if not isinstance(binding, dict):
-        return False
+    """Whether it is bound, and the operator's."""
     try:
-        verify_binding(
+        roles = bound_roles(
             world.seal_keyring(),
             cluster=world.cluster,
             namespace=namespace,
-            name=str(json_object(seal.get("metadata")).get("name")),
-            spec=json_object(seal.get("spec")),
-            binding=binding,
+            name=metadata_name(seal),
+            seal=seal,
         )
     except (UntrustedError, CanonicalError):
         return False
-    return True
+    return bool(roles)
 
 
 def _allowed(world: World, namespace: str, sealed: SealedRun, requester: Requester) -> None:
@@ -176,12 +174,11 @@ def _allowed(world: World, namespace: str, sealed: SealedRun, requester: Request
 
 
 def _item(world: World, obj: JsonObject) -> Item:
-    status = json_object(obj.get("status"))
     try:
         verify(world.seal_keyring(), obj)
     except UntrustedError:
         return Item(obj, good=False)
-    return Item(obj, good=not status.get("tainted") or bool(status.get("accepted")))
+    return Item(obj, good=not barring(json_object(obj.get("status"))))
 
 
 async def _same_claim(world: World, namespace: str, point: Point) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainseal.api.model import API_VERSION
+from trainseal.api.model import API_VERSION, JsonObject
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import NotFoundError, path_of
 from trainseal.controller import resumefrom, resumption
@@ -34,19 +34,33 @@ class Obstacle:
     refuted: bool = False
 
 
-async def obstacle(world: World, sealed: SealedRun, namespace: str) -> Obstacle | None:
-    """Why the run may not go on; None where it may. Raises KubeError."""
-    identity = sealed.spec.job
+async def live_job(world: World, sealed: SealedRun, namespace: str) -> JsonObject | Obstacle:
+    """The run's TrainingJob as it is; an obstacle where it is not the one that was sealed. Raises
+    KubeError.
+    """
+    name = sealed.spec.job.name
     try:
-        job = await world.kube.get(path_of(API_VERSION, "trainingjobs", namespace, identity.name))
+        job = await world.kube.get(path_of(API_VERSION, "trainingjobs", namespace, name))
         same = is_of(sealed, job)
     except NotFoundError:
-        return Obstacle(f"TrainingJob {identity.name} is gone")
+        return Obstacle(f"TrainingJob {name} is gone")
     except CanonicalError as error:
-        return Obstacle(f"TrainingJob {identity.name}: {error}", refuted=True)
+        return Obstacle(f"TrainingJob {name}: {error}", refuted=True)
     if not same:
-        words = f"TrainingJob {identity.name} is not the one that was sealed"
-        return Obstacle(words, refuted=True)
+        return Obstacle(f"TrainingJob {name} is not the one that was sealed", refuted=True)
+    return job
+
+
+async def obstacle(
+    world: World, sealed: SealedRun, namespace: str, job: JsonObject | None = None
+) -> Obstacle | None:
+    """Why the run may not go on; None where it may. ``job``: its ``live_job``, which is else
+    read. Raises KubeError.
+    """
+    found = job or await live_job(world, sealed, namespace)
+    if isinstance(found, Obstacle):
+        return found
+    job = found
     requester = sealed.spec.requester
     verification = await world.verifier.verify(
         job,

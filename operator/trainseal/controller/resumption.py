@@ -16,14 +16,12 @@ BARRED_AGAIN = 30.0
 
 
 async def bar(world: World, namespace: str, job: TrainingJob, run: str) -> Bar | None:
-    """What keeps the job from starting now, as this run; None where nothing does.
+    """What keeps the job from going on now, as this run; None where nothing does.
 
     Where no policy of the namespace enforces, nothing does either. Raises KubeError where a claim
     cannot be read.
     """
-    if not world.volumes.matter():
-        return None
-    if not any(policy.mode == "Enforce" for policy in world.policies(namespace)):
+    if not world.volumes.matter() or not _enforced(world, namespace):
         return None
     return world.volumes.bar(await _places(world, namespace, job, run))
 
@@ -31,15 +29,20 @@ async def bar(world: World, namespace: str, job: TrainingJob, run: str) -> Bar |
 async def earlier(
     world: World, namespace: str, job: TrainingJob, run: str
 ) -> list[EarlierRun] | Bar:
-    """The runs that the job could go on from, as a seal names them; or that it is not known yet.
+    """The runs that the job could go on from, as a seal names them; or what keeps it from starting.
 
-    Raises KubeError where a claim cannot be read.
+    Until all checkpoints are known that is so under every policy: a seal names them whatever the
+    policies do. Raises KubeError where a claim cannot be read.
     """
-    if not mounted(job, run):
-        return []
-    if not world.volumes.known:
-        return Bar("the checkpoints on its volume are being listed", waiting=True)
-    return world.volumes.earlier(await _places(world, namespace, job, run))
+    places = await _places(world, namespace, job, run)
+    found = world.volumes.bar(places)
+    if found is not None and (_enforced(world, namespace) or not world.volumes.known):
+        return found
+    return world.volumes.earlier(places)
+
+
+def _enforced(world: World, namespace: str) -> bool:
+    return any(policy.mode == "Enforce" for policy in world.policies(namespace))
 
 
 async def _places(world: World, namespace: str, job: TrainingJob, run: str) -> list[Place]:

@@ -29,6 +29,7 @@ from trainseal.api.model import (
     Metadata,
     json_object,
     json_objects,
+    metadata_name,
 )
 from trainseal.api.sealedrun import SealedCode, SealedRun
 from trainseal.api.trainingjob import RoleStatus, SubmittedJob, TrainingJob
@@ -141,9 +142,9 @@ class Runs:
         if json_object(obj.get("metadata")).get("deletionTimestamp"):
             # Somebody's finalizer may keep it for ever, and what holds its run with it.
             return None if all(map(has_ended, seals)) else _look_again(key)
-        ended = conditions.status_of(obj).get("phase")
-        if ended in ENDED and all(map(has_ended, seals)):
-            if ended == "Failed":
+        phase = conditions.status_of(obj).get("phase")
+        if phase in ENDED and all(map(has_ended, seals)):
+            if phase == "Failed":
                 # Jobs of other roles stand still, and give quota back that a queue gave them.
                 for seal in seals:
                     await self._execution.stop(uid, seal)
@@ -172,7 +173,7 @@ class Runs:
         except (InvalidObjectError, CanonicalError) as error:
             return self._refused("InvalidJob", str(error))
         name = sealing.seal_name(job, asked)
-        listed = [seal for seal in seals if _name(seal) == name]
+        listed = [seal for seal in seals if metadata_name(seal) == name]
         # One that has lost its label is not among those that were listed.
         seal = listed[0] if listed else await self._seal_of(job, asked)
         if seal is None:
@@ -226,9 +227,6 @@ class Runs:
         if launch is not None and (waits := self._no_room(identity, launch)) is not None:
             return waits
         run = sealing.seal_name(identity, asked)
-        bar = await resumption.bar(world, namespace, job, run)
-        if bar is not None:
-            return self._barred(bar)
         earlier = await resumption.earlier(world, namespace, job, run)
         if isinstance(earlier, Bar):
             return self._barred(earlier)
@@ -497,7 +495,7 @@ class Runs:
             if uid == live_uid:
                 live.append(seal)
             if has_ended(seal) and status.get("binding") and not status.get("statement"):
-                self._ended((namespace, str(json_object(seal.get("metadata")).get("name"))))
+                self._ended((namespace, metadata_name(seal)))
             if uid == live_uid or status.get("phase") in (*ENDED, "Deleted"):
                 continue
             await self._execution.stop(str(uid), seal)
@@ -545,10 +543,6 @@ def _waits(template: str, most: int) -> Progress:
     progress = Progress("Pending", words, again=WAITING_AGAIN)
     progress.wants("Sealed", False, "MaxConcurrent", words)
     return progress
-
-
-def _name(obj: JsonObject) -> str:
-    return str(json_object(obj.get("metadata")).get("name"))
 
 
 def _generation(obj: JsonObject) -> int:

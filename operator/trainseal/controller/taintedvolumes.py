@@ -20,6 +20,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import MAX_EARLIER, EarlierRun
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.informer import Event
+from trainseal.provenance.checkpointmanifests import barring
 
 Key = tuple[str, str]
 _NAMED = 3
@@ -150,8 +151,8 @@ def entry_of(key: Key, obj: JsonObject) -> Entry | None:
     claim = volume.get("claim")
     if not claim or status.get("standing") == "Dropped":
         return None
-    tainted, taint = json_object(status.get("tainted")), ""
-    if tainted and not status.get("accepted"):
+    taint = ""
+    if tainted := barring(status):
         taint = f"{tainted.get('finding')}: {tainted.get('message')}"
         if refused := status.get("refused"):
             taint += f"; not signed off: {refused}"

@@ -32,6 +32,13 @@ _SIGNED = ("standing", "attested", "tainted", "accepted")
 Json = Mapping[str, JsonValue]
 
 
+def barring(status: Json) -> JsonObject:
+    """The taint for which nobody may go on from a checkpoint with this status: empty where it is
+    not tainted, or a person signed it off.
+    """
+    return {} if status.get("accepted") else json_object(status.get("tainted"))
+
+
 def payload(obj: Json, status: Json, *, key: str, signed_at: str) -> bytes:
     """The statement over a Checkpoint object with this status. Raises CanonicalError.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import JsonValue
@@ -132,6 +133,16 @@ def only_audited(policies: Sequence[CompiledPolicy], *, broken: bool) -> bool:
     ``broken``: there is one that cannot be used, which may be one that enforces here.
     """
     return bool(policies) and all(p.mode == "Audit" for p in policies) and not broken
+
+
+def longest_wait(policies: Iterable[CompiledPolicy]) -> timedelta | None:
+    """For how long a job may wait for signatures: as long as every enforcing policy that sets a
+    time lets it. None: none lets it wait.
+    """
+    allowed = [
+        p.pending_seconds for p in policies if p.mode == "Enforce" and p.pending_seconds is not None
+    ]
+    return timedelta(seconds=min(allowed)) if allowed else None
 
 
 def compile_policy(

@@ -26,6 +26,7 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.provenance.canonical import canonical_bytes
+from trainseal.provenance.checkpointmanifests import barring
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.keyrings import Keyring, UntrustedError, rfc3339, sign_as, verify_as
 from trainseal.provenance.keys import PrivateKey, key_id
@@ -348,8 +349,7 @@ def _manifest(manifest: Manifest) -> JsonObject:
 
 
 def _barring(manifest: Manifest) -> bool:
-    status = json_object(manifest.obj.get("status"))
-    return bool(status.get("tainted")) and not status.get("accepted")
+    return bool(barring(json_object(manifest.obj.get("status"))))
 
 
 def _completed(manifest: Manifest) -> tuple[str, str]:

@@ -42,7 +42,7 @@ from trainseal.provenance.judgement import (
     read_bundle,
 )
 from trainseal.provenance.launches import Launch, launch_rules, newer_code, read_launch
-from trainseal.provenance.policies import CompiledPolicy
+from trainseal.provenance.policies import CompiledPolicy, longest_wait
 from trainseal.provenance.requesters import Requester
 from trainseal.provenance.verdicts import Outcome, Verdict, worst
 from trainseal.registry.allowlist import InvalidPattern, allowed
@@ -340,13 +340,6 @@ def signatures_fault(
         "long as the policy lets the job wait (spec.pending.maxAgeSeconds); delete the job, and "
         "apply it again with its signatures"
     )
-
-
-def longest_wait(policies: Iterable[CompiledPolicy]) -> timedelta | None:
-    """The shortest time that an enforcing policy lets a job wait; None: none lets it."""
-    seconds = [p.pending_seconds for p in policies if p.mode == "Enforce"]
-    allowed = [s for s in seconds if s is not None]
-    return timedelta(seconds=min(allowed)) if allowed else None
 
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:
