@@ -20,7 +20,7 @@ from trainseal.admission.lanepods import Images, LanePods
 from trainseal.admission.networks import NetworkContext, Networks
 from trainseal.admission.nodeproxy import NodeContext, NodeProxies
 from trainseal.admission.ownkinds import validate_evidence, validate_policy
-from trainseal.admission.pods import PodRulesContext, Unknown, decide
+from trainseal.admission.pods import PodRulesContext, decide
 from trainseal.admission.policyrecords import PolicyRecords
 from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny
 from trainseal.admission.server import Answer, application
@@ -208,11 +208,7 @@ def _answers(
         )
 
     async def validate_pod(request: Request) -> Response:
-        decided = decide(request, pods, final=False)
-        if isinstance(decided, Unknown):
-            await state.look(request.namespace, decided.seal)
-            decided = decide(request, pods, final=True)
-        return decided
+        return await state.bindings.judge(request, pods)
 
     changes = PolicyRecords(kube, options.namespace, _now)
 

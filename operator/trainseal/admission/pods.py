@@ -27,7 +27,7 @@ from typing import Literal, overload
 
 from pydantic import JsonValue
 
-from trainseal.admission.reviews import ALLOWED, Request, Response, deny, meta
+from trainseal.admission.reviews import ALLOWED, TRY_AGAIN, Request, Response, deny, meta
 from trainseal.admission.sealindex import SealedPod
 from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object
@@ -113,6 +113,16 @@ def decide(request: Request, context: PodRulesContext, *, final: bool) -> Respon
             f"found owner {_owner(pod) or 'none'}, expected the object of a SealedRun; {_HELP}"
         )
     return _passed_off(request, {}, context) or _gpu(request, context, {})
+
+
+def not_bound_yet(request: Request, seal: str) -> Response:
+    """A denial of a pod that came too early: its Job controller tries it again by itself."""
+    return deny(
+        f"pod {_name(request)} is too early: found SealedRun {request.namespace}/{seal} not bound "
+        "to its Job yet, expected its binding within a moment. The Job controller tries again by "
+        "itself; if it goes on, see that TrainSeal's controller runs",
+        TRY_AGAIN,
+    )
 
 
 def _in_lane(request: Request, named: str, context: PodRulesContext) -> Response:

@@ -118,6 +118,15 @@ class SealIndex:
         """Whether there is a seal of this name, bound or not, of a run that lives or has ended."""
         return (namespace, name) in self._objects
 
+    def unbound(self, namespace: str, name: str) -> bool:
+        """Whether there is such a seal, of a run that has not ended, and it has no binding yet."""
+        seal = self._objects.get((namespace, name))
+        return (
+            seal is not None
+            and not has_ended(seal)
+            and not json_object(seal.get("status")).get("binding")
+        )
+
     def runs(self, signed: str) -> int:
         """Seals, ended ones too, of what was signed: a job, or a template, by its digest."""
         return self._digests[signed]

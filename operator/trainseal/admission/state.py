@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from prometheus_client import Gauge
 
+from trainseal.admission.bindingwaits import BindingWaits
 from trainseal.admission.permits import Permits, kept
 from trainseal.admission.sealindex import SealIndex, what_counts
 from trainseal.api import breakglass
@@ -55,6 +56,7 @@ class State:
         self.policies = PolicyStore()
         self.permits = Permits(now)
         self.seals = SealIndex(cluster)
+        self.bindings = BindingWaits(self.seals, self.look)
         self.ticket_key: PrivateKey | None = None
         self.tickets: Keyring = {}
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -84,7 +86,7 @@ class State:
             "seals": Informer(
                 kube,
                 path_of(API_VERSION, "sealedruns"),
-                listener=self.seals.on_seal,
+                listener=self.bindings.on_seal,
                 shape=what_counts,
             ),
             "break glasses": Informer(
@@ -153,7 +155,7 @@ class State:
             seal = await self._kube.get(
                 path_of(API_VERSION, "sealedruns", namespace, name), seconds=_LOOK_SECONDS
             )
-            self.seals.on_seal("MODIFIED", key, what_counts(seal))
+            self.bindings.on_seal("MODIFIED", key, what_counts(seal))
             known = True
         except NotFoundError:
             known = True

@@ -1,4 +1,4 @@
-"""The engine's objects of a run: made suspended, compared with the seal, found again, stopped."""
+"""The engine's objects of a run: made, compared with the seal, found again, stopped."""
 
 from __future__ import annotations
 
@@ -41,17 +41,30 @@ class EngineObjects:
         self._kube = kube
         self._steering = steering
 
-    async def make(self, job: TrainingJob, sealed: SealedRun, rendered: Rendered) -> LiveObjects:
-        """All of them, suspended, with the pods that the seal holds and not those rendered anew:
-        an upgrade between sealing and binding must not change them.
+    async def make(
+        self, job: TrainingJob, sealed: SealedRun, rendered: Rendered, *, starts: bool
+    ) -> LiveObjects:
+        """All of them, with the pods that the seal holds and not those rendered anew: an upgrade
+        between sealing and binding must not change them.
+
+        They are suspended, but for the one Job of a run that ``starts`` now: its first pod may come
+        before its binding, and then waits at the webhook. A Job that is resumed costs its
+        controller, who may ask twenty times a second, four requests more (docs/decisions/0044).
+        With a second one to be made first, pods would wait for what may not come.
 
         Raises ObjectChangedError, NotMadeYetError, ForeignObjectError.
         """
         engine = ENGINES[sealed.spec.engine]
         wanted = engine.with_templates(rendered, {r.name: r.template for r in sealed.spec.roles})
         roots = []
+        at_once = starts and len(wanted.roots) == 1
         for root in wanted.roots:
-            live, _ = await objects.ensure(self._kube, root, job.metadata.uid, new=True)
+            made = (engine.running(root) if at_once else None) or root
+            live, is_new = await objects.ensure(self._kube, made, job.metadata.uid, new=True)
+            if not is_new:
+                # Whoever made it did not come to bind it, and its pods were refused meanwhile: once
+                # it is resumed they are tried at once, and not a minute later.
+                live = await self._steering.suspended(engine, live)
             for field, _, _ in engine.root_changes(root, live):
                 raise _changed(engine.ROOT.kind, metadata_name(root), field)
             roots.append(live)

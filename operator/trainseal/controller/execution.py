@@ -1,4 +1,4 @@
-"""From a seal to a run that ends: objects made suspended, bound, let go, followed."""
+"""From a seal to a run that ends: objects made, bound, let go, followed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainseal.controller.engineobjects import (
 from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
-from trainseal.controller.steering import Steering
+from trainseal.controller.steering import Steering, queue_of
 from trainseal.controller.world import World
 from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.podtemplate import RenderInputs
@@ -86,9 +86,13 @@ class Execution:
             # Who takes a name of the run's must not hide how the run ends; nor does it go on
             # without its surroundings once it was suspended.
             taken, differing = str(error), [str(error)]
+        # A quarantined run keeps its pods, also from its user; one that has none gets none.
+        kept = hold is not None and hold.response == "Quarantine"
+        suspend = not kept and (bool(job.spec.suspend) or _suspends(hold))
+        starts = not (kept or suspend or queue_of(job))
         try:
             live = (
-                await self._objects.make(job, sealed, rendered)
+                await self._objects.make(job, sealed, rendered, starts=starts)
                 if bound is None
                 else await self._objects.live(sealed, bound)
             )
@@ -98,9 +102,6 @@ class Execution:
             return _not_made_yet(sealed, str(error))
         if bound is None:
             await self._bind(sealed, spec, live, obj)
-        # A quarantined run keeps its pods, also from its user; one that has none gets none.
-        kept = hold is not None and hold.response == "Quarantine"
-        suspend = not kept and (bool(job.spec.suspend) or _suspends(hold))
         obstacle = None
         if bound is not None and not kept and not suspend:
             obstacle = await self._obstacle(sealed, live)
@@ -359,7 +360,7 @@ def at_work(job: TrainingJob, roles: Sequence[RoleStatus]) -> bool:
 
 def _waiting(job: TrainingJob, live: LiveObjects) -> str:
     """What a run waits for before it has workers."""
-    queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
+    queue = queue_of(job)
     if queue and any(map(live.engine.is_suspended, live.roots)):
         return f"waiting for the queue {queue} to resume it (spec.scheduling.queueName)"
     return "waiting for its pods"

@@ -75,6 +75,12 @@ class Steering:
             if not suspended_only or jobs.is_suspended(owner):
                 await self.hold_root(jobs, owner)
 
+    async def suspended(self, engine: Engine, root: JsonObject) -> JsonObject:
+        """The object, suspended if it is not; one that has ended is left as it is."""
+        if engine.outcome(root) is not None or engine.is_suspended(root):
+            return root
+        return await self._merge(engine.ROOT, root, engine.suspension(True))
+
     async def hold_root(self, engine: Engine, root: Json) -> None:
         """Suspends one object."""
         if engine.outcome(root) is not None:
@@ -95,7 +101,7 @@ class Steering:
         """Places the run as the job asks for, and lets it go."""
         steered = await self.place(job, live)
         engine = live.engine
-        queue = job.spec.scheduling.queue_name if job.spec.scheduling else None
+        queue = queue_of(job)
         for root in live.roots:
             if engine.outcome(root) is not None:
                 continue
@@ -173,9 +179,14 @@ class Steering:
             return error.message
         return ""
 
-    async def _merge(self, kind: ObjectKind, live: Json, change: JsonObject) -> None:
+    async def _merge(self, kind: ObjectKind, live: Json, change: JsonObject) -> JsonObject:
         metadata = {"uid": objects.uid_of(live), **json_object(change.get("metadata"))}
-        await self._kube.patch(_path(kind, live), {**change, "metadata": metadata})
+        return await self._kube.patch(_path(kind, live), {**change, "metadata": metadata})
+
+
+def queue_of(job: TrainingJob) -> str | None:
+    """The queue that a run is to wait in, or None for a run that waits in none."""
+    return job.spec.scheduling.queue_name if job.spec.scheduling else None
 
 
 def _placed(live: LiveObjects, owner: JsonObject) -> Iterator[tuple[ObjectKind, JsonObject]]:

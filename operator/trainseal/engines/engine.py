@@ -8,7 +8,9 @@ An engine runs the pods of a run; TrainSeal makes no pods. It is known by two ki
 
 The rules that an engine keeps:
 
-1. Roots are rendered suspended, and no pod is made of a suspended root.
+1. Roots are rendered suspended, and no pod is made of a suspended root. One that is bound to its
+   seal as soon as it is made may be made running (``running``): its first pod is let in once the
+   binding is there.
 2. A role's pods are equal but for their index, which their owner's kind says.
 3. What the engine's controllers write on pods, and on owners' templates, beyond what is sealed, is
    named by name and content (``added``). All else is a difference.
@@ -104,6 +106,11 @@ class Engine(Protocol):
 
     def is_suspended(self, root: Json) -> bool:
         """Whether it is to have no pods."""
+
+    def running(self, root: JsonObject) -> JsonObject | None:
+        """A root as it is made where its binding follows at once; None where it must be suspended
+        until then: it does not own the pods, or whoever makes them does not try again by itself.
+        """
 
     def suspension(self, suspended: bool) -> JsonObject:
         """The merge patch that suspends a root, or lets it go."""

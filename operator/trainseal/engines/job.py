@@ -151,6 +151,11 @@ def is_suspended(root: Json) -> bool:
     return bool(json_object(root.get("spec")).get("suspend"))
 
 
+def running(root: JsonObject) -> JsonObject | None:
+    """The Job, not suspended: its controller tries again what was refused, later each time."""
+    return {**root, "spec": {**json_object(root["spec"]), "suspend": False}}
+
+
 def suspension(suspended: bool) -> JsonObject:
     """A merge patch of a Job."""
     return {"spec": {"suspend": suspended}}

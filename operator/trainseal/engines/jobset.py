@@ -105,6 +105,11 @@ def child_name(jobset: str, role: str) -> str:
     return f"{jobset}-{role}-0"
 
 
+def running(root: JsonObject) -> JsonObject | None:  # noqa: ARG001
+    """None: its Jobs are made, and bound, while it is suspended."""
+    return None
+
+
 def with_templates(rendered: Rendered, templates: Mapping[str, JsonObject]) -> Rendered:
     """The same with these pods, in the JobSet and in what is made of it."""
     (root,) = rendered.roots

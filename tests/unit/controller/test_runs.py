@@ -10,6 +10,7 @@ import pytest
 from tests.unit import world
 from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, OURS, Cluster, DiedError
 from trainseal.cluster.api import KubeError
+from trainseal.controller.objects import uid_of
 from trainseal.controller.runs import LIVE_AGAIN
 from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.helppages import REASONS
@@ -220,6 +221,75 @@ def test_a_deleted_job_that_a_finalizer_keeps_is_looked_at_until_its_run_is_over
     assert again >= LIVE_AGAIN
     cluster.seal["status"]["phase"] = "Failed"
     assert cluster.settle() is None
+
+
+# How a run starts ---------------------------------------------------------------------------------
+
+
+def two_roles(job: Object) -> None:
+    """A driver beside the workers."""
+    (worker,) = job["spec"]["roles"]
+    job["spec"]["roles"] = [{**worker, "name": "driver", "replicas": 1}, worker]
+
+
+def writes_of_jobs(cluster: Cluster) -> list[str]:
+    return [what for what in cluster.writes if "/jobs/" in what]
+
+
+def test_a_run_of_one_job_is_made_running_and_bound_at_once(cluster: Cluster) -> None:
+    cluster.settle()
+    assert writes_of_jobs(cluster) == [f"POST {ENGINE}"]
+    assert cluster.objects[ENGINE]["spec"]["suspend"] is False
+    after = cluster.writes[cluster.writes.index(f"POST {ENGINE}") + 1]
+    assert after.startswith(f"PATCH {OURS}/sealedruns/")
+    (bound,) = cluster.seal["status"]["binding"]["objects"]
+    assert bound["uid"] == uid_of(cluster.objects[ENGINE])
+
+
+def test_one_that_was_made_and_not_bound_is_suspended_until_it_is(cluster: Cluster) -> None:
+    """So that its controller, who was refused its pods meanwhile, tries them at once."""
+    dying = next(n for n, what in enumerate(dry_life(), 1) if what == f"POST {ENGINE}")
+    cluster.dies_after = dying
+    with pytest.raises(DiedError):
+        cluster.reconcile()
+    assert cluster.objects[ENGINE]["spec"]["suspend"] is False
+    cluster.settle()
+    jobs = [what for what in cluster.writes if "/jobs/" in what or "/sealedruns/" in what]
+    seal = next(what for what in jobs if what.startswith(f"PATCH {OURS}/sealedruns/"))
+    after = jobs[jobs.index(f"POST {ENGINE}") + 1 :][:3]
+    assert after == [f"PATCH {ENGINE}", seal, f"PATCH {ENGINE}"]
+    assert cluster.objects[ENGINE]["spec"]["suspend"] is False
+
+
+def dry_life() -> list[str]:
+    """What is written until a run has started."""
+    cluster = submitted()
+    cluster.settle()
+    return cluster.writes
+
+
+def test_a_run_of_several_jobs_starts_once_all_are_there() -> None:
+    cluster = Cluster()
+    cluster.submit(two_roles)
+    cluster.settle()
+    made = [what for what in cluster.writes if "/jobs/" in what and what.startswith("POST")]
+    bound = next(n for n, w in enumerate(cluster.writes) if "/sealedruns/" in w and "PATCH" in w)
+    assert [cluster.writes.index(what) < bound for what in made] == [True, True]
+    let_go = [n for n, w in enumerate(cluster.writes) if "/jobs/" in w and w.startswith("PATCH")]
+    assert len(let_go) == 2
+    assert min(let_go) > bound, "each is resumed once its seal is bound"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"suspend": True}, {"scheduling": {"queueName": "research"}}],
+    ids=["suspended", "queued"],
+)
+def test_a_run_that_is_not_to_start_yet_is_made_suspended(cluster: Cluster, change: Object) -> None:
+    cluster.edit(**change)
+    cluster.settle()
+    assert cluster.objects[ENGINE]["spec"]["suspend"] is True
+    assert cluster.seal["status"]["phase"] == "Bound"
 
 
 # Placement and queues -----------------------------------------------------------------------------
