@@ -367,8 +367,9 @@ def _waiting(job: TrainingJob, live: LiveObjects) -> str:
 
 
 def _lacks(roles: Sequence[RoleStatus]) -> bool:
-    """Whether a worker is neither ready nor done."""
-    return any(r.ready + r.succeeded < r.replicas for r in roles)
+    """Whether a worker is neither ready nor done, of a run that has had pods."""
+    begun = any(r.active or r.failed for r in roles)
+    return begun and any(r.ready + r.succeeded < r.replicas for r in roles)
 
 
 def _ready(roles: Sequence[RoleStatus]) -> str:
