@@ -53,7 +53,7 @@ MAX_EARLIER = 16
 MAX_RESUMED = 256
 
 #: Memberships of one run that are told one by one, the last ones.
-MAX_EPOCHS = 32
+MAX_EPOCHS = 6
 
 #: Of what the pods name, what a seal keeps in sight.
 MAX_CLAIM_TEMPLATES = 64

@@ -10,8 +10,8 @@
    and left until the next epoch.
 4. A run that is held keeps its members: to scale it down would take away what is to be looked at.
 
-Epochs are some seconds apart, so that the last ones reach back further than any end of a pod that
-is still to be explained.
+Epochs are half a minute apart, so that the few that the seal tells of reach back further than the
+end of a pod is remembered (``podbook``). The archive has them all.
 """
 
 from __future__ import annotations
@@ -36,11 +36,15 @@ from trainseal.provenance.sealedjobs import asked_digest
 from trainseal.provenance.seals import BoundUid, bind
 
 #: Seconds between two epochs of a run.
-EPOCH_SECONDS = 10.0
+EPOCH_SECONDS = 30.0
 #: A note is older than the epoch before it by no more than what was under way.
 _NOTE_LATE = timedelta(seconds=60)
 #: Seconds until a choice is tried again that the API server, or somebody, would not have.
 _REFUSED_AGAIN = 60.0
+_SOON = (
+    "spec.scheduling.replicas was changed and counts in a moment: a run is scaled at most every "
+    f"{EPOCH_SECONDS:.0f} s"
+)
 _HELD = (
     "spec.scheduling.replicas was changed while the run is held; it counts once the hold is lifted"
 )
@@ -77,13 +81,13 @@ class Scaled:
 
     def over(self, steered: Steered, known: Scheduling | None) -> Steered:
         """How far ``spec.scheduling`` counts, with its ``replicas``; ``known``: what it went by."""
-        if not self.reason and self.again is None:
+        if not self.reason:
             return steered
         went = (known or Scheduling()).replicas
         goes = steered.scheduling or Scheduling()
         return Steered(
             goes.model_copy(update={"replicas": went}),
-            steered.reason if steered.message else self.reason or steered.reason,
+            steered.reason if steered.message else self.reason,
             steered.message or self.message,
         )
 
@@ -128,7 +132,7 @@ class Scaling:
             wait = self._wait(run.epochs)
             if wait <= 0:
                 return await self.fit(await self._next(run, wanted), anew=True)
-            late = Scaled(again=wait)
+            late = Scaled(reason="NextEpoch", message=_SOON, again=wait)
         fitted = await self.fit(run)
         return Scaled(
             fitted.members,

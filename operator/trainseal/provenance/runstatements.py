@@ -182,12 +182,8 @@ def content(seal: Json, mounts: Iterable[Mount], watched: Watched, outputs: Outp
         "watch": _watch(watched),
         "outputs": outputs.said,
     }
-    if epoch := binding.get("epoch"):
-        predicate["members"] = {
-            "epoch": epoch,
-            "last": binding.get("members"),
-            "epochs": status.get("epochs") or [],
-        }
+    if epochs := status.get("epochs"):
+        predicate["epochs"] = epochs
     if launch:
         predicate["template"] = {"name": launch.get("template"), "digest": launch.get("digest")}
     return {"subject": list(subjects), "predicate": predicate}

@@ -12,6 +12,7 @@ from tests.unit import world
 from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, Cluster, DiedError
 from trainseal.api.sealedrun import MAX_EPOCHS
 from trainseal.cluster.api import KubeError
+from trainseal.controller.podbook import GONE_SECONDS
 from trainseal.controller.scaling import EPOCH_SECONDS
 from trainseal.provenance.canonical import job_digest
 from trainseal.provenance.choosers import CHOICE_ANNOTATION, Choice, note_choice
@@ -152,7 +153,7 @@ def test_the_run_was_bound_when_it_was_and_each_epoch_began_when_it_did() -> Non
     cluster.settle()
     binding = cluster.seal["status"]["binding"]
     assert binding["boundAt"] == bound
-    assert binding["epochSince"] == "2026-11-23T12:00:11Z"
+    assert binding["epochSince"] == "2026-11-23T12:00:31Z"
 
 
 def test_a_choice_that_is_taken_back_makes_it_as_large_as_it_may_be() -> None:
@@ -184,11 +185,17 @@ def test_epochs_are_some_seconds_apart() -> None:
     choose(cluster, 2)
     again = cluster.settle()
     assert members(cluster) == (2, 4)
+    assert placed(cluster) == ("False", "NextEpoch")
+    assert cluster.status["scheduling"] == {"replicas": {"worker": 4}}
     assert again is not None
     assert 0 < again <= EPOCH_SECONDS
     later(cluster, again)
     cluster.settle()
     assert (members(cluster), size(cluster)) == ((3, 2), (2, 2))
+
+
+def test_the_epochs_that_are_told_reach_back_further_than_ends_of_pods_are_remembered() -> None:
+    assert (MAX_EPOCHS - 1) * EPOCH_SECONDS > GONE_SECONDS
 
 
 def test_of_many_epochs_the_last_ones_are_told() -> None:
