@@ -10,13 +10,17 @@ import contextlib
 import copy
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object
-from tests.e2e.test_disturbances import CONTROLLER, PASS, TERMINATE, found, ids, name_of
+from tests.e2e.test_disturbances import CONTROLLER, PASS, TERMINATE, findings, found, ids, name_of
+from tests.stage.ending import commands
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -273,3 +277,44 @@ def test_a_worker_whose_spot_node_is_reclaimed_runs_elsewhere_and_nothing_is_fou
     assert lost["metadata"]["uid"] not in {p["metadata"]["uid"] for p in lab.pods(job)}
     assert not lab.engine(job)["status"].get("failed"), "it costs the run none of its lives"
     nothing_is_found(lab, job)
+
+
+@contextlib.contextmanager
+def power_cut(node: str) -> Iterator[None]:
+    """The node's kubelet and agent do nothing, as where its network or its power is gone."""
+    flags = {f"--node={node}".encode(), f"--hostname-override={node}".encode()}
+    stopped = [pid for pid, words in commands() if not flags.isdisjoint(words)]
+    assert len(stopped) > 1, f"found {len(stopped)} processes of node {node}"
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("cluster")  # its node is this machine
+def test_a_node_that_is_lost_for_a_while_is_no_silent_agent(
+    lab: Lab, start: Callable[..., Object]
+) -> None:
+    """The twin of an agent that alone is stopped, which is found (`tests/attacks`)."""
+    job = start(elastic(lab, 1))
+    has_workers(lab, job, "0")
+    node = running(lab, job)[0]["spec"]["nodeName"]
+    lease = ("get", "lease", f"trainseal-agent-{node}", "-n", "trainseal-system")
+
+    def heard_of() -> datetime:
+        renewed = lab.admin(*lease, "-o", "jsonpath={.spec.renewTime}")
+        return datetime.fromisoformat(renewed)
+
+    # Longer than an agent that alone is silent has, and shorter than the cluster waits for a node.
+    with power_cut(node):
+        last = heard_of()
+        eventually(
+            lambda: datetime.now(UTC) - last > timedelta(seconds=24), "the agent is silent", 60
+        )
+    eventually(lambda: heard_of() > last, "the node is heard of again")
+    nothing_is_found(lab, job)
+    seal = lab.status(job)["sealedRun"]
+    assert "watch.silent" not in {f["id"] for f in findings(lab, seal)}
