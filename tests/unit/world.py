@@ -34,8 +34,9 @@ from trainseal.provenance.bundles import make_bundle_dsse
 from trainseal.provenance.canonical import job_digest, template_digest
 from trainseal.provenance.dsse import IN_TOTO_PAYLOAD_TYPE
 from trainseal.provenance.jobrules import RunFacts
-from trainseal.provenance.keyrings import Keyring, KeyringEntry
+from trainseal.provenance.keyrings import Keyring, KeyringEntry, rfc3339
 from trainseal.provenance.keys import PrivateKey, private_key_of
+from trainseal.provenance.memberships import Membership
 from trainseal.provenance.policies import CompiledPolicy, compile_policy
 from trainseal.provenance.seals import BoundUid, bind
 from trainseal.provenance.statements import job_statement
@@ -557,7 +558,19 @@ def sealed_world(
     return World(job, seal, live, used)
 
 
-def binding(seal: Object, key: PrivateKey = SEAL_KEY, *uids: str) -> Object:
+def elastic(job: Object) -> None:
+    """Gives the job's workers a range: two to five."""
+    job["spec"]["roles"][0]["replicas"] = {"min": 2, "max": 5}
+
+
+def membership(workers: int, epoch: int = 1, since: datetime = NOW) -> Membership:
+    """So many workers of an elastic job."""
+    return Membership(epoch, {"worker": workers}, rfc3339(since))
+
+
+def binding(
+    seal: Object, key: PrivateKey = SEAL_KEY, *uids: str, members: Membership | None = None
+) -> Object:
     """The operator's binding of a seal to the Jobs of its roles."""
     roles = seal["spec"]["roles"]
     uids = uids or tuple(f"{OBJECT_UID}{i or ''}" for i in range(len(roles)))
@@ -571,6 +584,7 @@ def binding(seal: Object, key: PrivateKey = SEAL_KEY, *uids: str) -> Object:
             for role, uid in zip(roles, uids, strict=True)
         ),
         now=NOW,
+        membership=members,
     )
 
 

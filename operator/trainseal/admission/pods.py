@@ -32,6 +32,7 @@ from trainseal.admission.sealindex import SealedPod
 from trainseal.admission.waysin import WaysIn
 from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
+from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.differences import Difference
 from trainseal.provenance.gpuasks import GpuRules, asked
 from trainseal.provenance.lanes import (
@@ -77,7 +78,9 @@ class PodRulesContext:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The pod names a seal that is not in the index: worth one look, then decide again."""
+    """The pod may be one of a seal, or of an epoch of it, that is not in the index yet: worth one
+    look, then decide again.
+    """
 
     seal: str
 
@@ -101,6 +104,10 @@ def decide(request: Request, context: PodRulesContext, *, final: bool) -> Respon
     pod = request.object
     sealed = _sealed(pod, request, context)
     if sealed is not None:
+        index = json_object(meta(pod).get("annotations")).get(INDEX)
+        # Of others' pods nothing is read.
+        if not final and request.username in context.pod_creators and sealed.may_join(index):
+            return Unknown(sealed.seal)
         return _created(request, sealed, context)
     seal = _labels(pod).get(LABEL_SEAL)
     if isinstance(seal, str) and not final:

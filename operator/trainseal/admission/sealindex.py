@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter as Tally
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import Counter, Gauge
 from pydantic import JsonValue
@@ -18,12 +18,17 @@ from pydantic import JsonValue
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
 from trainseal.engines.catalogue import expected_pod
-from trainseal.provenance.boundseals import bound_roles, has_ended, kept_by_watchers
+from trainseal.provenance.boundseals import (
+    BoundRole,
+    bound_roles,
+    has_ended,
+    kept_by_watchers,
+)
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.livepods import claims_of
-from trainseal.provenance.podmatch import ExpectedPod
+from trainseal.provenance.podmatch import ExpectedPod, is_index
 from trainseal.provenance.selectors import Selector
 
 _log = logging.getLogger(__name__)
@@ -44,6 +49,12 @@ class SealedPod:
     role: str
     policies: tuple[str, ...]
     expected: ExpectedPod
+    #: Of an elastic role the most that it may have, of whom ``expected.replicas`` are members now.
+    most: int = 0
+
+    def may_join(self, index: JsonValue) -> bool:
+        """Whether a pod of this index may be a member of an epoch that is not seen yet."""
+        return is_index(index, self.most) and not is_index(index, self.expected.replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,7 @@ class SealIndex:
             bound = bound_roles(
                 self._keyring, cluster=self._cluster, namespace=namespace, name=name, seal=obj
             )
-            expected = {item.object_uid: expected_pod(item) for item in bound}
+            expected = {item.object_uid: expected_pod(_present(item)) for item in bound}
         except (UntrustedError, CanonicalError) as error:
             _UNTRUSTED.inc()
             _log.error("%s", error)
@@ -176,7 +187,7 @@ class SealIndex:
         policies = tuple(str(p.get("name")) for p in json_objects(spec.get("policies")))
         for item in bound:
             self._pods[item.object_uid] = SealedPod(
-                namespace, name, item.role, policies, expected[item.object_uid]
+                namespace, name, item.role, policies, expected[item.object_uid], item.replicas
             )
         if bound:
             self._live[key] = LiveSeal(
@@ -185,6 +196,11 @@ class SealIndex:
                 frozenset(name for item in bound for name in claims_of(item.template)),
                 bool(json_object(obj.get("status")).get("isolatedSince")),
             )
+
+
+def _present(role: BoundRole) -> BoundRole:
+    """The role with the members of the epoch that the binding is of."""
+    return role if role.members is None else replace(role, replicas=role.members)
 
 
 def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> bool:

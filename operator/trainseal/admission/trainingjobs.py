@@ -1,6 +1,9 @@
 """TrainingJobs: stamped with who asked, then verified, with an answer a person can act on; and the
 templates that they are made from.
 
+Who changes how many pods an elastic role has (``spec.scheduling.replicas``) is noted in the same
+way, and the number held to the signed range.
+
 An UPDATE that leaves the job digest as it is is never verified again: a dead registry would
 otherwise block suspending and deleting. Signatures stand outside the digest and may be changed;
 they count nothing here any more, and the controller judges them before it seals. Where policies let
@@ -40,11 +43,13 @@ from trainseal.provenance.canonical import (
     job_digest,
     template_digest,
 )
+from trainseal.provenance.choosers import CHOICE_ANNOTATION, Choice, note_choice, read_choice
 from trainseal.provenance.jobbounds import changes_beyond_bounds
 from trainseal.provenance.jobrules import RunFacts
 from trainseal.provenance.keyrings import Keyring, UntrustedError
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import counted_by
+from trainseal.provenance.memberships import SignedSizes, asked_replicas, sizes_of_job
 from trainseal.provenance.policies import CompiledPolicy, longest_wait
 from trainseal.provenance.requesters import Requester, groups_kept
 from trainseal.provenance.sealedjobs import seal_name
@@ -124,33 +129,46 @@ async def in_turn(
 def stamp(
     request: Request, key: PrivateKey, policies: Sequence[CompiledPolicy], now: datetime
 ) -> Response:
-    """The mutating step: a ticket on a new job; the old ticket kept on a job that stays itself."""
+    """The mutating step: a ticket on a new job; the old ticket kept on a job that stays itself.
+    With it goes the note on who chose the sizes of elastic roles.
+    """
     try:
         digest = job_digest(_named(request.object, request))
     except CanonicalError:
         return ALLOWED  # the validating step says why
-    present = _annotations(request.object).get(TICKET_ANNOTATION)
+    notes: dict[str, JsonValue] = {}
+    asked = asked_replicas(json_object(request.object.get("spec")))
+    chooses = bool(asked)
     if request.operation == "UPDATE":
         try:
             same = job_digest(_named(request.old, request)) == digest
         except CanonicalError:
             same = False
-        wanted = _annotations(request.old).get(TICKET_ANNOTATION)
-        if not same or present == wanted:
+        if not same:
             return ALLOWED
-        return Response(True, patch=_annotate(request.object, wanted))
-    people = [person for policy in policies for person in policy.people.values()]
-    launched = "templateRef" in json_object(request.object.get("spec"))
-    groups = _groups(request, policies) if people or launched else ()
-    ticket = Ticket(request.username, request.user_uid, digest, now, groups)
-    return Response(True, patch=_annotate(request.object, issue_ticket(key, ticket)))
+        before = _annotations(request.old)
+        notes = {name: before.get(name) for name in (TICKET_ANNOTATION, CHOICE_ANNOTATION)}
+        chooses = asked != asked_replicas(json_object(request.old.get("spec")))
+    else:
+        people = [person for policy in policies for person in policy.people.values()]
+        launched = "templateRef" in json_object(request.object.get("spec"))
+        groups = _groups(request, policies) if people or launched else ()
+        ticket = Ticket(request.username, request.user_uid, digest, now, groups)
+        notes = {TICKET_ANNOTATION: issue_ticket(key, ticket), CHOICE_ANNOTATION: None}
+    if chooses:
+        choice = Choice(request.username, digest, asked, now)
+        notes[CHOICE_ANNOTATION] = note_choice(key, choice)
+    present = _annotations(request.object)
+    changed = {name: text for name, text in notes.items() if present.get(name) != text}
+    return Response(True, patch=_annotate(request.object, changed)) if changed else ALLOWED
 
 
 async def validate(request: Request, context: JobContext, offline: Offline) -> Response:
     """The validating step. Raises what ``offline`` raises of its own."""
     obj = _named(request.object, request)
     if request.operation == "UPDATE":
-        return await offline(lambda: _update(request, obj, context))
+        template = await context.template(obj) if _chooses(request) else None
+        return await offline(lambda: _update(request, obj, context, template))
     policies = context.policies(request.namespace)
     try:
         digest = await offline(lambda: job_digest(obj))
@@ -173,7 +191,10 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
     answered = _answer(request, found)
     if answered.allowed and found.job and (name := found.job.spec.engine) not in context.engines:
         return deny(f"{_head(request)}: {no_engine(name, context.engines)}")
-    return (_without_ticket(request, digest, context) or answered) if answered.allowed else answered
+    if not answered.allowed:
+        return answered
+    unnoted = _without_ticket(request, digest, context) or _without_choice(request, digest, context)
+    return unnoted or answered
 
 
 async def validate_template(request: Request, context: JobContext, offline: Offline) -> Response:
@@ -242,7 +263,61 @@ def _without_ticket(request: Request, digest: str, context: JobContext) -> Respo
     )
 
 
-def _update(request: Request, obj: JsonObject, context: JobContext) -> Response:
+def _chooses(request: Request) -> bool:
+    """Whether the sizes of elastic roles are chosen, or chosen anew."""
+    one, other = (json_object(o.get("spec")) for o in (request.old, request.object))
+    return asked_replicas(one) != asked_replicas(other)
+
+
+def _without_choice(request: Request, digest: str, context: JobContext) -> Response | None:
+    """A denial unless a choice of sizes bears the note that this requester made it, and a job
+    without a new one the note that it had.
+    """
+    head, text = _head(request), _annotations(request.object).get(CHOICE_ANNOTATION)
+    if not _chooses(request):
+        if text == _annotations(request.old).get(CHOICE_ANNOTATION):
+            return None
+        return deny(
+            f"{head}: found a change of the annotation {CHOICE_ANNOTATION}, expected none: it says "
+            "who chose spec.scheduling.replicas"
+        )
+    asked = asked_replicas(json_object(request.object.get("spec")))
+    try:
+        by = read_choice(context.tickets(), str(text or ""), digest, asked).username
+    except UntrustedError as error:
+        return deny(
+            f"{head}: {error}; expected the one that TrainSeal's mutating webhook gives. Try "
+            "again; if it stays so, that webhook, or one that runs after it, is not as it should be"
+        )
+    if by == request.username[:256]:
+        return None
+    return deny(
+        f"{head}: found a note that {by!r} chose spec.scheduling.replicas, expected one of "
+        f"{request.username!r}, who asks"
+    )
+
+
+def _signed_sizes(obj: JsonObject, template: StoredTemplate | None) -> SignedSizes | None:
+    """What is signed of a job's size. None where it is made from a template that is not there as it
+    was named, or cannot be read: the controller then judges by the seal.
+    """
+    spec = json_object(obj.get("spec"))
+    if "templateRef" not in spec:
+        return sizes_of_job(spec)
+    if template is None or template.manifest is None:
+        return None
+    named = json_object(spec.get("templateRef")).get("digest")
+    try:
+        if template_digest(template.manifest) != named:
+            return None
+    except CanonicalError:
+        return None
+    return sizes_of_job(json_object(json_object(template.manifest.get("spec")).get("job")))
+
+
+def _update(
+    request: Request, obj: JsonObject, context: JobContext, template: StoredTemplate | None
+) -> Response:
     old = _named(request.old, request)
     try:
         before = job_digest(old)
@@ -257,9 +332,11 @@ def _update(request: Request, obj: JsonObject, context: JobContext) -> Response:
         return deny(f"{_head(request)}: {error}")
     one, other = json_object(old.get("spec")), json_object(obj.get("spec"))
     if before == after or (one == other and not before):
-        if problems := changes_beyond_bounds(other, one):
+        if problems := changes_beyond_bounds(other, one, _signed_sizes(obj, template)):
             found = "; ".join(str(p) for p in problems)
             return deny(f"{_head(request)}: {found}; correct it and apply the job again")
+        if unnoted := _without_choice(request, after, context):
+            return unnoted
         if _annotations(obj).get(TICKET_ANNOTATION) == _annotations(old).get(TICKET_ANNOTATION):
             return _signatures(request, old, obj, after, context)
         return deny(
@@ -375,13 +452,18 @@ def _annotations(obj: JsonObject) -> JsonObject:
     return json_object(meta(obj).get("annotations"))
 
 
-def _annotate(obj: JsonObject, value: JsonValue) -> list[JsonObject]:
-    """A JSON patch (RFC 6902) that sets, or with None takes away, the ticket."""
+def _annotate(obj: JsonObject, notes: JsonObject) -> list[JsonObject]:
+    """A JSON patch (RFC 6902) that sets these annotations, or with None takes them away."""
     path = "/metadata/annotations"
-    place = f"{path}/{TICKET_ANNOTATION.replace('/', '~1')}"
     annotations = meta(obj).get("annotations")
-    if value is None:
-        return [{"op": "remove", "path": place}]
     if not isinstance(annotations, Mapping):
-        return [{"op": "add", "path": path, "value": {TICKET_ANNOTATION: value}}]
-    return [{"op": "add", "path": place, "value": value}]
+        given: JsonObject = {k: v for k, v in notes.items() if v is not None}
+        return [{"op": "add", "path": path, "value": given}] if given else []
+    operations: list[JsonObject] = []
+    for name, value in notes.items():
+        place = f"{path}/{name.replace('/', '~1')}"
+        if value is not None:
+            operations.append({"op": "add", "path": place, "value": value})
+        elif name in annotations:
+            operations.append({"op": "remove", "path": place})
+    return operations

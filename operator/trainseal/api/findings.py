@@ -494,7 +494,8 @@ FINDINGS: Mapping[FindingId, FindingKind] = {
     FindingId.WATCH_SILENT: FindingKind(
         "Critical",
         "the node's agent is silent",
-        "Nobody watches the pod: the agent of its node has not renewed its Lease for 15 seconds.",
+        "Nobody watches the pod: the agent of its node has not renewed its Lease for 15 seconds, "
+        "and the node's kubelet has.",
         "when it was last heard of",
         "Look at the agent's pod on that node; treat what the job did meanwhile as unwatched.",
         ("T1562.001",),

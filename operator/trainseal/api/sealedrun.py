@@ -52,6 +52,9 @@ MAX_EARLIER = 16
 #: Manifests of one checkpoint that a run goes on from: each rank has its own.
 MAX_RESUMED = 256
 
+#: Memberships of one run that are told one by one, the last ones.
+MAX_EPOCHS = 6
+
 #: Of what the pods name, what a seal keeps in sight.
 MAX_CLAIM_TEMPLATES = 64
 MAX_SECRETS = 64
@@ -135,7 +138,9 @@ class SealedRole(Model):
     name: DnsLabel
     """The role."""
     replicas: int = Field(ge=1, le=MAX_REPLICAS)
-    """Pods that the engine's object runs."""
+    """Pods that the engine's object runs; of a role with a range, the most."""
+    min_replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
+    """The least, of a role with a range. Absent: the role has one size."""
     object_name: DnsSubdomain = Field(description="Name of the engine's object.")
     template: JsonObject = Field(max_length=4, json_schema_extra=OPAQUE)
     """A PodTemplateSpec, defaulted."""
@@ -287,18 +292,49 @@ class BoundObject(Model):
     """`metadata.uid`."""
 
 
+class Member(Model):
+    """How many pods of a role belong to the run: those with the indexes below."""
+
+    role: DnsLabel
+    """The role."""
+    replicas: int = Field(ge=1, le=MAX_REPLICAS)
+    """Its pods."""
+
+
 class Binding(Model):
-    """The operator's signature over cluster, namespace, seal digest and object UIDs."""
+    """The operator's signature over cluster, namespace, seal digest and object UIDs; of a run with
+    an elastic role also over who is a member now.
+    """
 
     seal_digest: Digest
     """SHA-256 over the seal's canonical namespace, name and spec."""
     objects: list[BoundObject] = Field(min_length=1, max_length=MAX_BOUND)
     """The engine's objects."""
+    epoch: int | None = Field(default=None, ge=1, le=MAX_COUNT_32)
+    """Which membership this is, counted from 1. Absent: no role is elastic."""
+    epoch_since: datetime | None = None
+    """When it was signed. Absent: as `epoch`."""
+    members: list[Member] | None = Field(default=None, max_length=8)
+    """The elastic roles' pods. Absent: as `epoch`."""
     key_id: ShortText = Field(alias="keyID")
     """Which key of the operator's keyring signed."""
     signature: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Base64.")
     bound_at: datetime
-    """When it was signed."""
+    """When the run was bound, and this was signed; with an `epoch`, that was when this began."""
+
+
+class Epoch(Model):
+    """A membership that the run has, or had: of the last ones each."""
+
+    number: int = Field(ge=1, le=MAX_COUNT_32)
+    """Counted from 1; the binding is of the last."""
+    since: datetime
+    """When it was signed: pods come and go a moment later."""
+    members: list[Member] = Field(min_length=1, max_length=8)
+    """The elastic roles' pods."""
+    user: ShortText | None = None
+    """Who asked for it, as the API server saw them. Absent: it is what was signed, or the webhook
+    did not see it."""
 
 
 class Hold(Model):
@@ -395,6 +431,8 @@ class SealedRunStatus(Model):
 
     binding: Binding | None = None
     """Absent: not bound yet; its pods are not admitted."""
+    epochs: list[Epoch] | None = Field(default=None, max_length=MAX_EPOCHS)
+    """Memberships of a run with an elastic role, the last one at the end. Absent: it has none."""
     signed: JsonObject | None = Field(
         default=None,
         max_length=16,

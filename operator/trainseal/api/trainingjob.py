@@ -176,7 +176,9 @@ class Scratch(Model):
 
 
 class ReplicaRange(Model):
-    """An elastic size. Engines without elasticity run ``max``."""
+    """An elastic size: ``spec.scheduling.replicas`` says which within it, and may change while the
+    run is on. Absent there, and by engines without elasticity, it is ``max``.
+    """
 
     min: int = Field(ge=1, le=MAX_REPLICAS)
     """Pods without which it does not run."""
@@ -208,8 +210,13 @@ class Role(Model):
 
     @property
     def size(self) -> int:
-        """Pods that an engine without elasticity runs."""
+        """Pods that it runs at most."""
         return self.replicas if isinstance(self.replicas, int) else self.replicas.max
+
+    @property
+    def least(self) -> int | None:
+        """Pods without which it does not run; None of a role of one size."""
+        return None if isinstance(self.replicas, int) else self.replicas.min
 
 
 class SchedulingGate(Model):
@@ -222,7 +229,8 @@ class SchedulingGate(Model):
 class Scheduling(Model):
     """Where and when, never what: not signed, and changeable while the job lives.
 
-    Of a run that is on, a change counts from its next start on; the condition `Placed` says so.
+    Of a run that is on, a change counts from its next start on, but for `replicas`; the condition
+    `Placed` says so.
     """
 
     queue_name: ShortText | None = None
@@ -239,6 +247,9 @@ class Scheduling(Model):
     """How the pods are spread over the nodes."""
     scheduling_gates: list[SchedulingGate] | None = Field(default=None, max_length=16)
     """What the pods wait for before they are scheduled. Kubernetes only ever takes gates away."""
+    replicas: dict[ListedName, ReplicaCount] | None = Field(default=None, max_length=8)
+    """Pods of a role whose signed `replicas` are a range, within it. Counts at once, also of a run
+    that is on. Absent: as many as the range allows."""
 
 
 class Validity(Model):

@@ -20,6 +20,7 @@ from trainseal.cli.failures import DONE, REFUTED, Failure
 from trainseal.cli.sealtrust import SealTrust, seal_trust
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.engines.podtemplate import GATE_CONTAINER, LABEL_SEAL
+from trainseal.provenance.memberships import in_words, members_of
 
 MOST_PODS = 16
 ENDED = frozenset({"Succeeded", "Failed"})
@@ -122,6 +123,7 @@ def print_json(view: JobView) -> None:
         **{k: v for k, v in view.status.items() if k != "phase"},
         "policies": sealed.get("policies"),
         "requestTime": json_object(sealed.get("requester")).get("time"),
+        "epochs": _epochs(view),
         "artifacts": _artifacts(view),
         "seal": {"outcome": view.trust.outcome, "message": view.trust.message}
         if view.trust
@@ -184,11 +186,29 @@ def _facts(view: JobView) -> Iterator[tuple[str, str]]:
         counts = [f"{role.get('ready', 0)}/{role.get('replicas', '?')} ready"]
         counts += [f"{role[k]} {k}" for k in ("succeeded", "failed") if role.get(k)]
         yield f"role {role.get('name')}", ", ".join(counts)
+    if members := _members(view):
+        yield "members", members
     if drifted := status.get("drifted"):
         yield "drift", f"{drifted}: `trainseal drift {view.name}` shows them"
     for label, field in (("started", "startTime"), ("ended", "completionTime")):
         if time := status.get(field):
             yield label, str(time)
+
+
+def _members(view: JobView) -> str:
+    """Who belongs to an elastic run now: ``3 worker (epoch 2, since …, chosen by …)``."""
+    epochs = json_objects(_epochs(view))
+    if not epochs:
+        return ""
+    last = epochs[-1]
+    by = f", chosen by {last['user']}" if last.get("user") else ""
+    members = in_words(members_of(last.get("members")))
+    return f"{members} (epoch {last.get('number')}, since {last.get('since')}{by})"
+
+
+def _epochs(view: JobView) -> JsonValue:
+    """The memberships of an elastic run; None of any other, or where the seal is not trusted."""
+    return json_object((view.seal or {}).get("status")).get("epochs") if view.sealed else None
 
 
 def _trusted(trust: SealTrust | None) -> str:

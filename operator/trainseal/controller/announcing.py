@@ -29,8 +29,8 @@ _OWN_REASONS = frozenset(
 )
 #: Nothing is wrong yet.
 _AWAITED = "SignaturesMissing"
-#: Of the condition Placed: passes by itself.
-_PASSING = "PodsEnd"
+#: Of the condition Placed: pass by themselves.
+_PASSING = frozenset({"PodsEnd", "NextEpoch"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def announcements(before: Json, after: Json) -> Iterator[Announcement]:
     placed = _condition("Placed", after)
     if (
         placed.get("status") == "False"
-        and placed.get("reason") != _PASSING
+        and placed.get("reason") not in _PASSING
         and placed.get("message") != _condition("Placed", before).get("message")
     ):
         yield Announcement(str(placed.get("reason")), str(placed.get("message")))

@@ -21,7 +21,9 @@ Standing = Literal["Believed", "Unproved", "Dropped"]
 
 @dataclass(frozen=True, slots=True)
 class PodFact:
-    """What the API server says of a pod. ``owners`` are UIDs of its controlling owners."""
+    """What the API server says of a pod. ``owners`` are UIDs of its controlling owners;
+    ``leaving``: its deletion was asked for.
+    """
 
     name: str
     uid: str
@@ -29,6 +31,7 @@ class PodFact:
     owners: frozenset[str]
     seal: str
     running: bool
+    leaving: bool = False
 
     @classmethod
     def of(cls, pod: JsonObject, seal_label: str) -> PodFact:
@@ -42,6 +45,7 @@ class PodFact:
             owners=frozenset(str(o.get("uid")) for o in owners if o.get("controller") is True),
             seal=str(json_object(metadata.get("labels")).get(seal_label, "")),
             running=json_object(pod.get("status")).get("phase") == "Running",
+            leaving=bool(metadata.get("deletionTimestamp")),
         )
 
 

@@ -6,8 +6,9 @@ The rules, in order:
    pod: it is being deleted, or gone. What was asked after the run's end disturbed nothing.
 2. A deletion that nobody asked for on record is explained by the pod's own condition
    ``DisruptionTarget`` (preemption, taint, the kubelet's eviction, loss of its node), by a job that
-   is gone, was deleted a moment ago, has ended or is suspended, or by a pod that was there before
-   the run was last resumed. An eviction by the API is always asked for by somebody.
+   is gone, was deleted a moment ago, has ended or is suspended, by a pod that was there before the
+   run was last resumed, or by an epoch of an elastic role to which its index does not belong. An
+   eviction by the API is always asked for by somebody.
 3. A container that a signal ended is explained by memory, by the kubelet's own reason (node
    shutdown, a deadline), by a deletion of its pod, by a probe or hook of the signed template after
    which the kubelet kills, or, for a sidecar, by the end of the others. Of a sidecar that runs
@@ -32,6 +33,7 @@ from trainseal.api.findings import FindingId
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.controller.ownreport import Seen
 from trainseal.provenance.livepods import index_of
+from trainseal.provenance.memberships import Shrunk
 from trainseal.provenance.resizes import Size
 
 #: Signals that come from others: HUP, INT, QUIT, KILL, USR1, USR2, TERM. A program that dies of
@@ -57,7 +59,8 @@ class RunState:
 
     ``leaving``: the TrainingJob or the pods' Job is gone. ``leaving_since``: when the deletion of
     the one that is there still was asked for. ``over``: the Job has ended or is about to.
-    ``started``: when the Job was last resumed. ``completed``: the run's end.
+    ``started``: when the Job was last resumed. ``completed``: the run's end. ``shrunk``: which
+    indexes of an elastic role did not belong to it, and when.
     """
 
     requester: str
@@ -67,6 +70,12 @@ class RunState:
     suspended: bool = False
     started: datetime | None = None
     completed: datetime | None = None
+    shrunk: tuple[Shrunk, ...] = ()
+
+    def scaled_away(self, index: str, at: datetime) -> bool:
+        """Whether the run was made smaller by the pod of this index at that time."""
+        known = index.isascii() and index.isdigit()
+        return known and any(item.explains(int(index), at) for item in self.shrunk)
 
     def explains(self, at: datetime) -> bool:
         """Whether pods are deleted at that time because of what the run itself does.
@@ -223,6 +232,8 @@ def unexplained_deletion(
     """When the pod's deletion was asked for, where nothing explains it."""
     at = deleted_at(pod)
     if at is None or state.explains(at) or _disruption(pod):
+        return None
+    if state.scaled_away(index_of(pod), at):
         return None
     if any(r.action in ("Delete", "Evict") and r.pod_uid == uid_of(pod) for r in records):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
@@ -23,17 +24,20 @@ from trainseal.controller.engineobjects import (
 from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
+from trainseal.controller.scaling import Elastic, Scaled, Scaling
 from trainseal.controller.steering import Steering, queue_of
 from trainseal.controller.world import World
 from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
+from trainseal.provenance.memberships import ranges_of
 from trainseal.provenance.sealedjobs import is_of, kept_job, whole_job
 from trainseal.provenance.seals import (
     SEAL_ANNOTATION,
     BoundUid,
     bind,
+    membership_of,
     verify_binding,
     verify_seal,
 )
@@ -59,11 +63,11 @@ class Execution:
         self._kube = world.kube
         self._steering = Steering(world.kube, world.kept_by)
         self._objects = EngineObjects(world.kube, self._steering)
+        self._scaling = Scaling(world)
 
     async def advance(self, obj: JsonObject, seal: JsonObject) -> Progress:
         """Takes the next steps of a sealed job. Raises LeavingError, KubeError."""
         sealed = SealedRun.parse(seal)
-        spec = json_object(seal["spec"])
         try:
             bound = self._believe(obj, sealed, seal)
         except UntrustedError as error:
@@ -89,7 +93,8 @@ class Execution:
         # A quarantined run keeps its pods, also from its user; one that has none gets none.
         kept = hold is not None and hold.response == "Quarantine"
         suspend = not kept and (bool(job.spec.suspend) or _suspends(hold))
-        starts = not (kept or suspend or queue_of(job))
+        # An elastic one is brought to its size first.
+        starts = not (kept or suspend or queue_of(job) or ranges_of(sealed.spec))
         try:
             live = (
                 await self._objects.make(job, sealed, rendered, starts=starts)
@@ -100,8 +105,7 @@ class Execution:
             return await self._lost(obj, job, sealed, str(error))
         except NotMadeYetError as error:
             return _not_made_yet(sealed, str(error))
-        if bound is None:
-            await self._bind(sealed, spec, live, obj)
+        scaled = await self._scaled(obj, job, seal, bound, live, held=hold is not None)
         obstacle = None
         if bound is not None and not kept and not suspend:
             obstacle = await self._obstacle(sealed, live)
@@ -114,10 +118,13 @@ class Execution:
             else self._steering.let_go(job, live)
         )  # fmt: skip
         stopped = suspend or (kept and live.is_suspended())
-        progress = await self._observe(job, sealed, live, suspend=stopped, hold=hold)
+        progress = await self._observe(
+            job, sealed, live, suspend=stopped, hold=hold, members=scaled.members
+        )
         if kept and job.spec.suspend and not stopped:
             progress.message += ". spec.suspend counts once the hold is lifted"
-        steered.tell(progress)
+        scaled.over(steered, job.status.scheduling if job.status else None).tell(progress)
+        differing += scaled.foreign
         drift = drift_status(seal)
         progress.fields.update(drift.fields)
         progress.conditions += drift.conditions
@@ -125,6 +132,7 @@ class Execution:
             await self._world.event(obj, warning=True, reason="ObjectChanged", message=words)
         if differing:
             progress.again = OBJECT_CHANGED_AGAIN
+        progress.again = min(progress.again, scaled.again, key=_soon)
         if obstacle:
             _say_not_resumed(progress, obstacle)
         if taken and progress.phase == "Sealed":
@@ -177,21 +185,61 @@ class Execution:
             registry_ca=self._world.registry_ca,
         )
 
+    async def _scaled(
+        self,
+        obj: JsonObject,
+        job: TrainingJob,
+        seal: JsonObject,
+        bound: Sequence[BoundUid] | None,
+        live: LiveObjects,
+        *,
+        held: bool,
+    ) -> Scaled:
+        """Binds the seal, where it is not yet, and brings an elastic run to its size."""
+        sealed, spec = SealedRun.parse(seal), json_object(seal["spec"])
+        if bound is None:
+            elastic = await self._bind(sealed, spec, live, obj, job)
+            return await self._scaling.fit(elastic) if elastic else Scaled()
+        # It was verified.
+        membership = membership_of(json_object(conditions.status_of(seal).get("binding")))
+        status = sealed.status
+        if membership is None or status is None or status.binding is None:
+            return self._scaling.fixed(job, sealed)
+        elastic = Elastic(
+            obj, job, sealed, spec, bound, status.binding.bound_at, membership,
+            status.epochs or (), live,
+        )  # fmt: skip
+        return await self._scaling.bring_about(elastic, held=held)
+
     async def _bind(
-        self, sealed: SealedRun, spec: JsonObject, live: LiveObjects, obj: JsonObject
-    ) -> None:
+        self,
+        sealed: SealedRun,
+        spec: JsonObject,
+        live: LiveObjects,
+        obj: JsonObject,
+        job: TrainingJob,
+    ) -> Elastic | None:
+        """Binds the seal; the run, if one of its roles is elastic."""
+        now, bound = self._world.clock(), bound_uids(sealed, live)
+        membership = self._scaling.first(job, sealed)
         binding = bind(
             self._world.seal_key,
             namespace=sealed.metadata.namespace,
             name=sealed.metadata.name,
             spec=spec,
-            objects=bound_uids(sealed, live),
-            now=self._world.clock(),
+            objects=bound,
+            now=now,
+            membership=membership,
         )
         status: JsonObject = {"binding": binding, "phase": "Bound"}
+        if membership is not None:
+            status["epochs"] = [membership.told(self._scaling.chooser(obj, sealed))]
         if signed := kept_job(sealed, obj):
             status["signed"] = signed
         await self._patch_seal(sealed, status)
+        if membership is None:
+            return None
+        return Elastic(obj, job, sealed, spec, bound, now, membership, (), live)
 
     async def _patch_seal(self, sealed: SealedRun, status: JsonObject) -> None:
         path = path_of(
@@ -207,9 +255,11 @@ class Execution:
         *,
         suspend: bool,
         hold: Hold | None,
+        members: Mapping[str, int],
     ) -> Progress:
         roles = [
-            live.engine.observe(r.name, r.replicas, live.owners[r.name]) for r in sealed.spec.roles
+            live.engine.observe(r.name, members.get(r.name, r.replicas), live.owners[r.name])
+            for r in sealed.spec.roles
         ]
         outcomes = live.outcomes()
         failed = [o[1] for o in outcomes if o and o[0] == "Failed"]
@@ -324,6 +374,10 @@ class Execution:
         progress.wants("Running", False, "RunLost", words)
         progress.wants("Complete", False, "RunLost", words)
         return progress
+
+
+def _soon(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds
 
 
 def _suspends(hold: Hold | None) -> bool:

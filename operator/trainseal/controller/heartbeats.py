@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 SILENT_SECONDS = 15.0
+#: What an agent has once its node is back, which was silent as a whole: the kubelet starts it.
+RETURN_SECONDS = 60.0
 
 Way = Literal["watched", "read"]
 
@@ -45,6 +47,11 @@ class Heartbeats:
         """The last beat of a node that has been silent for too long, else None."""
         beat = self._beats.setdefault(node, Beat("", at))
         return beat if at - beat.at > SILENT_SECONDS else None
+
+    def back(self, node: str, at: float) -> None:
+        """A node that was silent as a whole is heard of again; its agent has time to follow."""
+        beat = self._beats.get(node, Beat("", at))
+        self._beats[node] = Beat(beat.renewed, at + RETURN_SECONDS - SILENT_SECONDS)
 
     def keep(self, nodes: Collection[str]) -> None:
         """Forgets all other nodes: one that comes back starts anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from trainseal.api.model import (
@@ -25,9 +26,10 @@ from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.engine import Engine, Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
-from trainseal.provenance.boundseals import has_ended
+from trainseal.provenance.boundseals import BoundRole, has_ended
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.livepods import claims_of
+from trainseal.provenance.memberships import sizes_told
 from trainseal.provenance.sealedjobs import is_of, whole_job
 
 
@@ -80,7 +82,7 @@ async def _findings(
             wanted = await _ours(world, run, wanted, live)
         for item in references.surroundings(wanted, live, job.metadata.uid, since):
             yield item
-    for item in _owners(run, engine, rendered, additions):
+    for item in await _owners_now(world, run, engine, rendered, additions):
         yield item
     for item in _root(run, engine, rendered):
         yield item
@@ -117,6 +119,18 @@ async def _ours(world: World, run: LiveRun, ordinary: JsonObject, live: JsonObje
     return next((form for form in forms if form["spec"] == live.get("spec")), forms[-1])
 
 
+async def _owners_now(
+    world: World, run: LiveRun, engine: Engine, rendered: Rendered, additions: Additions | None
+) -> list[Seen]:
+    """What is wrong with the owners of the pods, and still is by the epochs that there are now."""
+    seen = [*_owners(run, engine, rendered, additions)]
+    if not seen or not run.epochs:
+        return seen
+    # If it was we who scaled it, since the seal was read, the seal says so now.
+    again = await objects.found(world.kube, path_of(API_VERSION, PLURAL, *run.key))
+    return [*_owners(replace(run, seal=again or run.seal), engine, rendered, additions)]
+
+
 def _owners(
     run: LiveRun, engine: Engine, rendered: Rendered, additions: Additions | None
 ) -> Iterator[Seen]:
@@ -125,11 +139,26 @@ def _owners(
         live, wanted = run.engines[role.object_uid], own.get(role.role)
         if live is None or wanted is None or not run.stands(role.object_uid):
             continue
-        sealed = {**wanted, "spec": {**json_object(wanted["spec"]), "template": role.template}}
+        size = _size_told(run, role, live)
+        spec = {**json_object(wanted["spec"]), **size, "template": role.template}
+        sealed = {**wanted, "spec": spec}
         allowed = additions if additions is not None else _as_found(live)
         if words := references.job_changes(sealed, live, allowed, engine.added(role)):
             name = f"{engine.OWNER.kind} {role.object_name}"
             yield references.changed(name, words, {"uid": role.object_uid})
+
+
+def _size_told(run: LiveRun, role: BoundRole, live: JsonObject) -> JsonObject:
+    """How many pods the Job of an elastic role is to have: those of the last epoch; or, as it is
+    brought to that, those of an earlier one, or what it was made with.
+    """
+    if role.members is None:
+        return {}
+    has = json_object(live.get("spec")).get("completions")
+    told = sizes_told(run.epochs, role.role)
+    latest = [*sizes_told(run.epochs[-1:], role.role)]
+    count = has if has in {role.replicas, *told} else next(iter(latest), role.members)
+    return {"completions": count, "parallelism": count}
 
 
 def _root(run: LiveRun, engine: Engine, rendered: Rendered) -> Iterator[Seen]:

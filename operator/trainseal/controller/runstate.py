@@ -12,6 +12,7 @@ from trainseal.controller import objects
 from trainseal.controller.disturbances import RunState, timestamp
 from trainseal.engines.catalogue import ENGINES
 from trainseal.provenance.boundseals import BoundRole
+from trainseal.provenance.memberships import shrunk
 
 #: Conditions after which the Job controller deletes the pods that are left (batch/v1).
 _ENDING = frozenset({"Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"})
@@ -43,6 +44,11 @@ class LiveRun:
     def root_uid(self) -> str | None:
         """What the owners are bound as made from."""
         return next((r.root.uid for r in self.roles if r.root is not None), None)
+
+    @property
+    def epochs(self) -> list[JsonObject]:
+        """The memberships that the seal tells of."""
+        return json_objects(json_object(self.seal.get("status")).get("epochs"))
 
     @property
     def root_ended(self) -> bool:
@@ -95,6 +101,7 @@ def state_of(run: LiveRun, uid: str | None = None) -> RunState:
         suspended=spec.get("suspend") is True,
         started=timestamp(status.get("startTime")),
         completed=completed,
+        shrunk=shrunk(run.epochs, next((r.role for r in run.roles if r.object_uid == uid), "")),
     )
 
 

@@ -20,7 +20,10 @@ MAX_GONE = 20_000
 def shape(pod: JsonObject) -> JsonObject:
     """What is kept of a pod."""
     metadata = json_object(pod.get("metadata"))
-    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences")
+    kept = (
+        "deletionTimestamp", "labels", "name", "namespace", "ownerReferences", "resourceVersion",
+        "uid",
+    )  # fmt: skip
     return {
         "metadata": {k: metadata[k] for k in kept if k in metadata},
         "spec": {"nodeName": json_object(pod.get("spec")).get("nodeName")},

@@ -25,6 +25,7 @@ from trainseal.provenance import sealedjobs
 from trainseal.provenance.configfiles import config_digest, config_files
 from trainseal.provenance.keys import PrivateKey
 from trainseal.provenance.launches import Launch
+from trainseal.provenance.memberships import ELASTIC_ENGINES
 from trainseal.provenance.seals import SEAL_ANNOTATION, check_size, sign_seal
 from trainseal.provenance.tickets import Ticket
 from trainseal.provenance.verdicts import Verdict
@@ -67,6 +68,8 @@ def digest_label(digest: str) -> str:
 def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
     """The SealedRun to create, with the operator's mark on it. Raises SealTooLargeError."""
     job, verification, launch = sealing.job, sealing.verification, sealing.verification.launch
+    elastic = job.spec.engine in ELASTIC_ENGINES
+    least = {role.name: role.least for role in job.spec.roles if elastic}
     spec = SealedRunSpec(
         job=JobIdentity(name=job.metadata.name, uid=job.metadata.uid, digest=verification.digest),
         launch=_launch(launch, sealing.asked) if launch else None,
@@ -92,6 +95,7 @@ def seal_object(key: PrivateKey, sealing: Sealing) -> JsonObject:
             SealedRole(
                 name=role.name,
                 replicas=role.replicas,
+                min_replicas=least.get(role.name),
                 object_name=role.object_name,
                 template=sealing.templates[role.name],
             )

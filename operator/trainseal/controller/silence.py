@@ -3,6 +3,12 @@
 Each node's agent renews a Lease ``trainseal-agent-NODE``. Before a node is called silent its Lease
 is read once more: a watch of ours that hangs is not the agent's silence. Where it cannot be read,
 all clocks start anew: an agent cannot renew while the API server is away either.
+
+A node that is lost takes its agent along, and that is nobody's silence: where the kubelet has not
+renewed its own Lease either, at a time when the agent should have, the node is waited for. Both
+times are of that node's clock. A node that is gone from the API is lost. Who stops both has the
+node itself; after ten minutes, in which the cluster tells the node's pods to leave, the silence is
+found all the same.
 """
 
 from __future__ import annotations
@@ -27,8 +33,17 @@ from trainseal.controller.sealedpods import SealedPods
 
 LEASE_PREFIX = "trainseal-agent-"
 EVERY_SECONDS = 2.0
+#: For so long a node that is silent as a whole is taken for lost.
+LOST_SECONDS = 600.0
+#: An agent renews each five seconds; a kubelet that renewed later than this, and its agent has not,
+#: is on a node whose agent alone is silent.
+_DUE = timedelta(seconds=7)
+_KUBELETS = path_of("coordination.k8s.io/v1", "leases", "kube-node-lease")
 _SILENT = Gauge(
     "trainseal_agents_silent", "Nodes on which sealed pods run and whose agent is silent."
+)
+_LOST = Gauge(
+    "trainseal_nodes_lost", "Nodes on which sealed pods run and that are silent as a whole."
 )
 _log = logging.getLogger(__name__)
 
@@ -54,6 +69,8 @@ class Silence:
         self._monotonic = monotonic
         self._clock = clock
         self._beats = Heartbeats()
+        #: Nodes that are lost, and since when (monotonic seconds).
+        self._lost: dict[str, float] = {}
 
     async def run(self) -> None:
         """Looks for ever; what fails is said and tried again."""
@@ -76,18 +93,66 @@ class Silence:
         for namespace, pod in self._pods.running():
             nodes[pod.node].append((namespace, pod))
         self._beats.keep(nodes.keys())
+        self._lost = {node: since for node, since in self._lost.items() if node in nodes}
         silent = 0
         for node, pods in nodes.items():
             now = self._monotonic()
             self._beats.saw(node, known(node), now)
             if self._beats.silent(node, now) is None:
+                self._lost.pop(node, None)
                 continue
             self._beats.saw(node, await self._read(node), now, "read")
             beat = self._beats.silent(node, now)
-            if beat is not None:
+            if beat is None:
+                continue
+            lost_for = await self._lost_for(node, beat, now)
+            if lost_for is not None:
+                pods = [] if lost_for <= LOST_SECONDS else [p for p in pods if not p[1].leaving]
+            if pods:
                 silent += 1
                 await self._tell(node, beat, pods)
         _SILENT.set(silent)
+        _LOST.set(len(self._lost))
+
+    async def _lost_for(self, node: str, beat: Beat, now: float) -> float | None:
+        """For how long the whole node has been silent, and not its agent alone; None: it is not."""
+        if await self._is_silent(node, beat):
+            return now - self._lost.setdefault(node, now)
+        if self._lost.pop(node, None) is None:
+            return None
+        self._beats.back(node, now)
+        return 0.0
+
+    async def _is_silent(self, node: str, beat: Beat) -> bool:
+        """Whether the kubelet has not renewed either when the agent should have."""
+        last = timestamp(beat.renewed)
+        if last is None or last.tzinfo is None:
+            return False  # of an agent that never came nothing can be said
+        try:
+            kubelets = timestamp(_renewed(await self._kube.get(f"{_KUBELETS}/{node}")))
+        except NotFoundError:
+            return await self._is_gone(node)
+        except KubeError as error:
+            return self._unread(node, error)
+        return kubelets is not None and kubelets.tzinfo is not None and kubelets <= last + _DUE
+
+    async def _is_gone(self, node: str) -> bool:
+        """Whether the API has no such node any more."""
+        try:
+            await self._kube.get_metadata(path_of("v1", "nodes", None, node))
+        except NotFoundError:
+            return True
+        except KubeError as error:
+            return self._unread(node, error)
+        return False
+
+    def _unread(self, node: str, error: KubeError) -> bool:
+        """What may not be read excuses nobody; where nobody answers, all clocks start anew."""
+        if error.status not in (401, 403):
+            self._beats = Heartbeats()
+            raise error
+        _log.warning("whether node %s is there: %s", node, error)
+        return False
 
     def _lease(self, node: str) -> str:
         return _renewed(self._leases.get(self._namespace, LEASE_PREFIX + node) or {})

@@ -34,7 +34,7 @@ from trainseal.engines.podtemplate import placement
 
 Json = Mapping[str, JsonValue]
 #: Answers that mean no, not now: a request that is malformed here, forbidden or not valid.
-_REFUSALS = frozenset({400, 403, 422})
+REFUSALS = frozenset({400, 403, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Steering:
         try:
             await self._kube.patch(_path(kind, live), [uid, *operations], JSON_PATCH)
         except KubeError as error:
-            if error.status not in _REFUSALS:
+            if error.status not in REFUSALS:
                 raise
             return error.message
         return ""
@@ -174,7 +174,7 @@ class Steering:
         try:
             await self._merge(kind, live, change)
         except KubeError as error:
-            if error.status not in _REFUSALS:
+            if error.status not in REFUSALS:
                 raise
             return error.message
         return ""

@@ -30,6 +30,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedCode
 from trainseal.api.trainingjob import Role, Scheduling, TrainingJob, Volume
 from trainseal.provenance.configfiles import file_digests
+from trainseal.provenance.memberships import ELASTIC_ENGINES
 from trainseal.provenance.podrules import pull_secret_names
 
 GATE_CONTAINER = "trainseal-gate"
@@ -173,8 +174,7 @@ def _place(scheduling: Scheduling | None, spec: JsonObject) -> None:
     """Lays the unsigned placement over the template's own."""
     if scheduling is None:
         return
-    placement = scheduling.wire()
-    placement.pop("queueName", None)
+    placement = {k: v for k, v in scheduling.wire().items() if k in PLACED}
     # Beyond what the template asks for, never instead: the signed part of the placement stands.
     selector = {
         **json_object(placement.pop("nodeSelector", None)),
@@ -203,8 +203,12 @@ def _rendezvous(job: TrainingJob, first: str) -> list[JsonObject]:
     env: list[JsonObject] = [
         {"name": "MASTER_ADDR", "value": f"{host}.{job.metadata.namespace}.svc"},
         {"name": "MASTER_PORT", "value": str(MASTER_PORT)},
-        {"name": "WORLD_SIZE", "value": str(sum(role.size for role in job.spec.roles))},
     ]
+    ranged = any(role.least is not None for role in job.spec.roles)
+    if ranged and job.spec.engine in ELASTIC_ENGINES:
+        # How many there are changes while they run: they are told where to meet, and count there.
+        return env
+    env.append({"name": "WORLD_SIZE", "value": str(sum(role.size for role in job.spec.roles))})
     if len(job.spec.roles) == 1:
         # With several roles a rank is an offset, which the downward API cannot add.
         env.append({"name": "RANK", "valueFrom": {"fieldRef": {"fieldPath": _INDEX_PATH}}})

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
-from trainseal.provenance.keyrings import Keyring
-from trainseal.provenance.seals import BoundUid, verify_binding
+from trainseal.provenance.keyrings import Keyring, UntrustedError
+from trainseal.provenance.memberships import Range, sizes_of_seal
+from trainseal.provenance.seals import BoundUid, membership_of, verify_binding
 
 #: Phases of a SealedRun whose run has ended: no pod is compared with it any more.
 ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
@@ -23,8 +24,9 @@ ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
 class BoundRole:
     """A role of a verified seal, and the engine's object whose pods it describes.
 
-    ``root``: what the engine made that object from; None where it is a root itself. ``peers``: all
-    roles of the seal, in their order.
+    ``replicas``: its pods; of an elastic role the most, and ``members`` says how many belong to it
+    now. ``root``: what the engine made that object from; None where it is a root itself. ``peers``:
+    all roles of the seal, in their order.
     """
 
     role: str
@@ -36,6 +38,7 @@ class BoundRole:
     engine: str = "Job"
     root: BoundUid | None = None
     peers: tuple[str, ...] = ()
+    members: int | None = None
 
 
 def has_ended(seal: Mapping[str, JsonValue]) -> bool:
@@ -72,6 +75,17 @@ def bound_roles(
         keyring, cluster=cluster, namespace=namespace, name=name, spec=spec, binding=binding
     )
     roles = {str(r.get("name")): r for r in json_objects(spec.get("roles"))}
+    membership = membership_of(binding)
+    members = membership.members if membership else {}
+    sizes = sizes_of_seal(spec).roles
+    for role_name, count in members.items():
+        size = sizes.get(role_name)
+        if not isinstance(size, Range) or not size.least <= count <= size.most:
+            signed = f"{size.least} to {size.most}" if isinstance(size, Range) else "none"
+            raise UntrustedError(
+                f"SealedRun {namespace}/{name}: found {count} members of role {role_name}, "
+                f"expected {signed}"
+            )
     root = next((item for item in bound if not item.role), None)
     found = []
     for item in bound:
@@ -90,6 +104,7 @@ def bound_roles(
                 engine=str(spec.get("engine")),
                 root=root,
                 peers=tuple(roles),
+                members=members.get(item.role),
             )
         )
     return tuple(found)

@@ -5,6 +5,8 @@ changed while a job lives by whoever may edit it, is stored with the job, and of
 copy goes into the pod template of each role and so into the seal. The schema sees no more of it
 than how many keys it has.
 
+Which size of an elastic role is chosen, unsigned, is held to the signed range here as well.
+
 These bounds hold whatever a policy says, also in Audit. Nothing is verified and nobody is asked:
 a registry that is down, a policy that changed or a key that is gone stands in no update's way.
 """
@@ -21,6 +23,12 @@ from trainseal.api.trainingjob import MAX_SIGNATURES, TrainingJob
 from trainseal.provenance import strictjson
 from trainseal.provenance.bundles import MAX_BUNDLE_BYTES, BundleError, parse_bundle
 from trainseal.provenance.jobrules import image_references
+from trainseal.provenance.memberships import (
+    SignedSizes,
+    asked_replicas,
+    choice_faults,
+    sizes_of_job,
+)
 
 #: Of ``spec.scheduling`` as JSON; at most eight roles have a copy of it in one seal.
 MAX_SCHEDULING_BYTES = 32 * 1024
@@ -38,7 +46,11 @@ def check_bounds(job: TrainingJob, spec: Json) -> None:
     A bundle that is none is no concern of this, as long as it is not too large or too deep: it is
     evidence that does not count, and hides none that does.
     """
-    problems = [*_scheduling(spec.get("scheduling")), *_bytes_of(_bundles(spec))]
+    problems = [
+        *_scheduling(spec.get("scheduling")),
+        *choice_faults(asked_replicas(spec), sizes_of_job(spec)),
+        *_bytes_of(_bundles(spec)),
+    ]
     images = len(image_references(job))
     if images > MAX_IMAGES:
         problems.append(
@@ -48,18 +60,23 @@ def check_bounds(job: TrainingJob, spec: Json) -> None:
         raise InvalidObjectError("TrainingJob", problems)
 
 
-def changes_beyond_bounds(spec: Json, before: Json) -> tuple[FieldProblem, ...]:
-    """What an update of the unsigned parts must not bring; none for a harmless one.
+def changes_beyond_bounds(
+    spec: Json, before: Json, signed: SignedSizes | None = None
+) -> tuple[FieldProblem, ...]:
+    """What an update of the unsigned parts must not bring; none for a harmless one. ``signed``:
+    the job's sizes; None of what is no job.
 
     Only what it changes is judged: what is stored already, from before there was a bound, stands
     in no other update's way. A bundle that is new must be one that can be read.
     """
-    return tuple(_changes(spec, before))
+    return tuple(_changes(spec, before, signed))
 
 
-def _changes(spec: Json, before: Json) -> Iterator[FieldProblem]:
+def _changes(spec: Json, before: Json, signed: SignedSizes | None) -> Iterator[FieldProblem]:
     if spec.get("scheduling") != before.get("scheduling"):
         yield from _scheduling(spec.get("scheduling"))
+    if signed is not None and asked_replicas(spec) != asked_replicas(before):
+        yield from choice_faults(asked_replicas(spec), signed)
     if spec.get("signatures") == before.get("signatures"):
         return
     bundles, known = _bundles(spec), _bundles(before)

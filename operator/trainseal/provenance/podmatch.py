@@ -248,7 +248,7 @@ def _metadata(
     index = annotations.get(INDEX)
     yield from _others_labels(expected, labels, additions, index, priority)
     yield from _others_annotations(expected, annotations, additions)
-    if not _is_index(index, expected.replicas):
+    if not is_index(index, expected.replicas):
         yield Difference(
             f"metadata.annotations[{INDEX}]", short(index), f"an index below {expected.replicas}"
         )
@@ -309,7 +309,7 @@ def is_kubernetes_own(
     )
 
 
-def _is_index(text: JsonValue, replicas: int) -> bool:
+def is_index(text: JsonValue, replicas: int) -> bool:
     """Whether this is how Kubernetes writes an index below ``replicas``."""
     if not isinstance(text, str) or not (text.isascii() and text.isdigit()) or len(text) > 9:
         return False

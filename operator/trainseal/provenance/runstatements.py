@@ -182,6 +182,8 @@ def content(seal: Json, mounts: Iterable[Mount], watched: Watched, outputs: Outp
         "watch": _watch(watched),
         "outputs": outputs.said,
     }
+    if epochs := status.get("epochs"):
+        predicate["epochs"] = epochs
     if launch:
         predicate["template"] = {"name": launch.get("template"), "digest": launch.get("digest")}
     return {"subject": list(subjects), "predicate": predicate}

@@ -1,13 +1,16 @@
 """The seal's digest, and the operator's signature that binds it to the engine's objects.
 
 The signed payload is the canonical JSON (RFC 8785) of cluster, namespace, seal name, seal digest
-and the bound objects' role, kind, name and UID, in DSSE's pre-authentication encoding. Rules:
+and the bound objects' role, kind, name and UID, in DSSE's pre-authentication encoding; of a run
+with an elastic role also its epoch and members (``memberships``). Rules:
 
 1. The seal digest covers ``spec`` whole, with the object's namespace and name.
-2. A binding counts only under a key of the public keyring that was valid when it was bound.
+2. A binding counts only under a key of the public keyring that was valid when it was signed: when
+   the run was bound, or its epoch began.
 3. What a binding says is compared with the object it stands in: a signature lifted into another
    seal, namespace or cluster does not verify.
 4. A seal that etcd would not take, now or once its status has grown, is not made.
+5. A binding without a membership is signed as it always was: one of an earlier release verifies.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from trainseal.provenance.keyrings import (
     verify_as,
 )
 from trainseal.provenance.keys import PrivateKey, key_id
+from trainseal.provenance.memberships import Membership, members_of
 
 SEAL_TYPE = "application/vnd.trainseal.seal.v1+json"
 SEAL_ANNOTATION = "trainseal.dev/seal-signature"
@@ -118,13 +122,17 @@ def bind(
     spec: Json,
     objects: tuple[BoundUid, ...],
     now: datetime,
+    membership: Membership | None = None,
 ) -> dict[str, JsonValue]:
-    """The binding for ``status.binding`` of a seal: signs it together with the objects' UIDs."""
+    """The binding for ``status.binding`` of a seal: signs it together with the objects' UIDs, and
+    with who is a member, where a role is elastic. ``now``: when it was first bound.
+    """
     seal, bound_at = seal_digest(namespace, name, spec), rfc3339(now)
-    body = _body(str(spec.get("cluster")), namespace, name, seal, objects, bound_at)
+    body = _body(str(spec.get("cluster")), namespace, name, seal, objects, bound_at, membership)
     return {
         "sealDigest": seal,
         "objects": [asdict(o) for o in objects],
+        **_wire(membership),
         "keyID": key_id(key.public),
         "signature": sign_as(key, BINDING_TYPE, body),
         "boundAt": bound_at,
@@ -142,12 +150,14 @@ def verify_binding(
         )
     objects = _objects(binding.get("objects"))
     bound_at = str(binding.get("boundAt"))
-    body = _body(cluster, namespace, name, seal_digest(namespace, name, spec), objects, bound_at)
     try:
+        digested = seal_digest(namespace, name, spec)
+        membership = membership_of(binding)
+        body = _body(cluster, namespace, name, digested, objects, bound_at, membership)
         verify_as(
             keyring,
             str(binding.get("keyID")),
-            bound_at,
+            membership.since if membership else bound_at,
             BINDING_TYPE,
             body,
             str(binding.get("signature")),
@@ -157,8 +167,40 @@ def verify_binding(
     return objects
 
 
+def membership_of(binding: Json) -> Membership | None:
+    """What a binding says of who is a member; None where no role is elastic.
+
+    Whether it is the operator's is ``verify_binding``'s to say. Raises UntrustedError.
+    """
+    epoch, listed, since = (binding.get(f) for f in ("epoch", "members", "epochSince"))
+    if epoch is None and listed is None and since is None:
+        return None
+    members = members_of(listed)
+    whole = isinstance(listed, list) and 0 < len(listed) == len(members) <= MAX_OBJECTS
+    number = epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else 0
+    if number < 1 or not whole or not isinstance(since, str):
+        raise UntrustedError("the binding's epoch and members are malformed")
+    return Membership(number, members, since)
+
+
+def _wire(membership: Membership | None) -> dict[str, JsonValue]:
+    if membership is None:
+        return {}
+    return {
+        "epoch": membership.epoch,
+        "epochSince": membership.since,
+        "members": membership.listed(),
+    }
+
+
 def _body(
-    cluster: str, namespace: str, name: str, seal: str, objects: tuple[BoundUid, ...], bound_at: str
+    cluster: str,
+    namespace: str,
+    name: str,
+    seal: str,
+    objects: tuple[BoundUid, ...],
+    bound_at: str,
+    membership: Membership | None,
 ) -> bytes:
     return canonical_bytes(
         {
@@ -168,6 +210,7 @@ def _body(
             "name": name,
             "sealDigest": seal,
             "objects": [asdict(o) for o in objects],
+            **_wire(membership),
         }
     )
 

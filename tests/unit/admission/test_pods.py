@@ -623,6 +623,37 @@ def test_a_pod_that_is_faster_than_the_watch_is_worth_one_look(sealed: world.Wor
     assert decide(world.request(sealed.pod()), sealed.context(), final=True) == Response(True)
 
 
+def elastic(workers: int) -> world.World:
+    """A run with so many workers of the two to five that are signed; its Job as it was made."""
+    found = world.sealed_world(world.elastic)
+    members = world.membership(workers)
+    found.seal["status"]["binding"] = world.binding(found.seal, members=members)
+    return found
+
+
+def test_a_pod_whose_index_is_beyond_the_epochs_members_is_denied() -> None:
+    run = elastic(3)
+    assert answer(run.context(), run.pod(2)).allowed
+    found = answer(run.context(), run.pod(3))
+    assert not found.allowed
+    assert "an index below 3" in found.message
+
+
+def test_a_pod_that_was_faster_than_the_epoch_it_belongs_to_is_worth_one_look() -> None:
+    before, after = elastic(3), elastic(4)
+    pod = world.request(after.pod(3))
+    assert decide(pod, before.context(), final=False) == Unknown(before.seal["metadata"]["name"])
+    assert decide(pod, after.context(), final=False) == Response(True)
+
+
+def test_a_pod_beyond_the_range_or_of_somebody_elses_making_is_not_looked_for() -> None:
+    run = elastic(3)
+    for request in (world.request(run.pod(5)), world.request(run.pod(3), user=world.EDITOR)):
+        found = decide(request, run.context(), final=False)
+        assert isinstance(found, Response)
+        assert not found.allowed
+
+
 def test_nothing_else_is_looked_up(context: PodRulesContext) -> None:
     pod = plain(**GPU)
     adopted(pod)

@@ -182,3 +182,45 @@ def test_whether_there_is_a_seal_is_known_whatever_became_of_its_run(
     assert index.knows(*key(seal))
     index.on_seal("DELETED", key(seal), ended)
     assert not index.knows(*key(seal))
+
+
+# Elastic roles ----------------------------------------------------------------------------------
+
+
+def of_members(workers: int) -> Object:
+    """A run whose workers may be two to five, and of whom so many are members."""
+    found = world.sealed_world(world.elastic).seal
+    found["status"]["binding"] = world.binding(found, members=world.membership(workers))
+    return found
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_pods_of_an_elastic_role_are_expected_below_its_members(workers: int) -> None:
+    found = SealIndex(world.CLUSTER)
+    found.use_keyring(world.keyring())
+    elastic = of_members(workers)
+    found.on_seal("ADDED", key(elastic), elastic)
+    sealed = found.find(world.OBJECT_UID)
+    assert sealed is not None
+    assert (sealed.expected.replicas, sealed.most) == (workers, 5)
+    late = [index for index in range(7) if sealed.may_join(str(index))]
+    assert late == [*range(workers, 5)]
+    assert not any(map(sealed.may_join, (None, "", "-1", "01", "x", 3)))
+
+
+@pytest.mark.parametrize("workers", [1, 6])
+def test_members_beyond_the_signed_range_are_none_whoever_signed_them(workers: int) -> None:
+    found = SealIndex(world.CLUSTER)
+    found.use_keyring(world.keyring())
+    beyond = of_members(workers)
+    found.on_seal("ADDED", key(beyond), beyond)
+    assert found.find(world.OBJECT_UID) is None
+
+
+def test_members_of_a_role_of_one_size_are_none(seal: Object) -> None:
+    found = SealIndex(world.CLUSTER)
+    found.use_keyring(world.keyring())
+    edited = copy.deepcopy(seal)
+    edited["status"]["binding"] = world.binding(edited, members=world.membership(2))
+    found.on_seal("ADDED", key(edited), edited)
+    assert found.find(world.OBJECT_UID) is None

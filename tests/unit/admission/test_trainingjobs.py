@@ -17,7 +17,14 @@ from trainseal.admission.reviews import TOO_MANY, TRY_AGAIN, Request, Response
 from trainseal.admission.trainingjobs import JobContext, in_turn, stamp, validate
 from trainseal.admission.turns import BusyError, Turns
 from trainseal.provenance.canonical import job_digest
+from trainseal.provenance.choosers import (
+    CHOICE_ANNOTATION,
+    Choice,
+    note_choice,
+    read_choice,
+)
 from trainseal.provenance.keys import PrivateKey
+from trainseal.provenance.templates import StoredTemplate
 from trainseal.provenance.tickets import TICKET_ANNOTATION, Ticket, issue_ticket, read_ticket
 from trainseal.provenance.verdicts import Outcome
 from trainseal.verifier.jobs import JobVerifier
@@ -457,3 +464,151 @@ def test_no_junk_fills_up_the_list_of_one_that_waits() -> None:
     old, new = with_signatures(world.ALICE), with_signatures(world.ALICE)
     new["spec"]["signatures"].append({"bundle": {"mediaType": "junk"}})
     assert not answer(new, old, context(None, two())).allowed
+
+
+# Sizes of elastic roles -------------------------------------------------------------------------
+
+
+def elastic(workers: int | None = None, by: str = BOB) -> Object:
+    """A job of two to five workers, of whom somebody chose so many; as it is stored."""
+    found = world.signed_job(world.elastic)
+    ticketed(found)
+    if workers is not None:
+        found["spec"]["scheduling"] = {"replicas": {"worker": workers}}
+        choice = Choice(by, job_digest(found), {"worker": workers}, world.NOW)
+        noted = note_choice(world.TICKET_KEY, choice)
+        found["metadata"]["annotations"][CHOICE_ANNOTATION] = noted
+    return found
+
+
+def chooser(obj: Object) -> str:
+    text = obj["metadata"]["annotations"][CHOICE_ANNOTATION]
+    asked = obj["spec"].get("scheduling", {}).get("replicas", {})
+    return read_choice(world.keyring(world.TICKET_KEY), text, job_digest(obj), asked).username
+
+
+def scaled(old: Object, workers: int | None) -> Object:
+    """What somebody sends who chooses another number and leaves all else as it was."""
+    found = copy.deepcopy(old)
+    found["spec"]["scheduling"] = {} if workers is None else {"replicas": {"worker": workers}}
+    return found
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_who_chooses_within_the_signed_range_is_let_and_noted(workers: int) -> None:
+    new = elastic()
+    new["spec"]["scheduling"] = {"replicas": {"worker": workers}}
+    new = stamped(new)
+    assert (chooser(new), answer(new).allowed) == (BOB, True)
+    old = elastic(3, by="alice@example.org")
+    changed = stamped(scaled(old, workers), old)
+    assert (chooser(changed), answer(changed, old).allowed) == (BOB, True)
+
+
+def test_who_takes_a_choice_back_is_noted() -> None:
+    old = elastic(3, by="alice@example.org")
+    changed = stamped(scaled(old, None), old)
+    assert (chooser(changed), answer(changed, old).allowed) == (BOB, True)
+
+
+def test_who_changes_anything_else_leaves_the_note_as_it_was() -> None:
+    old = elastic(3, by="alice@example.org")
+    changed = copy.deepcopy(old)
+    changed["spec"]["suspend"] = True
+    for note in (old["metadata"]["annotations"][CHOICE_ANNOTATION], "forged", None):
+        changed["metadata"]["annotations"][CHOICE_ANNOTATION] = note
+        kept = stamped(changed, old)
+        assert chooser(kept) == "alice@example.org"
+        assert answer(kept, old).allowed
+
+
+@pytest.mark.parametrize("workers", [1, 6])
+def test_a_size_beyond_the_signed_range_is_refused_when_it_is_made_and_changed(
+    workers: int,
+) -> None:
+    words = (
+        f"spec.scheduling.replicas[worker]: found {workers}, expected a number from 2 to 5, as is "
+        "signed"
+    )
+    refused = answer(stamped(scaled(elastic(), workers)))
+    assert (refused.allowed, words in refused.message) == (False, True), refused.message
+    old = elastic(3)
+    refused = answer(stamped(scaled(old, workers), old), old)
+    assert (refused.allowed, words in refused.message) == (False, True), refused.message
+
+
+def test_a_role_of_one_size_or_of_no_name_is_not_scaled() -> None:
+    old = job()
+    for name, words in (("worker", "a role whose signed size is 2"), ("x", "no role of this name")):
+        found = scaled(old, None)
+        found["spec"]["scheduling"] = {"replicas": {name: 2}}
+        refused = answer(stamped(found, old), old)
+        assert (refused.allowed, words in refused.message) == (False, True), refused.message
+
+
+def test_a_size_that_is_stored_already_stands_in_no_other_updates_way() -> None:
+    old = elastic(9)
+    changed = copy.deepcopy(old)
+    changed["spec"]["suspend"] = True
+    assert answer(stamped(changed, old), old).allowed
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        (None, "the note on who chose does not count"),
+        ("alice", "found a note that 'alice' chose"),
+        ("old", "it is on other numbers"),
+    ],
+)
+def test_a_choice_without_the_note_that_this_user_made_it_is_refused(
+    note: str | None, words: str
+) -> None:
+    """A webhook that runs after ours, say, or one of ours that was not asked."""
+    old = elastic(3)
+    changed = scaled(old, 4)
+    if note is None:
+        del changed["metadata"]["annotations"][CHOICE_ANNOTATION]
+    elif note != "old":
+        changed = elastic(4, by=note)
+    refused = answer(changed, old)
+    assert (refused.allowed, words in refused.message) == (False, True), refused.message
+
+
+def test_a_note_that_is_changed_without_a_choice_is_refused() -> None:
+    old = elastic(3, by="alice@example.org")
+    refused = answer(elastic(3, by=BOB), old)
+    assert not refused.allowed
+    assert "found a change of the annotation trainseal.dev/choice" in refused.message
+
+
+def of_a_template(workers: int | None, **template: Any) -> tuple[Object, JobContext]:
+    """A job of a template whose workers are elastic, as it is stored."""
+    made = world.template_object(replicas={})
+    world.elastic({"spec": made["spec"]["job"]})
+    found = world.launched_job(made)
+    ticketed(found)
+    if workers is not None:
+        found["spec"]["scheduling"] = {"replicas": {"worker": workers}}
+
+    async def stored(_: Object) -> StoredTemplate:
+        return StoredTemplate(template.get("manifest", made), "")
+
+    return found, context(template=stored)
+
+
+@pytest.mark.parametrize(("workers", "allowed"), [(2, True), (5, True), (1, False), (6, False)])
+def test_a_run_of_a_template_is_scaled_within_what_the_template_says(
+    workers: int, allowed: bool
+) -> None:
+    old, within = of_a_template(None)
+    changed = stamped(scaled(old, workers), old)
+    answered = answer(changed, old, within)
+    assert answered.allowed == allowed, answered.message
+
+
+def test_where_the_template_is_gone_the_seal_alone_says_what_may_be() -> None:
+    old, within = of_a_template(None, manifest=None)
+    assert answer(stamped(scaled(old, 9), old), old, within).allowed
+    other, within = of_a_template(None, manifest=world.template_object(parameters={}))
+    assert answer(stamped(scaled(other, 9), other), other, within).allowed

@@ -93,6 +93,24 @@ def test_programs_get_the_same_as_json(trainseal: Run, kube: FakeKube) -> None:
     assert found["pods"][1]["gate"] == "gate: train.py: changed"
 
 
+def test_of_an_elastic_run_it_tells_the_members_and_who_chose_them(
+    trainseal: Run, kube: FakeKube
+) -> None:
+    seal = sealed_run(kube)
+    seal["status"]["epochs"] = [
+        world.membership(4).told(None),
+        world.membership(3, 2).told("carol@example.org"),
+    ]
+    found = trainseal("status", "char-lm", "-n", "research").out
+    words = "members    3 worker (epoch 2, since 2026-11-23T12:00:00Z, chosen by carol@example.org)"
+    assert words in found
+    listed = json.loads(trainseal("status", "char-lm", "-n", "research", "-o", "json").out)
+    assert [e["number"] for e in listed["epochs"]] == [1, 2]
+    seal["spec"]["run"] = 7  # not TrainSeal's any more
+    publish(kube, world.SEAL_KEY)
+    assert "members" not in trainseal("status", "char-lm", "-n", "research").out
+
+
 def test_a_refused_job_shows_each_artifacts_reason(trainseal: Run, kube: FakeKube) -> None:
     refused = world.verify(world.job_object())
     kube.objects[JOB]["status"] = {

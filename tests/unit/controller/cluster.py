@@ -303,6 +303,10 @@ def _operated(value: Object, operations: list[Object]) -> Object:
 def _check_update(old: Object, new: Object) -> None:
     """What the API server lets change of a Job's template, and when (1.36)."""
     status, spec = old.get("status", {}), old["spec"]
+    sizes = (spec["completions"], new["spec"]["completions"], new["spec"]["parallelism"])
+    if sizes[0] != sizes[1] != sizes[2]:
+        words = "can only be modified in tandem with spec.parallelism"
+        raise KubeError(422, "Invalid", f"spec.completions: {words}")
     before, after = spec["template"]["spec"], new["spec"]["template"]["spec"]
     if before == after:
         return

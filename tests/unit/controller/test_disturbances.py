@@ -27,6 +27,7 @@ from trainseal.controller.disturbances import (
 )
 from trainseal.controller.ownreport import Seen
 from trainseal.controller.references import deleted as object_deleted
+from trainseal.provenance.memberships import Membership, shrunk
 
 Object = dict[str, Any]
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -398,3 +399,42 @@ def test_a_record_of_an_object_says_which() -> None:
     assert found is not None
     assert (found.object, found.action) == ("Job char-lm-worker", "DeleteObject")
     assert Record.of({"metadata": {"name": "r"}, "spec": {**spec, "allowed": False}}) is None
+
+
+# Scaled away ------------------------------------------------------------------------------------
+
+
+def of_epochs(*members: int) -> RunState:
+    """An elastic run that had so many workers, each for an hour, the last since NOW."""
+    since = [NOW - timedelta(hours=len(members) - 1 - n) for n in range(len(members))]
+    told = [
+        Membership(number, {"worker": count}, text(at)).told(None)
+        for number, (count, at) in enumerate(zip(members, since, strict=True), 1)
+    ]
+    return replace(STATE, shrunk=shrunk(told, "worker"))
+
+
+def of_index(index: str) -> Object:
+    found = deleted(pod(), NOW + timedelta(seconds=1))
+    found["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] = index
+    return found
+
+
+def test_a_pod_that_goes_because_the_run_is_made_smaller_is_explained() -> None:
+    assert unexplained_deletion(of_index("3"), of_epochs(4, 3), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("index", "members"),
+    [("2", (4, 3)), ("3", (4, 4)), ("3", (4,)), ("3", (3, 4, 4)), ("", (4, 3)), ("-1", (4, 3))],
+)
+def test_no_other_pod_goes_unexplained_with_it(index: str, members: tuple[int, ...]) -> None:
+    assert unexplained_deletion(of_index(index), of_epochs(*members), ()) is not None
+
+
+def test_a_person_who_deletes_a_pod_beyond_the_members_is_still_named() -> None:
+    found = of_index("3")
+    seen = list(
+        people(of_epochs(4, 3), [record("mallory@example.org", "Delete")], {"pod-0": found})
+    )
+    assert [s.user for s in seen] == ["mallory@example.org"]

@@ -7,6 +7,8 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from tests.unit import world
 from tests.unit.controller.test_references import RENDERED, SEALED, stored
 from trainseal.api.findings import FindingId
@@ -167,3 +169,70 @@ def test_one_that_is_applied_anew_under_its_name_is_another_run() -> None:
     server.objects[JOB]["metadata"]["uid"] = "another"
     server.objects[SERVICE]["metadata"]["ownerReferences"][0]["uid"] = "another"
     assert found(server, run) == []
+
+
+# Elastic roles ----------------------------------------------------------------------------------
+
+ELASTIC = world.sealed_world(world.elastic)
+
+
+def elastic(*workers: int) -> Object:
+    """The seal of a run that had so many workers, one epoch after the other."""
+    seal = copy.deepcopy(ELASTIC.seal)
+    told = [world.membership(count, number) for number, count in enumerate(workers, 1)]
+    seal["status"] |= {
+        "binding": world.binding(seal, members=told[-1]),
+        "epochs": [membership.told(None) for membership in told],
+    }
+    return seal
+
+
+def sized(server: Server, completions: int, parallelism: int) -> None:
+    server.objects[ENGINE]["spec"] |= {"completions": completions, "parallelism": parallelism}
+
+
+def of_elastic(seal: Object, now: Object | None = None) -> tuple[Server, LiveRun]:
+    """The run as it was read, and an API server that by now has ``now`` for its seal."""
+    name = seal["metadata"]["name"]
+    rendered = world.render_job(ELASTIC.job)
+    server = Server()
+    assert rendered.config_map is not None
+    policy = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{name}"
+    server.objects |= {
+        JOB: copy.deepcopy(ELASTIC.job),
+        ENGINE: copy.deepcopy(ELASTIC.live),
+        SERVICE: stored(rendered.service),
+        policy: stored(rendered.network_policy),
+        f"{BASE}/configmaps/{name}-config": stored(rendered.config_map),
+        f"/apis/trainseal.dev/v1alpha1/namespaces/research/sealedruns/{name}": now or seal,
+    }
+    roles = bound_roles(
+        world.keyring(), cluster=world.CLUSTER, namespace="research", name=name, seal=seal
+    )
+    sealed = SealedRun.parse(seal)
+    run = read_run(cast("Any", server), ("research", name), seal, sealed, roles)
+    return server, world.run(run)
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_a_job_of_any_epochs_size_or_as_it_was_made_is_in_order(count: int) -> None:
+    """It is being brought to the last one's, before or after the seal says so."""
+    server, run = of_elastic(elastic(4, 3))
+    sized(server, count, count)
+    run = dataclasses.replace(run, engines={world.OBJECT_UID: server.objects[ENGINE]})
+    assert compared(server, run) == ([], True)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (7, 7), (4, 3), (3, 4)])
+def test_a_job_that_somebody_else_made_larger_or_smaller_is_found(size: tuple[int, int]) -> None:
+    server, run = of_elastic(elastic(4, 3))
+    sized(server, *size)
+    run = dataclasses.replace(run, engines={world.OBJECT_UID: server.objects[ENGINE]})
+    assert compared(server, run)[0] == [FindingId.OBJECT_CHANGED]
+
+
+def test_a_job_that_was_scaled_while_it_was_looked_at_is_in_order() -> None:
+    server, run = of_elastic(elastic(4), now=elastic(4, 2))
+    sized(server, 2, 2)
+    run = dataclasses.replace(run, engines={world.OBJECT_UID: server.objects[ENGINE]})
+    assert compared(server, run) == ([], True)

@@ -292,6 +292,18 @@ def test_a_run_that_is_not_to_start_yet_is_made_suspended(cluster: Cluster, chan
     assert cluster.seal["status"]["phase"] == "Bound"
 
 
+def test_an_elastic_run_is_brought_to_its_size_before_it_starts() -> None:
+    cluster = Cluster()
+    cluster.submit(lambda job: job["spec"]["roles"][0].update(replicas={"min": 1, "max": 2}))
+    cluster.edit(scheduling={"replicas": {"worker": 1}})
+    cluster.settle()
+    first, *later = writes_of_jobs(cluster)
+    assert first == f"POST {ENGINE}"
+    assert later[-1] == f"PATCH {ENGINE}", "it is resumed last"
+    assert len(later) == 2
+    assert cluster.objects[ENGINE]["spec"]["completions"] == 1
+
+
 # Placement and queues -----------------------------------------------------------------------------
 
 

@@ -67,6 +67,9 @@ class Stage:
     """One sealed pod on one node; ``lease`` is what the API server says, or raises."""
 
     lease: str | KubeError = ""
+    #: What the Lease of the node's own kubelet says; raised where it is an error.
+    kubelet: str | KubeError = "2999-01-01T00:00:00Z"
+    node: KubeError | None = None
     now: float = 1000.0
     recorded: list[tuple[str, str, list[Seen]]] = field(default_factory=list)
     refuses: Exception | None = None
@@ -77,12 +80,18 @@ class Stage:
         self.silence = Silence(self, "home", self.pods, self, lambda: self.now, lambda: NOW)  # type: ignore[arg-type]
 
     def pod(
-        self, event: Any, phase: str = "Running", uid: str = "u", seal: str = "char-lm-1"
+        self,
+        event: Any,
+        phase: str = "Running",
+        uid: str = "u",
+        seal: str = "char-lm-1",
+        **more: str,
     ) -> None:
         metadata = {
             "name": "trainer-0",
             "uid": uid,
             "labels": {"trainseal.dev/seal": seal},
+            **more,
         }
         obj: Any = {
             "metadata": metadata,
@@ -91,7 +100,17 @@ class Stage:
         }
         self.pods.listen(event, ("research", "trainer-0"), obj)
 
+    async def get_metadata(self, path: str) -> Any:
+        assert path == "/api/v1/nodes/n"
+        if self.node is not None:
+            raise self.node
+        return {}
+
     async def get(self, path: str) -> Any:
+        if path.endswith("/namespaces/kube-node-lease/leases/n"):
+            if isinstance(self.kubelet, KubeError):
+                raise self.kubelet
+            return {"spec": {"renewTime": self.kubelet}}
         assert path.endswith("/namespaces/home/leases/trainseal-agent-n")
         if isinstance(self.lease, KubeError):
             raise self.lease
@@ -189,6 +208,106 @@ def test_a_node_on_which_nothing_sealed_runs_may_be_silent() -> None:
     stage.look(0)
     stage.pod("MODIFIED", "Succeeded")
     stage.look(30)
+    assert stage.recorded == []
+
+
+# Nodes that are lost ------------------------------------------------------------------------------
+
+LAST = "2026-11-23T12:00:00.123456Z"
+
+
+def lost(kubelet: str = "2026-11-23T12:00:06Z") -> Stage:
+    """The node's agent was heard of last at LAST, and its kubelet when it says so."""
+    stage = Stage(lease=LAST, kubelet=kubelet)
+    stage.look(0, LAST)
+    return stage
+
+
+@pytest.mark.parametrize("kubelet", ["2026-11-23T11:59:51Z", "2026-11-23T12:00:06Z"])
+def test_a_node_that_falls_silent_as_a_whole_is_no_finding(kubelet: str) -> None:
+    stage = lost(kubelet)
+    for _ in range(100):
+        stage.look(2, LAST)
+    assert stage.recorded == []
+    assert REGISTRY.get_sample_value("trainseal_nodes_lost") == 1
+    assert REGISTRY.get_sample_value("trainseal_agents_silent") == 0
+
+
+def test_an_agent_that_is_silent_while_its_kubelet_renews_is_found() -> None:
+    stage = lost("2026-11-23T12:00:08Z")
+    stage.look(15.5, LAST)
+    assert stage.recorded
+
+
+@pytest.mark.parametrize("kubelet", ["", "yesterday", "2026-11-23T11:59:51"])
+def test_a_kubelets_lease_that_says_nothing_excuses_nobody(kubelet: str) -> None:
+    stage = lost(kubelet)
+    stage.look(15.5, LAST)
+    assert stage.recorded
+
+
+def test_an_agent_that_never_came_is_found_whatever_its_kubelet_does() -> None:
+    stage = Stage(kubelet="2026-11-23T11:59:51Z")
+    stage.look(0)
+    stage.look(15.5)
+    assert stage.recorded
+
+
+def test_the_agent_of_a_node_that_is_back_has_a_minute_to_follow() -> None:
+    stage = lost()
+    stage.look(60, LAST)
+    stage.kubelet = "2026-11-23T12:01:30Z"
+    stage.look(2, LAST)
+    stage.look(58, LAST)
+    assert stage.recorded == []
+    stage.look(4, LAST)
+    assert stage.recorded, "it did not"
+
+
+def test_a_node_that_is_lost_again_is_waited_for_again() -> None:
+    stage = lost()
+    stage.look(500, LAST)
+    stage.lease, stage.kubelet = "2026-11-23T13:00:00Z", "2026-11-23T13:00:01Z"
+    stage.look(2, stage.lease)
+    stage.look(500, stage.lease)
+    assert stage.recorded == []
+
+
+def test_a_node_that_stays_silent_is_found_on_the_pods_that_were_not_told_to_leave() -> None:
+    stage = lost()
+    stage.pod("ADDED", uid="v", seal="leaves-1", deletionTimestamp="2026-11-23T12:05:00Z")
+    stage.look(20, LAST)
+    stage.look(600, LAST)
+    assert stage.recorded == []
+    stage.look(2, LAST)
+    assert [seal for _, seal, _ in stage.recorded] == ["char-lm-1"]
+
+
+@pytest.mark.parametrize(("there", "found"), [(True, 1), (False, 0)])
+def test_without_a_kubelets_lease_it_is_the_node_itself_that_is_there_or_is_not(
+    there: bool, found: int
+) -> None:
+    stage = lost()
+    stage.kubelet = NotFoundError(404, "NotFound", "no lease")
+    stage.node = None if there else NotFoundError(404, "NotFound", "no node")
+    stage.look(15.5, LAST)
+    assert len(stage.recorded) == found
+
+
+def test_what_the_controller_may_not_read_excuses_nobody() -> None:
+    stage = lost()
+    stage.kubelet = KubeError(403, "Forbidden", "leases")
+    stage.look(15.5, LAST)
+    assert stage.recorded
+
+
+def test_nobody_is_accused_while_the_kubelets_lease_cannot_be_read() -> None:
+    stage = lost()
+    stage.kubelet = KubeError(0, "Unreachable", "away")
+    with pytest.raises(KubeError):
+        stage.look(15.5, LAST)
+    stage.kubelet = "2999-01-01T00:00:00Z"
+    stage.look(1, LAST)
     assert stage.recorded == []
 
 

@@ -237,7 +237,7 @@ def test_what_was_signed_of_it_stands() -> None:
 def test_several_roles_are_one_world_and_know_no_rank_of_their_own() -> None:
     def second(job: Object) -> None:
         role = copy.deepcopy(job["spec"]["roles"][0])
-        job["spec"]["roles"].append(role | {"name": "server", "replicas": {"min": 1, "max": 3}})
+        job["spec"]["roles"].append(role | {"name": "server", "replicas": 3})
 
     job = world.job_object()
     second(job)
@@ -247,6 +247,22 @@ def test_several_roles_are_one_world_and_know_no_rank_of_their_own() -> None:
         assert env(found)["WORLD_SIZE"] == "5"
         assert env(found)["MASTER_ADDR"].startswith("char-lm-worker-0.")
         assert "RANK" not in env(found)
+
+
+def test_of_an_elastic_role_nobody_is_told_how_many_there_are() -> None:
+    found = rendered(world.elastic)
+    assert env(found)["MASTER_ADDR"].startswith("char-lm-worker-0.")
+    assert not {"WORLD_SIZE", "RANK"} & env(found).keys()
+
+
+def test_how_many_pods_there_are_is_no_part_of_their_placement() -> None:
+    def three(job: Object) -> None:
+        world.elastic(job)
+        job["spec"]["scheduling"] = {"replicas": {"worker": 3}, "priorityClassName": "low"}
+
+    found = rendered(three)["spec"]
+    assert found["priorityClassName"] == "low"
+    assert "replicas" not in found
 
 
 # Service account --------------------------------------------------------------------------------

@@ -80,6 +80,16 @@ def name_of(seal: Object) -> str:
 SEAL = name_of(ended())
 
 
+# The run ----------------------------------------------------------------------------------------
+
+
+def test_of_an_elastic_run_it_says_how_many_workers_it_had_and_who_chose_them() -> None:
+    epochs = [world.membership(4).told(None), world.membership(2, 2).told("carol@example.org")]
+    statement = read(RING, "research", SEAL, signed(epochs=epochs))
+    assert statement.predicate["epochs"] == epochs
+    assert "epochs" not in read(RING, "research", SEAL, signed()).predicate
+
+
 # Outputs -----------------------------------------------------------------------------------------
 
 

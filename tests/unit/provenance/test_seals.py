@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from tests.unit import world
 from trainseal.provenance.keyrings import KeyringEntry, UntrustedError, sign_as
+from trainseal.provenance.memberships import Membership
 from trainseal.provenance.seals import (
+    BINDING_TYPE,
     MAX_SPEC_BYTES,
     SEAL_ANNOTATION,
     SEAL_TYPE,
@@ -23,6 +25,7 @@ from trainseal.provenance.seals import (
     SealTooLargeError,
     bind,
     check_size,
+    membership_of,
     sign_seal,
     stored_bytes,
     verify_binding,
@@ -123,6 +126,80 @@ def test_nor_one_that_somebody_else_signed(seal: Object) -> None:
     forged["status"]["binding"]["keyID"] = world.SEAL_KEY.public.id
     with pytest.raises(UntrustedError, match="edited or forged"):
         check(forged)
+
+
+@pytest.fixture(scope="module")
+def elastic() -> Object:
+    """A run with an elastic role, in its third epoch, of three workers."""
+    found = world.sealed_world(world.elastic).seal
+    later = world.membership(3, 3, world.NOW + timedelta(hours=2))
+    found["status"]["binding"] = world.binding(found, members=later)
+    return found
+
+
+EPOCHS: dict[str, Callable[[Object], object]] = {
+    "another number of members": lambda b: b["members"][0].update(replicas=4),
+    "another role": lambda b: b["members"][0].update(role="server"),
+    "a role twice": lambda b: b["members"].append(b["members"][0]),
+    "no members": lambda b: b.pop("members"),
+    "an empty list of members": lambda b: b.update(members=[]),
+    "another epoch": lambda b: b.update(epoch=2),
+    "an epoch that is no number": lambda b: b.update(epoch=True),
+    "no epoch": lambda b: b.pop("epoch"),
+    "another time": lambda b: b.update(epochSince="2026-11-23T14:00:01Z"),
+    "no time": lambda b: b.pop("epochSince"),
+    "none of it": lambda b: [b.pop(f) for f in ("epoch", "members", "epochSince")],
+}
+
+
+@pytest.mark.parametrize("what", EPOCHS)
+def test_who_is_a_member_is_signed_with_the_binding(elastic: Object, what: str) -> None:
+    assert check(elastic)
+    assert membership_of(elastic["status"]["binding"]) == Membership(
+        3, {"worker": 3}, "2026-11-23T14:00:00Z"
+    )
+    edited = copy.deepcopy(elastic)
+    EPOCHS[what](edited["status"]["binding"])
+    with pytest.raises(UntrustedError):
+        check(edited)
+
+
+def test_a_membership_added_to_a_binding_without_one_is_not_trusted(seal: Object) -> None:
+    edited = copy.deepcopy(seal)
+    edited["status"]["binding"] |= {
+        "epoch": 1, "epochSince": "2026-11-23T12:00:00Z",
+        "members": [{"role": "worker", "replicas": 9}],
+    }  # fmt: skip
+    with pytest.raises(UntrustedError, match="edited or forged"):
+        check(edited)
+
+
+def test_a_binding_without_a_membership_is_signed_as_earlier_releases_signed_it(
+    seal: Object,
+) -> None:
+    """What was signed then is spelt out: a seal that was bound before an upgrade stays bound."""
+    binding = seal["status"]["binding"]
+    body = {
+        "boundAt": "2026-11-23T12:00:00Z",
+        "cluster": world.CLUSTER,
+        "namespace": "research",
+        "name": seal["metadata"]["name"],
+        "sealDigest": binding["sealDigest"],
+        "objects": [
+            {"role": "worker", "kind": "Job", "name": "char-lm-worker", "uid": world.OBJECT_UID}
+        ],
+    }
+    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    earlier = copy.deepcopy(seal)
+    earlier["status"]["binding"]["signature"] = sign_as(world.SEAL_KEY, BINDING_TYPE, text)
+    assert check(earlier)
+
+
+def test_an_epoch_is_signed_with_a_key_that_is_valid_when_it_begins(elastic: Object) -> None:
+    """Keys are rotated while a run is on: its binding is older than the key of its epoch."""
+    public = world.SEAL_KEY.public
+    entry = KeyringEntry(public, world.NOW + timedelta(hours=1))
+    assert check(elastic, {public.id: entry})
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def _elastic(
     if least == most:
         return (replace(roles[0], replicas=most),)
     ledger.changed(
-        elastic, f"from {least} to {most} workers; with engine Job it runs with {most}",
+        elastic,
+        f"from {least} to {most} workers: {most} unless spec.scheduling.replicas says fewer",
         ("spec", "roles", 0, "replicas"), settles=False,
     )  # fmt: skip
     return (replace(roles[0], replicas={"min": least, "max": most}),)

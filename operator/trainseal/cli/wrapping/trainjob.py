@@ -190,7 +190,8 @@ def _nodes(subject: Subject, runtime: Field, trainer: Field | None) -> JsonValue
     if elastic and least is not None and most is not None and least < most:
         ledger.settle(elastic.get("minNodes"), elastic.get("maxNodes"))
         ledger.changed(
-            elastic, f"from {least} to {most} nodes; with engine Job it runs with {most}",
+            elastic,
+            f"from {least} to {most} nodes: {most} unless spec.scheduling.replicas says fewer",
             settles=False,
         )  # fmt: skip
         return {"min": least, "max": most}
