@@ -114,7 +114,7 @@ def test_a_run_grows_and_shrinks_within_what_is_signed(
     before = {p["metadata"]["uid"] for p in running(lab, job)}
     choose(lab, job, 3)
     has_workers(lab, job, "0", "1", "2")
-    eventually(lambda: lab.status(job)["ready"] == "3/3", "the job says so")
+    eventually(lambda: lab.status(job)["ready"] == "3/3", "the job says so", 180)
     choose(lab, job, 2)
     has_workers(lab, job, "0", "1")
     assert before < {p["metadata"]["uid"] for p in running(lab, job)}, "who stays is not disturbed"
