@@ -88,6 +88,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "the-config-is-too-large": ("ConfigTooLarge", "SealTooLarge"),
     "data-that-nobody-verified": ("DataNotVerified", "LaneScratch"),
     "checkpoints-that-are-tainted": ("TaintedCheckpoint",),
+    "the-format-of-checkpoints": ("CheckpointFormat",),
     "code-in-a-place-that-anybody-may-write-to": ("WritableCode",),
     "code-made-of-a-secret": ("UnsignedCode",),
     "a-variable-with-a-value-that-nobody-signed": ("UnsignedEnvironment",),
