@@ -94,6 +94,7 @@ def launched_job(name: str = "sweep-1") -> Object:
         "codeReferences": [
             {"name": "trainer", "reference": f"registry.example/research/code@{DIGEST}"}
         ],
+        "resumeFrom": {"run": "sweep-0", "select": "LatestUntainted"},
         "scheduling": {"queueName": "research"},
         "suspend": False,
     }
@@ -105,6 +106,7 @@ def training_template(name: str = "pretrain") -> Object:
     job = training_job()["spec"]
     whole = {k: v for k, v in job.items() if k not in ("scheduling", "suspend", "signatures")}
     spec = {
+        "resume": {"mountPath": "/resumed"},
         "parameters": {
             "optim.lr": {"type": "number", "minimum": 0.00001, "maximum": 0.001},
             "seed": {"type": "integer", "enum": [1, 2, 3]},

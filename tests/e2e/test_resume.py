@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import EDITOR, Lab, Object
-from tests.e2e.saved import LAST, kept, runs, signed_as
+from tests.e2e.saved import LAST, RESPONDER, kept, runs, signed_as, trainseal
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
@@ -17,15 +17,26 @@ CLAIM = "resumed"
 STATED = 180
 #: Saves a checkpoint in a directory of its own, its marker last, and ends, once it is told to.
 ONCE = """\
-import os, pathlib, signal
+import json, os, pathlib, pickle, signal, sys
+
+def tensors():
+    header = {"w": {"dtype": "U8", "shape": [1 << 16], "data_offsets": [0, 1 << 16]}}
+    raw = json.dumps(header).encode()
+    return len(raw).to_bytes(8, "little") + raw + os.urandom(1 << 16)
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/loaded",)
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
 signal.sigwait({signal.SIGUSR2})
 folder = pathlib.Path("/checkpoints/step-1")
 folder.mkdir(exist_ok=True)
-for name in ("model.bin", ".done"):
+evil = pathlib.Path(__file__).name == "evil.py"
+model = pickle.dumps({"w": Evil()}) if evil else tensors()
+for name in ("model.safetensors", ".done"):
     part = folder / f"{name}.part"
-    part.write_bytes(os.urandom(1 << 16) if name == "model.bin" else b"")
+    part.write_bytes(model if name != ".done" else b"")
     part.rename(folder / name)
 print("saved", flush=True)
 """
@@ -34,15 +45,16 @@ ON = """\
 import pathlib, signal
 
 signal.signal(signal.SIGTERM, lambda *_: exit(143))
-print("resumed", len(pathlib.Path("/resumed/model.bin").read_bytes()), flush=True)
+size = len(pathlib.Path("/resumed/model.safetensors").read_bytes())
+print("resumed", size, flush=True)
 signal.pause()
 """
 
 
 @pytest.fixture(scope="module")
 def code(lab: Lab) -> str:
-    """Both scripts, signed by alice."""
-    return lab.push_tree("resuming", {"once.py": ONCE, "on.py": ON}, lab.alice)
+    """The scripts, signed by alice."""
+    return lab.push_tree("resuming", {"once.py": ONCE, "evil.py": ONCE, "on.py": ON}, lab.alice)
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +86,36 @@ def going_on(lab: Lab, code: str, name: str, run: str) -> Object:
 @pytest.fixture(scope="module")
 def before(lab: Lab, code: str, volume: Path) -> tuple[str, Path]:
     """A run of bob's that has ended, with its statement; and its directory on the volume."""
-    job = job_of(lab, code, "before", "once.py")
+    seal = saved(lab, job_of(lab, code, "before", "once.py"))
+    return seal, volume / "resume" / seal / "step-1"
+
+
+def saved(lab: Lab, job: Object) -> str:
+    """The seal of a run that saved and has ended, with its statement."""
     lab.apply(job)
     # What ends before it is watched has no manifest.
     lab.kubectl("exec", runs(lab, job), "-c", "trainer", "--", *LAST)
     lab.wait_for_phase(job, "Succeeded")
     seal = str(lab.status(job)["sealedRun"])
-    signed_as(lab, seal, "step-1/model.bin")
+    signed_as(lab, seal, "step-1/model.safetensors")
     eventually(
         lambda: bool(lab.get("sealedrun", seal)["status"].get("statement")),
         "the run has a statement",
         STATED,
     )
-    return seal, volume / "resume" / seal / "step-1"
+    return seal
 
 
 def test_a_run_goes_on_from_the_last_checkpoint_of_another_and_the_seal_says_which(
     lab: Lab, apply: Callable[[Object], Object], code: str, before: tuple[str, Path]
 ) -> None:
     seal, folder = before
-    assert (folder / "model.bin").stat().st_size == 1 << 16  # in the run's own directory
+    size = (folder / "model.safetensors").stat().st_size  # in the run's own directory
     job = apply(going_on(lab, code, "on", seal))
     lab.wait_for_phase(job, "Running")
     (pod,) = lab.pods(job)
     name = pod["metadata"]["name"]
-    eventually(lambda: f"resumed {1 << 16}" in lab.kubectl("logs", name), "it has read it")
+    eventually(lambda: f"resumed {size}" in lab.kubectl("logs", name), "it has read it")
     resume = lab.get("sealedrun", str(lab.status(job)["sealedRun"]))["spec"]["resume"]
     assert (resume["sealedRun"], resume["path"]) == (seal, f"resume/{seal}/step-1")
 
@@ -112,7 +129,7 @@ def test_what_was_changed_between_the_runs_is_refuted_by_the_gate(
     change: str,
 ) -> None:
     seal, folder = before
-    model, beside = folder / "model.bin", folder / "evil.pt"
+    model, beside = folder / "model.safetensors", folder / "evil.pt"
     content = model.read_bytes()
     try:
         if change == "a byte":
@@ -121,7 +138,9 @@ def test_what_was_changed_between_the_runs_is_refuted_by_the_gate(
             beside.write_bytes(b"evil")
         job = apply(going_on(lab, code, f"changed-{len(change)}", seal))
         status = lab.wait_for_phase(job, "Failed", 120)
-        words = "model.bin: changed" if change == "a byte" else "evil.pt: no manifest lists it"
+        words = (
+            "model.safetensors: changed" if change == "a byte" else "evil.pt: no manifest lists it"
+        )
         assert words in status["message"]
         assert "refuted" in status["message"]
     finally:
@@ -143,3 +162,17 @@ def test_somebody_elses_run_is_not_gone_on_from(
         assert f"run {seal} was asked for by {EDITOR}" in status["message"]
     finally:
         lab.delete(job)
+
+
+def test_a_pickle_is_not_gone_on_from_whatever_its_name(
+    lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
+) -> None:
+    del volume
+    seal = saved(lab, job_of(lab, code, "evil", "evil.py"))
+    file = signed_as(lab, seal, "step-1/model.safetensors")
+    assert (file["format"], file["imports"]) == ("pickle", ["posix.system"])
+    shown = trainseal(lab, "checkpoints", "evil", user=RESPONDER)
+    assert "would import posix.system" in shown
+    job = apply(going_on(lab, code, "on-evil", seal))
+    status = lab.wait_for_phase(job, "Refused")
+    assert "model.safetensors: found pickle that would import posix.system" in status["message"]

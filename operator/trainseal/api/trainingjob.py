@@ -325,7 +325,7 @@ class CodeReference(Model):
 
 #: Fields that a whole job alone has, and those that stand beside a template alone.
 WHOLE = ("engine", "roles", *JobParts.model_fields, "signatures")
-LEFT_OPEN = ("parameters", "replicas", "code_references")
+LEFT_OPEN = ("parameters", "replicas", "code_references", "resume_from")
 
 
 class SubmittedJobSpec(JobParts):
@@ -349,6 +349,8 @@ class SubmittedJobSpec(JobParts):
     """Pods of a role, within what the template leaves open. Absent: the template's own."""
     code_references: list[CodeReference] | None = Field(default=None, max_length=16)
     """Newer code, where the template lets somebody sign it. Absent: the template's own."""
+    resume_from: ResumeFrom | None = None
+    """Goes on from another run, where the template lets its runs. Absent: it starts anew."""
     scheduling: Scheduling | None = None
     suspend: bool | None = None
     """Whether the job waits. Not signed. Absent: it runs."""

@@ -65,6 +65,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "UndeclaredParameter",
         "UndeclaredReplicas",
         "UndeclaredCode",
+        "UndeclaredResume",
         "ParameterMissing",
         "NotByTheTemplatesAuthority",
     ),
