@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, Lab, Object
 from tests.e2e.saved import LAST, RESPONDER, kept, runs, signed_as, trainseal
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
+from trainseal.engines.podtemplate import GATE_CONTAINER
 
 CLAIM = "resumed"
 STATED = 180
-#: Saves a checkpoint in a directory of its own, its marker last, and ends, once it is told to.
+#: Saves a checkpoint in a directory of its own, its marker last, when it is told to; then ends.
 ONCE = """\
 import json, os, pathlib, pickle, signal, sys
 
@@ -39,6 +42,24 @@ for name in ("model.safetensors", ".done"):
     part.write_bytes(model if name != ".done" else b"")
     part.rename(folder / name)
 print("saved", flush=True)
+signal.sigwait({signal.SIGUSR2})
+"""
+#: Saves a whole checkpoint, and fails once it is told to; tried again, it says what it has found.
+FAILS = """\
+import os, pathlib, signal
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+folder = pathlib.Path("/checkpoints/step-1")
+if (folder / ".done").exists():
+    print("went on", flush=True)
+else:
+    print("began", flush=True)
+    folder.mkdir(exist_ok=True)
+    (folder / "model").write_bytes(b"weights")
+    (folder / ".done").write_bytes(b"")
+signal.sigwait({signal.SIGUSR2})
+os._exit(1)
 """
 #: Reads what it goes on from, and waits.
 ON = """\
@@ -54,7 +75,9 @@ signal.pause()
 @pytest.fixture(scope="module")
 def code(lab: Lab) -> str:
     """The scripts, signed by alice."""
-    return lab.push_tree("resuming", {"once.py": ONCE, "evil.py": ONCE, "on.py": ON}, lab.alice)
+    return lab.push_tree(
+        "resuming", {"once.py": ONCE, "evil.py": ONCE, "on.py": ON, "fails.py": FAILS}, lab.alice
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +113,22 @@ def before(lab: Lab, code: str, volume: Path) -> tuple[str, Path]:
     return seal, volume / "resume" / seal / "step-1"
 
 
+def tell(lab: Lab, pod: str) -> None:
+    """Its trainer takes the next step, which may be its end."""
+    with contextlib.suppress(CommandError):  # the container ends with the session
+        lab.kubectl("exec", pod, "-c", "trainer", "--", *LAST)
+
+
 def saved(lab: Lab, job: Object) -> str:
     """The seal of a run that saved and has ended, with its statement."""
     lab.apply(job)
     # What ends before it is watched has no manifest.
-    lab.kubectl("exec", runs(lab, job), "-c", "trainer", "--", *LAST)
-    lab.wait_for_phase(job, "Succeeded")
+    pod = runs(lab, job)
+    tell(lab, pod)
     seal = str(lab.status(job)["sealedRun"])
     signed_as(lab, seal, "step-1/model.safetensors")
+    tell(lab, pod)
+    lab.wait_for_phase(job, "Succeeded")
     eventually(
         lambda: bool(lab.get("sealedrun", seal)["status"].get("statement")),
         "the run has a statement",
@@ -176,3 +207,68 @@ def test_a_pickle_is_not_gone_on_from_whatever_its_name(
     job = apply(going_on(lab, code, "on-evil", seal))
     status = lab.wait_for_phase(job, "Refused")
     assert "model.safetensors: found pickle that would import posix.system" in status["message"]
+
+
+def fails(lab: Lab, code: str, name: str) -> tuple[Object, str]:
+    """A run that has saved a checkpoint, which is signed; its pod."""
+    job = job_of(lab, code, name, "fails.py", complete={"marker": ".done"})
+    lab.apply(job)
+    pod = runs(lab, job)
+    seal = str(lab.status(job)["sealedRun"])
+    for file in ("model", ".done"):
+        signed_as(lab, seal, f"step-1/{file}")
+    return job, pod
+
+
+def again(lab: Lab, job: Object, before: str) -> str:
+    """The pod that takes the place of the one that has failed."""
+    found: list[str] = []
+
+    def there() -> bool:
+        found[:] = [p["metadata"]["name"] for p in lab.pods(job)]
+        return any(name != before for name in found)
+
+    eventually(there, "the worker is tried again", 120)
+    return next(name for name in found if name != before)
+
+
+def said(lab: Lab, pod: str, container: str = "trainer") -> str:
+    """What a container has printed; nothing where it has not started."""
+    try:
+        return lab.kubectl("logs", pod, "-c", container)
+    except CommandError:
+        return ""
+
+
+def test_a_worker_that_is_tried_again_goes_on_from_what_its_run_wrote(
+    lab: Lab, code: str, volume: Path
+) -> None:
+    del volume
+    job, pod = fails(lab, code, "tried-again")
+    try:
+        tell(lab, pod)
+        other = again(lab, job, pod)
+        eventually(lambda: "went on" in said(lab, other), "it goes on", 120)
+        assert "2 files of the run's own checkpoints" in said(lab, other, GATE_CONTAINER)
+    finally:
+        lab.delete(job)
+
+
+def test_a_worker_that_is_tried_again_does_not_start_on_what_somebody_changed(
+    lab: Lab, code: str, volume: Path
+) -> None:
+    job, pod = fails(lab, code, "spoilt")
+    folder = volume / "resume" / str(lab.status(job)["sealedRun"]) / "step-1"
+    try:
+        (folder / "model").write_bytes(b"weightz")
+        tell(lab, pod)
+        other = again(lab, job, pod)
+        words = "step-1/model: changed: found sha256:"
+        eventually(lambda: words in said(lab, other, GATE_CONTAINER), "the gate waits", 120)
+        (found,) = [p for p in lab.pods(job) if p["metadata"]["name"] == other]
+        assert found["status"]["phase"] == "Pending"
+        # Its twin: as it was, though by another ctime, it is gone on from.
+        (folder / "model").write_bytes(b"weights")
+        eventually(lambda: "went on" in said(lab, other), "it goes on", 120)
+    finally:
+        lab.delete(job)

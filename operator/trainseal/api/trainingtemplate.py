@@ -22,11 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from trainseal.api.model import OPAQUE, DnsLabel, Model, Resource, ShortText, Text
+from trainseal.api.model import OPAQUE, DnsLabel, Model, MountPath, Resource, ShortText, Text
 from trainseal.api.trainingjob import (
     MAX_SIGNATURES,
     ListedName,
-    MountPath,
     ReplicaRange,
     SignatureEntry,
     WholeJob,
