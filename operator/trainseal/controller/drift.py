@@ -386,7 +386,9 @@ class Drift:
         facts = RunFacts(run.key, run.seal, run.sealed, run.bound, taint, releases, self._pod)
         outcome = await self._checkpoints.reconcile(facts, objects)
         if run.status.phase not in _OVER:
-            await self._lists.keep(run.key, run.sealed, objects)
+            again = await self._lists.keep(run.key, run.sealed, objects)
+            if again is not None:
+                run.wants_again(again)
         await self._sources.own.record(*run.key, outcome.astray)
         if outcome.accepted:
             self._sources.accepted(run.key[0])

@@ -20,11 +20,12 @@ from trainseal.engines.podtemplate import asks_for_list
 from trainseal.engines.surroundings import owned_metadata
 from trainseal.provenance.checkpointmanifests import verify
 from trainseal.provenance.keyrings import UntrustedError
-from trainseal.provenance.signedfiles import KEY, files_of, list_name, same, sign
+from trainseal.provenance.signedfiles import KEY, Said, files_of, list_name, said_by, same, sign
 
 Key = tuple[str, str]
-#: It is looked whether the list is still there.
-_LOOKED_AGAIN = timedelta(minutes=5)
+#: It is looked whether the list is still there; and so long one stands at least: each of hundreds
+#: of workers may tell of its part of a checkpoint.
+_LOOKED_AGAIN, _PACE = timedelta(minutes=5), timedelta(seconds=20)
 
 
 @dataclass(slots=True)
@@ -32,19 +33,23 @@ class SignedLists:
     """Of all runs."""
 
     world: World
-    _stand: dict[Key, tuple[frozenset[tuple[str, str]], datetime]] = field(default_factory=dict)
+    _stand: dict[Key, tuple[int, datetime]] = field(default_factory=dict)
 
-    async def keep(self, key: Key, sealed: SealedRun, shapes: Sequence[JsonObject]) -> None:
-        """The list of one run, whose manifests are these. Raises KubeError."""
+    async def keep(self, key: Key, sealed: SealedRun, shapes: Sequence[JsonObject]) -> float | None:
+        """The list of one run, whose manifests are these; returns seconds until it wants to be
+        made again. Raises KubeError.
+        """
         if not any(asks_for_list(role.template) for role in sealed.spec.roles):
-            return
+            return None
         now = self.world.clock()
-        versions = frozenset((_of(s, "name"), _of(s, "resourceVersion")) for s in shapes)
+        versions = hash(frozenset((_of(s, "name"), _of(s, "resourceVersion")) for s in shapes))
         stands = self._stand.get(key)
-        if stands is not None and stands[0] == versions and now - stands[1] < _LOOKED_AGAIN:
-            return
-        await self._put(key, sealed)
-        self._stand[key] = versions, now
+        if stands is not None and now - stands[1] < _PACE:
+            return None if stands[0] == versions else (_PACE - (now - stands[1])).total_seconds()
+        if stands is None or stands[0] != versions or now - stands[1] >= _LOOKED_AGAIN:
+            await self._put(key, sealed)
+            self._stand[key] = versions, now
+        return None
 
     def forget(self, key: Key) -> None:
         """The run is over."""
@@ -53,13 +58,13 @@ class SignedLists:
     async def _put(self, key: Key, sealed: SealedRun) -> None:
         world, (namespace, run) = self.world, key
         ring = world.seal_keyring()
-        manifests = []
+        manifests: list[Said] = []
         async for obj in manifests_of(world.kube, namespace, run):
             try:
                 verify(ring, obj)
             except UntrustedError:
                 continue
-            manifests.append(obj)
+            manifests.append(said_by(obj))
         text = sign(world.seal_key, namespace, run, files_of(manifests), world.clock())
         name = list_name(run)
         path = collection("ConfigMap", namespace)

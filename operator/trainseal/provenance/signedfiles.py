@@ -56,21 +56,36 @@ def list_name(run: str) -> str:
     return f"{run}-checkpoints"
 
 
-def files_of(manifests: Iterable[JsonObject]) -> tuple[SignedFile, ...]:
-    """The last of each name in manifests that were verified, less what was removed since; those
-    first that were completed last.
-    """
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one manifest says: far less than the object that it stands in."""
+
+    completed: tuple[str, str]
+    files: tuple[SignedFile, ...]
+    removed: tuple[str, ...]
+
+
+def said_by(obj: JsonObject) -> Said:
+    """Of a Checkpoint object that was verified."""
+    spec = json_object(obj.get("spec"))
+    tainted = bool(barring(json_object(obj.get("status"))))
+    removed = spec.get("removed")
+    return Said(
+        (str(spec.get("completed")), metadata_name(obj)),
+        tuple(_file(file, tainted=tainted) for file in json_objects(spec.get("files"))),
+        tuple(map(str, removed)) if isinstance(removed, list) else (),
+    )
+
+
+def files_of(manifests: Iterable[Said]) -> tuple[SignedFile, ...]:
+    """The last of each name, less what was removed since; those first that were completed last."""
     found: dict[str, SignedFile] = {}
-    for obj in sorted(manifests, key=_completed):
-        spec = json_object(obj.get("spec"))
-        tainted = bool(barring(json_object(obj.get("status"))))
-        removed = spec.get("removed")
-        for path in removed if isinstance(removed, list) else []:
-            found.pop(str(path), None)
-        for file in json_objects(spec.get("files")):
-            signed = _file(file, tainted=tainted)
-            found.pop(signed.path, None)
-            found[signed.path] = signed
+    for said in sorted(manifests, key=lambda said: said.completed):
+        for path in said.removed:
+            found.pop(path, None)
+        for file in said.files:
+            found.pop(file.path, None)
+            found[file.path] = file
     return tuple(reversed(found.values()))
 
 
@@ -137,7 +152,3 @@ def _file(file: Mapping[str, JsonValue], *, tainted: bool) -> SignedFile:
         digest=digest if isinstance(digest, str) else None,
         barred=tainted and file.get("writer") in _NO_TRAINER,
     )
-
-
-def _completed(obj: JsonObject) -> tuple[str, str]:
-    return str(json_object(obj.get("spec")).get("completed")), metadata_name(obj)

@@ -226,6 +226,12 @@ FORMATS: dict[str, tuple[Object, Object, Object, str]] = {
         {},
         "found dcp; expected safetensors",
     ),
+    "a pickle that the job does not load": (
+        PICKLE,
+        {"formats": ["pickle"]},
+        {"format": ["dcp"]},
+        "and 4 more; expected dcp",
+    ),
     "what the job does not load": (
         {"format": "dcp"},
         {},
@@ -236,6 +242,11 @@ FORMATS: dict[str, tuple[Object, Object, Object, str]] = {
 ACCEPTED_FORMATS: dict[str, tuple[Object, Object, Object]] = {
     "safetensors": ({"format": "safetensors"}, {}, {}),
     "a distributed checkpoint": ({"format": "dcp"}, {}, {"format": ["dcp"]}),
+    "one where pickles are accepted": (
+        {"format": "dcp"},
+        {"formats": ["pickle"]},
+        {"format": ["dcp"]},
+    ),
     "text beside it": ({"format": "text"}, {"formats": ["safetensors"]}, {}),
     "a pickle where the policy says so": (PICKLE, {"formats": ["pickle"]}, {}),
     "anything where pickles are": ({"format": "unknown"}, {"formats": ["pickle"]}, {}),

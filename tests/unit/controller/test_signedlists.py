@@ -89,10 +89,10 @@ class Stage:
         obj["data"] = patch[1]["value"]
         return obj
 
-    async def look(self) -> None:
+    async def look(self) -> float | None:
         self.calls.clear()
         key = ("research", self.name)
-        await self.lists.keep(key, SealedRun.parse(self.seal), self.manifests)
+        return await self.lists.keep(key, SealedRun.parse(self.seal), self.manifests)
 
     @property
     def listed(self) -> dict[str, SignedFile]:
@@ -120,6 +120,10 @@ async def test_a_newer_manifest_is_added_and_what_is_the_same_is_not_written(
     await stage.look()
     assert stage.calls == []
     stage.wrote("m-2", "step-2/model")
+    again = await stage.look()
+    assert set(stage.listed) == {"step-1/model"}
+    assert again is not None
+    stage.now += timedelta(seconds=again)
     await stage.look()
     assert set(stage.listed) == {"step-1/model", "step-2/model"}
 

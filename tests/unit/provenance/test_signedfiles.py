@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit import world
 from tests.unit.provenance.test_runstatements import wrote
 from trainseal.provenance.keyrings import UntrustedError
-from trainseal.provenance.signedfiles import MAX_TEXT, SignedFile, files_of, read, sign
+from trainseal.provenance.signedfiles import MAX_TEXT, SignedFile, files_of, read, said_by, sign
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 RING = world.keyring(world.SEAL_KEY)
@@ -34,6 +34,10 @@ def manifest(name: str, files: dict[str, str], minute: int, **more: Any) -> Any:
     return obj
 
 
+def listed(manifests: list[Any]) -> tuple[SignedFile, ...]:
+    return files_of(map(said_by, manifests))
+
+
 @given(st.lists(FILE, max_size=5, unique_by=lambda f: f.path))
 def test_what_was_signed_is_read_again(files: list[SignedFile]) -> None:
     text = sign(world.SEAL_KEY, "research", "run-1", files, NOW)
@@ -41,7 +45,7 @@ def test_what_was_signed_is_read_again(files: list[SignedFile]) -> None:
 
 
 def test_of_each_name_the_last_manifest_counts_and_what_was_removed_is_none() -> None:
-    found = files_of(
+    found = listed(
         [
             manifest("m-2", {"step-1/a": "22"}, 2, removed=["step-0/a"]),
             manifest("m-1", {"step-1/a": "11", "step-0/a": "11"}, 1),
@@ -64,7 +68,7 @@ def test_what_no_trainer_wrote_is_barred_until_it_is_signed_off(
 ) -> None:
     obj = manifest("m-1", {"a": "11"}, 1, **status)
     obj["spec"]["files"][0]["writer"] = writer
-    (file,) = files_of([obj])
+    (file,) = listed([obj])
     assert file.barred is barred
 
 
