@@ -199,14 +199,19 @@ def test_a_pickle_is_not_gone_on_from_whatever_its_name(
     lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
 ) -> None:
     del volume
-    seal = saved(lab, job_of(lab, code, "evil", "evil.py"))
-    file = signed_as(lab, seal, "step-1/model.safetensors")
-    assert (file["format"], file["imports"]) == ("pickle", ["posix.system"])
-    shown = trainseal(lab, "checkpoints", "evil", user=RESPONDER)
-    assert "would import posix.system" in shown
-    job = apply(going_on(lab, code, "on-evil", seal))
-    status = lab.wait_for_phase(job, "Refused")
-    assert "model.safetensors: found pickle that would import posix.system" in status["message"]
+    evil = job_of(lab, code, "evil", "evil.py")
+    try:
+        seal = saved(lab, evil)
+        file = signed_as(lab, seal, "step-1/model.safetensors")
+        assert (file["format"], file["imports"]) == ("pickle", ["posix.system"])
+        shown = trainseal(lab, "checkpoints", "evil", "--seal", seal, user=RESPONDER)
+        assert "would import posix.system" in shown
+        job = apply(going_on(lab, code, "on-evil", seal))
+        status = lab.wait_for_phase(job, "Refused")
+        words = "model.safetensors: found pickle that would import posix.system"
+        assert words in status["message"]
+    finally:
+        lab.delete(evil)
 
 
 def fails(lab: Lab, code: str, name: str) -> tuple[Object, str]:
