@@ -56,6 +56,7 @@ def training_job(name: str = "char-lm") -> Object:
             "volume": {"persistentVolumeClaim": {"claimName": "ckpt"}},
             "path": "runs/char-lm",
             "complete": {"marker": ".done"},
+            "format": ["safetensors", "dcp"],
             "resume": {
                 "from": {"run": "char-lm-0", "select": "LatestUntainted"},
                 "mountPath": "/resumed",
@@ -93,6 +94,7 @@ def launched_job(name: str = "sweep-1") -> Object:
         "codeReferences": [
             {"name": "trainer", "reference": f"registry.example/research/code@{DIGEST}"}
         ],
+        "resumeFrom": {"run": "sweep-0", "select": "LatestUntainted"},
         "scheduling": {"queueName": "research"},
         "suspend": False,
     }
@@ -104,6 +106,7 @@ def training_template(name: str = "pretrain") -> Object:
     job = training_job()["spec"]
     whole = {k: v for k, v in job.items() if k not in ("scheduling", "suspend", "signatures")}
     spec = {
+        "resume": {"mountPath": "/resumed"},
         "parameters": {
             "optim.lr": {"type": "number", "minimum": 0.00001, "maximum": 0.001},
             "seed": {"type": "integer", "enum": [1, 2, 3]},
@@ -220,7 +223,10 @@ def provenance_policy(name: str = "research") -> Object:
             },
         },
         "data": {"unverified": "Allow"},
-        "checkpoints": {"mayResume": {"users": ["carol"], "groups": ["on-call"]}},
+        "checkpoints": {
+            "mayResume": {"users": ["carol"], "groups": ["on-call"]},
+            "formats": ["safetensors", "dcp"],
+        },
         "drift": {
             "exceptions": [
                 {
@@ -435,6 +441,10 @@ def checkpoint(name: str = "char-lm-worker-0-aaaaaaaa-0123456789ab") -> Object:
                 "digest": DIGEST,
                 "changed": "2026-11-23T12:00:00.250000Z",
                 "writer": "Trainer",
+                "format": "pickle",
+                "imports": ["posix.system", "torch._utils._rebuild_tensor_v2"],
+                "moreImports": 2,
+                "doubt": "a name that it computes while it is loaded",
             },
             {
                 "path": "step-20/state.json",

@@ -82,7 +82,7 @@ CASES = (
     ),
     Case(
         GROUP, "a pickle that runs code on load", "AML.T0011.000",
-        NotTried("a reader of checkpoints in the gate: what it runs is found as any code is"),
+        NotTried("a trainer that loads one; a job that goes on from one is refused"),
     ),
     Case(
         GROUP, "a dataset shard replaced", "AML.T0020",

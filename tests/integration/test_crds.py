@@ -413,6 +413,7 @@ LAUNCH_CHANGES: list[tuple[str, Change]] = [
     ("parameters", _set("spec.parameters", None)),
     ("replicas", _set("spec.replicas.worker", 5)),
     ("codeReferences", _set("spec.codeReferences.0.reference", "registry.example/other")),
+    ("resumeFrom", _set("spec.resumeFrom.run", "somebody-elses")),
 ]
 TEMPLATE_CHANGES: list[tuple[str, Change]] = [
     ("parameters", _set("spec.parameters.tag.maxLength", 64)),
@@ -514,7 +515,7 @@ def test_nothing_of_a_whole_job_stands_beside_a_template(
         api_server.create(obj)
 
 
-@pytest.mark.parametrize("field", ["parameters", "replicas", "codeReferences"])
+@pytest.mark.parametrize("field", ["parameters", "replicas", "codeReferences", "resumeFrom"])
 def test_nothing_is_left_open_in_a_whole_job(field: str, api_server: ApiServer) -> None:
     obj = training_job("open")
     obj["spec"][field] = launched_job()["spec"][field]

@@ -28,8 +28,10 @@ from trainseal.agent.checkpointvalues import (
     Stamp,
     Written,
 )
+from trainseal.agent.checkpointwords import most_bytes
 from trainseal.agent.observed import Lineage
 from trainseal.api.checkpoint import MAX_FILES, MAX_PATH, Writer
+from trainseal.provenance.fileforms import Judged
 
 #: A closed file is left alone for so long before it is read; files then wait for one another.
 QUIET, GATHER, LONGEST_GATHER = 2.0, 3.0, 60.0
@@ -67,6 +69,7 @@ class _Work:
     suspect: bool = False
     patience: float = 0.0
     found: str | None = None
+    judged: Judged | None = None
 
 
 @dataclass(slots=True)
@@ -177,12 +180,15 @@ class Book:
         ]
         return sorted(found, key=lambda item: item[1].changed, reverse=ending)
 
-    def hashed(self, path: str, stamp: Stamp, digest: str, now: float) -> Replaced | None:
-        """The file had this content for as long as it had the stamp."""
+    def hashed(
+        self, path: str, stamp: Stamp, digest: str, now: float, judged: Judged | None = None
+    ) -> Replaced | None:
+        """The file had this content for as long as it had the stamp, and is what was judged."""
         file = self._pending.get(path)
         if file is None or file.work is None or file.stamp != stamp:
             return None
         work, before = file.work, file.digest
+        work.judged = judged
         if before == digest:
             self._settled(path, file)
             return None
@@ -293,7 +299,8 @@ class Book:
             work = _Work("Unwatched", None, now, now)
         elif (copy := self._copies.get(stamp.key)) is not None and copy.path != path:
             work = _Work(copy.writer, copy.lineage, now, now, copy.digest)
-            if copy.stamp == stamp:  # its directory has another name
+            if copy.stamp == stamp and copy.judged is not None:  # its directory has another name
+                work.judged = copy.judged
                 file.work = work
                 self._complete(path, file, copy.digest, now)
                 return
@@ -331,7 +338,7 @@ class Book:
         work = file.work
         if work is None:
             return
-        done = Completed(path, file.stamp, digest, work.writer, work.lineage)
+        done = Completed(path, file.stamp, digest, work.writer, work.lineage, work.judged)
         if len(self._ready) < _MOST_READY:
             if not self._ready:
                 self._ready_since = now
@@ -391,7 +398,8 @@ def _still(file: _File, was: Stamp) -> bool:
 def _most_bytes(file: Completed) -> int:
     """Of its entry in an object, as JSON: with a session, a user's name too."""
     name = _ESCAPED * 256 if file.writer == "Session" else 0
-    return 400 + name + _ESCAPED * len(file.path)
+    judged = most_bytes(file.judged) if file.judged is not None else 0
+    return 400 + name + judged + _ESCAPED * len(file.path)
 
 
 def _fitting(sizes: Sequence[int], most: int) -> int:

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from trainseal.agent.checkpointvalues import Stamp
 from trainseal.agent.files import Tree, entries_of, open_beneath
 from trainseal.agent.mounts import MAX_MOUNTINFO, Mount, MountInfoError, holding, parse
+from trainseal.provenance.bytesources import Meter
+from trainseal.provenance.fileforms import MOST, Judged, judge
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -151,9 +153,11 @@ class Hashing:
     path: str
     stamp: Stamp
     digest: str | None = None
+    judged: Judged | None = None
     changed: bool = False
     _hash: _Hash = field(default_factory=sha256)
     _at: int = 0
+    _judging: _Judging | None = None
 
     @property
     def done(self) -> bool:
@@ -161,7 +165,9 @@ class Hashing:
         return self.changed or self.digest is not None
 
     def step(self, mount: CheckpointMount, budget: int) -> int:
-        """Reads on, about ``budget`` bytes; returns how many it were. GoneError."""
+        """Reads on, about ``budget`` bytes; returns how many it were. Once it is hashed, what it
+        is gets judged in the same way. GoneError.
+        """
         spent = 0
         with mount.open() as top:
             try:
@@ -170,14 +176,18 @@ class Hashing:
                 self.changed = True
                 return 0
             try:
-                while spent < budget and not self.changed:
+                while spent < budget and self._judging is None:
                     part = os.pread(fd, _CHUNK, self._at)
                     if not part:
-                        self._end(fd)
+                        self._judging = _Judging(self.stamp.size)
                         break
                     self._hash.update(part)
                     self._at += len(part)
                     spent += len(part)
+                if self._judging is not None and spent < budget:
+                    spent += self._judging.step(fd, budget - spent)
+                    if self._judging.found is not None:
+                        self._end(fd, self._judging.found)
             except OSError:
                 self.changed = True
             finally:
@@ -195,11 +205,36 @@ class Hashing:
         finally:
             os.close(at)
 
-    def _end(self, fd: int) -> None:
+    def _end(self, fd: int, judged: Judged) -> None:
         if stamp_of(os.fstat(fd)) == self.stamp:
-            self.digest = f"sha256:{self._hash.hexdigest()}"
+            self.digest, self.judged = f"sha256:{self._hash.hexdigest()}", judged
         else:
             self.changed = True
+
+
+class _Judging:
+    """What the file is, found a part at a time; a source that is open during a part alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.found: Judged | None = None
+        self._fd = -1
+        self._meter = Meter(MOST)
+        self._steps = judge(self, self._meter)
+
+    def read(self, at: int, length: int) -> bytes:
+        """As of any Source."""
+        return os.pread(self._fd, length, at)
+
+    def step(self, fd: int, budget: int) -> int:
+        """Goes on, about ``budget`` bytes or what costs as much; returns how many. OSError."""
+        self._fd, begin = fd, self._meter.spent
+        try:
+            while self._meter.spent - begin < budget:
+                next(self._steps)
+        except StopIteration as end:
+            self.found = end.value
+        return self._meter.spent - begin
 
 
 def open_for_writing(pid: int, key: tuple[int, int], proc: Path = Path("/proc")) -> bool:

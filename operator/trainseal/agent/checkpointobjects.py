@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 from trainseal.agent.checkpointvalues import Batch, Completed, Known
+from trainseal.agent.checkpointwords import words
 from trainseal.agent.reports import Subject
 from trainseal.api.accessrecord import LABEL_NODE, LABEL_SEAL, node_label
 from trainseal.api.checkpoint import LABEL_CLAIM, PLURAL, Writer, claim_label
@@ -86,6 +87,8 @@ def _file(file: Completed, user: str | None) -> JsonObject:
     }
     if file.digest is not None:
         found["digest"] = file.digest
+    if file.judged is not None:
+        found |= words(file.judged, file.path)
     if user is not None:
         found["user"] = user[:256]
     return found

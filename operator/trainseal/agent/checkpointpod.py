@@ -208,7 +208,7 @@ class PodFiles:
             return True
         self._hashing = None
         if hashing.digest is not None:
-            replaced = book.hashed(hashing.path, hashing.stamp, hashing.digest, now)
+            replaced = book.hashed(hashing.path, hashing.stamp, hashing.digest, now, hashing.judged)
             found.replaced += [replaced] if replaced is not None else []
             return True
         stamp = mount.look(hashing.path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trainseal.agent.observed import Lineage
 from trainseal.api.checkpoint import Writer
+from trainseal.provenance.fileforms import Judged
 
 Key = tuple[int, int]
 
@@ -51,13 +52,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A file for a manifest. Without a digest it could not be read any more."""
+    """A file for a manifest. Without a digest it could not be read any more; ``judged`` is what
+    its bytes are, None where it was not looked at.
+    """
 
     path: str
     stamp: Stamp
     digest: str | None
     writer: Writer
     lineage: Lineage | None = None
+    judged: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ MAX_PATH = 512
 
 FilePath = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH)]
 Writer = Literal["Trainer", "Container", "Session", "Unwatched", "Outside"]
+FileFormat = Literal["safetensors", "dcp", "pickle", "text", "unknown"]
+MAX_IMPORTS, MAX_IMPORT = 16, 160
+ImportName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_IMPORT)]
 Standing = Literal["Signed", "Unread", "Unproved", "Dropped"]
 
 
@@ -58,6 +61,17 @@ class CheckpointFile(Model):
     """Who wrote it: `Trainer`, a process that descends from the container's first; `Session`, one
     that came in by exec or from the node; `Container`, one that was gone before it could be looked
     at; `Unwatched`, somebody while no events were told; `Outside`, nobody in the pod."""
+    format: FileFormat | None = None
+    """What its bytes are, whatever its name: `safetensors`; `dcp`, part of a distributed checkpoint
+    of PyTorch, by name too; `pickle`; `text`; `unknown`, none of these or not to be told. Absent:
+    nobody looked."""
+    imports: list[ImportName] | None = Field(default=None, max_length=MAX_IMPORTS)
+    """What a pickle would import, as `module.name`, those first that no distributed checkpoint
+    needs. Not listed for `dcp`, which imports what these need, and nothing else."""
+    more_imports: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    """Imports beyond these."""
+    doubt: ShortText | None = None
+    """What could not be told of it."""
     user: ShortText | None = None
     """The Kubernetes user who opened that session, where known."""
 

@@ -65,6 +65,18 @@ class PlannedResume(Model):
     whole: bool = Field(description="Whether nothing else may lie there.")
 
 
+class PlannedOwn(Model):
+    """The run's own checkpoints, when a worker is tried again."""
+
+    source: Text = Field(description="Directory with them.")
+    signed: Text = Field(description="File with the signed list of what they are.")
+    key: Text = Field(description="The public key (PEM) that signs it.")
+    namespace: DnsLabel
+    run: DnsSubdomain = Field(description="Name of the seal.")
+    marker: Text = Field(description="Name of a file that makes a directory a whole checkpoint.")
+    mount_path: Text = Field(description="Where the trainer finds them.")
+
+
 class GatePlan(Model):
     """All of it."""
 
@@ -82,3 +94,4 @@ class GatePlan(Model):
         description="In the order in which they are asked.",
     )
     resume: PlannedResume | None = None
+    own: PlannedOwn | None = None

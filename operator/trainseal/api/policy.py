@@ -24,6 +24,7 @@ from trainseal.api.model import (
 from trainseal.api.policyadditions import Addition
 from trainseal.api.policylanes import Lane
 from trainseal.api.signers import Requirement
+from trainseal.api.trainingjob import CheckpointFormat
 
 PLURAL = "provenancepolicies"
 
@@ -253,6 +254,9 @@ class CheckpointRules(Model):
 
     may_resume: Resumers | None = None
     """Who may go on from runs that others asked for. Absent: nobody."""
+    formats: list[CheckpointFormat] | None = Field(default=None, min_length=1, max_length=3)
+    """Of which formats a checkpoint may be that a job goes on from by `checkpoints.resume`.
+    `pickle`: of any; whoever loads a pickle runs what it holds. Absent: `safetensors` and `dcp`."""
 
 
 class DriftException(Model):
@@ -335,7 +339,8 @@ class ProvenancePolicySpec(Model):
     """Absent: none; every pod on a GPU is part of a sealed run."""
     data: DataRules | None = Field(default=None, description="Absent: unverified data is refused.")
     checkpoints: CheckpointRules | None = None
-    """Absent: who asked for a run, and nobody else, goes on from it by `checkpoints.resume`."""
+    """Absent: who asked for a run, and nobody else, goes on from it by `checkpoints.resume`, and
+    not from a plain pickle."""
     drift: DriftRules | None = None
     """Absent: nothing is excepted; findings are recorded and alerted."""
 

@@ -117,6 +117,11 @@ class DataMount(Model):
     path: SubPath | None = Field(default=None, description="Directory within the volume.")
 
 
+CheckpointFormat = Literal["safetensors", "dcp", "pickle"]
+"""`safetensors`; `dcp`, PyTorch's distributed checkpoints, whose pickles import nothing else than
+these need; `pickle`, everything else that may be a program to who loads it."""
+
+
 class Complete(Model):
     """By what a whole checkpoint is told from one that was cut short."""
 
@@ -156,6 +161,9 @@ class Checkpoints(Model):
 
     complete: Complete | None = None
     """Absent: a checkpoint is whole once each file of it was closed and left alone."""
+    format: list[CheckpointFormat] | None = Field(default=None, min_length=1, max_length=3)
+    """Of which formats its checkpoints are: by `resume` it goes on from no other. Absent: from
+    those that the policies of the namespace accept."""
     resume: Resume | None = None
     """Absent: the run goes on from no other."""
 
@@ -328,7 +336,7 @@ class CodeReference(Model):
 
 #: Fields that a whole job alone has, and those that stand beside a template alone.
 WHOLE = ("engine", "roles", *JobParts.model_fields, "signatures")
-LEFT_OPEN = ("parameters", "replicas", "code_references")
+LEFT_OPEN = ("parameters", "replicas", "code_references", "resume_from")
 
 
 class SubmittedJobSpec(JobParts):
@@ -352,6 +360,8 @@ class SubmittedJobSpec(JobParts):
     """Pods of a role, within what the template leaves open. Absent: the template's own."""
     code_references: list[CodeReference] | None = Field(default=None, max_length=16)
     """Newer code, where the template lets somebody sign it. Absent: the template's own."""
+    resume_from: ResumeFrom | None = None
+    """Goes on from another run, where the template lets its runs. Absent: it starts anew."""
     scheduling: Scheduling | None = None
     suspend: bool | None = None
     """Whether the job waits. Not signed. Absent: it runs."""

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainseal.api.model import OPAQUE, DnsLabel, Model, Resource, ShortText, Text
+from trainseal.api.model import OPAQUE, DnsLabel, Model, MountPath, Resource, ShortText, Text
 from trainseal.api.trainingjob import (
     MAX_SIGNATURES,
     ListedName,
@@ -85,6 +85,14 @@ class CodeChoice(Model):
     """An authority among those that the policies require for code: it must be among the signers."""
 
 
+class TemplateResume(Model):
+    """A run may name one that it goes on from: whoever starts it asked for that one too, or is
+    named by a policy."""
+
+    mount_path: MountPath
+    """Where the containers find the checkpoint, read-only."""
+
+
 class LaunchRequester(Model):
     """Who may start runs: a user or a group, as the API server sees them, or an authority."""
 
@@ -132,6 +140,8 @@ class TrainingTemplateSpec(Model):
     """Roles whose size a run may set, and the bounds. Absent: none."""
     code: dict[ListedName, CodeChoice] | None = Field(default=None, max_length=16)
     """Code mounts for which a run may name newer code. Absent: none."""
+    resume: TemplateResume | None = None
+    """Absent: no run goes on from another, unless `job.checkpoints.resume` names it."""
     launch: LaunchRules
     job: WholeJob
     revoked: Revocation | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from trainseal.api.checkpoint import PLURAL, Checkpoint, CheckpointStatus
+from trainseal.api.checkpoint import PLURAL, Checkpoint, CheckpointFile, CheckpointStatus
 from trainseal.api.model import API_VERSION, InvalidObjectError, JsonObject, json_object
 from trainseal.cli.clusters import no_run, runs_of
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED, Failure
@@ -163,11 +163,12 @@ def _lines(item: Item) -> list[RenderableType]:
     lines: list[RenderableType] = [head]
     for file in spec.files[:_SHOWN]:
         digest = (file.digest or "not read")[: len("sha256:") + 16]
-        text = Text(f"      {digest:<24}{file.size:>14}  {plain(file.path)}")
+        text = Text(f"      {digest:<24}{file.size:>14}  {file.format or '':<12}{plain(file.path)}")
         if file.writer != "Trainer":
             by = f", {plain(file.user)}" if file.user else ""
             text.append(f"  ({file.writer.lower()}{by})", "yellow")
         lines.append(text)
+        lines += _would_import(file)
     more = len(spec.files) - _SHOWN
     if more > 0:
         lines.append(Text(f"      and {more} more", "dim"))
@@ -187,6 +188,18 @@ def _lines(item: Item) -> list[RenderableType]:
         lines.append(Text(f"      not signed off: {plain(status.refused)}", "yellow"))
     if status.message is not None:
         lines.append(Text(f"      {plain(status.message)}", "yellow"))
+    return lines
+
+
+def _would_import(file: CheckpointFile) -> list[RenderableType]:
+    """What loading it as a pickle would import, and what could not be told."""
+    lines: list[RenderableType] = []
+    if file.imports:
+        more = f" and {file.more_imports} more" if file.more_imports else ""
+        names = ", ".join(plain(name) for name in file.imports)
+        lines.append(Text(f"          would import {names}{more}", "yellow"))
+    if file.doubt:
+        lines.append(Text(f"          not told: {plain(file.doubt)}", "yellow"))
     return lines
 
 

@@ -45,6 +45,7 @@ from trainseal.controller.heldtime import with_period
 from trainseal.controller.ownreport import OwnReports, Seen
 from trainseal.controller.sealedpods import SealedPods
 from trainseal.controller.sightings import Sighting, in_short, reason_of, summary, worst
+from trainseal.controller.signedlists import SignedLists
 from trainseal.controller.world import World
 from trainseal.engines.podtemplate import LABEL_SEAL
 from trainseal.provenance.drift import FREEZING, CompiledDrift, response_to
@@ -111,6 +112,7 @@ class Drift:
         self._world = world
         self._sources = sources
         self._checkpoints = Checkpoints(world)
+        self._lists = SignedLists(world)
         self._attesting = Attesting(world)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -121,6 +123,7 @@ class Drift:
             seal = await self._world.kube.get(path)
         except NotFoundError:
             METRICS.forget(key)
+            self._lists.forget(key)
             self._world.volumes.judged(key)
             if reports:
                 _log.warning("%d DriftReports on %s/%s, which is no seal", len(reports), *key)
@@ -382,6 +385,10 @@ class Drift:
         releases = tuple(self._releases(run.key))
         facts = RunFacts(run.key, run.seal, run.sealed, run.bound, taint, releases, self._pod)
         outcome = await self._checkpoints.reconcile(facts, objects)
+        if run.status.phase not in _OVER:
+            again = await self._lists.keep(run.key, run.sealed, objects)
+            if again is not None:
+                run.wants_again(again)
         await self._sources.own.record(*run.key, outcome.astray)
         if outcome.accepted:
             self._sources.accepted(run.key[0])

@@ -28,6 +28,7 @@ from trainseal.controller.world import World
 from trainseal.engines.podtemplate import RESUME_SOURCE, ResumeInputs
 from trainseal.provenance.boundseals import bound_roles
 from trainseal.provenance.canonical import CanonicalError
+from trainseal.provenance.checkpointformats import accepted, not_accepted
 from trainseal.provenance.checkpointmanifests import barring, verify
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.requesters import Requester
@@ -81,6 +82,7 @@ async def choose(
         point = latest(items, complete.marker if complete else "")
     except NoPointError as error:
         raise NotResumedError("NothingToResume", f"run {name}: {error}") from None
+    _loadable(world, namespace, job, name, point)
     await _same_claim(world, namespace, point)
     plan = PlannedResume(
         source=RESUME_SOURCE,
@@ -170,6 +172,24 @@ def _allowed(world: World, namespace: str, sealed: SealedRun, requester: Request
         f"run {sealed.metadata.name} was asked for by {asked}: found {requester.username}, "
         "expected them, or somebody whom a policy names in checkpoints.mayResume; ask them to "
         "submit the job",
+    )
+
+
+def _loadable(world: World, namespace: str, job: TrainingJob, run: str, point: Point) -> None:
+    """Raises NotResumedError where a file is of a format that may not be gone on from."""
+    enforced = [p.checkpoint_formats for p in world.policies(namespace) if p.mode == "Enforce"]
+    declared = job.spec.checkpoints.format if job.spec.checkpoints else None
+    formats = accepted(enforced, declared)
+    wrong = [words for entry in point.entries if (words := not_accepted(entry, formats))]
+    if not wrong:
+        return
+    more = f", and {len(wrong) - 1} more files" if len(wrong) > 1 else ""
+    wanted = " or ".join(sorted(formats)) or "nothing: job and policies accept none in common"
+    raise NotResumedError(
+        "CheckpointFormat",
+        f"run {run}, its last checkpoint: {wrong[0]}{more}; expected {wanted}; write it in such a "
+        "format, or have it named by the policies' checkpoints.formats and, where the job names "
+        "formats, by the job",
     )
 
 

@@ -413,6 +413,7 @@ class Runs:
             code=code,
             plain_http=tuple(settings.registries.plain_http),
             registry_ca=self._world.registry_ca,
+            signs=self._world.seal_key.public if settings.agents.enabled else None,
         )
 
     # Status and ends ----------------------------------------------------------------------------

@@ -23,15 +23,18 @@ from trainseal.api.gateplan import (
     GatePlan,
     PlannedCode,
     PlannedConfig,
+    PlannedOwn,
     PlannedPullSecret,
     PlannedResume,
 )
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.sealedrun import SealedCode
-from trainseal.api.trainingjob import Role, Scheduling, TrainingJob, Volume
+from trainseal.api.trainingjob import RUN, Role, Scheduling, TrainingJob, Volume
 from trainseal.provenance.configfiles import file_digests
+from trainseal.provenance.keys import PublicKey
 from trainseal.provenance.memberships import ELASTIC_ENGINES
 from trainseal.provenance.podrules import pull_secret_names
+from trainseal.provenance.signedfiles import KEY, list_name
 
 GATE_CONTAINER = "trainseal-gate"
 GATE_REFUTED = 1
@@ -50,6 +53,8 @@ _GATE_UID = 65532
 #: Like a dataset, which it is to the trainer: read-only, and no name of a dataset.
 _RESUME = "data-resume"
 RESUME_SOURCE = "/gate/resume"
+_SIGNED_LIST, _SIGNED_LIST_PATH = "signed-list", "/gate/signed"
+_OWN_SOURCE = "/gate/checkpoints"
 _PULL_SECRETS = "pull-secrets"
 _PULL_SECRETS_PATH = "/gate/pull-secrets"
 
@@ -67,8 +72,10 @@ class ResumeInputs:
 class RenderInputs:
     """What rendering needs beside the job: the gate's image by digest, the code as sealed.
 
-    ``registry_ca`` is PEM text of the platform's registry authorities, or empty. ``resume`` is None
-    where the job goes on from no run, and when pods are not rendered to be sealed.
+    ``signs`` is the public key of the operator's that signs what checkpoints are; None where no
+    agent tells of them. ``registry_ca`` is PEM text of the platform's registry authorities, or
+    empty. ``resume`` is None where the job goes on from no run, and when pods are not rendered to
+    be sealed.
     """
 
     seal_name: str
@@ -78,6 +85,7 @@ class RenderInputs:
     plain_http: tuple[str, ...] = ()
     registry_ca: str = ""
     resume: ResumeInputs | None = None
+    signs: PublicKey | None = None
 
 
 def object_name(job: str, role: str) -> str:
@@ -151,16 +159,49 @@ def pod_template(
     if inputs.resume is not None:
         source: JsonObject = {"claimName": inputs.resume.claim, "readOnly": True}
         volumes.append({"name": _RESUME, "persistentVolumeClaim": source})
+    own = _own(job, inputs)
+    if own is not None:
+        listed: JsonObject = {"name": list_name(inputs.seal_name), "optional": True}
+        volumes.append({"name": _SIGNED_LIST, "configMap": listed})
     if volumes:
         spec["volumes"] = list(volumes)
     if has_gate(job):
+        gate = _gate(inputs, files, secrets, own)
+        if own is not None:
+            gate["volumeMounts"] = [*json_objects(gate["volumeMounts"]), *_own_mounts(mounts)]
         spec["initContainers"] = [
-            _gate(inputs, files, secrets),
+            gate,
             *json_objects(spec.get("initContainers")),
         ]
     _place(job.spec.scheduling, spec)
     template["spec"] = spec
     return template
+
+
+def _own(job: TrainingJob, inputs: RenderInputs) -> PlannedOwn | None:
+    """What the gate asks of the run's own checkpoints: where they lie in a directory of its own, on
+    a claim, and the job says by what a whole one is told.
+    """
+    kept = job.spec.checkpoints
+    if kept is None or kept.complete is None or inputs.signs is None or not has_gate(job):
+        return None
+    if RUN not in (kept.path or "") or kept.volume.persistent_volume_claim is None:
+        return None
+    return PlannedOwn(
+        source=_OWN_SOURCE,
+        signed=f"{_SIGNED_LIST_PATH}/{KEY}",
+        key=inputs.signs.pem,
+        namespace=job.metadata.namespace,
+        run=inputs.seal_name,
+        marker=kept.complete.marker,
+        mount_path=kept.mount_path,
+    )
+
+
+def asks_for_list(template: JsonObject) -> bool:
+    """Whether a rendered template's gate mounts the signed list of what its checkpoints are."""
+    volumes = json_objects(json_object(template.get("spec")).get("volumes"))
+    return any(v.get("name") == _SIGNED_LIST and "configMap" in v for v in volumes)
 
 
 def placement(role: Role, scheduling: Scheduling | None) -> JsonObject:
@@ -248,6 +289,15 @@ def _resume_mounts(job: TrainingJob, inputs: ResumeInputs | None) -> list[JsonOb
     if resume is None or inputs is None:
         return []
     return [_resume_mount(inputs, resume.mount_path)]
+
+
+def _own_mounts(trainers: Sequence[JsonObject]) -> list[JsonObject]:
+    """The gate's: what the trainer has, but read-only; and the list."""
+    (kept,) = (mount for mount in trainers if mount["name"] == "checkpoints")
+    return [
+        {**kept, "mountPath": _OWN_SOURCE, "readOnly": True},
+        {"name": _SIGNED_LIST, "mountPath": _SIGNED_LIST_PATH, "readOnly": True},
+    ]
 
 
 def _resume_mount(inputs: ResumeInputs, path: str) -> JsonObject:
@@ -342,7 +392,10 @@ def sealed_mounts(template: JsonObject) -> list[tuple[str, str, str]]:
 
 
 def gate_plan(
-    inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str] = ()
+    inputs: RenderInputs,
+    files: Mapping[str, str],
+    secrets: Sequence[str] = (),
+    own: PlannedOwn | None = None,
 ) -> GatePlan:
     """What the gate must find; goes into its arguments, which the seal covers."""
     return GatePlan(
@@ -368,10 +421,13 @@ def gate_plan(
             for number, name in enumerate(secrets)
         ],
         resume=inputs.resume.plan if inputs.resume else None,
+        own=own,
     )
 
 
-def _gate(inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str]) -> JsonObject:
+def _gate(
+    inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str], own: PlannedOwn | None
+) -> JsonObject:
     mounts: list[JsonValue] = [
         {"name": f"code-{c.name}", "mountPath": f"/gate/code/{c.name}"} for c in inputs.code
     ]
@@ -384,7 +440,7 @@ def _gate(inputs: RenderInputs, files: Mapping[str, str], secrets: Sequence[str]
         mounts.append({"name": _PULL_SECRETS, "mountPath": _PULL_SECRETS_PATH, "readOnly": True})
     if inputs.resume is not None:
         mounts.append(_resume_mount(inputs.resume, RESUME_SOURCE))
-    plan = gate_plan(inputs, files, secrets)
+    plan = gate_plan(inputs, files, secrets, own)
     return {
         "name": GATE_CONTAINER,
         "image": inputs.gate_image,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.engines.podtemplate import (
     LABEL_JOB,
@@ -77,16 +77,23 @@ def object_metadata(
     job: TrainingJob, inputs: RenderInputs, name: str, labels: Mapping[str, JsonValue]
 ) -> JsonObject:
     """Metadata of an object that lives and dies with the TrainingJob."""
+    owner = job.metadata.name
+    found = owned_metadata(job.metadata.namespace, name, owner, inputs.job_uid, inputs.seal_name)
+    return {**found, "labels": {**json_object(found["labels"]), **labels}}
+
+
+def owned_metadata(namespace: str, name: str, job: str, uid: str, seal: str) -> JsonObject:
+    """The same, of a run's TrainingJob by name and UID."""
     return {
         "name": name,
-        "namespace": job.metadata.namespace,
-        "labels": {LABEL_JOB: job.metadata.name, LABEL_SEAL: inputs.seal_name, **labels},
+        "namespace": namespace,
+        "labels": {LABEL_JOB: job, LABEL_SEAL: seal},
         "ownerReferences": [
             {
                 "apiVersion": API_VERSION,
                 "kind": "TrainingJob",
-                "name": job.metadata.name,
-                "uid": inputs.job_uid,
+                "name": job,
+                "uid": uid,
                 "controller": True,
             }
         ],

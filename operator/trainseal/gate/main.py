@@ -30,9 +30,10 @@ from pydantic import ValidationError
 
 from trainseal.api.gateplan import GatePlan, PlannedCode
 from trainseal.api.model import problems_of
-from trainseal.gate.code import Opened, Registry, open_code
+from trainseal.gate.code import Registry, open_code
 from trainseal.gate.configuration import copy_config
 from trainseal.gate.outcomes import GateError, RefusedError, UndeterminedError
+from trainseal.gate.own import OwnFiles
 from trainseal.gate.pullsecrets import pull_secrets_lookup, what_to_do
 from trainseal.gate.resumed import check_resumed
 from trainseal.provenance.verdicts import Outcome
@@ -96,6 +97,8 @@ def run(
         parts = [f"{len(plan.code)} code trees ({opened.files} files, {_size(opened.bytes)})"]
         if plan.resume is not None:
             parts.append(f"a checkpoint of {len(plan.resume.files)} files")
+        if opened.own:
+            parts.append(f"{opened.own} files of the run's own checkpoints")
         if plan.config is not None:
             parts.append(f"{len(plan.config.files)} config files")
         line, code = f"trainseal gate: as signed: {', '.join(parts)}", 0
@@ -104,7 +107,16 @@ def run(
     return code
 
 
-async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Opened:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is in place: files and bytes of code, and files of the run's own checkpoints."""
+
+    files: int
+    bytes: int
+    own: int
+
+
+async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Found:
     """Everything the plan names, in place and as signed. Raises GateError."""
     if plan.config is not None:
         try:
@@ -113,6 +125,7 @@ async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Ope
             raise _not_kept("config", error) from None
     if plan.resume is not None:
         check_resumed(plan.resume)
+    own = await OwnFiles(plan.own).check(patience.sleep) if plan.own is not None else 0
     files = size = 0
     if plan.code:
         async with connect(plan) as registry:
@@ -126,7 +139,7 @@ async def open_gate(plan: GatePlan, patience: Patience, connect: Connect) -> Ope
                 except OSError as error:
                     raise _not_kept(f"code {code.name}", error) from None
                 files, size = files + opened.files, size + opened.bytes
-    return Opened(files, size)
+    return Found(files, size, own)
 
 
 @asynccontextmanager

@@ -104,12 +104,8 @@ def job_rules(
             "sign what the run is to read (`trainseal sign code`) and mount it as code, or use "
             "another claim",
         )  # fmt: skip
-    for wrong in _braces(job):
-        refuse(
-            "job", "spec.checkpoints.path", wrong, "CheckpointsPath",
-            f"{wrong} in spec.checkpoints.path", f"{RUN} and no other braces",
-            f"{RUN} stands for the name of the run's seal; write other names out, and sign again",
-        )  # fmt: skip
+    for place, subject, reason, found, wanted, remedy in _checkpoints(job, policy):
+        refuse("job", place, subject, reason, found, wanted, remedy)
     context = TemplateContext(
         # What a platform mounts there nobody signed either.
         writable=(*unsigned_mounts(job), *policy.additions.places),
@@ -137,10 +133,27 @@ def _config_bytes(job: TrainingJob) -> int:
     return config_bytes(job.spec.config.parameters) if job.spec.config else 0
 
 
-def _braces(job: TrainingJob) -> list[str]:
-    """Parts of the checkpoints' path with braces that nothing stands for."""
-    path = (job.spec.checkpoints.path if job.spec.checkpoints else None) or ""
-    return [p for p in path.split("/") if set("{}") & set(p.replace(RUN, ""))]
+def _checkpoints(
+    job: TrainingJob, policy: CompiledPolicy
+) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Place, subject, reason, found, wanted, remedy."""
+    checkpoints = job.spec.checkpoints
+    if checkpoints is None:
+        return
+    for part in (checkpoints.path or "").split("/"):
+        if set("{}") & set(part.replace(RUN, "")):  # nothing stands for it
+            yield (
+                "spec.checkpoints.path", part, "CheckpointsPath",
+                f"{part} in spec.checkpoints.path", f"{RUN} and no other braces",
+                f"{RUN} is the name of the run's seal; write other names out, and sign again",
+            )  # fmt: skip
+    taken = policy.checkpoint_formats
+    for unaccepted in () if "pickle" in taken else sorted(set(checkpoints.format or ()) - taken):
+        yield (
+            "spec.checkpoints.format", unaccepted, "CheckpointFormat",
+            f"{unaccepted} in spec.checkpoints.format", " or ".join(sorted(taken)),
+            "write checkpoints in such a format, or have the policy's checkpoints.formats name it",
+        )  # fmt: skip
 
 
 def _lane_scratch(job: TrainingJob, policy: CompiledPolicy) -> Iterator[tuple[str, str, str]]:

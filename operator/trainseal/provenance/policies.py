@@ -29,6 +29,7 @@ from trainseal.provenance.authorities import (
     KubernetesAuthority,
 )
 from trainseal.provenance.canonical import digest
+from trainseal.provenance.checkpointformats import ACCEPTED
 from trainseal.provenance.drift import CompiledDrift, PatternError, compile_drift
 from trainseal.provenance.keys import KeyFormatError, load_public_key
 from trainseal.provenance.trustroots import TrustedRoot
@@ -118,6 +119,7 @@ class CompiledPolicy:
     unverified_data: bool
     may_resume_users: frozenset[str]
     may_resume_groups: frozenset[str]
+    checkpoint_formats: frozenset[str]
     drift: CompiledDrift
 
     def applies_to(self, namespace: str) -> bool:
@@ -164,7 +166,8 @@ def compile_policy(
     spec = obj.get("spec")
     requirements = policy.spec.requirements
     pods, namespaces = policy.spec.pods, policy.spec.namespaces
-    resumers = policy.spec.checkpoints.may_resume if policy.spec.checkpoints else None
+    checkpoints = policy.spec.checkpoints
+    resumers = checkpoints.may_resume if checkpoints else None
     return CompiledPolicy(
         name=policy.metadata.name,
         digest=digest({"spec": spec, "trustRoots": used}),
@@ -186,6 +189,7 @@ def compile_policy(
         unverified_data=bool(policy.spec.data and policy.spec.data.unverified == "Allow"),
         may_resume_users=frozenset((resumers and resumers.users) or ()),
         may_resume_groups=frozenset((resumers and resumers.groups) or ()),
+        checkpoint_formats=frozenset((checkpoints and checkpoints.formats) or ACCEPTED),
         drift=_drift(policy.spec.drift),
     )
 

@@ -27,6 +27,7 @@ from trainseal.api.policy import (
 from trainseal.api.policylanes import Lane
 from trainseal.api.signers import Requirement
 from trainseal.provenance.accessrules import FIELDS, compile_access
+from trainseal.provenance.checkpointformats import ACCEPTED
 from trainseal.provenance.drift import STRENGTH, compile_drift
 from trainseal.provenance.policies import pending_seconds
 
@@ -164,6 +165,8 @@ def _resumers(old: ProvenancePolicySpec, new: ProvenancePolicySpec) -> Iterator[
     )
     yield from _more("checkpoints.mayResume.users", before.users, after.users)
     yield from _more("checkpoints.mayResume.groups", before.groups, after.groups)
+    formats = [(spec.checkpoints and spec.checkpoints.formats) or ACCEPTED for spec in (old, new)]
+    yield from _more("checkpoints.formats", *map(sorted, formats))
 
 
 def _rotators(old: PodRules, new: PodRules) -> Iterator[str]:

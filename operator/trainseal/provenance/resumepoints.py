@@ -51,6 +51,8 @@ class Point:
     claim: str
     path: str
     claim_uid: str
+    entries: tuple[JsonObject, ...] = field(repr=False)
+    """Of each file, as its manifest has it."""
 
     @property
     def manifest(self) -> str:
@@ -68,7 +70,7 @@ class _Group:
     folder: str
     completed: str = ""
     wrong: str = ""
-    files: dict[str, tuple[str, Item]] = field(default_factory=dict)
+    files: dict[str, tuple[JsonObject, Item]] = field(default_factory=dict)
 
 
 def latest(items: Sequence[Item], marker: str = "") -> Point:
@@ -87,30 +89,29 @@ def latest(items: Sequence[Item], marker: str = "") -> Point:
 
 
 def _groups(items: Sequence[Item]) -> list[_Group]:
-    files: dict[str, tuple[str | None, Item]] = {}
+    files: dict[str, tuple[JsonObject, Item]] = {}
     for item in sorted(items, key=_completed):
         spec = json_object(item.obj.get("spec"))
         removed = spec.get("removed")
         for path in removed if isinstance(removed, list) else []:
             files.pop(str(path), None)
         for file in json_objects(spec.get("files")):
-            found = file.get("digest")
-            files[str(file.get("path"))] = (found if isinstance(found, str) else None, item)
+            files[str(file.get("path"))] = (file, item)
     groups: dict[tuple[str, str], _Group] = {}
-    for path, (found, item) in sorted(files.items()):
+    for path, (file, item) in sorted(files.items(), key=lambda entry: entry[0]):
         folder = path.partition("/")[0] if "/" in path else ""
         key = (folder, "" if folder else metadata_name(item.obj))
         group = groups.setdefault(key, _Group(folder))
         group.completed = max(group.completed, _completed(item)[0])
-        group.wrong = group.wrong or _wrong(path, found, item)
-        group.files[path] = (found or "", item)
+        group.wrong = group.wrong or _wrong(path, file, item)
+        group.files[path] = (file, item)
     return list(groups.values())
 
 
-def _wrong(path: str, found: str | None, item: Item) -> str:
+def _wrong(path: str, file: JsonObject, item: Item) -> str:
     if not item.good:
         return f"{path} is tainted and not signed off, or its manifest is not signed"
-    if found is None:
+    if not file.get("digest"):
         return f"{path} was not read before its volume was taken off the node"
     if json_object(item.obj.get("spec")).get("unlisted"):
         return f"files that were written with {path} are not listed: there were too many"
@@ -119,7 +120,8 @@ def _wrong(path: str, found: str | None, item: Item) -> str:
 
 def _point(group: _Group) -> Point:
     cut = len(group.folder) + 1 if group.folder else 0
-    files = tuple((path[cut:], found) for path, (found, _) in sorted(group.files.items()))
+    entries = [group.files[path] for path in sorted(group.files)]
+    files = tuple((str(f.get("path"))[cut:], str(f.get("digest"))) for f, _ in entries)
     size = sum(len(canonical_bytes({"path": p, "digest": d})) + 1 for p, d in files)
     if len(files) > MAX_RESUME_FILES or size > MAX_RESUME_BYTES:
         raise NoPointError(
@@ -137,7 +139,9 @@ def _point(group: _Group) -> Point:
         raise NoPointError(f"its last checkpoint {group.folder} lies on more than one volume")
     ((claim, path),) = volumes
     newest = sorted(items, key=lambda n: _completed(items[n]), reverse=True)
-    return Point(group.folder, files, tuple(newest), claim, path, uids.pop())
+    return Point(
+        group.folder, files, tuple(newest), claim, path, uids.pop(), tuple(f for f, _ in entries)
+    )
 
 
 def _claim_uid(item: Item) -> str:

@@ -141,7 +141,7 @@ def _change(way: _Way, before: JsonValue, after: JsonValue, effect: Effect | Non
 def _weight(way: _Way) -> Weight:
     if way[:2] == ("spec", "launch") or way[:3] == ("spec", "job", "validity"):
         return "launch"
-    if way[:2] in (("spec", "parameters"), ("spec", "replicas"), ("spec", "code")):
+    if way[:1] == ("spec",) and way[1:2] and (way[1] in _EFFECTS_OF or way[1] == "resume"):
         return "bounds"
     if way[:3] == ("spec", "job", "code"):
         return "references"
@@ -161,10 +161,9 @@ def _own(way: _Way, old: JsonValue, new: JsonValue) -> list[Change]:
     """The changes of a field whose effect can be told; of others none."""
     if way == ("spec", "launch", "requesters"):
         return list(_requesters(way, old, new))
-    if (
-        way[:2] in (("spec", "parameters"), ("spec", "replicas"), ("spec", "code"))
-        and len(way) == 3
-    ):
+    if way == ("spec", "resume"):
+        return [_change(way, old, new, _opened(old, new) or "different")]
+    if way[:1] == ("spec",) and len(way) == 3 and way[1] in _EFFECTS_OF:
         named = (*way[:2], f"[{way[2]}]")
         effect = _opened(old, new) or _EFFECTS_OF[way[1]](old, new)
         return [_change(named, old, new, effect)]

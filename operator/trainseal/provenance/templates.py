@@ -129,6 +129,10 @@ def made_from(template: Json, job: Json) -> JsonObject:
             else mount
             for mount in json_objects(made.get("code"))
         ]
+    if "resumeFrom" in spec and read.spec.resume is not None:
+        place = {"mountPath": read.spec.resume.mount_path}
+        resume = {"from": spec["resumeFrom"], **place}
+        made["checkpoints"] = {**json_object(made.get("checkpoints")), "resume": resume}
     made |= {k: spec[k] for k in ("scheduling", "suspend") if k in spec}
     return {
         "apiVersion": job["apiVersion"],
@@ -198,6 +202,11 @@ def _template_faults(template: TrainingTemplate) -> Iterator[Fault]:
                 f"spec.job.roles[{name}].replicas", found,
                 f"a number from {bounds.min} to {bounds.max}, as spec.replicas says",
             )  # fmt: skip
+    if spec.resume is not None and (job.checkpoints is None or job.checkpoints.resume is not None):
+        yield _faulty(
+            "spec.resume", "no checkpoints in spec.job, or a resume of their own",
+            "spec.job.checkpoints, without resume",
+        )  # fmt: skip
     mounts = [mount.name for mount in job.code or ()]
     for name in spec.code or {}:
         if name not in mounts:
@@ -280,6 +289,12 @@ def _launch_faults(template: TrainingTemplate, job: SubmittedJob) -> Iterator[Fa
             )  # fmt: skip
         elif not bounds.min <= count <= bounds.max:
             yield _out_of_bounds(place, str(count), f"{bounds.min} to {bounds.max}")
+    if asked.resume_from is not None and template.spec.resume is None:
+        yield Fault(
+            "UndeclaredResume", "spec.resumeFrom", f"run {asked.resume_from.run}",
+            f"none: template {name} does not let its runs go on from others",
+            "leave it out, or have a template signed with spec.resume",
+        )  # fmt: skip
     choices = template.spec.code or {}
     seen: set[str] = set()
     for index, newer in enumerate(asked.code_references or ()):

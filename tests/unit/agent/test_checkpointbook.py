@@ -22,9 +22,11 @@ from trainseal.agent.checkpointbook import (
 )
 from trainseal.agent.checkpointvalues import Batch, Known, Replaced, Stamp, Written
 from trainseal.api.checkpoint import MAX_FILES, Writer
+from trainseal.provenance.fileforms import Judged
 
 STARTED = 1_000 * 10**9
 SECOND = 10**9
+TENSORS = Judged("safetensors")
 
 
 @dataclass
@@ -79,7 +81,7 @@ class Mount:
                 self.book.seen(path, there[0], self.now)
                 continue
             self.hashed.append(path)
-            found = self.book.hashed(path, stamp, there[1], self.now)
+            found = self.book.hashed(path, stamp, there[1], self.now, TENSORS)
             self.replaced += [found] if found is not None else []
         self.batches += self.book.batches(self.now, ending=ending)
 
@@ -184,6 +186,19 @@ def test_an_event_whose_name_is_gone_waits_for_a_walk(mount: Mount) -> None:
     mount.walk()
     mount.after(20)
     assert mount.told == [("step-1.pt", "one", "Trainer")]
+
+
+def test_one_that_nobody_judged_is_read_again_when_its_directory_is_renamed(mount: Mount) -> None:
+    """As after the agent was restarted, by what its manifest says."""
+    mount.change("a/model", "w")
+    known = Known("w", 1, mount.clock // 1000, "m-1", ours=True)
+    again = Mount({"a/model": known}, now=mount.now, files=mount.files, inodes=mount.inodes)
+    again.walk()
+    again.files = {"b/model": again.files["a/model"]}
+    again.walk()
+    again.after(QUIET + 20)
+    assert again.hashed == ["b/model"]
+    assert ("b/model", "w", "Trainer") in again.told
 
 
 def test_a_file_whose_directory_is_renamed_is_told_again_without_being_read(mount: Mount) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpointbytes import EVIL, tensors
 from trainseal.agent.checkpointmount import (
     CheckpointMount,
     GoneError,
@@ -72,6 +73,39 @@ def test_a_file_is_hashed_in_parts(mount: CheckpointMount) -> None:
     assert stamp is not None
     found = hashed(mount, "step-1/model", stamp)
     assert found.digest == "sha256:" + hashlib.sha256(b"weights" * 1000).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "form"), [(tensors(), "safetensors"), (EVIL, "pickle"), (b"", "text")]
+)
+def test_what_a_file_is_gets_judged_in_parts_as_it_is_hashed(
+    mount: CheckpointMount, folder: Path, content: bytes, form: str
+) -> None:
+    (folder / "step-1" / "model").write_bytes(content)
+    stamp = mount.look("step-1/model")
+    assert stamp is not None
+    found, before = Hashing("step-1/model", stamp), descriptors()
+    while not found.done:
+        found.step(mount, 1)
+        assert descriptors() == before, "nothing is held open between two parts"
+    assert found.judged is not None
+    assert found.judged.form == form
+
+
+def test_a_file_that_changes_while_it_is_judged_gets_no_digest(
+    mount: CheckpointMount, folder: Path
+) -> None:
+    (folder / "step-1" / "model").write_bytes(b"\x80\x04" + b"N0" * 20_000 + b".")
+    stamp = mount.look("step-1/model")
+    assert stamp is not None
+    found = Hashing("step-1/model", stamp)
+    for _ in range(3):
+        found.step(mount, 1)
+        assert not found.done
+    (folder / "step-1" / "model").write_bytes(EVIL)
+    while not found.done:
+        found.step(mount, 1)
+    assert (found.changed, found.digest, found.judged) == (True, None, None)
 
 
 @pytest.mark.parametrize("after", [1, 3])

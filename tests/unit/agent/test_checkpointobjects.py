@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,8 @@ from trainseal.agent.checkpointobjects import Volume, known_files, object_of
 from trainseal.agent.checkpointvalues import Batch, Completed, Stamp, Written
 from trainseal.agent.reports import Subject
 from trainseal.api.checkpoint import Checkpoint, Writer
+from trainseal.provenance.fileforms import Judged
+from trainseal.provenance.pickleimports import Import
 
 POD = Subject("research", "char-lm-worker-0-abcde", "0aa3b1c2-1111-2222-3333-444455556666", "seal")
 OTHER = Subject("research", "char-lm-worker-1-fghij", "1bb3b1c2-1111-2222-3333-444455556666", "s")
@@ -21,6 +24,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CHANGED = int(NOW.timestamp()) * 10**9 + 123_456_789
 DIGEST = "sha256:" + "a" * 64
 MODEL = Completed("step-1/model", Stamp(1, 2, 7, CHANGED), DIGEST, "Trainer")
+LARGEST = Judged("pickle", tuple(Import("&" * 200, f"n{n}") for n in range(20)), ("&" * 300,))
 
 
 def made(
@@ -40,13 +44,14 @@ def test_an_object_is_of_its_kinds_form() -> None:
 
 @pytest.mark.parametrize("writer", ["Trainer", "Session"])
 @pytest.mark.parametrize("name", ["&" * 500, "\U0001f600" * 500, "step"])
-def test_no_object_is_larger_than_it_may_be(name: str, writer: Writer) -> None:
+@pytest.mark.parametrize("judged", [Judged("text"), LARGEST])
+def test_no_object_is_larger_than_it_may_be(name: str, writer: Writer, judged: Judged) -> None:
     book = Book({}, 0)
     for number in range(600):
         stamp = Stamp(1, number, 2**40, CHANGED)
         book.wrote(Written(stamp.key, "", writer))
         book.seen(f"{name}-{number}", stamp, 0.0)
-        book.hashed(f"{name}-{number}", stamp, f"sha256:{number:064x}", 0.0)
+        book.hashed(f"{name}-{number}", stamp, f"sha256:{number:064x}", 0.0, judged)
     batches = list(book.batches(100.0, ending=True))
     assert sum(len(b.files) for b in batches) == 600
     for batch in batches:
@@ -54,6 +59,20 @@ def test_no_object_is_larger_than_it_may_be(name: str, writer: Writer) -> None:
         # As Go writes it, which escapes what HTML means something by.
         text = json.dumps(made, ensure_ascii=False).replace("&", "\\u0026")
         assert len(text.encode()) <= 256 * 1024
+
+
+def test_what_a_file_was_found_to_be_stands_beside_its_digest() -> None:
+    names = tuple(Import("m", f"{'n' * 300}{n}") for n in range(20))
+    found = made(
+        replace(MODEL, judged=Judged("safetensors")),
+        replace(MODEL, path="a/.metadata", judged=Judged("metadata", (Import("torch", "Size"),))),
+        replace(MODEL, path="a/model.pt", judged=Judged("pickle", names, ("what it computes",))),
+    )["spec"]["files"]
+    assert [f["format"] for f in found] == ["safetensors", "dcp", "pickle"]
+    assert "imports" not in found[1]
+    assert (len(found[2]["imports"]), found[2]["moreImports"]) == (16, 4)
+    assert found[2]["doubt"] == "what it computes"
+    assert Checkpoint.parse(made(replace(MODEL, judged=Judged("pickle", names)))).spec
 
 
 def test_the_same_files_make_the_same_name_and_others_another() -> None:

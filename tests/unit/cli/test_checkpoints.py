@@ -70,6 +70,7 @@ class Stage:
                     "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
                     "changed": "2026-11-23T12:00:00.500000Z",
                     "writer": "Trainer",
+                    "format": "safetensors",
                 }
                 for path, content in (FILES if files is None else files).items()
             ],
@@ -132,6 +133,26 @@ def test_one_that_is_not_signed_is_said(trainseal: Run, stage: Stage) -> None:
     assert answer.code == 2
     assert "not signed (Unproved)" in answer.out
     assert "pod w-0 was gone" in answer.out
+
+
+def test_what_a_file_is_and_what_a_pickle_would_import_is_shown(
+    trainseal: Run, stage: Stage
+) -> None:
+    obj = stage.wrote()
+    obj["spec"]["files"][0] |= {
+        "format": "pickle",
+        "imports": ["posix.system", "collections.OrderedDict"],
+        "moreImports": 3,
+        "doubt": "a name that it computes while it is loaded",
+    }
+    answer = trainseal("checkpoints", "char-lm", *ARGUMENTS)
+    for words in (
+        "pickle      step-20/model",
+        "safetensors step-20/state",
+        "would import posix.system, collections.OrderedDict and 3 more",
+        "not told: a name that it computes",
+    ):
+        assert words in answer.out
 
 
 def test_what_a_session_wrote_is_marked(trainseal: Run, stage: Stage) -> None:

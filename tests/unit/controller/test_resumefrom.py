@@ -209,6 +209,87 @@ def test_whom_a_policy_names_may_go_on_from_others_runs(stage: Stage) -> None:
     assert stage.made["spec"]["resume"]["sealedRun"] == "before"
 
 
+PICKLE = {"format": "pickle", "imports": ["posix.system", "torch.Size"], "moreImports": 4}
+FORMATS: dict[str, tuple[Object, Object, Object, str]] = {
+    "a pickle": (PICKLE, {}, {}, "step-2/model: found pickle that would import posix.system"),
+    "a pickle of which something cannot be told": (
+        {"format": "pickle", "doubt": "a name that it computes"},
+        {},
+        {},
+        "found pickle (a name that it computes)",
+    ),
+    "what is not known": ({"format": "unknown"}, {}, {}, "a format that is not known"),
+    "what nobody judged": ({}, {}, {}, "nobody judged its format"),
+    "what the policy does not accept": (
+        {"format": "dcp"},
+        {"formats": ["safetensors"]},
+        {},
+        "found dcp; expected safetensors",
+    ),
+    "a pickle that the job does not load": (
+        PICKLE,
+        {"formats": ["pickle"]},
+        {"format": ["dcp"]},
+        "and 4 more; expected dcp",
+    ),
+    "what the job does not load": (
+        {"format": "dcp"},
+        {},
+        {"format": ["safetensors"]},
+        "found dcp; expected safetensors",
+    ),
+}
+ACCEPTED_FORMATS: dict[str, tuple[Object, Object, Object]] = {
+    "safetensors": ({"format": "safetensors"}, {}, {}),
+    "a distributed checkpoint": ({"format": "dcp"}, {}, {"format": ["dcp"]}),
+    "one where pickles are accepted": (
+        {"format": "dcp"},
+        {"formats": ["pickle"]},
+        {"format": ["dcp"]},
+    ),
+    "text beside it": ({"format": "text"}, {"formats": ["safetensors"]}, {}),
+    "a pickle where the policy says so": (PICKLE, {"formats": ["pickle"]}, {}),
+    "anything where pickles are": ({"format": "unknown"}, {"formats": ["pickle"]}, {}),
+}
+
+
+def formatted(stage: Stage, file: Object, policy: Object) -> None:
+    """The last checkpoint is of that format."""
+    obj = stage.objects[f"{OURS}/checkpoints/m-2"]
+    obj["spec"]["files"][0].pop("format")
+    obj["spec"]["files"][0] |= file
+    obj["status"]["signature"] = sign(world.SEAL_KEY, obj, obj["status"], world.NOW)
+    stage.policy = world.policy(checkpoints=policy)
+
+
+@pytest.mark.parametrize(("file", "policy", "job", "words"), FORMATS.values(), ids=FORMATS)
+def test_what_is_of_another_format_is_not_gone_on_from(
+    stage: Stage, file: Object, policy: Object, job: Object, words: str
+) -> None:
+    formatted(stage, file, policy)
+    stage.goes_on(**job)
+    found, said = stage.refusal
+    assert found == "CheckpointFormat"
+    assert words in said
+
+
+@pytest.mark.parametrize(("file", "policy", "job"), ACCEPTED_FORMATS.values(), ids=ACCEPTED_FORMATS)
+def test_what_is_of_a_format_that_is_accepted_is_gone_on_from(
+    stage: Stage, file: Object, policy: Object, job: Object
+) -> None:
+    formatted(stage, file, policy)
+    stage.goes_on(**job)
+    assert stage.made["spec"]["resume"]["path"] == "runs/a/step-2"
+
+
+def test_a_format_that_somebody_wrote_into_a_manifest_is_not_believed(stage: Stage) -> None:
+    formatted(stage, PICKLE, {})
+    obj = stage.objects[f"{OURS}/checkpoints/m-2"]
+    obj["spec"]["files"][0]["format"] = "safetensors"
+    stage.goes_on()
+    assert stage.made["spec"]["resume"]["path"] == "runs/a/step-1"
+
+
 def test_without_its_marker_a_checkpoint_was_cut_short(stage: Stage) -> None:
     stage.goes_on(complete={"marker": ".done"})
     assert "has no .done" in stage.refusal[1]

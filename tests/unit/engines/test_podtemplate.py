@@ -13,7 +13,12 @@ from tests.unit import world
 from trainseal.api.gateplan import GatePlan
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.engines.job import render
-from trainseal.engines.podtemplate import RenderInputs, object_name, service_name
+from trainseal.engines.podtemplate import (
+    RenderInputs,
+    asks_for_list,
+    object_name,
+    service_name,
+)
 from trainseal.provenance.configfiles import config_files, file_digests
 
 Object = dict[str, Any]
@@ -349,3 +354,56 @@ def test_a_runs_own_directory_is_named_by_its_seal_and_written_out() -> None:
     seal = found["metadata"]["labels"]["trainseal.dev/seal"]
     (mount,) = [m for m in trainer(found)["volumeMounts"] if m["name"] == "checkpoints"]
     assert mount["subPath"] == f"runs/{seal}"
+
+
+# The run's own checkpoints ------------------------------------------------------------------------
+
+
+def keeping(**checkpoints: Any) -> Any:
+    """The pods of a job that keeps whole checkpoints in a directory of the run's own."""
+    job = world.job_object()
+    job["spec"]["checkpoints"] |= {"path": "runs/{run}", "complete": {"marker": ".done"}}
+    job["spec"]["checkpoints"] |= checkpoints
+    inputs = RenderInputs(
+        "seal", world.JOB_UID, world.GATE_IMAGE, (world.sealed_code(),),
+        signs=world.SEAL_KEY.public,
+    )  # fmt: skip
+    made: Any = render(TrainingJob.parse(job), inputs).roles[0].owner
+    return made["spec"]["template"]
+
+
+def test_the_gate_of_a_run_with_whole_checkpoints_of_its_own_looks_at_them() -> None:
+    template = keeping()
+    own = plan_of(template).own
+    assert own is not None
+    assert (own.run, own.namespace, own.marker) == ("seal", "research", ".done")
+    assert own.key == world.SEAL_KEY.public.pem
+    gate = template["spec"]["initContainers"][0]
+    mounts = {m["mountPath"]: m for m in gate["volumeMounts"]}
+    kept = mounts[own.source]
+    assert (kept["name"], kept["subPath"], kept["readOnly"]) == ("checkpoints", "runs/seal", True)
+    (volume,) = [v for v in template["spec"]["volumes"] if v["name"] == "signed-list"]
+    assert volume["configMap"] == {"name": "seal-checkpoints", "optional": True}
+    assert own.signed.startswith(mounts["/gate/signed"]["mountPath"])
+    assert "/gate/signed" not in {m["mountPath"] for m in trainer(template)["volumeMounts"]}
+    assert asks_for_list(template)
+
+
+@pytest.mark.parametrize(
+    "checkpoints",
+    [
+        {"path": "runs/char-lm"},
+        {"complete": None},
+        {"volume": {"emptyDir": {}}},
+    ],
+)
+def test_where_it_cannot_tell_whose_or_which_they_are_it_does_not(
+    checkpoints: dict[str, Any],
+) -> None:
+    template = keeping(**checkpoints)
+    assert plan_of(template).own is None
+    assert not asks_for_list(template)
+
+
+def test_where_no_agent_tells_of_checkpoints_no_gate_asks() -> None:
+    assert plan_of(rendered()).own is None

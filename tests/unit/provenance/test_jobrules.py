@@ -324,3 +324,25 @@ def test_a_directory_of_checkpoints_may_be_each_runs_own(path: str) -> None:
 @pytest.mark.parametrize("path", ["{seed}", "runs/{run", "{Run}", "{ru{run}n}", "}{", "{run}/{x}"])
 def test_braces_that_nothing_stands_for_are_refused(path: str) -> None:
     assert broken(kept_in(path)) == ["CheckpointsPath"]
+
+
+def of(*formats: str) -> Callable[[Object], object]:
+    return lambda job: job["spec"]["checkpoints"].update(format=list(formats))
+
+
+@pytest.mark.parametrize("accepted", [None, ["dcp", "safetensors"], ["pickle"]])
+def test_a_job_may_say_which_of_the_accepted_formats_it_goes_on_from(
+    accepted: list[str] | None,
+) -> None:
+    policy: dict[str, Any] = {} if accepted is None else {"checkpoints": {"formats": accepted}}
+    assert broken(of("safetensors", "dcp"), **policy) == []
+
+
+@pytest.mark.parametrize(
+    ("named", "accepted"), [("pickle", None), ("pickle", ["dcp"]), ("dcp", ["safetensors"])]
+)
+def test_a_job_that_would_go_on_from_what_is_not_accepted_is_refused(
+    named: str, accepted: list[str] | None
+) -> None:
+    policy: dict[str, Any] = {} if accepted is None else {"checkpoints": {"formats": accepted}}
+    assert broken(of(named), **policy) == ["CheckpointFormat"]

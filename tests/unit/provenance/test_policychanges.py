@@ -89,6 +89,8 @@ CHANGES: list[tuple[str, str, Any, Any]] = [
         {"groups": ["oncall"]},
         {"groups": ["oncall", "all"]},
     ),
+    ("checkpoints.formats", "checkpoints.formats", ["safetensors"], None),
+    ("checkpoints.formats", "checkpoints", None, {"formats": ["safetensors", "dcp", "pickle"]}),
     ("access.exec", "access.exec", "Deny", "BreakGlass"),
     ("access.exec", "access.exec", "BreakGlass", None),
     ("access.attach", "access.attach", "Deny", "Record"),

@@ -43,7 +43,13 @@ def wrote(name: str, files: dict[str, str], minute: int = 0, **more: Any) -> Man
         "pod": {"name": "w-0", "uid": more.pop("pod", "u")},
         "volume": more.pop("volume", {"claim": "ckpt"}),
         "files": [
-            {"path": p, "size": 1, "digest": f"sha256:{d * 32}", "writer": "Trainer"}
+            {
+                "path": p,
+                "size": 1,
+                "digest": f"sha256:{d * 32}",
+                "writer": "Trainer",
+                "format": "safetensors",
+            }
             for p, d in files.items()
         ],
         "removed": more.pop("removed", []),

@@ -92,6 +92,8 @@ def test_order_of_keys_and_spelling_of_numbers_are_no_change() -> None:
         (lambda t: t["spec"]["replicas"].update(worker={"min": 2, "max": 9}),
          "bounds", "spec.replicas[worker]", "different"),
         (lambda t: t["spec"].pop("replicas"), "bounds", "spec.replicas[worker]", "narrower"),
+        (lambda t: t["spec"].update(resume={"mountPath": "/resumed"}),
+         "bounds", "spec.resume", "wider"),
         (lambda t: t["spec"].pop("code"), "bounds", "spec.code[trainer]", "narrower"),
         (lambda t: t["spec"]["code"]["trainer"].update(authority="mallory"),
          "bounds", "spec.code[trainer]", "different"),

@@ -21,6 +21,7 @@ from trainseal.provenance.templates import FaultyLaunchError, made_from, templat
 Object = dict[str, Any]
 Change = Callable[[Object], object]
 NEWER = world.CODE.partition("@")[0] + "@sha256:" + "d" * 64
+FROM = {"run": "sweep-a1b2c", "select": "LatestUntainted"}
 
 
 def made(template: Object | None = None, **spec: Any) -> Object:
@@ -69,6 +70,32 @@ def test_what_is_given_is_in_the_job_and_the_rest_stays_as_it_was_signed() -> No
     assert job["spec"] == wanted | {"scheduling": {"queueName": "research"}, "suspend": True}
     assert template == before
     TrainingJob.parse(job)
+
+
+def test_a_run_goes_on_from_another_where_the_template_lets_it() -> None:
+    template = world.template_object(resume={"mountPath": "/resumed"})
+    own = template["spec"]["job"]["checkpoints"]
+    job = made(template, resumeFrom=FROM)
+    wanted = {**own, "resume": {"from": FROM, "mountPath": "/resumed"}}
+    assert job["spec"] == template["spec"]["job"] | {"checkpoints": wanted}
+    TrainingJob.parse(job)
+
+
+def test_where_the_template_lets_it_a_run_may_start_anew() -> None:
+    template = world.template_object(resume={"mountPath": "/resumed"})
+    assert made(template)["spec"] == template["spec"]["job"]
+
+
+@pytest.mark.parametrize("checkpoints", [None, {"resume": {"from": FROM, "mountPath": "/other"}}])
+def test_a_template_whose_runs_may_go_on_has_checkpoints_without_a_resume_of_their_own(
+    checkpoints: Object | None,
+) -> None:
+    template = world.template_object(resume={"mountPath": "/resumed"})
+    if checkpoints is None:
+        del template["spec"]["job"]["checkpoints"]
+    else:
+        template["spec"]["job"]["checkpoints"] |= checkpoints
+    assert faults(template) == [("InvalidTemplate", "spec.resume")]
 
 
 @given(
@@ -185,6 +212,7 @@ def test_a_parameter_that_is_not_left_open_is_refused(path: str) -> None:
         ({"replicas": {"leader": 1}}, "UndeclaredReplicas"),
         ({"codeReferences": [{"name": "other", "reference": NEWER}]}, "UndeclaredCode"),
         ({"codeReferences": [{"name": "trainer", "reference": NEWER}] * 2}, "OutOfBounds"),
+        ({"resumeFrom": FROM}, "UndeclaredResume"),
         (
             {"codeReferences": [{"name": "trainer", "reference": NEWER.replace("/code", "/x")}]},
             "OutOfBounds",

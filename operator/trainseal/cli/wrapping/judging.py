@@ -14,6 +14,7 @@ from trainseal.cli.wrapping.mounts import UNKNOWN_CODE
 from trainseal.provenance.accessrules import compile_access
 from trainseal.provenance.additions import compile_additions
 from trainseal.provenance.canonical import CanonicalError, canonical_job
+from trainseal.provenance.checkpointformats import ACCEPTED
 from trainseal.provenance.drift import compile_drift
 from trainseal.provenance.jobbounds import check_bounds
 from trainseal.provenance.jobrules import RunFacts, job_rules, job_warnings
@@ -31,6 +32,7 @@ WITHOUT_POLICY = CompiledPolicy(
     required_validity=frozenset(), allowed_secrets=frozenset(), secret_rotators=None,
     additions=compile_additions(()), access=compile_access(None), lanes=(),
     unverified_data=False, may_resume_users=frozenset(), may_resume_groups=frozenset(),
+    checkpoint_formats=ACCEPTED,
     drift=compile_drift(None),
 )  # fmt: skip
 
