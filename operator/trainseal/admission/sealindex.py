@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
-from trainseal.engines.catalogue import expected_pod
+from trainseal.engines.catalogue import expected_pod, owner_kind
 from trainseal.provenance.boundseals import bound_roles, has_ended, kept_by_watchers
 from trainseal.provenance.canonical import CanonicalError
 from trainseal.provenance.containermatch import INDEX
@@ -44,6 +44,8 @@ class SealedPod:
     role: str
     policies: tuple[str, ...]
     expected: ExpectedPod
+    #: Kind of the bound object.
+    owner: str = "Job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class SealIndex:
         return self._pods.get(uid)
 
     def may_hold(self, namespace: str, pod: str) -> bool:
-        """Whether a pod of this name could belong to a run that lives, by how Jobs name pods."""
+        """Whether a pod of this name could belong to a run that lives, by how owners name pods."""
         return any(
             pod.startswith(self._pods[uid].expected.object_name[:_KEPT_OF_A_NAME])
             for (where, _), live in self._live.items()
@@ -167,7 +169,12 @@ class SealIndex:
         policies = tuple(str(p.get("name")) for p in json_objects(spec.get("policies")))
         for item in bound:
             self._pods[item.object_uid] = SealedPod(
-                namespace, name, item.role, policies, expected[item.object_uid]
+                namespace,
+                name,
+                item.role,
+                policies,
+                expected[item.object_uid],
+                owner_kind(item),
             )
         if bound:
             self._live[key] = LiveSeal(
@@ -182,6 +189,10 @@ def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> 
     def unknown(key: str) -> bool:
         return (
             key == INDEX
+            or (
+                pod.added.pods is not None
+                and (key == pod.added.pods.index_label or key in pod.added.pods.first)
+            )
             or key in added
             or key.startswith(_TOPOLOGY)
             or key == pod.added.priority_label

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject, json_object, json_objects
+from trainseal.api.model import JsonObject, json_object
 from trainseal.api.trainingjob import Scheduling, TrainingJob
 from trainseal.cluster.api import JSON_PATCH, Kube, KubeError
 from trainseal.controller import objects
@@ -29,6 +29,7 @@ from trainseal.controller.placing import Placing, placing, resolved
 from trainseal.controller.progress import Progress
 from trainseal.controller.world import no_queue
 from trainseal.engines import job as jobs
+from trainseal.engines.catalogue import OWNERS
 from trainseal.engines.engine import LABEL_QUEUE, Engine, ObjectKind
 from trainseal.engines.podtemplate import placement
 
@@ -119,13 +120,13 @@ class Steering:
         wanted = job.spec.scheduling or Scheduling()
         if known == wanted:
             return Steered(wanted)
-        engine = live.engine
+        engine, owners = live.engine, OWNERS[live.engine.OWNER.kind]
         waiting: list[str] = []
         fixed: list[str] = []
         ending = True
         for role in job.spec.roles:
             owner = live.owners[role.name]
-            if not owner or jobs.outcome(owner) is not None:
+            if not owner or owners.outcome(owner) is not None:
                 continue
             before, after = placement(role, known), placement(role, wanted)
             plans = []
@@ -137,9 +138,9 @@ class Steering:
             fixed += plans[-1][-1].fixed
             if not any(plan.movable for *_, plan in plans):
                 continue
-            if not _idle(owner):
+            if not owners.is_idle(owner):
                 waiting += plans[-1][-1].movable
-                ending = ending and jobs.is_suspended(owner)
+                ending = ending and owners.is_suspended(owner)
                 continue
             for kind, obj, at, spec, plan in plans:
                 refused = await self._place(kind, obj, plan.operations(at, spec))
@@ -236,13 +237,3 @@ def _namespace(live: Json) -> str:
 
 def _labels(live: Json) -> JsonObject:
     return json_object(json_object(live.get("metadata")).get("labels"))
-
-
-def _idle(live: Json) -> bool:
-    """Whether the Job is suspended and the Job controller has taken its pods away."""
-    status = json_object(live.get("status"))
-    stopped = status.get("startTime") is None or any(
-        c.get("type") == "Suspended" and c.get("status") == "True"
-        for c in json_objects(status.get("conditions"))
-    )
-    return jobs.is_suspended(live) and stopped and not status.get("active")

@@ -44,12 +44,22 @@ class ObjectKind:
 
 @dataclass(frozen=True, slots=True)
 class RenderedRole:
-    """A role and what owns its pods: as our controller makes it, or as the engine's is to."""
+    """A role and what owns its pods: as our controller makes it, or as the engine's is to.
+
+    ``trial``: a Job of the same pods, where the API server fills nothing in of an owner's; it is
+    never made.
+    """
 
     name: str
     replicas: int
     object_name: str
     owner: JsonObject
+    trial: JsonObject | None = None
+
+    @property
+    def tried(self) -> JsonObject:
+        """What the API server is asked about for the pods as it would have them."""
+        return self.trial or self.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,27 @@ class Rendered:
     network_policy: JsonObject
     roots: tuple[JsonObject, ...]
     roles: tuple[RenderedRole, ...]
+
+
+class Owners(Protocol):
+    """A kind of owners of pods."""
+
+    def as_job(self, owner: Json) -> JsonObject:
+        """An owner read as a Job: its pods at ``spec.template``, whether it is suspended at
+        ``spec.suspend``, and all else that it says beside.
+        """
+
+    def outcome(self, root: Json) -> tuple[str, str] | None:
+        """See ``Engine``."""
+
+    def is_suspended(self, root: Json) -> bool:
+        """See ``Engine``."""
+
+    def is_idle(self, owner: Json) -> bool:
+        """Whether it is suspended and its controller has taken its pods away."""
+
+    def is_ending(self, owner: Json) -> bool:
+        """Whether its controller deletes the pods that are left."""
 
 
 class Engine(Protocol):
