@@ -44,7 +44,8 @@ PLACED = (
     "affinity", "nodeSelector", "priorityClassName", "schedulingGates", "tolerations",
     "topologySpreadConstraints",
 )  # fmt: skip
-_INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+#: Where the Job controller says a pod's index.
+INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _GATE_UID = 65532
 #: Like a dataset, which it is to the trainer: read-only, and no name of a dataset.
 _RESUME = "data-resume"
@@ -113,7 +114,7 @@ def pod_template(
     inputs: RenderInputs,
     files: Mapping[str, str],
     first: str,
-    index: str = _INDEX_PATH,
+    index: str = INDEX_PATH,
 ) -> JsonObject:
     """A role's pods. ``first``: host name of the pod that the others meet at; empty where the run's
     Service is that pod. ``index``: field path of a pod's index.
