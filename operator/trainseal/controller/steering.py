@@ -8,6 +8,7 @@
    root, and may suspend it; without one, we resume whatever is suspended. A label that we may not
    take off, as where Kueue has a default queue, stays the queue's word.
 3. While it is suspended and has no pods, it is placed as ``spec.scheduling`` says.
+4. Where the engine's controller would take them for failed, pods of before are gone first.
 
 What the API server, or a webhook behind it, refuses of 2 and 3 is told and keeps nothing else from
 being done.
@@ -15,14 +16,15 @@ being done.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import Scheduling, TrainingJob
-from trainseal.cluster.api import JSON_PATCH, Kube, KubeError
+from trainseal.cluster.api import JSON_PATCH, Kube, KubeError, path_of
 from trainseal.controller import objects
 from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.placing import Placing, placing, resolved
@@ -31,23 +33,29 @@ from trainseal.controller.world import no_queue
 from trainseal.engines import job as jobs
 from trainseal.engines.catalogue import OWNERS
 from trainseal.engines.engine import LABEL_QUEUE, Engine, ObjectKind
-from trainseal.engines.podtemplate import placement
+from trainseal.engines.podtemplate import LABEL_ROLE, LABEL_SEAL, placement
 
 Json = Mapping[str, JsonValue]
+#: Seconds until it is looked again whether pods of before are gone.
+PODS_AGAIN = 3.0
 #: Answers that mean no, not now: a request that is malformed here, forbidden or not valid.
 _REFUSALS = frozenset({400, 403, 422})
 
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """How far ``spec.scheduling`` counts, for status. ``scheduling``: what the run goes by now."""
+    """How far ``spec.scheduling`` counts, for status. ``scheduling``: what the run goes by now.
+    ``again``: seconds until there may be more to do.
+    """
 
     scheduling: Scheduling | None
     reason: str = "AsScheduled"
     message: str = ""
+    again: float | None = None
 
     def tell(self, progress: Progress) -> None:
-        """Sets the condition ``Placed`` and the field."""
+        """Sets the condition ``Placed`` and the field, and when to look again."""
+        progress.again = self.again or progress.again
         progress.wants("Placed", not self.message, self.reason, self.message)
         if self.scheduling is not None:
             progress.fields["scheduling"] = self.scheduling.wire()
@@ -111,8 +119,19 @@ class Steering:
                 if refused and not queue:
                     continue
             if queue is None and engine.is_suspended(root):
+                if OWNERS[engine.OWNER.kind].WAITS_FOR_PODS and await self._has_pods(root):
+                    steered = dataclasses.replace(steered, again=PODS_AGAIN)
+                    continue
                 await self._merge(engine.ROOT, root, engine.suspension(False))
         return steered
+
+    async def _has_pods(self, root: Json) -> bool:
+        """Whether pods of it are there, in whatever state."""
+        labels = {k: v for k, v in _labels(root).items() if k in (LABEL_SEAL, LABEL_ROLE)}
+        selector = ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
+        query = {"labelSelector": selector, "limit": "1"}
+        page = await self._kube.request("GET", path_of("v1", "pods", _namespace(root)), query=query)
+        return bool(json_objects(page.get("items")))
 
     async def place(self, job: TrainingJob, live: LiveObjects) -> Steered:
         """Places what can be placed now."""

@@ -79,6 +79,9 @@ class Rendered:
 class Owners(Protocol):
     """A kind of owners of pods."""
 
+    #: Whether its controller, once one is resumed, takes pods of before that still end for failed.
+    WAITS_FOR_PODS: bool
+
     def as_job(self, owner: Json) -> JsonObject:
         """An owner read as a Job: its pods at ``spec.template``, whether it is suspended at
         ``spec.suspend``, and all else that it says beside.

@@ -46,6 +46,7 @@ from trainseal.provenance.enginemarks import NO_MARKS, Marks
 
 ROOT = OWNER = ObjectKind("Job", "batch/v1", "jobs")
 FIXED: frozenset[str] = frozenset()
+WAITS_FOR_PODS = False
 #: Conditions after which the Job controller deletes the pods that are left (batch/v1).
 _ENDING = frozenset({"Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"})
 #: A worker may fail this often; the next time, it takes its Job down.

@@ -12,11 +12,13 @@ What the operator does, and what it may not:
    makes it again, without end.
 2. When a PyTorchJob has ended, what still runs of it goes, and what failed stays to say why
    (``cleanPodPolicy: Running``).
-3. On pods it writes labels, three variables and nothing else: all follow from the PyTorchJob's name
+3. It takes a pod that is being deleted for one that failed. So one that was suspended is resumed
+   only once its pods are gone.
+4. On pods it writes labels, three variables and nothing else: all follow from the PyTorchJob's name
    and from the pod's index, which is in its name as well. The port that it would fill in is
    rendered. Source: github.com/kubeflow/training-operator v1.8.1, pkg/controller.v1/common/pod.go,
    pkg/controller.v1/pytorch/envvar.go, pkg/apis/kubeflow.org/v1/pytorch_defaults.go.
-4. It makes a Service for each pod, which nothing of ours goes by: the run's own Service is the name
+5. It makes a Service for each pod, which nothing of ours goes by: the run's own Service is the name
    of the first role's first pod.
 """
 
@@ -47,6 +49,8 @@ from trainseal.provenance.enginemarks import KUBEFLOW, KUBEFLOW_INDEX, Marks, Ow
 
 ROOT = OWNER = ObjectKind("PyTorchJob", "kubeflow.org/v1", "pytorchjobs")
 FIXED: frozenset[str] = frozenset()
+#: ``core.UpdateJobReplicaStatuses`` counts a pod that is being deleted as failed.
+WAITS_FOR_PODS = True
 #: The container that the operator takes for the trainer's.
 CONTAINER = "pytorch"
 #: The one kind of replicas.

@@ -19,6 +19,7 @@ from trainseal.cluster.api import KubeError, NotFoundError
 from trainseal.controller.disturbances import unexplained_deletion
 from trainseal.controller.runreferences import reference_findings
 from trainseal.controller.runstate import LiveRun, read_run, state_of
+from trainseal.controller.steering import PODS_AGAIN
 from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import bound_roles
@@ -221,6 +222,22 @@ def test_a_run_is_suspended_and_resumed() -> None:
     found.edit(suspend=False)
     found.settle()
     assert found.root["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "suspend": False}
+
+
+def test_it_is_resumed_only_once_its_pods_are_gone() -> None:
+    """The operator would take a pod that is being deleted for one that failed."""
+    found = cluster()
+    found.settle()
+    made, place = pod(found.root), "/api/v1/namespaces/research/pods/char-lm-worker-worker-0"
+    found.objects[place] = made
+    found.edit(suspend=True)
+    found.settle()
+    found.edit(suspend=False)
+    assert found.settle() == PODS_AGAIN
+    assert found.root["spec"]["runPolicy"]["suspend"] is True
+    del found.objects[place]
+    found.settle()
+    assert found.root["spec"]["runPolicy"]["suspend"] is False
 
 
 def test_with_a_queue_it_bears_its_label_and_is_not_resumed() -> None:
