@@ -122,9 +122,6 @@ class Engine(Protocol):
     def added(self, role: BoundRole) -> Marks:
         """What the engine's controllers write on the role's pods, and on its owner's template."""
 
-    def template_of(self, owner: Json, added: Marks | None = None) -> JsonObject:
-        """An owner's pod template as the API server stores it, less what is added to it."""
-
     def root_changes(self, wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, JsonValue]]:
         """What of a root is not as rendered, found and expected; nothing of one that owns pods,
         which is compared as such.

@@ -232,11 +232,6 @@ def added(role: BoundRole) -> Marks:
     return Marks(labels, env=_written(role.template, role.replicas), pods=pods)
 
 
-def template_of(owner: Json, added: Marks | None = None) -> JsonObject:
-    """The pods as they stand in it: the API server fills nothing in, nor does the operator."""
-    return jobs.template_of(as_job(owner), added)
-
-
 def root_changes(wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, JsonValue]]:  # noqa: ARG001
     """Nothing: a PyTorchJob owns its pods."""
     yield from ()

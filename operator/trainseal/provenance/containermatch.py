@@ -286,11 +286,11 @@ def _without_added(expected: ExpectedContainer, found: Sequence[Json]) -> list[J
     rest = list(found)
     for name, entries in expected.added.items():
         # The Job controller adds its own once, and only where there is none of that name; others
-        # add theirs in any case, and what is signed then says the same or counts no more.
-        if name in expected.names and not (
-            rest.count(entries[0]) > expected.env.count(entries[0]) > 0
-        ):
-            continue
+        # add theirs in any case, and the last counts: so it says what the last signed one says.
+        if name in expected.names:
+            last = [e for e in expected.env if e.get("name") == name][-1]
+            if last not in entries or rest.count(last) <= expected.env.count(last):
+                continue
         # Looked for from the end, where it stands unless a platform added variables after it.
         for at in range(len(rest) - 1, -1, -1):
             if rest[at] in entries:

@@ -194,6 +194,16 @@ def test_what_is_signed_as_the_operator_writes_it_may_stand_twice() -> None:
     assert differences(found, job) == ["spec.containers[0].env"]
 
 
+def test_of_a_variable_that_is_signed_twice_the_last_counts() -> None:
+    def twice(job: Object) -> None:
+        signed("PYTHONUNBUFFERED", "1")(job)
+        container_of(job)["env"].append({"name": "PYTHONUNBUFFERED", "value": ""})
+
+    job = job_object(twice)
+    assert "found variable PYTHONUNBUFFERED" in unfit(TrainingJob.parse(job))
+    assert differences(pod(root(job)), job), "what the operator adds would count"
+
+
 def container_of(job: Object) -> Object:
     found: Object = job["spec"]["roles"][0]["template"]["spec"]["containers"][0]
     return found
