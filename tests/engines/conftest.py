@@ -24,8 +24,7 @@ VALUES = (
     f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
     "floor.jobParents={system:serviceaccount:kueue-system:kueue-controller-manager}",
     "kueue.enabled=true",
-    "engines.jobSet.enabled=true",
-    f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
+    "engines.pyTorchJob.enabled=true",
 )
 
 _NAME = own_name("engines", Path(__file__).resolve())
@@ -78,7 +77,11 @@ def training_operator(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def lab(
-    cluster: Cluster, reader: Reader, kueue: None, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster,
+    reader: Reader,
+    kueue: None,
+    training_operator: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Lab:
     """TrainSeal with a queue for the runs of a team, and everything signed."""
     lab = open_lab(cluster, tmp_path_factory.mktemp("lab"), reader, values=VALUES)

@@ -132,7 +132,8 @@ repositories? Wants the variable `policies`. Owned by a Job it is none. */ -}}
 oldObject == null
 && object.metadata.?labels['trainseal.dev/lane'].orValue('') != ''
 && object.metadata.labels.all(k, k == 'trainseal.dev/lane' || !(k.startsWith('trainseal.dev/')
-|| k.startsWith('batch.kubernetes.io/') || k in ['controller-uid', 'job-name']))
+|| k.startsWith('batch.kubernetes.io/') || k in ['controller-uid', 'job-name']
+|| k.startsWith('training.kubeflow.org/')))
 && !{{ include "trainseal.cel.takesDevices" (dict "of" "object") }}
 && object.metadata.?ownerReferences.orValue([]).all(o, o.apiVersion == 'apps/v1'
 && o.kind in ['StatefulSet', 'ReplicaSet'])
@@ -207,6 +208,42 @@ pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('jobset.sigs.k8s.io/')
 {{ .of }}.spec.?replicatedJobs.orValue([]).exists(r,
 {{ include "trainseal.cel.takesDevices" (dict "of" "r.template.spec.template") }}
 || {{ include "trainseal.cel.asksForGPU" (dict "spec" "r.template.spec.template.spec" "root" .root) }})
+{{- end }}
+
+{{- /* CEL: the templates of the pods of a PyTorchJob. */ -}}
+{{- define "trainseal.cel.pyTorchJobPods" -}}
+{{ . }}.spec.?pytorchReplicaSpecs.orValue({}).map(k, {{ . }}.spec.pytorchReplicaSpecs[k].template)
+{{- end }}
+
+{{- /* CEL: does a PyTorchJob bear a label of ours, or would its pods? */ -}}
+{{- define "trainseal.cel.pyTorchJobIsOurs" -}}
+{{ . }}.metadata.?labels.orValue({}).exists(k, k.startsWith('trainseal.dev/'))
+|| {{ include "trainseal.cel.pyTorchJobPods" . }}.exists(t,
+t.?metadata.?labels.orValue({}).exists(k, k.startsWith('trainseal.dev/')))
+{{- end }}
+
+{{- /* CEL: would pods of a PyTorchJob (`of`) ask for GPUs? */ -}}
+{{- define "trainseal.cel.pyTorchJobAsks" -}}
+{{ include "trainseal.cel.pyTorchJobPods" .of }}.exists(t,
+{{ include "trainseal.cel.takesDevices" (dict "of" "t") }}
+|| {{ include "trainseal.cel.asksForGPU" (dict "spec" "t.spec" "root" .root) }})
+{{- end }}
+
+{{- /* CEL: does a pod bear the label by which the training operator selects pods of PyTorchJobs? */ -}}
+{{- define "trainseal.cel.isOfAPyTorchJob" -}}
+{{ . }}.metadata.?labels['training.kubeflow.org/operator-name'].orValue('') == 'pytorchjob-controller'
+{{- end }}
+
+{{- /* CEL: is a pod made for a run by whoever makes the pods of its owner's kind? */ -}}
+{{- define "trainseal.cel.madeForARun" -}}
+'trainseal.dev/seal' in object.metadata.?labels.orValue({})
+&& object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false)
+&& (o.apiVersion == 'batch/v1' && o.kind == 'Job'
+&& request.userInfo.username in {{ toJson .Values.podCreators }}
+{{- with .Values.engines.pyTorchJob }}{{ if .enabled }}
+|| o.apiVersion == 'kubeflow.org/v1' && o.kind == 'PyTorchJob'
+&& request.userInfo.username == {{ toJson .controller }}
+{{- end }}{{ end }}))
 {{- end }}
 
 {{- /* CEL: do labels and annotations stand as they were by which Kueue is told what to do? */ -}}

@@ -73,6 +73,7 @@ _KINDS: Mapping[str, ObjectKind] = {
     "jobsets": "JobSet",
     "networkpolicies": "NetworkPolicy",
     "persistentvolumeclaims": "PersistentVolumeClaim",
+    "pytorchjobs": "PyTorchJob",
     "services": "Service",
     "trainingjobs": "TrainingJob",
 }

@@ -56,7 +56,8 @@ class BindingWaits:
         Waits for that, two seconds at most; not at all while many wait.
         """
         key = (namespace, name)
-        if not self._index.knows(*key):
+        if not self._index.unbound(*key):
+            # It is not known, or there is more of it than was heard of: the next epoch.
             await self._look(*key)
         if not self._index.unbound(*key):
             return True

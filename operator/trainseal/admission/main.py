@@ -151,6 +151,7 @@ def _answers(
         excluded_namespaces=excluded,
         ways_in=ways_in,
         mounting=state.seals.mounting,
+        pod_makers=settings.engines.pod_makers,
     )
     account = f"system:serviceaccount:{options.namespace}:trainseal-"
     agent = frozenset({f"system:serviceaccount:{settings.agent_namespace}:trainseal-agent"})

@@ -22,8 +22,8 @@ from trainseal.provenance.lanes import admitted, chosen
 class PodMaker:
     """A kind, and the fields that lead to its template; none of a pod, which is its own.
 
-    ``in_lanes``: lanes take its pods. ``parts``: the fields that lead to a list, in each item of
-    which there is a template.
+    ``in_lanes``: lanes take its pods. ``parts``: the fields that lead to a list, or to a map, in
+    each item of which there is a template.
     """
 
     kind: ObjectKind
@@ -40,7 +40,9 @@ class PodMaker:
         *above, last = self.parts
         for part in above:
             obj = json_object(obj.get(part))
-        return tuple(self.template(item) for item in json_objects(obj.get(last)))
+        items = obj.get(last)
+        listed = list(items.values()) if isinstance(items, dict) else items
+        return tuple(self.template(item) for item in json_objects(listed))
 
     def template(self, obj: JsonObject) -> JsonObject:
         """The pod's template in an object of the kind; empty where it has none."""
@@ -67,8 +69,15 @@ _JOBSET = PodMaker(
     ("template", "spec", "template"),
     parts=("spec", "replicatedJobs"),
 )
+_PYTORCHJOB = PodMaker(
+    "PyTorchJob",
+    "kubeflow.org/v1",
+    "pytorchjobs",
+    ("template",),
+    parts=("spec", "pytorchReplicaSpecs"),
+)
 #: With those that not every cluster has.
-BY_PLURAL: Mapping[str, PodMaker] = {maker.plural: maker for maker in (*_ALL, _JOBSET)}
+BY_PLURAL: Mapping[str, PodMaker] = {maker.plural: maker for maker in (*_ALL, _JOBSET, _PYTORCHJOB)}
 
 
 def judged(

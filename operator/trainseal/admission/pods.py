@@ -3,7 +3,8 @@
 The rules, in order:
 
 1. A pod is sealed while the object that controls it is bound by a verified seal. It must be created
-   by the Job controller and equal what the seal says.
+   by the Job controller, or by the controller of an engine that makes pods itself where the object
+   is that engine's, and equal what the seal says.
 2. It stays so: neither its content, nor the labels and the owner by which it belongs, nor what a
    runtime acts on may change; an ephemeral container joins, and processor and memory are resized,
    only as policies say (waysin), with nothing else beside; nor does a pod that was made otherwise
@@ -11,7 +12,8 @@ The rules, in order:
    it, but for a platform's, named in a policy.
 3. A pod that bears our label without a seal is denied; so is one that passes itself off as a
    Job's, or comes to do so later, where a policy names its namespace. Jobs of ours take no pod by
-   that: they select by our labels (see docs/decisions/0003).
+   that: they select by our labels (see docs/decisions/0003). So is one that passes itself off as
+   the training operator's, which counts pods by its labels and by their owner.
 4. A pod that bears the label of a lane is one that the policies let run there, and stays so; which
    images it runs, and how many there are, is judged beside (lanepods).
 5. Any other pod that asks for a GPU, or has a runtime hand it devices, is denied unless every
@@ -34,6 +36,7 @@ from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.differences import Difference
+from trainseal.provenance.enginemarks import KUBEFLOW
 from trainseal.provenance.gpuasks import GpuRules, asked
 from trainseal.provenance.lanes import (
     Breach,
@@ -70,6 +73,14 @@ class PodRulesContext:
     ways_in: WaysIn
     #: Names of seals whose runs live and mount a claim, by namespace and claim.
     mounting: Callable[[str, str], Collection[str]] = field(default=lambda *_: ())
+    #: Who makes the pods of owners that are no Jobs, by the owners' kind.
+    pod_makers: Mapping[str, str] = field(default_factory=dict)
+
+    def creators(self, owner: str) -> frozenset[str]:
+        """Who makes the pods of owners of this kind; nobody where its engine is switched off."""
+        if owner == "Job":
+            return self.pod_creators
+        return frozenset({self.pod_makers[owner]} if owner in self.pod_makers else ())
 
     def lanes(self, namespace: str) -> Mapping[str, Lane]:
         """Lanes that are open there; a policy that cannot be used may be one that opens none."""
@@ -163,6 +174,13 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
     Before that Job's seal is known it would be counted as one of its pods all the same. Job
     controllers adopt what they like: what they take must have got its label by somebody's hand.
     """
+    maker = context.pod_makers.get("PyTorchJob")
+    if maker is not None and request.username != maker and context.policies(request.namespace):
+        had, has = _kubeflows(old), _kubeflows(request.object)
+        owner = _owner(request.object)
+        if has and (has != had or (owner and owner != _owner(old))):
+            words = f"bears labels {KUBEFLOW}* of a PyTorchJob's pods"
+            return _unsealed(request, words, context)
     uid, owner = _labels(request.object).get(LABEL_JOB_UID), _owner(request.object)
     gained = uid != _labels(old).get(LABEL_JOB_UID) or (owner and owner != _owner(old))
     if (
@@ -173,6 +191,13 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
     ):
         return None
     return _unsealed(request, f"bears the label {LABEL_JOB_UID} of a Job's pods", context)
+
+
+def _kubeflows(pod: JsonObject) -> JsonObject:
+    labels = _labels(pod)
+    if labels.get(f"{KUBEFLOW}operator-name") != "pytorchjob-controller":
+        return {}
+    return {k: v for k, v in labels.items() if k.startswith(KUBEFLOW)}
 
 
 def _gpu(request: Request, context: PodRulesContext, old: JsonObject) -> Response:
@@ -194,11 +219,13 @@ def _unsealed(request: Request, what: str, context: PodRulesContext) -> Response
 
 
 def _created(request: Request, sealed: SealedPod, context: PodRulesContext) -> Response:
-    if request.username not in context.pod_creators:
+    creators = context.creators(sealed.owner)
+    if request.username not in creators:
+        maker = "Job controller" if sealed.owner == "Job" else f"controller of {sealed.owner}s"
         return deny(
             f"pod {_name(request)} claims to belong to SealedRun {sealed.namespace}/{sealed.seal}: "
-            f"found creator {request.username!r}, expected the Job controller "
-            f"({', '.join(sorted(context.pod_creators))}); {_HELP}"
+            f"found creator {request.username!r}, expected the {maker} "
+            f"({', '.join(sorted(creators)) or 'switched off'}); {_HELP}"
         )
     binding, audited = _policies(request.namespace, sealed, context)
     found = compare_pod(sealed.expected, request.object, _additions(binding))

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cluster.informer import Event
-from trainseal.engines.catalogue import expected_pod
+from trainseal.engines.catalogue import expected_pod, owner_kind
 from trainseal.provenance.boundseals import (
     BoundRole,
     bound_roles,
@@ -49,6 +49,8 @@ class SealedPod:
     role: str
     policies: tuple[str, ...]
     expected: ExpectedPod
+    #: Kind of the bound object.
+    owner: str = "Job"
     #: Of an elastic role the most that it may have, of whom ``expected.replicas`` are members now.
     most: int = 0
 
@@ -85,7 +87,7 @@ class SealIndex:
         return self._pods.get(uid)
 
     def may_hold(self, namespace: str, pod: str) -> bool:
-        """Whether a pod of this name could belong to a run that lives, by how Jobs name pods."""
+        """Whether a pod of this name could belong to a run that lives, by how owners name pods."""
         return any(
             pod.startswith(self._pods[uid].expected.object_name[:_KEPT_OF_A_NAME])
             for (where, _), live in self._live.items()
@@ -187,7 +189,13 @@ class SealIndex:
         policies = tuple(str(p.get("name")) for p in json_objects(spec.get("policies")))
         for item in bound:
             self._pods[item.object_uid] = SealedPod(
-                namespace, name, item.role, policies, expected[item.object_uid], item.replicas
+                namespace,
+                name,
+                item.role,
+                policies,
+                expected[item.object_uid],
+                owner=owner_kind(item),
+                most=item.replicas,
             )
         if bound:
             self._live[key] = LiveSeal(
@@ -207,6 +215,10 @@ def _may_choose(selector: Selector, pod: ExpectedPod, added: frozenset[str]) -> 
     def unknown(key: str) -> bool:
         return (
             key == INDEX
+            or (
+                pod.added.pods is not None
+                and (key == pod.added.pods.index_label or key in pod.added.pods.first)
+            )
             or key in added
             or key.startswith(_TOPOLOGY)
             or key == pod.added.priority_label

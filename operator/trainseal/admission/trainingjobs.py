@@ -35,7 +35,7 @@ from trainseal.admission.reviews import (
 from trainseal.admission.turns import BusyError, Turns
 from trainseal.api.model import InvalidObjectError, JsonObject, json_object
 from trainseal.api.trainingtemplate import PLURAL
-from trainseal.engines.catalogue import no_engine
+from trainseal.engines.catalogue import no_engine, unfit
 from trainseal.provenance.canonical import (
     KIND,
     TEMPLATE_KIND,
@@ -191,6 +191,8 @@ async def validate(request: Request, context: JobContext, offline: Offline) -> R
     answered = _answer(request, found)
     if answered.allowed and found.job and (name := found.job.spec.engine) not in context.engines:
         return deny(f"{_head(request)}: {no_engine(name, context.engines)}")
+    if answered.allowed and found.job and (words := unfit(found.job)):
+        return deny(f"{_head(request)}: {words}")
     if not answered.allowed:
         return answered
     unnoted = _without_ticket(request, digest, context) or _without_choice(request, digest, context)

@@ -92,6 +92,7 @@ ObjectKind = Literal[
     "TrainingJob",
     "Job",
     "JobSet",
+    "PyTorchJob",
     "ConfigMap",
     "Service",
     "NetworkPolicy",

@@ -201,7 +201,7 @@ class ReplicaRange(Model):
 
 
 #: Kinds of what runs the pods.
-EngineName = Literal["Job", "JobSet"]
+EngineName = Literal["Job", "JobSet", "PyTorchJob"]
 
 
 class Role(Model):

@@ -14,7 +14,7 @@ from trainseal.cluster.api import Kube, KubeError, path_of
 from trainseal.cluster.keys import read_keyring
 from trainseal.cluster.listing import listed
 from trainseal.cluster.settings import KEYRING_CONFIG_MAP
-from trainseal.engines.catalogue import expected_pod
+from trainseal.engines.catalogue import ENGINES, expected_pod
 from trainseal.engines.podtemplate import LABEL_SEAL
 from trainseal.provenance.boundseals import BoundRole, bound_roles
 from trainseal.provenance.canonical import CanonicalError
@@ -84,7 +84,10 @@ def _of_jobs(seals: Iterable[JsonObject], jobs: Collection[str]) -> Iterator[Jso
 
 def _said(seal: JsonObject) -> Iterator[BoundRole]:
     """The roles of a seal as it says them itself."""
-    roles = {r.get("name"): r for r in json_objects(json_object(seal.get("spec")).get("roles"))}
+    spec = json_object(seal.get("spec"))
+    roles = {r.get("name"): r for r in json_objects(spec.get("roles"))}
+    # Of a seal that is of another release nothing more than Kubernetes' own is known.
+    engine = str(spec.get("engine")) if spec.get("engine") in ENGINES else "Job"
     binding = json_object(json_object(seal.get("status")).get("binding"))
     for bound in json_objects(binding.get("objects")):
         role = roles.get(bound.get("role"), {})
@@ -95,6 +98,7 @@ def _said(seal: JsonObject) -> Iterator[BoundRole]:
             object_uid=str(bound.get("uid")),
             replicas=replicas if isinstance(replicas, int) else 0,
             template=json_object(role.get("template")),
+            engine=engine,
         )
 
 

@@ -33,7 +33,7 @@ from trainseal.cluster.api import (
 )
 from trainseal.cluster.listing import listed
 from trainseal.engines.podtemplate import LABEL_ROLE, LABEL_SEAL
-from trainseal.provenance.containermatch import INDEX
+from trainseal.provenance.livepods import index_of
 
 #: Name of the policy in the API server that looks at requests.
 _GUARD = "trainseal-stack-requests"
@@ -164,7 +164,7 @@ async def _run(kube: Kube, namespace: str, job: str) -> Run:
 def _pod(item: JsonObject, roles: Sequence[str]) -> Pod:
     metadata, spec = json_object(item.get("metadata")), json_object(item.get("spec"))
     role = str(json_object(metadata.get("labels")).get(LABEL_ROLE) or "")
-    index = str(json_object(metadata.get("annotations")).get(INDEX) or "0")
+    index = index_of(item)
     place = roles.index(role) if role in roles else len(roles)
     number = int(index) if index.isdecimal() else 0
     phase = str(json_object(item.get("status")).get("phase") or "Pending")

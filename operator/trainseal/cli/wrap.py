@@ -18,6 +18,13 @@ class Form(enum.StrEnum):
     JSON = "json"
 
 
+class Engine(enum.StrEnum):
+    """What may run what was wrapped."""
+
+    JOB = "Job"
+    PYTORCHJOB = "PyTorchJob"
+
+
 def wrap(
     file: Annotated[
         str,
@@ -42,6 +49,10 @@ def wrap(
             " a policy may allow is refused.",
         ),
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option("--engine", help="What runs the pods; a PyTorchJob may stay one."),
+    ] = Engine.JOB,
     output: Annotated[
         Form, typer.Option("-o", "--output", help="YAML with comments, or JSON.")
     ] = Form.YAML,
@@ -65,6 +76,7 @@ def wrap(
     could not be read; 64 wrong use, or a manifest that cannot be read.
 
         trainseal wrap -f pytorchjob.yaml > job.yaml
+        trainseal wrap -f pytorchjob.yaml --engine PyTorchJob > job.yaml
         trainseal wrap -f trainjob.yaml --runtime runtime.yaml --policy policy.yaml --to job.yaml
         kubectl get pytorchjob mnist -o yaml | trainseal wrap -f - -o json | jq .spec
     """
@@ -103,7 +115,13 @@ def wrap(
     now = datetime.now(UTC)
     jobs = [
         wrapping.wrap(
-            manifest, w, namespace, runtime_for(w), policies.compiled if policies else (), now
+            manifest,
+            w,
+            namespace,
+            runtime_for(w),
+            policies.compiled if policies else (),
+            now,
+            engine.value,
         )
         for w in manifest.workloads
     ]

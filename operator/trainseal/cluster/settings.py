@@ -74,16 +74,31 @@ class Engines(Model):
     """Engines of others, by the kind of their objects."""
 
     job_set: OtherEngine = Field(default_factory=OtherEngine)
+    py_torch_job: OtherEngine = Field(default_factory=OtherEngine)
+
+    @property
+    def _others(self) -> dict[EngineName, OtherEngine]:
+        """The enabled ones."""
+        found: dict[EngineName, OtherEngine] = {
+            "JobSet": self.job_set,
+            "PyTorchJob": self.py_torch_job,
+        }
+        return {name: engine for name, engine in found.items() if engine.enabled}
 
     @property
     def enabled(self) -> tuple[EngineName, ...]:
         """What a run may name."""
-        return ("Job", "JobSet") if self.job_set.enabled else ("Job",)
+        return ("Job", *self._others)
 
     @property
     def controllers(self) -> list[str]:
         """Those of the enabled ones."""
-        return [self.job_set.controller] if self.job_set.enabled else []
+        return [engine.controller for engine in self._others.values()]
+
+    @property
+    def pod_makers(self) -> dict[str, str]:
+        """Who makes the pods of owners that are no Jobs, by the owners' kind."""
+        return {name: e.controller for name, e in self._others.items() if name == "PyTorchJob"}
 
 
 class FollowedSecrets(Model):

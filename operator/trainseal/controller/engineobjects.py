@@ -16,7 +16,7 @@ from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.steering import Steering
 from trainseal.engines import job as jobs
-from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.catalogue import ENGINES, OWNERS
 from trainseal.engines.engine import Engine, Rendered, RenderedRole
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.enginemarks import Marks
@@ -169,12 +169,14 @@ def bound_uids(sealed: SealedRun, live: LiveObjects) -> tuple[BoundUid, ...]:
 
 
 def changed_before_binding(wanted: Json, live: Json, added: Marks | None = None) -> str:
-    """Which part of a Job is not what we made, or had made; empty if none is.
+    """Which part of an owner of pods is not what we made, or had made; empty if none is.
 
     A Job that was put there before ours, under our name and with a copied owner reference, would
     else be bound with whatever it says of completions, success or who manages it. ``added``: what
     the engine's controller writes on it.
     """
+    kind = OWNERS[str(wanted["kind"])]
+    wanted, live = kind.as_job(wanted), kind.as_job(live)
     template = json_object(json_object(wanted.get("spec")).get("template"))
     if _unplaced(jobs.template_of(live, added)) != _unplaced(template):
         return "spec.template"

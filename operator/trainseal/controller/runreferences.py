@@ -22,7 +22,7 @@ from trainseal.controller.ownreport import Seen
 from trainseal.controller.runreads import read_findings
 from trainseal.controller.runstate import LiveRun, read_run
 from trainseal.controller.world import World
-from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.catalogue import ENGINES, OWNERS
 from trainseal.engines.engine import Engine, Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
@@ -134,11 +134,12 @@ async def _owners_now(
 def _owners(
     run: LiveRun, engine: Engine, rendered: Rendered, additions: Additions | None
 ) -> Iterator[Seen]:
-    own = {r.name: r.owner for r in rendered.roles}
+    own, owners = {r.name: r.owner for r in rendered.roles}, OWNERS[engine.OWNER.kind]
     for role in run.roles:
         live, wanted = run.engines[role.object_uid], own.get(role.role)
         if live is None or wanted is None or not run.stands(role.object_uid):
             continue
+        wanted, live = owners.as_job(wanted), owners.as_job(live)
         size = _size_told(run, role, live)
         spec = {**json_object(wanted["spec"]), **size, "template": role.template}
         sealed = {**wanted, "spec": spec}

@@ -46,7 +46,8 @@ from trainseal.controller.runreads import references_of
 from trainseal.controller.runversions import RunVersions, Standing, parts_of
 from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
-from trainseal.engines.catalogue import ENGINES, no_engine
+from trainseal.engines import job as jobs
+from trainseal.engines.catalogue import ENGINES, no_engine, unfit
 from trainseal.engines.engine import Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.boundseals import has_ended
@@ -288,6 +289,8 @@ class Runs:
         name = job.spec.engine
         if name not in self._world.settings.engines.enabled:
             return self._refused(NO_ENGINE, no_engine(name, self._world.settings.engines.enabled))
+        if words := unfit(job):
+            return self._refused("InvalidTemplate", words)
         engine = ENGINES[name]
         inputs = self._inputs(job, asked, verification.code)
         if resumed is not None:
@@ -295,15 +298,17 @@ class Runs:
         rendered = engine.render(job, inputs)
         templates: dict[str, JsonObject] = {}
         for role in rendered.roles:
-            tried = await self._tried(engine.OWNER.kind, role.owner)
+            tried = await self._tried(str(role.tried["kind"]), role.tried)
             if isinstance(tried, str):
                 return self._refused(
                     "InvalidTemplate",
                     f"the API server refuses the pods of role {role.name}: {tried}; "
                     "correct the template and sign it again, or correct spec.scheduling",
                 )
-            templates[role.name] = engine.template_of(tried)
-        for root in rendered.roots if engine.ROOT != engine.OWNER else ():
+            templates[role.name] = jobs.template_of(tried)
+        # As they will be made: a kind of others may not know each field of the pods.
+        wanted = engine.with_templates(rendered, templates)
+        for root in wanted.roots if engine.ROOT != jobs.ROOT else ():
             try:
                 tried = await self._tried(engine.ROOT.kind, root)
             except NotFoundError:

@@ -10,12 +10,10 @@ from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import Kube, path_of
 from trainseal.controller import objects
 from trainseal.controller.disturbances import RunState, timestamp
-from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.catalogue import ENGINES, OWNERS
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.memberships import shrunk
 
-#: Conditions after which the Job controller deletes the pods that are left (batch/v1).
-_ENDING = frozenset({"Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"})
 Key = tuple[str, str]
 
 
@@ -89,17 +87,14 @@ def state_of(run: LiveRun, uid: str | None = None) -> RunState:
         return RunState(requester, completed=completed)
     live = run.engines.get(uid) or {}
     going = [t for t in (run.leaving_since, _leaving_since(live)) if t is not None]
-    spec, status = json_object(live.get("spec")), json_object(live.get("status"))
+    owners, status = OWNERS[ENGINES[run.sealed.spec.engine].OWNER.kind], live.get("status")
     return RunState(
         requester,
         leaving=(run.job is None and run.leaving_since is None) or not run.stands(uid),
         leaving_since=max(going, default=None),
-        over=any(
-            c.get("type") in _ENDING and c.get("status") == "True"
-            for c in json_objects(status.get("conditions"))
-        ),
-        suspended=spec.get("suspend") is True,
-        started=timestamp(status.get("startTime")),
+        over=owners.is_ending(live),
+        suspended=owners.is_suspended(live),
+        started=timestamp(json_object(status).get("startTime")),
         completed=completed,
         shrunk=shrunk(run.epochs, next((r.role for r in run.roles if r.object_uid == uid), "")),
     )

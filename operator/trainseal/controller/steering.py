@@ -8,6 +8,7 @@
    root, and may suspend it; without one, we resume whatever is suspended. A label that we may not
    take off, as where Kueue has a default queue, stays the queue's word.
 3. While it is suspended and has no pods, it is placed as ``spec.scheduling`` says.
+4. Where the engine's controller would take them for failed, pods of before are gone first.
 
 What the API server, or a webhook behind it, refuses of 2 and 3 is told and keeps nothing else from
 being done.
@@ -15,6 +16,7 @@ being done.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,31 +24,38 @@ from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import Scheduling, TrainingJob
-from trainseal.cluster.api import JSON_PATCH, Kube, KubeError
+from trainseal.cluster.api import JSON_PATCH, Kube, KubeError, path_of
 from trainseal.controller import objects
 from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.placing import Placing, placing, resolved
 from trainseal.controller.progress import Progress
 from trainseal.controller.world import no_queue
 from trainseal.engines import job as jobs
+from trainseal.engines.catalogue import OWNERS
 from trainseal.engines.engine import LABEL_QUEUE, Engine, ObjectKind
-from trainseal.engines.podtemplate import placement
+from trainseal.engines.podtemplate import LABEL_ROLE, LABEL_SEAL, placement
 
 Json = Mapping[str, JsonValue]
+#: Seconds until it is looked again whether pods of before are gone.
+PODS_AGAIN = 3.0
 #: Answers that mean no, not now: a request that is malformed here, forbidden or not valid.
 REFUSALS = frozenset({400, 403, 422})
 
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """How far ``spec.scheduling`` counts, for status. ``scheduling``: what the run goes by now."""
+    """How far ``spec.scheduling`` counts, for status. ``scheduling``: what the run goes by now.
+    ``again``: seconds until there may be more to do.
+    """
 
     scheduling: Scheduling | None
     reason: str = "AsScheduled"
     message: str = ""
+    again: float | None = None
 
     def tell(self, progress: Progress) -> None:
-        """Sets the condition ``Placed`` and the field."""
+        """Sets the condition ``Placed`` and the field, and when to look again."""
+        progress.again = self.again or progress.again
         progress.wants("Placed", not self.message, self.reason, self.message)
         if self.scheduling is not None:
             progress.fields["scheduling"] = self.scheduling.wire()
@@ -116,8 +125,19 @@ class Steering:
                 if refused and not queue:
                     continue
             if queue is None and engine.is_suspended(root):
+                if OWNERS[engine.OWNER.kind].WAITS_FOR_PODS and await self._has_pods(root):
+                    steered = dataclasses.replace(steered, again=PODS_AGAIN)
+                    continue
                 await self._merge(engine.ROOT, root, engine.suspension(False))
         return steered
+
+    async def _has_pods(self, root: Json) -> bool:
+        """Whether pods of it are there, in whatever state."""
+        labels = {k: v for k, v in _labels(root).items() if k in (LABEL_SEAL, LABEL_ROLE)}
+        selector = ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
+        query = {"labelSelector": selector, "limit": "1"}
+        page = await self._kube.request("GET", path_of("v1", "pods", _namespace(root)), query=query)
+        return bool(json_objects(page.get("items")))
 
     async def place(self, job: TrainingJob, live: LiveObjects) -> Steered:
         """Places what can be placed now."""
@@ -125,13 +145,13 @@ class Steering:
         wanted = job.spec.scheduling or Scheduling()
         if known == wanted:
             return Steered(wanted)
-        engine = live.engine
+        engine, owners = live.engine, OWNERS[live.engine.OWNER.kind]
         waiting: list[str] = []
         fixed: list[str] = []
         ending = True
         for role in job.spec.roles:
             owner = live.owners[role.name]
-            if not owner or jobs.outcome(owner) is not None:
+            if not owner or owners.outcome(owner) is not None:
                 continue
             before, after = placement(role, known), placement(role, wanted)
             plans = []
@@ -143,9 +163,9 @@ class Steering:
             fixed += plans[-1][-1].fixed
             if not any(plan.movable for *_, plan in plans):
                 continue
-            if not _idle(owner):
+            if not owners.is_idle(owner):
                 waiting += plans[-1][-1].movable
-                ending = ending and jobs.is_suspended(owner)
+                ending = ending and owners.is_suspended(owner)
                 continue
             for kind, obj, at, spec, plan in plans:
                 refused = await self._place(kind, obj, plan.operations(at, spec))
@@ -247,13 +267,3 @@ def _namespace(live: Json) -> str:
 
 def _labels(live: Json) -> JsonObject:
     return json_object(json_object(live.get("metadata")).get("labels"))
-
-
-def _idle(live: Json) -> bool:
-    """Whether the Job is suspended and the Job controller has taken its pods away."""
-    status = json_object(live.get("status"))
-    stopped = status.get("startTime") is None or any(
-        c.get("type") == "Suspended" and c.get("status") == "True"
-        for c in json_objects(status.get("conditions"))
-    )
-    return jobs.is_suspended(live) and stopped and not status.get("active")

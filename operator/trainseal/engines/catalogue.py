@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from trainseal.engines import job, jobset
-from trainseal.engines.engine import Engine, ObjectKind
+from trainseal.api.trainingjob import TrainingJob
+from trainseal.engines import job, jobset, pytorchjob
+from trainseal.engines.engine import Engine, ObjectKind, Owners
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.podmatch import ExpectedPod, prepare
 
-ENGINES: Mapping[str, Engine] = {"Job": job, "JobSet": jobset}
+ENGINES: Mapping[str, Engine] = {"Job": job, "JobSet": jobset, "PyTorchJob": pytorchjob}
 #: Every kind of roots and owners, by its name.
 KINDS: Mapping[str, ObjectKind] = {
     kind.kind: kind for engine in ENGINES.values() for kind in (engine.ROOT, engine.OWNER)
 }
+
+#: Kinds of owners.
+OWNERS: Mapping[str, Owners] = {"Job": job, "PyTorchJob": pytorchjob}
+_UNFIT: Mapping[str, Callable[[TrainingJob], str]] = {"PyTorchJob": pytorchjob.unfit}
+
+
+def unfit(job: TrainingJob) -> str:
+    """Why the job's engine cannot run it as it was signed; empty where it can."""
+    says = _UNFIT.get(job.spec.engine)
+    return says(job) if says else ""
 
 
 def expected_pod(role: BoundRole) -> ExpectedPod:
@@ -33,6 +44,11 @@ def expected_pod(role: BoundRole) -> ExpectedPod:
         role.template,
         engine.added(role),
     )
+
+
+def owner_kind(role: BoundRole) -> str:
+    """The kind of what owns a bound role's pods, by an engine that ``expected_pod`` knows."""
+    return ENGINES[role.engine].OWNER.kind
 
 
 def no_engine(name: str, enabled: Sequence[str]) -> str:

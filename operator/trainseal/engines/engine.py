@@ -46,12 +46,22 @@ class ObjectKind:
 
 @dataclass(frozen=True, slots=True)
 class RenderedRole:
-    """A role and what owns its pods: as our controller makes it, or as the engine's is to."""
+    """A role and what owns its pods: as our controller makes it, or as the engine's is to.
+
+    ``trial``: a Job of the same pods, where the API server fills nothing in of an owner's; it is
+    never made.
+    """
 
     name: str
     replicas: int
     object_name: str
     owner: JsonObject
+    trial: JsonObject | None = None
+
+    @property
+    def tried(self) -> JsonObject:
+        """What the API server is asked about for the pods as it would have them."""
+        return self.trial or self.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,30 @@ class Rendered:
     network_policy: JsonObject
     roots: tuple[JsonObject, ...]
     roles: tuple[RenderedRole, ...]
+
+
+class Owners(Protocol):
+    """A kind of owners of pods."""
+
+    #: Whether its controller, once one is resumed, takes pods of before that still end for failed.
+    WAITS_FOR_PODS: bool
+
+    def as_job(self, owner: Json) -> JsonObject:
+        """An owner read as a Job: its pods at ``spec.template``, whether it is suspended at
+        ``spec.suspend``, and all else that it says beside.
+        """
+
+    def outcome(self, root: Json) -> tuple[str, str] | None:
+        """See ``Engine``."""
+
+    def is_suspended(self, root: Json) -> bool:
+        """See ``Engine``."""
+
+    def is_idle(self, owner: Json) -> bool:
+        """Whether it is suspended and its controller has taken its pods away."""
+
+    def is_ending(self, owner: Json) -> bool:
+        """Whether its controller deletes the pods that are left."""
 
 
 class Engine(Protocol):
@@ -89,9 +123,6 @@ class Engine(Protocol):
 
     def added(self, role: BoundRole) -> Marks:
         """What the engine's controllers write on the role's pods, and on its owner's template."""
-
-    def template_of(self, owner: Json, added: Marks | None = None) -> JsonObject:
-        """An owner's pod template as the API server stores it, less what is added to it."""
 
     def root_changes(self, wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, JsonValue]]:
         """What of a root is not as rendered, found and expected; nothing of one that owns pods,

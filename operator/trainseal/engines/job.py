@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from trainseal.api.model import JsonObject, json_object
+from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import Role, RoleStatus, TrainingJob
 from trainseal.engines import surroundings
 from trainseal.engines.engine import Json, ObjectKind, Rendered, RenderedRole
@@ -46,6 +46,9 @@ from trainseal.provenance.enginemarks import NO_MARKS, Marks
 
 ROOT = OWNER = ObjectKind("Job", "batch/v1", "jobs")
 FIXED: frozenset[str] = frozenset()
+WAITS_FOR_PODS = False
+#: Conditions after which the Job controller deletes the pods that are left (batch/v1).
+_ENDING = frozenset({"Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"})
 #: A worker may fail this often; the next time, it takes its Job down.
 FAILURES_OF_A_WORKER = 3
 #: No bound over all workers: a single crash of one ends the collectives of all others.
@@ -85,6 +88,11 @@ def rendered_role(
             "spec": {"suspend": True, **spec},
         },
     )
+
+
+def as_job(owner: Json) -> JsonObject:
+    """It is one."""
+    return dict(owner)
 
 
 def with_templates(rendered: Rendered, templates: Mapping[str, JsonObject]) -> Rendered:
@@ -205,6 +213,24 @@ def outcome(root: Json) -> tuple[str, str] | None:
         ):
             return str(condition["type"]), str(condition.get("message", ""))
     return None
+
+
+def is_idle(owner: Json) -> bool:
+    """Whether the Job is suspended and the Job controller has taken its pods away."""
+    status = json_object(owner.get("status"))
+    stopped = status.get("startTime") is None or any(
+        c.get("type") == "Suspended" and c.get("status") == "True"
+        for c in json_objects(status.get("conditions"))
+    )
+    return is_suspended(owner) and stopped and not status.get("active")
+
+
+def is_ending(owner: Json) -> bool:
+    """Whether the Job has ended, or is about to."""
+    return any(
+        c.get("type") in _ENDING and c.get("status") == "True"
+        for c in json_objects(json_object(owner.get("status")).get("conditions"))
+    )
 
 
 def job_spec(

@@ -49,7 +49,6 @@ _SUFFIXES = len("-0-99999-abcde")
 observe = jobs.observe
 is_suspended = jobs.is_suspended
 suspension = jobs.suspension
-template_of = jobs.template_of
 
 
 def render(job: TrainingJob, inputs: RenderInputs) -> Rendered:

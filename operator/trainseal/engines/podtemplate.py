@@ -48,7 +48,8 @@ PLACED = (
     "affinity", "nodeSelector", "priorityClassName", "schedulingGates", "tolerations",
     "topologySpreadConstraints",
 )  # fmt: skip
-_INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+#: Where the Job controller says a pod's index.
+INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _GATE_UID = 65532
 #: Like a dataset, which it is to the trainer: read-only, and no name of a dataset.
 _RESUME = "data-resume"
@@ -117,9 +118,16 @@ def has_gate(job: TrainingJob) -> bool:
 
 
 def pod_template(
-    job: TrainingJob, role: Role, inputs: RenderInputs, files: Mapping[str, str], first: str
+    job: TrainingJob,
+    role: Role,
+    inputs: RenderInputs,
+    files: Mapping[str, str],
+    first: str,
+    index: str = INDEX_PATH,
 ) -> JsonObject:
-    """A role's pods; ``first``: host name of the pod that the others meet at."""
+    """A role's pods. ``first``: host name of the pod that the others meet at; empty where the run's
+    Service is that pod. ``index``: field path of a pod's index.
+    """
     template = copy.deepcopy(role.template)
     metadata = json_object(template.setdefault("metadata", {}))
     labels = json_object(metadata.setdefault("labels", {}))
@@ -137,7 +145,7 @@ def pod_template(
     spec.setdefault("automountServiceAccountToken", False)
     spec["subdomain"] = service_name(job.metadata.name)
     mounts = [*_mounts(job, inputs.seal_name), *_resume_mounts(job, inputs.resume)]
-    rendezvous = _rendezvous(job, first)
+    rendezvous = _rendezvous(job, first, index)
     for kind in ("initContainers", "containers"):
         containers = json_objects(spec.get(kind))
         for container in containers:
@@ -239,8 +247,9 @@ def _place(scheduling: Scheduling | None, spec: JsonObject) -> None:
     spec |= placement
 
 
-def _rendezvous(job: TrainingJob, first: str) -> list[JsonObject]:
-    host = f"{first}.{service_name(job.metadata.name)}"
+def _rendezvous(job: TrainingJob, first: str, index: str) -> list[JsonObject]:
+    service = service_name(job.metadata.name)
+    host = f"{first}.{service}" if first else service
     env: list[JsonObject] = [
         {"name": "MASTER_ADDR", "value": f"{host}.{job.metadata.namespace}.svc"},
         {"name": "MASTER_PORT", "value": str(MASTER_PORT)},
@@ -252,7 +261,7 @@ def _rendezvous(job: TrainingJob, first: str) -> list[JsonObject]:
     env.append({"name": "WORLD_SIZE", "value": str(sum(role.size for role in job.spec.roles))})
     if len(job.spec.roles) == 1:
         # With several roles a rank is an offset, which the downward API cannot add.
-        env.append({"name": "RANK", "valueFrom": {"fieldRef": {"fieldPath": _INDEX_PATH}}})
+        env.append({"name": "RANK", "valueFrom": {"fieldRef": {"fieldPath": index}}})
     return env
 
 

@@ -33,8 +33,12 @@ def config_map(
     }
 
 
-def service(job: TrainingJob, inputs: RenderInputs) -> JsonObject:
-    """The headless Service by which workers find each other."""
+def service(
+    job: TrainingJob, inputs: RenderInputs, of: Mapping[str, JsonValue] | None = None
+) -> JsonObject:
+    """The headless Service by which workers find each other; ``of``: further labels of the pods
+    that it is a name of, where it is not one of all.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -42,7 +46,7 @@ def service(job: TrainingJob, inputs: RenderInputs) -> JsonObject:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {LABEL_SEAL: inputs.seal_name},
+            "selector": {LABEL_SEAL: inputs.seal_name, **(of or {})},
             "ports": [{"name": "rendezvous", "port": MASTER_PORT, "protocol": "TCP"}],
         },
     }

@@ -7,7 +7,7 @@ AlwaysPullImages' policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,6 +56,9 @@ _INDEX_ENTRIES: tuple[Json, ...] = tuple(
     }
     for what in ("labels", "annotations")
 )
+#: What a controller adds to each container, once: by the variable's name what it may be.
+Added = Mapping[str, tuple[Json, ...]]
+BY_JOBS: Added = {_INDEX_VARIABLE: _INDEX_ENTRIES}
 #: Resources that a LimitRange may default; never an extended resource.
 _DEFAULTABLE = frozenset({"cpu", "memory", "ephemeral-storage"})
 
@@ -74,9 +77,11 @@ class ExpectedContainer:
     names: frozenset[str]
     #: Paths that it has, and that nothing added may overlap.
     taken: tuple[str, ...]
+    #: Variables that a controller adds.
+    added: Added
 
 
-def expected_container(container: Json) -> ExpectedContainer:
+def expected_container(container: Json, added: Added = BY_JOBS) -> ExpectedContainer:
     env = objects(container.get("env"))
     return ExpectedContainer(
         name=str(container.get("name")),
@@ -95,6 +100,7 @@ def expected_container(container: Json) -> ExpectedContainer:
             )
             if path
         ),
+        added=added,
     )
 
 
@@ -250,7 +256,7 @@ def _quantities(path: str, found: Json, wanted: Json, implied: Json) -> Iterator
 def _env(
     path: str, expected: ExpectedContainer, found: Sequence[Json], additions: Additions
 ) -> Iterator[Difference]:
-    rest = _without_index(expected, found)
+    rest = _without_added(expected, found)
     if rest == expected.env:
         return
     kept, explained = [], False
@@ -273,16 +279,21 @@ def _env(
 
 def variables_beside(expected: ExpectedContainer, found: Sequence[Json]) -> list[Json]:
     """Those that somebody added to a container's."""
-    return [e for e in _without_index(expected, found) if e not in expected.env]
+    return [e for e in _without_added(expected, found) if e not in expected.env]
 
 
-def _without_index(expected: ExpectedContainer, found: Sequence[Json]) -> list[Json]:
+def _without_added(expected: ExpectedContainer, found: Sequence[Json]) -> list[Json]:
     rest = list(found)
-    if _INDEX_VARIABLE not in expected.names:
-        # The Job controller adds its own once, and only where there is none of that name.
+    for name, entries in expected.added.items():
+        # The Job controller adds its own once, and only where there is none of that name; others
+        # add theirs in any case, and the last counts: so it says what the last signed one says.
+        if name in expected.names:
+            last = [e for e in expected.env if e.get("name") == name][-1]
+            if last not in entries or rest.count(last) <= expected.env.count(last):
+                continue
         # Looked for from the end, where it stands unless a platform added variables after it.
         for at in range(len(rest) - 1, -1, -1):
-            if rest[at] in _INDEX_ENTRIES:
+            if rest[at] in entries:
                 del rest[at]
                 break
     return rest

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.differences import Json, mapping, objects, strings
+from trainseal.provenance.enginemarks import KUBEFLOW_INDEX
 
 #: Fields that the API server, the scheduler, the kubelet or the seal decides, each with a value of
 #: the form that it has: names, UIDs and addresses hold no ``/`` and no word of a shell.
@@ -62,7 +63,7 @@ def signed_value(field_path: str, metadata: Json) -> str | None:
     key = key_of(field_path)
     if key is None:
         return None
-    if key.name == INDEX:
+    if key.name == INDEX or key == ("labels", KUBEFLOW_INDEX):
         return "0"
     return strings(metadata.get(key.part)).get(key.name)
 

@@ -31,11 +31,12 @@ from trainseal.api.policylanes import LABEL_LANE
 from trainseal.provenance.capabilities import CAPABILITIES
 from trainseal.provenance.differences import Json, mapping, objects, short
 from trainseal.provenance.gpuasks import VARIABLE, GpuRules
+from trainseal.provenance.podmatch import CONTROLLERS_LABELS
 from trainseal.provenance.policies import CompiledLane, CompiledPolicy
 
 _OURS = "trainseal.dev/"
-#: By these Job controllers and sealed runs select their pods.
-_RUN_LABELS = (_OURS, "batch.kubernetes.io/", "controller-uid", "job-name")
+#: By these controllers and sealed runs select their pods.
+_RUN_LABELS = (_OURS, *CONTROLLERS_LABELS)
 #: By annotations that begin so, a runtime or a network plugin gives more than the spec says.
 _RUNTIME_ANNOTATIONS = (
     "cdi.k8s.io/",

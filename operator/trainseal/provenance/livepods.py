@@ -28,7 +28,9 @@ from pydantic import JsonValue
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.differences import Difference, Json, mapping, objects, short, strings
+from trainseal.provenance.enginemarks import KUBEFLOW_INDEX
 from trainseal.provenance.podmatch import (
+    CONTROLLERS_LABELS,
     RUNTIME_ANNOTATIONS,
     ExpectedPod,
     compare_pod,
@@ -36,7 +38,7 @@ from trainseal.provenance.podmatch import (
 from trainseal.provenance.resizes import Size, sizes, with_sealed_sizes
 
 _KINDS = ("initContainers", "containers")
-_MEANINGFUL_LABELS = ("trainseal.dev/", "batch.kubernetes.io/", "controller-uid", "job-name")
+_MEANINGFUL_LABELS = ("trainseal.dev/", *CONTROLLERS_LABELS)
 _MEANINGFUL_ANNOTATIONS = ("trainseal.dev/", "batch.kubernetes.io/", *RUNTIME_ANNOTATIONS)
 #: What CNI plugins write down of a network that is up already.
 WRITTEN_LATER = frozenset(
@@ -166,7 +168,9 @@ def _reported(pod: Json, images: Mapping[str, KnownImage]) -> Iterator[tuple[str
 
 def index_of(pod: Json) -> str:
     """The pod's place in its run; empty where it has none."""
-    return strings(mapping(pod.get("metadata")).get("annotations")).get(INDEX, "")
+    metadata = mapping(pod.get("metadata"))
+    by_jobs = strings(metadata.get("annotations")).get(INDEX)
+    return by_jobs or strings(metadata.get("labels")).get(KUBEFLOW_INDEX, "")
 
 
 def odd_ranks(pods: Sequence[Json], images: Mapping[str, KnownImage]) -> tuple[OddRank, ...]:

@@ -6,7 +6,8 @@ what another engine's controller adds, by that engine, with the values that it m
 platform adds is named in a policy; all else is a difference. The rules, in order:
 
 1. The pod belongs to the seal by the UID of the bound engine object, never by labels; its index and
-   its host name are the Job controller's.
+   its host name are the Job controller's. Where another controller makes the pods, index and name
+   are where and as that one writes them.
 2. Labels and annotations of the template stand unchanged; others come from Kubernetes' Job
    controller, from the engine, or from a named addition.
 3. Placement (node selector, tolerations, affinity, priority, gates) is not signed and may change;
@@ -34,6 +35,7 @@ from pydantic import JsonValue
 from trainseal.provenance.additionmatch import volume_fault
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.containermatch import (
+    BY_JOBS,
     INDEX,
     Around,
     ExpectedContainer,
@@ -54,7 +56,7 @@ from trainseal.provenance.differences import (
     strings,
 )
 from trainseal.provenance.downward import Key, referred_keys
-from trainseal.provenance.enginemarks import NO_MARKS, Marks
+from trainseal.provenance.enginemarks import KUBEFLOW, NO_MARKS, Marks
 
 #: Pod fields that say where and when, never what.
 PLACEMENT = frozenset(
@@ -73,6 +75,8 @@ _OWN_CHECK = frozenset(
 )  # fmt: skip
 _NOT_FIXED = PLACEMENT | _OWN_CHECK
 _JOB_PREFIX = "batch.kubernetes.io/"
+#: Labels by which controllers know their pods.
+CONTROLLERS_LABELS = (_JOB_PREFIX, "controller-uid", "job-name", KUBEFLOW)
 #: What LimitRanger writes down of its defaults.
 _LIMIT_RANGER = "kubernetes.io/limit-ranger"
 #: Annotations that container runtimes and their hooks act on when a sandbox is made.
@@ -119,6 +123,8 @@ def prepare(
     ``added``: what the engine's controllers write on its pods beyond Kubernetes' own.
     """
     metadata, spec = mapping(template.get("metadata")), mapping(template.get("spec"))
+    of_jobs = added.pods is None
+    entries = {k: ({"name": k, "value": v},) for k, v in added.env.items()}
     return ExpectedPod(
         object_name=object_name,
         object_uid=object_uid,
@@ -126,22 +132,35 @@ def prepare(
         labels=strings(metadata.get("labels")),
         annotations=strings(metadata.get("annotations")),
         job_labels={
-            "batch.kubernetes.io/controller-uid": object_uid,
-            "batch.kubernetes.io/job-name": object_name,
-            "controller-uid": object_uid,
-            "job-name": object_name,
+            **(_labels_of_a_job(object_name, object_uid) if of_jobs else {}),
             **added.labels,
         },
         added=added,
         fixed={k: v for k, v in spec.items() if k not in _NOT_FIXED},
-        containers=tuple(expected_container(c) for c in objects(spec.get("containers"))),
-        init_containers=tuple(expected_container(c) for c in objects(spec.get("initContainers"))),
+        containers=tuple(
+            expected_container(c, {**(BY_JOBS if of_jobs else {}), **entries})
+            for c in objects(spec.get("containers"))
+        ),
+        init_containers=tuple(
+            expected_container(c, BY_JOBS if of_jobs else {})
+            for c in objects(spec.get("initContainers"))
+        ),
         volumes=objects(spec.get("volumes")),
         volume_names=frozenset(str(v.get("name")) for v in objects(spec.get("volumes"))),
         service_account=str(spec.get("serviceAccountName") or "default"),
         token=spec.get("automountServiceAccountToken") is not False,
         referred=referred_keys(spec),
     )
+
+
+def _labels_of_a_job(name: str, uid: str) -> Mapping[str, str]:
+    """What the Job controller writes on its pods."""
+    return {
+        "batch.kubernetes.io/controller-uid": uid,
+        "batch.kubernetes.io/job-name": name,
+        "controller-uid": uid,
+        "job-name": name,
+    }
 
 
 def compare_pod(expected: ExpectedPod, pod: Json, additions: Additions) -> tuple[Difference, ...]:
@@ -168,7 +187,7 @@ def _changed(old: Json, new: Json, expected: ExpectedPod | None) -> Iterator[str
     if _owners(before) != _owners(after):
         yield "metadata.ownerReferences"
     guarded: tuple[tuple[Literal["labels", "annotations"], tuple[str, ...]], ...] = (
-        ("labels", (_OURS, _JOB_PREFIX, "controller-uid", "job-name")),
+        ("labels", (_OURS, *CONTROLLERS_LABELS)),
         ("annotations", (_OURS, _JOB_PREFIX, *RUNTIME_ANNOTATIONS)),
     )
     for what, prefixes in guarded:
@@ -194,10 +213,7 @@ def _owners(metadata: Json) -> list[tuple[JsonValue, bool]]:
 def _compare(expected: ExpectedPod, pod: Json, additions: Additions) -> Iterator[Difference]:
     metadata, spec = mapping(pod.get("metadata")), mapping(pod.get("spec"))
     yield from _metadata(expected, metadata, additions, spec.get("priority"))
-    index = mapping(metadata.get("annotations")).get(INDEX)
-    hostname = f"{expected.object_name}-{index}"
-    if spec.get("hostname") != hostname:
-        yield Difference("spec.hostname", short(spec.get("hostname")), repr(hostname))
+    yield from _names(expected, metadata, spec)
     if spec.get("nodeName"):
         yield Difference("spec.nodeName", f"{spec['nodeName']!r}", "the scheduler places the pod")
     if not same(spec, _NOT_FIXED, expected.fixed):
@@ -213,6 +229,26 @@ def _compare(expected: ExpectedPod, pod: Json, additions: Additions) -> Iterator
     for kind in KINDS:
         wanted = expected.containers if kind == "containers" else expected.init_containers
         yield from compare_containers(kind, wanted, spec.get(kind), around)
+
+
+def _names(expected: ExpectedPod, metadata: Json, spec: Json) -> Iterator[Difference]:
+    """By its own name, or by its host name, a pod is known to the others."""
+    _, index = _index(expected, metadata)
+    hostname, pods = f"{expected.object_name}-{index}", expected.added.pods
+    if pods is None and spec.get("hostname") != hostname:
+        yield Difference("spec.hostname", short(spec.get("hostname")), repr(hostname))
+    if pods is not None and "hostname" in spec:
+        yield Difference("spec.hostname", short(spec["hostname"]), "none: the pod's name")
+    if pods is not None and metadata.get("name") != f"{pods.name}{index}":
+        yield Difference("metadata.name", short(metadata.get("name")), repr(f"{pods.name}{index}"))
+
+
+def _index(expected: ExpectedPod, metadata: Json) -> tuple[str, JsonValue]:
+    """Where its owner's kind says a pod's index, and what stands there."""
+    if expected.added.pods is None:
+        return f"annotations[{INDEX}]", mapping(metadata.get("annotations")).get(INDEX)
+    name = expected.added.pods.index_label
+    return f"labels[{name}]", mapping(metadata.get("labels")).get(name)
 
 
 def _volumes(
@@ -245,13 +281,11 @@ def _metadata(
         for name, value in wanted.items():
             if found.get(name) != value:
                 yield Difference(f"metadata.{what}[{name}]", f"{found.get(name)!r}", f"{value!r}")
-    index = annotations.get(INDEX)
+    place, index = _index(expected, metadata)
     yield from _others_labels(expected, labels, additions, index, priority)
     yield from _others_annotations(expected, annotations, additions)
     if not is_index(index, expected.replicas):
-        yield Difference(
-            f"metadata.annotations[{INDEX}]", short(index), f"an index below {expected.replicas}"
-        )
+        yield Difference(f"metadata.{place}", short(index), f"an index below {expected.replicas}")
 
 
 def _others_labels(
@@ -265,7 +299,9 @@ def _others_labels(
     for name, found_value in labels.items():
         if name in expected.labels or name in additions.labels:
             continue
-        of_job = index if name == INDEX else expected.job_labels.get(name)
+        of_job = index if name == _index_label(expected) else expected.job_labels.get(name)
+        if name in _of_the_first(expected):
+            of_job = _of_the_first(expected)[name] if index == "0" else ""
         if name == expected.added.priority_label:
             of_job = str(priority)
         if of_job is not None and found_value != of_job:
@@ -298,15 +334,24 @@ def is_kubernetes_own(
     """Whether Kubernetes, or the engine, writes a label or an annotation of this name on such a
     pod.
     """
+    of_jobs = expected.added.pods is None and name.startswith(_JOB_PREFIX)
     if part == "labels":
         return (
             name in expected.job_labels
-            or name.startswith(_JOB_PREFIX)
+            or of_jobs
+            or name == _index_label(expected)
+            or name in _of_the_first(expected)
             or name == (expected.added.priority_label or None)
         )
-    return (
-        name.startswith(_JOB_PREFIX) or name == _LIMIT_RANGER or name in expected.added.annotations
-    )
+    return of_jobs or name == _LIMIT_RANGER or name in expected.added.annotations
+
+
+def _of_the_first(expected: ExpectedPod) -> Mapping[str, str]:
+    return expected.added.pods.first if expected.added.pods is not None else {}
+
+
+def _index_label(expected: ExpectedPod) -> str:
+    return INDEX if expected.added.pods is None else expected.added.pods.index_label
 
 
 def is_index(text: JsonValue, replicas: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -485,19 +486,36 @@ def test_of_the_gpus_driver_the_agent_gets_what_monitors_and_nothing_more(
     assert container["securityContext"]["privileged"] is False
 
 
-def test_what_another_engine_needs_is_there_only_where_it_is_switched_on(helm: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "plural", "about", "floor"),
+    [
+        ("jobSet", "jobsets", "trainseal-jobs", ("trainseal-jobsets",)),
+        (
+            "pyTorchJob",
+            "pytorchjobs",
+            "trainseal-pods",
+            ("trainseal-pytorchjobs", "trainseal-pytorchjob-pods"),
+        ),
+    ],
+)
+def test_what_another_engine_needs_is_there_only_where_it_is_switched_on(
+    helm: Path, engine: str, plural: str, about: str, floor: Sequence[str]
+) -> None:
     """A controller of others that nobody uses may change no Job, and ours no object of its kind."""
-    account = "system:serviceaccount:jobset-system:jobset"
-    on = ("engines.jobSet.enabled=true", f"engines.jobSet.controller={account}")
+    account = "system:serviceaccount:others:controller"
+    on = (f"engines.{engine}.enabled=true", f"engines.{engine}.controller={account}")
     for values in ((), on):
         objects = render(helm, *(part for value in values for part in ("--set", value)))
         policies = [o for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
-        jobs = one(objects, "ValidatingAdmissionPolicy", "trainseal-jobs")
+        where = one(objects, "ValidatingAdmissionPolicy", about)
         role = one(objects, "ClusterRole", "trainseal-controller")
-        assert any(p["metadata"]["name"] == "trainseal-jobsets" for p in policies) == bool(values)
-        assert any("jobsets" in rule["resources"] for rule in role["rules"]) == bool(values)
-        assert (account in json.dumps(jobs)) == bool(values)
+        for policy in floor:
+            assert any(p["metadata"]["name"] == policy for p in policies) == bool(values)
+            read = [rule.get("resourceNames", ()) for rule in role["rules"]]
+            assert any(policy in names for names in read) == bool(values)
+        assert any(plural in rule["resources"] for rule in role["rules"]) == bool(values)
+        assert (account in json.dumps(where)) == bool(values)
         for kind, name in (("Mutating", "trainseal"), ("Validating", "trainseal-access")):
             hooks = one(objects, f"{kind}WebhookConfiguration", name)
-            assert ("jobsets" in json.dumps(hooks)) == bool(values)
+            assert (plural in json.dumps(hooks)) == bool(values)
             assert (account in json.dumps(hooks)) == bool(values)

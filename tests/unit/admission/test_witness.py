@@ -26,6 +26,7 @@ RESOURCES = {
     "Job": "jobs",
     "JobSet": "jobsets",
     "Pod": "pods",
+    "PyTorchJob": "pytorchjobs",
     "ReplicaSet": "replicasets",
     "ReplicationController": "replicationcontrollers",
     "StatefulSet": "statefulsets",
@@ -47,6 +48,12 @@ def workload(kind: str, resources: Object | None = None, **metadata: Any) -> Obj
                 {"name": name, "template": {"spec": {"template": {"spec": pod}}}}
                 for name, pod in (("driver", harmless), ("worker", spec))
             ]
+        }
+    elif kind == "PyTorchJob":
+        harmless = {"containers": [{"name": "pytorch", "image": "x"}]}
+        replicas = {"Master": harmless, "Worker": spec}
+        made["spec"] = {
+            "pytorchReplicaSpecs": {k: {"template": {"spec": v}} for k, v in replicas.items()}
         }
     else:
         made["spec"] = {"template": {"spec": spec}, "replicas": 1}

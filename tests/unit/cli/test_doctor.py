@@ -297,6 +297,20 @@ def test_the_shared_identity_of_the_controller_manager_is_known_by_the_missing_a
     assert f"{SHARED_IDENTITY} may create sealed pods" in trainseal("doctor").out
 
 
+@pytest.mark.parametrize("engine", ["jobSet", "pyTorchJob"])
+def test_the_account_of_an_engine_that_is_switched_on_is_told_where_it_is_missing(
+    trainseal: Run, kube: FakeKube, engine: str
+) -> None:
+    """Whoever may make service accounts there could be who makes a run's pods, or its Jobs."""
+    config: Any = kube.objects[f"{SYSTEM}/trainseal-config"]
+    said = yaml.safe_load(config["data"]["config.yaml"])
+    named = {"enabled": True, "controller": "system:serviceaccount:others:operator"}
+    config["data"]["config.yaml"] = yaml.safe_dump({**said, "engines": {engine: named}})
+    assert "and not there: others/operator (engines)" in trainseal("doctor").out
+    kube.objects["/api/v1/namespaces/others/serviceaccounts/operator"] = {}
+    assert "and not there" not in trainseal("doctor").out
+
+
 def test_what_one_may_not_see_is_neither_good_nor_wrong(trainseal: Run, kube: FakeKube) -> None:
     kube.failures[VALIDATING] = KubeError(403, "Forbidden", "not for you")
     answer = trainseal("doctor")

@@ -66,3 +66,4 @@ def test_what_another_engine_runs_is_watched_only_where_it_is_enabled() -> None:
     selectors = settings(("Job", "JobSet")).watching.label_selectors
     assert selectors.collect(kopf.Resource(*kind)) == ["trainseal.dev/job"]
     assert settings().watching.label_selectors.collect(kopf.Resource(*kind)) == []
+    assert roots(("Job", "PyTorchJob")) == (("kubeflow.org", "v1", "pytorchjobs"),)

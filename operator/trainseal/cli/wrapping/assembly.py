@@ -27,8 +27,6 @@ from trainseal.provenance.canonical import KIND
 from trainseal.provenance.document import FieldPath
 from trainseal.provenance.jobrules import MAX_NAME
 
-#: The one place where it is chosen what runs the pods.
-ENGINE = "Job"
 _KUEUE = "kueue.x-k8s.io/"
 #: What the cluster writes, and no person.
 _CLUSTERS = frozenset(
@@ -82,7 +80,7 @@ def assembled(subject: Subject, workload: Workload, around: Surroundings) -> Jso
     )
     _unmounted(pods, ledger)
     scheduling, hoisted = _scheduling(subject, workload, pods)
-    spec: JsonObject = {"engine": ENGINE, **mounts.spec()}
+    spec: JsonObject = {"engine": subject.engine, **mounts.spec()}
     spec["roles"] = [
         _role(subject, workload, index, mounts, around, hoisted)
         for index in range(len(workload.roles))
@@ -113,6 +111,7 @@ def _role(
         role=role,
         renames=(*workload.hosts, *mounts.renames),
         first=subject.first_host(workload.roles[0].name),
+        index=subject.index_path,
         around=around,
         ledger=subject.ledger,
     )

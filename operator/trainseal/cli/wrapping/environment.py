@@ -10,7 +10,7 @@ from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.surroundings import Surroundings
 from trainseal.cli.wrapping.words import Rename, renamed
-from trainseal.cli.wrapping.workload import INDEX, INDEX_PATH, SourceRole
+from trainseal.cli.wrapping.workload import INDEX, SourceRole
 from trainseal.provenance.document import FieldPath
 from trainseal.provenance.downward import key_of
 
@@ -19,11 +19,14 @@ _FIRST = "MASTER_ADDR"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is needed to tell what a variable means. ``first`` is the new name of the first pod."""
+    """What is needed to tell what a variable means. ``first`` is the new name of the first pod,
+    ``index`` the field path of a pod's index.
+    """
 
     role: SourceRole
     renames: tuple[Rename, ...]
     first: str
+    index: str
     around: Surroundings
     ledger: Ledger
 
@@ -119,9 +122,9 @@ def _one(field: Field, reading: Reading, *, drops: bool) -> _Variable | None:
         return _Variable({"name": name, "value": _literal(value)}, field)
     key_name = key_of(source.text("fieldRef", "fieldPath"))
     fact = (reading.role.facts or {}).get(key_name.name) if key_name else None
-    if fact == INDEX and source.text("fieldRef", "fieldPath") != INDEX_PATH:
+    if fact == INDEX and source.text("fieldRef", "fieldPath") != reading.index:
         ledger.changed(field, f"{name} is the pod's index within its role, as Kubernetes tells it")
-        at_index: JsonObject = {"fieldRef": {"fieldPath": INDEX_PATH}}
+        at_index: JsonObject = {"fieldRef": {"fieldPath": reading.index}}
         return _Variable({"name": name, "valueFrom": at_index}, field)
     if fact is not None and fact != INDEX:
         ledger.changed(field, f"{name} was told by the workload's controller; it is {fact!r}")

@@ -11,6 +11,7 @@ from trainseal.cli.jobfiles import in_namespace, path_parts
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.mounts import UNKNOWN_CODE
+from trainseal.engines.catalogue import unfit
 from trainseal.provenance.accessrules import compile_access
 from trainseal.provenance.additions import compile_additions
 from trainseal.provenance.canonical import CanonicalError, canonical_job
@@ -63,6 +64,8 @@ def judge(
     for warning in job_warnings(parsed):
         place, _, why = warning.partition(": ")
         ledger.warned(tuple(path_parts(place)), why, source)
+    if words := unfit(parsed):
+        ledger.refused(("spec", "engine"), words, "or wrap it without --engine", source)
     for policy in policies or (WITHOUT_POLICY,):
         found = [*job_rules(parsed, "", policy, RunFacts(), now)]
         if policies:

@@ -19,10 +19,8 @@ from trainseal.cli.wrapping.workload import INDEX, SourceRole, Subject, Workload
 from trainseal.engines.podtemplate import MASTER_PORT
 
 _RETRIES = "TrainSeal lets each worker fail three times, and one that fails more ends the run"
-_POLICY_CHANGED = {
-    "cleanPodPolicy": "the pods of a run that ended stay until its TrainingJob is deleted",
-    "backoffLimit": _RETRIES,
-}
+_NO_RETRIES = "a worker that failed ends the run: the operator would start it past its gate"
+_CLEANED = "the pods of a run that ended stay until its TrainingJob is deleted"
 _POLICY_LEFT = {
     "activeDeadlineSeconds": (
         "a run has no time limit of its own",
@@ -73,9 +71,10 @@ def _size(field: Field) -> int:
 
 
 def _run_policy(subject: Subject, policy: Field | None) -> None:
+    retries = _NO_RETRIES if subject.by_the_operator else _RETRIES
     for name, field in policy.entries() if policy else ():
-        if name in _POLICY_CHANGED:
-            subject.ledger.changed(field, _POLICY_CHANGED[name])
+        if name in ("cleanPodPolicy", "backoffLimit"):
+            subject.ledger.changed(field, _CLEANED if name == "cleanPodPolicy" else retries)
         elif name in _POLICY_LEFT:
             subject.ledger.left(field, *_POLICY_LEFT[name])
     gang = policy.get("schedulingPolicy") if policy else None
@@ -94,7 +93,9 @@ def _roles(
     for field in fields.values():
         ledger.settle(field.get("replicas"))
         policy = field.get("restartPolicy")
-        if policy is not None and policy.content != "Never":
+        if policy is not None and policy.content != "Never" and subject.by_the_operator:
+            ledger.changed(policy, f"{policy.content}: {_NO_RETRIES}")
+        elif policy is not None and policy.content != "Never":
             ledger.changed(
                 policy, f"{policy.content}: TrainSeal starts a worker that failed anew, three"
                 " times, in a new pod",
@@ -149,7 +150,16 @@ def _told(
     total = sum(sizes.values())
     processes = subject.spec.get("nprocPerNode")
     env: dict[str, str] = {"PYTHONUNBUFFERED": "1", "PET_NNODES": str(total)}
-    if "Master" in sizes:
+    if subject.by_the_operator:
+        # These the operator tells them, or the engine.
+        env = {}
+        if len(roles) > 1:
+            subject.ledger.left(
+                roles[0].template, "PET_NNODES is how many pods the pod's own role has",
+                f"tell torchrun --nnodes={total}; or make master and workers the same pods",
+                ("spec", "roles"), settles=False,
+            )  # fmt: skip
+    elif "Master" in sizes:
         env |= {
             "PET_MASTER_ADDR": subject.first_host(roles[0].name),
             "PET_MASTER_PORT": str(MASTER_PORT),
@@ -161,24 +171,26 @@ def _told(
     if elastic is not None:
         env |= _rendezvous(subject, elastic, roles[0].name)
     listed = subject.spec.get("pytorchReplicaSpecs") or subject.spec
-    subject.ledger.changed(
-        processes or elastic or listed,
-        f"what the controller tells the pods stands under env now: {', '.join(env)}",
-        settles=False,
-    )
+    if env:
+        subject.ledger.changed(
+            processes or elastic or listed,
+            f"what the controller tells the pods stands under env now: {', '.join(env)}",
+            settles=False,
+        )
     subject.ledger.settle(processes)
     told, rank = [], 0
     for role in roles:
         mine: dict[str, JsonValue] = dict(env)
-        if "Master" in sizes:
-            mine |= _ranks(subject, role, rank, alone=len(roles) == 1)
+        alone = len(roles) == 1
+        if "Master" in sizes and not (alone and subject.by_the_operator):
+            mine |= _ranks(subject, role, rank, alone=alone)
         rank += role.replicas if isinstance(role.replicas, int) else 0
         facts = {
             f"{_LABELS}job-name": subject.name,
             f"{_LABELS}replica-type": role.name,
             f"{_LABELS}replica-index": INDEX,
         }
-        told.append(replace(role, added=added(mine), facts=facts))
+        told.append(replace(role, added=added(mine, subject.index_path), facts=facts))
     return tuple(told)
 
 
@@ -241,6 +253,8 @@ def _hosts(
 
     def new(match: re.Match[str]) -> str | None:
         kind, index = match[1], int(match[2])
+        if index == 0 and kind == ("master" if "Master" in sizes else "worker"):
+            return subject.first_host(roles[0].name)
         if not merged:
             return subject.host(kind, index)
         return subject.host("worker", index if kind == "master" else index + sizes["Master"])

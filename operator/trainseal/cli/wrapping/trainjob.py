@@ -229,7 +229,7 @@ def _torch(
             "PET_MASTER_ADDR": subject.first_host(role.name),
             "PET_MASTER_PORT": str(MASTER_PORT),
         }
-        made.append(replace(role, added=added(env)))
+        made.append(replace(role, added=added(env, subject.index_path)))
         subject.ledger.changed(
             torch, f"what the controller tells the nodes stands under env now: {', '.join(env)}",
             settles=False,

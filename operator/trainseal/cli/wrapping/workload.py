@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject
+from trainseal.api.trainingjob import EngineName
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.words import Rename
-from trainseal.engines.podtemplate import object_name, service_name
+from trainseal.engines.podtemplate import INDEX_PATH, object_name, service_name
+from trainseal.provenance.enginemarks import KUBEFLOW_INDEX
 
-#: Under it a pod finds its index within its role.
-INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+_PYTORCHJOB: EngineName = "PyTorchJob"
 #: Stands in ``facts`` for the index.
 INDEX = "\0index"
 
@@ -49,12 +50,23 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a converter reads, and by what name its job goes."""
+    """What a converter reads, by what name its job goes, and what is to run it."""
 
     root: Field
     name: str
     namespace: str
     ledger: Ledger
+    engine: EngineName = "Job"
+
+    @property
+    def by_the_operator(self) -> bool:
+        """Whether Kubeflow's training operator goes on making the pods."""
+        return self.engine == _PYTORCHJOB
+
+    @property
+    def index_path(self) -> str:
+        """Under it a pod finds its index within its role."""
+        return f"metadata.labels['{KUBEFLOW_INDEX}']" if self.by_the_operator else INDEX_PATH
 
     @property
     def spec(self) -> Field:
@@ -62,12 +74,15 @@ class Subject:
         return self.root.get("spec") or self.root
 
     def first_host(self, role: str) -> str:
-        """The name by which pods of this namespace find the first pod of a role."""
-        return self.host(role, 0)
+        """The name by which pods of this namespace find the first pod of the first role."""
+        return service_name(self.name) if self.by_the_operator else self.host(role, 0)
 
     def host(self, role: str, index: int) -> str:
         """The name by which pods of this namespace find a pod of a role."""
-        return f"{object_name(self.name, role)}-{index}.{service_name(self.name)}"
+        name = object_name(self.name, role)
+        if self.by_the_operator:
+            return f"{name}-worker-{index}"
+        return f"{name}-{index}.{service_name(self.name)}"
 
     def in_namespace(self) -> str:
         """A pattern for what may follow a Service's name."""
@@ -75,10 +90,10 @@ class Subject:
         return rf"(?:\.{namespace}(?:\.svc(?:\.cluster\.local)?)?)?"
 
 
-def added(entries: Mapping[str, JsonValue]) -> tuple[JsonObject, ...]:
-    """Variables by name: texts, and INDEX for the pod's index."""
+def added(entries: Mapping[str, JsonValue], index: str) -> tuple[JsonObject, ...]:
+    """Variables by name: texts, and INDEX for the pod's index, which is at that field path."""
     return tuple(
-        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": INDEX_PATH}}}
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": index}}}
         if value == INDEX
         else {"name": name, "value": str(value)}
         for name, value in entries.items()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trainseal.api.model import JsonObject
+from trainseal.api.trainingjob import EngineName
 from trainseal.cli.failures import Failure
 from trainseal.cli.wrapping import batchjob, jobset, pytorchjob, trainjob
 from trainseal.cli.wrapping.assembly import assembled, job_name
@@ -123,12 +124,21 @@ def wrap(
     runtime: Field | None,
     policies: Sequence[CompiledPolicy],
     now: datetime,
+    engine: EngineName = "Job",
 ) -> Wrapped:
-    """The TrainingJob of one workload. ``runtime`` is a TrainJob's. Raises Failure."""
+    """The TrainingJob of one workload. ``runtime`` is a TrainJob's; ``engine``: what is to run its
+    pods, ``Job`` or the workload's own kind. Raises Failure.
+    """
     ledger = Ledger(workload)
     kind = workload.text("kind")
     where = workload.text("metadata", "namespace") or namespace or ""
-    subject = Subject(workload, job_name(workload, ledger), where, ledger)
+    if engine not in ("Job", kind):
+        raise Failure(
+            f"{workload.place}: {kind} {workload.text('metadata', 'name')} by engine {engine}",
+            expected=f"engine Job, or {engine}s alone in the file",
+            remedy="leave --engine out, or wrap each in a file of its own",
+        )
+    subject = Subject(workload, job_name(workload, ledger), where, ledger, engine)
     if kind == TRAIN_JOB:
         if runtime is None:
             raise missing_runtime(workload)

@@ -13,6 +13,7 @@ import yaml
 from tests.unit import world
 from tests.unit.cli.conftest import Answer, Run
 from trainseal.api.trainingjob import TrainingJob
+from trainseal.engines.catalogue import unfit
 from trainseal.provenance.yamlreader import read_documents
 
 Object = dict[str, Any]
@@ -73,6 +74,39 @@ def test_master_and_workers_that_are_alike_are_one_role_with_the_ranks_they_had(
     assert variables["WORLD_SIZE"] == "16"
     assert variables["PET_NODE_RANK"] == {"fieldRef": {"fieldPath": INDEX}}
     assert variables["LOG_HOST"] == "tcp://mnist-worker-0.mnist:9000"
+
+
+def test_a_pytorchjob_may_stay_one_and_its_operator_tells_the_pods(trainseal: Run) -> None:
+    job = job_of(trainseal("wrap", "-f", "mnist.yaml", "--engine", "PyTorchJob"))
+    assert job["spec"]["engine"] == "PyTorchJob"
+    assert [(r["name"], r["replicas"]) for r in job["spec"]["roles"]] == [("worker", 4)]
+    variables = env(job)
+    assert variables["PET_NPROC_PER_NODE"] == "4"
+    assert variables["LOG_HOST"] == "tcp://mnist:9000", "the run's Service is the first pod"
+    assert not {"PET_NNODES", "PET_NODE_RANK", "PET_MASTER_ADDR", "RANK"} & variables.keys()
+    assert unfit(TrainingJob.parse(job)) == ""
+
+
+def test_what_the_operator_would_not_run_as_signed_is_refused(
+    trainseal: Run, tmp_path: Path
+) -> None:
+    documents = [*yaml.safe_load_all((tmp_path / "mnist.yaml").read_text())]
+    specs = documents[0]["spec"]["pytorchReplicaSpecs"]
+    for replicas in specs.values():
+        container = replicas["template"]["spec"]["containers"][0]
+        container["env"].append({"name": "PET_NNODES", "value": "1:4"})
+    (tmp_path / "mnist.yaml").write_text(yaml.safe_dump_all(documents))
+    assert "found variable PET_NNODES" not in trainseal("wrap", "-f", "mnist.yaml").err
+    answer = trainseal("wrap", "-f", "mnist.yaml", "--engine", "PyTorchJob")
+    assert (
+        "refused: spec.engine is PyTorchJob: role worker: found variable PET_NNODES" in answer.err
+    )
+
+
+def test_no_other_workload_becomes_a_pytorchjob(trainseal: Run) -> None:
+    answer = trainseal("wrap", "-f", "jobset.yaml", "--engine", "PyTorchJob")
+    assert answer.code == 64
+    assert "by engine PyTorchJob" in answer.err
 
 
 def other_workers(path: Path, change: Any) -> None:
