@@ -18,14 +18,18 @@ from tests.stage.reading import Reader
 
 __all__ = ["apply", "pytest_runtest_makereport", "reader"]
 
+#: As its chart calls it.
+TRAINER_ACCOUNT = (
+    f"system:serviceaccount:{TRAINER.namespace}:trainer-kubeflow-trainer-controller-manager"
+)
 #: As the how-tos say.
 VALUES = (
     "engines.jobSet.enabled=true",
     f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
     "floor.jobParents={system:serviceaccount:kueue-system:kueue-controller-manager}",
     "kueue.enabled=true",
-    "engines.jobSet.enabled=true",
-    f"engines.jobSet.controller=system:serviceaccount:{JOBSET.namespace}:jobset-controller",
+    "engines.trainJob.enabled=true",
+    f"engines.trainJob.controller={TRAINER_ACCOUNT}",
 )
 
 _NAME = own_name("engines", Path(__file__).resolve())
@@ -78,7 +82,11 @@ def training_operator(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def lab(
-    cluster: Cluster, reader: Reader, kueue: None, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster,
+    reader: Reader,
+    kueue: None,
+    trainer: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Lab:
     """TrainSeal with a queue for the runs of a team, and everything signed."""
     lab = open_lab(cluster, tmp_path_factory.mktemp("lab"), reader, values=VALUES)

@@ -75,6 +75,8 @@ _KINDS: Mapping[str, ObjectKind] = {
     "persistentvolumeclaims": "PersistentVolumeClaim",
     "services": "Service",
     "trainingjobs": "TrainingJob",
+    "trainingruntimes": "TrainingRuntime",
+    "trainjobs": "TrainJob",
 }
 
 

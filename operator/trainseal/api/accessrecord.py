@@ -92,6 +92,8 @@ ObjectKind = Literal[
     "TrainingJob",
     "Job",
     "JobSet",
+    "TrainJob",
+    "TrainingRuntime",
     "ConfigMap",
     "Service",
     "NetworkPolicy",

@@ -279,7 +279,7 @@ class BoundObject(Model):
     ] = Field(
         description="The role whose pods it owns. Empty: the objects of all roles are made from it."
     )
-    kind: EngineName
+    kind: Literal[EngineName, "TrainingRuntime"]
     """Its kind."""
     name: DnsSubdomain
     """`metadata.name`."""

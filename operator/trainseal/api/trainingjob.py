@@ -191,7 +191,7 @@ class ReplicaRange(Model):
 
 
 #: Kinds of what runs the pods.
-EngineName = Literal["Job", "JobSet"]
+EngineName = Literal["Job", "JobSet", "TrainJob"]
 
 
 class Role(Model):

@@ -74,16 +74,24 @@ class Engines(Model):
     """Engines of others, by the kind of their objects."""
 
     job_set: OtherEngine = Field(default_factory=OtherEngine)
+    train_job: OtherEngine = Field(
+        default_factory=OtherEngine, description="Runs by it are made of JobSets, too."
+    )
 
     @property
     def enabled(self) -> tuple[EngineName, ...]:
         """What a run may name."""
-        return ("Job", "JobSet") if self.job_set.enabled else ("Job",)
+        return ("Job", *self._others)
 
     @property
     def controllers(self) -> list[str]:
         """Those of the enabled ones."""
-        return [self.job_set.controller] if self.job_set.enabled else []
+        return [engine.controller for engine in self._others.values()]
+
+    @property
+    def _others(self) -> dict[EngineName, OtherEngine]:
+        found: dict[EngineName, OtherEngine] = {"JobSet": self.job_set, "TrainJob": self.train_job}
+        return {name: engine for name, engine in found.items() if engine.enabled}
 
 
 class FollowedSecrets(Model):

@@ -15,7 +15,7 @@ being done.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -70,10 +70,10 @@ class Steering:
         for root in live.roots:
             if not suspended_only or live.engine.is_suspended(root):
                 await self.hold_root(live.engine, root)
-        for owner in live.made:
-            # It waits for no other controller, which may be away.
-            if not suspended_only or jobs.is_suspended(owner):
-                await self.hold_root(jobs, owner)
+        # It waits for no other controller, which may be away.
+        for engine, obj in (*live.between, *((jobs, owner) for owner in live.made)):
+            if not suspended_only or engine.is_suspended(obj):
+                await self.hold_root(engine, obj)
 
     async def hold_root(self, engine: Engine, root: Json) -> None:
         """Suspends one object."""
@@ -129,8 +129,10 @@ class Steering:
                 continue
             before, after = placement(role, known), placement(role, wanted)
             plans = []
-            for kind, obj in _placed(live, owner):
+            for kind, obj in live.placed(owner):
                 at = engine.pods_at(obj, role.name)
+                if not at:
+                    continue
                 spec = json_object(resolved(obj, at))
                 plan = placing(before, after, spec).without(engine.FIXED)
                 plans.append((kind, obj, at, spec, plan))
@@ -176,18 +178,6 @@ class Steering:
     async def _merge(self, kind: ObjectKind, live: Json, change: JsonObject) -> None:
         metadata = {"uid": objects.uid_of(live), **json_object(change.get("metadata"))}
         await self._kube.patch(_path(kind, live), {**change, "metadata": metadata})
-
-
-def _placed(live: LiveObjects, owner: JsonObject) -> Iterator[tuple[ObjectKind, JsonObject]]:
-    """What says where a role's pods go, the owner of the pods last.
-
-    Of a root that makes owners both are placed: it gives its own placement on once it is resumed,
-    and takes away nothing that the owner has.
-    """
-    if live.engine.OWNER != live.engine.ROOT:
-        for root in live.roots:
-            yield live.engine.ROOT, root
-    yield live.engine.OWNER, owner
 
 
 def _waiting_words(fields: Sequence[str]) -> str:

@@ -23,8 +23,8 @@ ENDED = frozenset({"Succeeded", "Failed", "Deleted"})
 class BoundRole:
     """A role of a verified seal, and the engine's object whose pods it describes.
 
-    ``root``: what the engine made that object from; None where it is a root itself. ``peers``: all
-    roles of the seal, in their order.
+    ``root``: what the engine made that object from; None where it is a root itself. ``above``: what
+    else all roles' objects were made from. ``peers``: all roles of the seal, in their order.
     """
 
     role: str
@@ -35,6 +35,7 @@ class BoundRole:
     namespace: str = ""
     engine: str = "Job"
     root: BoundUid | None = None
+    above: tuple[BoundUid, ...] = ()
     peers: tuple[str, ...] = ()
 
 
@@ -72,7 +73,8 @@ def bound_roles(
         keyring, cluster=cluster, namespace=namespace, name=name, spec=spec, binding=binding
     )
     roles = {str(r.get("name")): r for r in json_objects(spec.get("roles"))}
-    root = next((item for item in bound if not item.role), None)
+    # The root is bound first.
+    above = [item for item in bound if not item.role]
     found = []
     for item in bound:
         role = roles.get(item.role)
@@ -88,7 +90,8 @@ def bound_roles(
                 template=json_object(role.get("template")),
                 namespace=namespace,
                 engine=str(spec.get("engine")),
-                root=root,
+                root=above[0] if above else None,
+                above=tuple(above[1:]),
                 peers=tuple(roles),
             )
         )
