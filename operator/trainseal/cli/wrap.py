@@ -42,6 +42,14 @@ def wrap(
             " a policy may allow is refused.",
         ),
     ] = None,
+    keep_engine: Annotated[
+        bool,
+        typer.Option(
+            "--keep-engine",
+            help="A JobSet stays one, and a TrainJob: spec.engine says so. Your cluster must have"
+            " the engine switched on. Absent: all run by the engine Job, which every cluster has.",
+        ),
+    ] = False,
     output: Annotated[
         Form, typer.Option("-o", "--output", help="YAML with comments, or JSON.")
     ] = Form.YAML,
@@ -103,7 +111,13 @@ def wrap(
     now = datetime.now(UTC)
     jobs = [
         wrapping.wrap(
-            manifest, w, namespace, runtime_for(w), policies.compiled if policies else (), now
+            manifest,
+            w,
+            namespace,
+            runtime_for(w),
+            policies.compiled if policies else (),
+            now,
+            keep_engine=keep_engine,
         )
         for w in manifest.workloads
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -27,8 +28,6 @@ from trainseal.provenance.canonical import KIND
 from trainseal.provenance.document import FieldPath
 from trainseal.provenance.jobrules import MAX_NAME
 
-#: The one place where it is chosen what runs the pods.
-ENGINE = "Job"
 _KUEUE = "kueue.x-k8s.io/"
 #: What the cluster writes, and no person.
 _CLUSTERS = frozenset(
@@ -71,6 +70,7 @@ def job_name(root: Field, ledger: Ledger) -> str:
 def assembled(subject: Subject, workload: Workload, around: Surroundings) -> JsonObject:
     """The TrainingJob. What of the workload is not in it stands in the ledger."""
     ledger, root = subject.ledger, subject.root
+    subject = replace(subject, roles=tuple(role.name for role in workload.roles))
     ledger.settle(root.get("apiVersion"), root.get("kind"), root.get("status"))
     ledger.settle(workload.suspend)
     pods = [Pod(role.template) for role in workload.roles]
@@ -82,7 +82,7 @@ def assembled(subject: Subject, workload: Workload, around: Surroundings) -> Jso
     )
     _unmounted(pods, ledger)
     scheduling, hoisted = _scheduling(subject, workload, pods)
-    spec: JsonObject = {"engine": ENGINE, **mounts.spec()}
+    spec: JsonObject = {"engine": subject.engine, **mounts.spec()}
     spec["roles"] = [
         _role(subject, workload, index, mounts, around, hoisted)
         for index in range(len(workload.roles))

@@ -45,6 +45,7 @@ def convert(subject: Subject, runtime: Field) -> Workload:
     jobs = [_overridden(j, job, subject) for j in jobs]
     jobs = [_trained(j, trainer, subject) if _step(j) == "trainer" else j for j in jobs]
     names = [j.text("name") for j in jobs if _step(j) == "trainer"]
+    subject = replace(subject, roles=tuple(j.text("name") for j in jobs))
     nodes = _nodes(subject, runtime, trainer)
     whole = spec.having("replicatedJobs", listed.listing(jobs)) if listed else spec
     made = jobset.roles_of(subject, whole, dict.fromkeys(names, nodes) if nodes else {})
@@ -190,7 +191,7 @@ def _nodes(subject: Subject, runtime: Field, trainer: Field | None) -> JsonValue
     if elastic and least is not None and most is not None and least < most:
         ledger.settle(elastic.get("minNodes"), elastic.get("maxNodes"))
         ledger.changed(
-            elastic, f"from {least} to {most} nodes; with engine Job it runs with {most}",
+            elastic, f"from {least} to {most} nodes; it runs with {most}",
             settles=False,
         )  # fmt: skip
         return {"min": least, "max": most}

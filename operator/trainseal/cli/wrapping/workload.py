@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from trainseal.api.model import JsonObject
+from trainseal.api.trainingjob import EngineName
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.words import Rename
+from trainseal.engines import jobset
 from trainseal.engines.podtemplate import object_name, service_name
 
 #: Under it a pod finds its index within its role.
@@ -49,12 +51,18 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a converter reads, and by what name its job goes."""
+    """What a converter reads, and by what name and engine its job goes.
+
+    ``roles``: names of all of its roles, once they are known; some engines' names of pods hold
+    more than their own.
+    """
 
     root: Field
     name: str
     namespace: str
     ledger: Ledger
+    engine: EngineName = "Job"
+    roles: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Field:
@@ -67,7 +75,10 @@ class Subject:
 
     def host(self, role: str, index: int) -> str:
         """The name by which pods of this namespace find a pod of a role."""
-        return f"{object_name(self.name, role)}-{index}.{service_name(self.name)}"
+        owner = object_name(self.name, role)
+        if self.engine != "Job":
+            owner = jobset.child_name(jobset.jobset_name(self.name, self.roles), role)
+        return f"{owner}-{index}.{service_name(self.name)}"
 
     def in_namespace(self) -> str:
         """A pattern for what may follow a Service's name."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trainseal.api.model import JsonObject
+from trainseal.api.trainingjob import EngineName
 from trainseal.cli.failures import Failure
 from trainseal.cli.wrapping import batchjob, jobset, pytorchjob, trainjob
 from trainseal.cli.wrapping.assembly import assembled, job_name
@@ -33,6 +34,8 @@ _CONVERTERS: Mapping[str, Callable[[Subject], Workload]] = {
     "JobSet": jobset.convert,
     "PyTorchJob": pytorchjob.convert,
 }
+#: Engines that make of a run what it was.
+_ENGINES: Mapping[str, EngineName] = {"JobSet": "JobSet", TRAIN_JOB: "TrainJob"}
 #: Workloads of other kinds: they would go on running unsigned beside the jobs.
 _OTHERS = frozenset(
     {
@@ -123,12 +126,17 @@ def wrap(
     runtime: Field | None,
     policies: Sequence[CompiledPolicy],
     now: datetime,
+    *,
+    keep_engine: bool = False,
 ) -> Wrapped:
-    """The TrainingJob of one workload. ``runtime`` is a TrainJob's. Raises Failure."""
+    """The TrainingJob of one workload, by the engine ``Job``; with ``keep_engine`` by that of its
+    own kind, where there is one. ``runtime`` is a TrainJob's. Raises Failure.
+    """
     ledger = Ledger(workload)
     kind = workload.text("kind")
     where = workload.text("metadata", "namespace") or namespace or ""
-    subject = Subject(workload, job_name(workload, ledger), where, ledger)
+    engine = _ENGINES.get(kind, "Job") if keep_engine else "Job"
+    subject = Subject(workload, job_name(workload, ledger), where, ledger, engine)
     if kind == TRAIN_JOB:
         if runtime is None:
             raise missing_runtime(workload)

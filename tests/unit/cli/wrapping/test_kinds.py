@@ -13,6 +13,8 @@ import yaml
 from tests.unit import world
 from tests.unit.cli.conftest import Answer, Run
 from trainseal.api.trainingjob import TrainingJob
+from trainseal.engines import jobset
+from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.yamlreader import read_documents
 
 Object = dict[str, Any]
@@ -153,7 +155,32 @@ def test_a_jobset_becomes_a_role_for_each_of_its_jobs_and_its_host_names_are_the
     assert said(answer, "left") == ["spec.replicatedJobs[1].dependsOn"]
 
 
+def test_a_jobset_stays_one_where_that_is_asked_for_and_its_host_names_are_its_own(
+    trainseal: Run,
+) -> None:
+    job = job_of(trainseal("wrap", "-f", "jobset.yaml", "-n", "research", "--keep-engine"))
+    assert job["spec"]["engine"] == "JobSet"
+    parsed = TrainingJob.parse(job)
+    inputs = RenderInputs(seal_name="s", job_uid="u", gate_image="g", code=())
+    first, second = (role.object_name for role in jobset.render(parsed, inputs).roles)
+    assert env(job, 1)["PEER"] == f"{second}-6.resnet"
+    assert f"--master_addr={first}-0.resnet " in container(job, 1)["command"][2]
+
+
 # TrainJob ----------------------------------------------------------------------------------------
+
+
+def test_a_trainjob_stays_one_where_that_is_asked_for(trainseal: Run) -> None:
+    files = ("-f", "trainjob.yaml", "--runtime", "runtime.yaml")
+    job = job_of(trainseal("wrap", *files, "--keep-engine"))
+    assert job["spec"]["engine"] == "TrainJob"
+    assert env(job)["PET_MASTER_ADDR"] == "llama-node-0-0.llama"
+    assert job_of(trainseal("wrap", *files))["spec"]["engine"] == "Job"
+
+
+def test_a_kind_without_an_engine_of_its_own_runs_by_job_all_the_same(trainseal: Run) -> None:
+    job = job_of(trainseal("wrap", "-f", "mnist.yaml", "--keep-engine"))
+    assert job["spec"]["engine"] == "Job"
 
 
 def test_a_trainjob_becomes_what_its_runtime_makes_of_it(trainseal: Run) -> None:
