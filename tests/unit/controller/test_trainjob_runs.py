@@ -76,7 +76,8 @@ class WithTrainer(Cluster):
     def jobset_works(self) -> None:
         """Makes what is missing, and suspends and resumes as its JobSet is."""
         root = self.objects[JOBSET]
-        for number, path in enumerate(CHILDREN):
+        for number, part in enumerate(root["spec"]["replicatedJobs"]):
+            path = f"{JOBS}/char-lm-{part['name']}-0"
             if path not in self.objects:
                 made = made_by_jobset(root, number)
                 self.made += 1
@@ -125,6 +126,19 @@ def test_a_seal_is_bound_to_all_that_the_pods_come_from_before_they_are_let_go()
         ("server", "Job", "char-lm-server-0"),
     ]
     assert found.suspended() == [False] * 4
+
+
+def test_a_run_of_as_many_roles_as_there_may_be_is_bound() -> None:
+    def eight_roles(job: Object) -> None:
+        two_roles(job)
+        (_, server) = job["spec"]["roles"]
+        job["spec"]["roles"] += [{**server, "name": f"more-{n}"} for n in range(6)]
+
+    found = WithTrainer(settings=ON)
+    found.submit(eight_roles)
+    found.look()
+    assert found.condition("Sealed")["status"] == "True"
+    assert len(found.seal["status"]["binding"]["objects"]) == 8 + 3
 
 
 def test_the_webhook_knows_the_pods_by_the_jobs_and_what_these_were_made_from() -> None:
