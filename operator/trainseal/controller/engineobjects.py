@@ -29,7 +29,7 @@ Json = Mapping[str, JsonValue]
 #: Seconds until a run looks again for what an engine's controller is to make, and for whether it
 #: has heard of what we made.
 NOT_MADE_AGAIN = 5.0
-_NOT_HEARD_AGAIN = 1.0
+_NOT_HEARD_AGAIN = 2.0
 _REFUSALS = frozenset({403, 422})
 
 
