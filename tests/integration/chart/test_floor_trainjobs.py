@@ -272,17 +272,32 @@ def run(world: ApiServer) -> Iterator[dict[str, Object]]:
         "TrainJob": trainjob("char-lm", "trainseal-char-lm", labels=LABELS),
         "JobSet": jobset("char-lm", LABELS, "char-lm", gpus=1),
     }
-    for obj in found.values():
-        obj["metadata"].setdefault("ownerReferences", []).append(
-            {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "2"}
-        )
-    for kind, obj in found.items():
-        world.create(obj, f"--as={TRAINER}" if kind == "JobSet" else OURS)
+    # What it belongs to is there, or the garbage collector takes it.
+    whole: Object = {"apiVersion": "v1", "kind": "ConfigMap"}
+    whole["metadata"] = {"name": "run", "namespace": TEAM}
+    owner = reference(world.create(whole))
+    for kind in ("TrainingRuntime", "TrainJob"):
+        found[kind]["metadata"]["ownerReferences"] = [owner]
+    world.create(found["TrainingRuntime"], OURS)
+    made = world.create(found["TrainJob"], OURS)
+    found["JobSet"]["metadata"]["ownerReferences"] = [reference(made) | {"controller": True}]
+    world.create(found["JobSet"], f"--as={TRAINER}")
     try:
         yield found
     finally:
-        for obj in found.values():
+        for obj in (*found.values(), whole):
             world.delete(obj)
+
+
+def reference(owner: Object) -> Object:
+    """To an object, as an owner reference."""
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
 
 
 SUSPENDED: Object = {"spec": {"suspend": False}}
@@ -332,11 +347,14 @@ def test_the_trainer_does_its_part_and_no_more(world: ApiServer, run: dict[str, 
     trainer = f"--as={TRAINER}"
     keeps = {"metadata": {"finalizers": ["trainer.kubeflow.org/resource-in-use"]}}
     world.patch(run["TrainingRuntime"], keeps, trainer)
+    written_whole = {"spec": {"template": {"metadata": {"creationTimestamp": "null"}}}}
+    world.patch(run["TrainingRuntime"], written_whole, trainer)
     world.patch(run["TrainingRuntime"], {"metadata": {"finalizers": None}}, trainer)
     world.patch(run["JobSet"], SUSPENDED, trainer)
     for kind, change in (
         ("TrainJob", SUSPENDED),
-        ("TrainingRuntime", {"spec": {"mlPolicy": {"numNodes": 9}}}),
+        ("TrainingRuntime", CHANGES["its labels"]),
+        ("TrainingRuntime", CHANGES["its owner"]),
         ("JobSet", CHANGES["its labels"]),
     ):
         with pytest.raises(CommandError, match="belongs to TrainSeal"):
@@ -355,13 +373,17 @@ def test_a_queue_that_is_named_suspends_and_resumes_the_trainjob(
 
 def test_a_jobset_of_anothers_does_not_become_a_runs(world: ApiServer) -> None:
     """As an editor would have it, who writes down the run's own before the trainer does."""
-    own = jobset("first", None, "first")
+    owner = trainjob("first")
+    own = jobset("first")
+    made = world.create(owner, DEV)
+    own["metadata"]["ownerReferences"] = [reference(made) | {"controller": True}]
     world.create(own, DEV)
     try:
         with pytest.raises(CommandError, match="trainseal-jobsets"):
             world.patch(own, {"metadata": {"labels": LABELS}}, f"--as={TRAINER}")
     finally:
         world.delete(own)
+        world.delete(owner)
 
 
 def test_nobody_leaves_behind_what_was_made_of_it(world: ApiServer, run: dict[str, Object]) -> None:
