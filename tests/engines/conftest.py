@@ -18,6 +18,10 @@ from tests.stage.reading import Reader
 
 __all__ = ["apply", "pytest_runtest_makereport", "reader"]
 
+#: As its chart calls it.
+TRAINER_ACCOUNT = (
+    f"system:serviceaccount:{TRAINER.namespace}:trainer-kubeflow-trainer-controller-manager"
+)
 #: As the how-tos say.
 VALUES = (
     "engines.jobSet.enabled=true",
@@ -25,6 +29,8 @@ VALUES = (
     "floor.jobParents={system:serviceaccount:kueue-system:kueue-controller-manager}",
     "kueue.enabled=true",
     "engines.pyTorchJob.enabled=true",
+    "engines.trainJob.enabled=true",
+    f"engines.trainJob.controller={TRAINER_ACCOUNT}",
 )
 
 _NAME = own_name("engines", Path(__file__).resolve())
@@ -81,6 +87,7 @@ def lab(
     reader: Reader,
     kueue: None,
     training_operator: None,
+    trainer: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Lab:
     """TrainSeal with a queue for the runs of a team, and everything signed."""

@@ -247,10 +247,10 @@ def test_a_job_that_somebody_deletes_is_not_made_again_for_the_run(lab: Lab, app
     )
 
 
-def two_roles(lab: Lab, name: str, script: str = "wait.py") -> Object:
+def two_roles(lab: Lab, name: str, script: str = "wait.py", engine: str = "JobSet") -> Object:
     """Two workers and a server."""
     job = lab.job(name, script)
-    job["spec"]["engine"] = "JobSet"
+    job["spec"]["engine"] = engine
     (worker,) = job["spec"]["roles"]
     worker["replicas"] = 2
     server = copy.deepcopy(worker) | {"name": "server", "replicas": 1}

@@ -67,6 +67,16 @@ matchExpressions:
 {{ if $tests }}({{ join " || " $tests }}) && 'trainseal.dev/seal' in {{ .of }}.metadata.?labels.orValue({}){{ else }}false{{ end }}
 {{- end }}
 
+{{- /* CEL: is a JobSet one that the controller of another engine makes and changes? */ -}}
+{{- define "trainseal.cel.jobSetByItsEngine" -}}
+{{- with .Values.engines.trainJob }}{{ if .enabled -}}
+object != null && request.userInfo.username == {{ toJson .controller }}
+&& object.metadata.?ownerReferences.orValue([]).exists(o, o.?controller.orValue(false)
+&& o.apiVersion.startsWith('trainer.kubeflow.org/') && o.kind == 'TrainJob' && o.name == object.metadata.?name.orValue(''))
+&& 'trainseal.dev/seal' in object.metadata.?labels.orValue({})
+{{- else }}false{{ end }}{{ end }}
+{{- end }}
+
 {{- /* CEL: who asks is no account of a namespace that is left alone: who could borrow one of those
 administrates the cluster. Our controller's is one. */ -}}
 {{- define "trainseal.cel.notThePlatforms" -}}
@@ -201,6 +211,29 @@ pair[0].metadata.?labels.orValue({}).all(k, !k.startsWith('jobset.sigs.k8s.io/')
 || {{ . }}.spec.?replicatedJobs.orValue([]).exists(r,
 [r.template.?metadata.?labels.orValue({}), r.template.spec.template.?metadata.?labels.orValue({})]
 .exists(labels, labels.exists(k, k.startsWith('trainseal.dev/'))))
+{{- end }}
+
+{{- /* CEL: does a TrainJob or a runtime bear a label of ours, or would what is made of it? A runtime of a
+run is known by its name as well, which a TrainJob says. */ -}}
+{{- define "trainseal.cel.trainJobIsOurs" -}}
+[{{ . }}.metadata.?labels.orValue({}), {{ . }}.?spec.?labels.orValue({}),
+{{ . }}.?spec.?template.?metadata.?labels.orValue({})]
+.exists(labels, labels.exists(k, k.startsWith('trainseal.dev/')))
+|| {{ . }}.?spec.?podTemplateOverrides.orValue([]).exists(p,
+p.?metadata.?labels.orValue({}).exists(k, k.startsWith('trainseal.dev/')))
+|| {{ . }}.?spec.?template.?spec.?replicatedJobs.orValue([]).exists(r,
+[r.?template.?metadata.?labels.orValue({}), r.?template.?spec.?template.?metadata.?labels.orValue({})]
+.exists(labels, labels.exists(k, k.startsWith('trainseal.dev/'))))
+|| {{ . }}.?spec.?runtimeRef.?name.orValue('').startsWith('trainseal-')
+|| request.resource.resource == 'trainingruntimes'
+&& {{ . }}.metadata.?name.orValue({{ . }}.metadata.?generateName.orValue('')).startsWith('trainseal-')
+{{- end }}
+
+{{- /* CEL: does a TrainJob (`of`) itself ask for GPUs? What its runtime asks for its JobSet asks for. */ -}}
+{{- define "trainseal.cel.trainJobAsks" -}}
+[{{ .of }}.?spec.?trainer.?resourcesPerNode.?limits.orValue({}),
+{{ .of }}.?spec.?trainer.?resourcesPerNode.?requests.orValue({})]
+.exists(amounts, amounts.exists(r, {{ include "trainseal.cel.isGPU" .root }}))
 {{- end }}
 
 {{- /* CEL: would pods of a JobSet (`of`) ask for GPUs? */ -}}

@@ -76,6 +76,8 @@ _KINDS: Mapping[str, ObjectKind] = {
     "pytorchjobs": "PyTorchJob",
     "services": "Service",
     "trainingjobs": "TrainingJob",
+    "trainingruntimes": "TrainingRuntime",
+    "trainjobs": "TrainJob",
 }
 
 

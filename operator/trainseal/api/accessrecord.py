@@ -93,6 +93,8 @@ ObjectKind = Literal[
     "Job",
     "JobSet",
     "PyTorchJob",
+    "TrainJob",
+    "TrainingRuntime",
     "ConfigMap",
     "Service",
     "NetworkPolicy",

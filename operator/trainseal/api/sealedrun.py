@@ -40,8 +40,8 @@ MAX_MARKS = 4096
 #: BreakGlasses of one run that wait for review at one time; those beyond taint it for good.
 MAX_BROKEN_GLASS = 8
 
-#: The engine's objects of one run: one a role, and what they are made from.
-MAX_BOUND = 9
+#: The engine's objects of one run: one a role, and what they are made from, three at the most.
+MAX_BOUND = 11
 
 #: Images of one job, each named as the job names it.
 MAX_IMAGES = 64
@@ -284,7 +284,7 @@ class BoundObject(Model):
     ] = Field(
         description="The role whose pods it owns. Empty: the objects of all roles are made from it."
     )
-    kind: EngineName
+    kind: Literal[EngineName, "TrainingRuntime"]
     """Its kind."""
     name: DnsSubdomain
     """`metadata.name`."""

@@ -201,7 +201,7 @@ class ReplicaRange(Model):
 
 
 #: Kinds of what runs the pods.
-EngineName = Literal["Job", "JobSet", "PyTorchJob"]
+EngineName = Literal["Job", "JobSet", "PyTorchJob", "TrainJob"]
 
 
 class Role(Model):

@@ -18,13 +18,6 @@ class Form(enum.StrEnum):
     JSON = "json"
 
 
-class Engine(enum.StrEnum):
-    """What may run what was wrapped."""
-
-    JOB = "Job"
-    PYTORCHJOB = "PyTorchJob"
-
-
 def wrap(
     file: Annotated[
         str,
@@ -49,10 +42,15 @@ def wrap(
             " a policy may allow is refused.",
         ),
     ] = None,
-    engine: Annotated[
-        Engine,
-        typer.Option("--engine", help="What runs the pods; a PyTorchJob may stay one."),
-    ] = Engine.JOB,
+    keep_engine: Annotated[
+        bool,
+        typer.Option(
+            "--keep-engine",
+            help="JobSets, PyTorchJobs and TrainJobs stay what they are: spec.engine says so. Your"
+            " cluster must have the engine switched on. Absent: all run by the engine Job, which"
+            " every cluster has.",
+        ),
+    ] = False,
     output: Annotated[
         Form, typer.Option("-o", "--output", help="YAML with comments, or JSON.")
     ] = Form.YAML,
@@ -76,7 +74,7 @@ def wrap(
     could not be read; 64 wrong use, or a manifest that cannot be read.
 
         trainseal wrap -f pytorchjob.yaml > job.yaml
-        trainseal wrap -f pytorchjob.yaml --engine PyTorchJob > job.yaml
+        trainseal wrap -f pytorchjob.yaml --keep-engine > job.yaml
         trainseal wrap -f trainjob.yaml --runtime runtime.yaml --policy policy.yaml --to job.yaml
         kubectl get pytorchjob mnist -o yaml | trainseal wrap -f - -o json | jq .spec
     """
@@ -121,7 +119,7 @@ def wrap(
             runtime_for(w),
             policies.compiled if policies else (),
             now,
-            engine.value,
+            keep_engine=keep_engine,
         )
         for w in manifest.workloads
     ]

@@ -75,6 +75,9 @@ class Engines(Model):
 
     job_set: OtherEngine = Field(default_factory=OtherEngine)
     py_torch_job: OtherEngine = Field(default_factory=OtherEngine)
+    train_job: OtherEngine = Field(
+        default_factory=OtherEngine, description="Runs by it are made of JobSets, too."
+    )
 
     @property
     def _others(self) -> dict[EngineName, OtherEngine]:
@@ -82,6 +85,7 @@ class Engines(Model):
         found: dict[EngineName, OtherEngine] = {
             "JobSet": self.job_set,
             "PyTorchJob": self.py_torch_job,
+            "TrainJob": self.train_job,
         }
         return {name: engine for name, engine in found.items() if engine.enabled}
 

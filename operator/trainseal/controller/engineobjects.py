@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
@@ -10,13 +11,14 @@ from pydantic import JsonValue
 from trainseal.api.model import JsonObject, json_object, metadata_name
 from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import TrainingJob
-from trainseal.cluster.api import Kube, NotFoundError
+from trainseal.cluster.api import Kube, KubeError, NotFoundError
 from trainseal.controller import objects
 from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.objects import ForeignObjectError
+from trainseal.controller.placing import resolved
 from trainseal.controller.steering import Steering
 from trainseal.engines import job as jobs
-from trainseal.engines.catalogue import ENGINES, OWNERS
+from trainseal.engines.catalogue import ENGINES, KINDS, OWNERS
 from trainseal.engines.engine import Engine, Rendered, RenderedRole
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.enginemarks import Marks
@@ -24,6 +26,11 @@ from trainseal.provenance.podmatch import PLACEMENT
 from trainseal.provenance.seals import BoundUid
 
 Json = Mapping[str, JsonValue]
+#: Seconds until a run looks again for what an engine's controller is to make, and for whether it
+#: has heard of what we made.
+NOT_MADE_AGAIN = 5.0
+_NOT_HEARD_AGAIN = 2.0
+_REFUSALS = frozenset({403, 422})
 
 
 class ObjectChangedError(Exception):
@@ -31,7 +38,13 @@ class ObjectChangedError(Exception):
 
 
 class NotMadeYetError(Exception):
-    """The engine's controller has not made of a root what is to own the pods."""
+    """The engine's controller has not made of a root what is to own the pods, or knows nothing yet
+    of what the root needs. ``again``: seconds until it is to be looked for again.
+    """
+
+    def __init__(self, words: str, again: float = NOT_MADE_AGAIN) -> None:
+        super().__init__(words)
+        self.again = again
 
 
 class EngineObjects:
@@ -56,51 +69,94 @@ class EngineObjects:
         """
         engine = ENGINES[sealed.spec.engine]
         wanted = engine.with_templates(rendered, {r.name: r.template for r in sealed.spec.roles})
-        roots = []
+        beside = [
+            (KINDS[str(obj["kind"])], await self._ensured(engine, job, wanted, obj))
+            for obj in wanted.beside
+        ]
         at_once = starts and len(wanted.roots) == 1
-        for root in wanted.roots:
-            made = (engine.running(root) if at_once else None) or root
-            live, is_new = await objects.ensure(self._kube, made, job.metadata.uid, new=True)
-            if not is_new:
-                # Whoever made it did not come to bind it, and its pods were refused meanwhile: once
-                # it is resumed they are tried at once, and not a minute later.
-                live = await self._steering.suspended(engine, live)
-            for field, _, _ in engine.root_changes(root, live):
-                raise _changed(engine.ROOT.kind, metadata_name(root), field)
-            roots.append(live)
+        roots = [
+            await self._ensured(engine, job, wanted, root, at_once=at_once) for root in wanted.roots
+        ]
+        between: list[tuple[Engine, JsonObject]] = []
+        above, maker = roots, engine
+        for made, obj in zip(engine.BETWEEN, wanted.between, strict=True):
+            live = await self._made(maker, obj, above)
+            _compare_whole(engine, wanted, obj, live)
+            between.append((made, live))
+            above, maker = [live], made
         owners = {}
         for number, role in enumerate(wanted.roles):
             owner, added = roots[min(number, len(roots) - 1)], None
             if engine.OWNER != engine.ROOT:
-                owner = await self._made(engine, sealed.metadata.namespace, role, roots)
-                added = engine.added(_role(sealed, role, owner, roots[0]))
+                owner = await self._made(maker, role.owner, above)
+                bound = _above(roots, [obj for _, obj in between])
+                added = engine.added(_role(sealed, role, owner, bound))
             if found := changed_before_binding(role.owner, owner, added):
                 raise _changed(engine.OWNER.kind, role.object_name, found)
             owners[role.name] = owner
-        return LiveObjects(engine, tuple(roots), owners)
+        return LiveObjects(engine, tuple(roots), owners, tuple(beside), tuple(between))
+
+    async def _ensured(
+        self,
+        engine: Engine,
+        job: TrainingJob,
+        wanted: Rendered,
+        obj: JsonObject,
+        *,
+        at_once: bool = False,
+    ) -> JsonObject:
+        """A root, or what is beside it, as we make it; a root that starts ``at_once`` running."""
+        running = engine.running(obj) if at_once else None
+        try:
+            live, is_new = await objects.ensure(
+                self._kube, running or obj, job.metadata.uid, new=True
+            )
+        except KubeError as error:
+            if obj not in wanted.roots or not wanted.beside or error.status not in _REFUSALS:
+                raise
+            # The engine's webhook looks for what is beside it, of which it may have heard nothing.
+            raise NotMadeYetError(
+                f"{obj['kind']} {metadata_name(obj)} is not taken yet: {error.message}",
+                _NOT_HEARD_AGAIN,
+            ) from error
+        if running is not None and not is_new:
+            # Whoever made it did not come to bind it, and its pods were refused meanwhile: once it
+            # is resumed they are tried at once, and not a minute later.
+            live = await self._steering.suspended(engine, live)
+        _compare_whole(engine, wanted, obj, live)
+        return live
 
     async def _made(
-        self, engine: Engine, namespace: str, role: RenderedRole, roots: Sequence[JsonObject]
+        self, engine: Engine, wanted: JsonObject, above: Sequence[JsonObject]
     ) -> JsonObject:
-        """What the engine's controller made of its root for a role."""
-        kind, name = engine.OWNER.kind, role.object_name
+        """What an engine's controller made of its root."""
+        metadata = json_object(wanted["metadata"])
+        kind, namespace, name = (str(wanted["kind"]), str(metadata["namespace"]), metadata["name"])
         try:
             found = await self._kube.get(f"{objects.collection(kind, namespace)}/{name}")
         except NotFoundError:
             raise NotMadeYetError(
                 f"waiting for {kind} {name}, which the controller of {engine.ROOT.kind} makes of "
-                f"{metadata_name(roots[0])}; if it does not come, see that this controller runs"
+                f"{metadata_name(above[0])}; if it does not come, see that this controller runs"
             ) from None
-        if not any(objects.owned_by(found, objects.uid_of(root)) for root in roots):
-            raise ForeignObjectError.of(kind, namespace, name)
+        if not any(objects.owned_by(found, objects.uid_of(obj)) for obj in above):
+            raise ForeignObjectError.of(kind, namespace, str(name))
         return found
 
     async def live(self, sealed: SealedRun, bound: Sequence[BoundUid]) -> LiveObjects:
         """Those that the seal is bound to. Raises ObjectChangedError."""
         engine, namespace = ENGINES[sealed.spec.engine], sealed.metadata.namespace
-        roots = [item for item in bound if engine.OWNER == engine.ROOT or not item.role]
-        live = {item.uid: await self._bound(namespace, item) for item in roots}
-        ended = all(engine.outcome(root) is not None for root in live.values())
+        first = [item for item in bound if engine.OWNER == engine.ROOT or not item.role]
+        live = {item.uid: await self._bound(namespace, item) for item in first}
+        of_kind = [(item.kind, live[item.uid]) for item in first]
+        found = LiveObjects(
+            engine,
+            tuple(obj for kind, obj in of_kind if kind == engine.ROOT.kind),
+            {},
+            tuple((KINDS[kind], obj) for kind, obj in of_kind if KINDS[kind] in engine.BESIDE),
+            tuple((m, obj) for m in engine.BETWEEN for kind, obj in of_kind if kind == m.ROOT.kind),
+        )
+        ended = None not in found.outcomes()
         owners = {}
         for item in bound:
             if item.uid in live:
@@ -115,7 +171,7 @@ class EngineObjects:
                 owner = await self._bound(namespace, item)
             if item.role:
                 owners[item.role] = owner
-        return LiveObjects(engine, tuple(live.values()), owners)
+        return dataclasses.replace(found, owners=owners)
 
     async def _bound(self, namespace: str, item: BoundUid) -> JsonObject:
         path = f"{objects.collection(item.kind, namespace)}/{item.name}"
@@ -136,13 +192,14 @@ class EngineObjects:
         # An editor can take its owner off an object; what it was bound as stays.
         uids = {owner} | ({o.uid for o in binding.objects} if binding else set())
         names = [(role.name, role.object_name) for role in sealed.spec.roles]
-        for name in engine.root_names(sealed.spec.job.name, names):
-            with contextlib.suppress(NotFoundError):
-                path = objects.collection(engine.ROOT.kind, namespace)
-                live = await self._kube.get(f"{path}/{name}")
-                if objects.owned_by(live, owner) or objects.uid_of(live) in uids:
-                    uids.add(objects.uid_of(live))
-                    await self._steering.hold_root(engine, live)
+        for made in (engine, *engine.BETWEEN):
+            for name in engine.root_names(sealed.spec.job.name, names):
+                with contextlib.suppress(NotFoundError):
+                    path = objects.collection(made.ROOT.kind, namespace)
+                    live = await self._kube.get(f"{path}/{name}")
+                    if objects.uid_of(live) in uids or any(objects.owned_by(live, u) for u in uids):
+                        uids.add(objects.uid_of(live))
+                        await self._steering.hold_root(made, live)
         if engine.OWNER == engine.ROOT:
             return
         for _, name in names:
@@ -155,17 +212,44 @@ class EngineObjects:
 
 def bound_uids(sealed: SealedRun, live: LiveObjects) -> tuple[BoundUid, ...]:
     """What a seal is to be bound to."""
-    engine, found = live.engine, []
-    if engine.OWNER != engine.ROOT:
-        found = [
-            BoundUid("", engine.ROOT.kind, metadata_name(root), objects.uid_of(root))
-            for root in live.roots
-        ]
-    found += [
+    engine = live.engine
+    made = [*(obj for _, obj in live.beside), *(obj for _, obj in live.between)]
+    found = _above(live.roots, made) if engine.OWNER != engine.ROOT else ()
+    return found + tuple(
         BoundUid(r.name, engine.OWNER.kind, r.object_name, objects.uid_of(live.owners[r.name]))
         for r in sealed.spec.roles
-    ]
-    return tuple(found)
+    )
+
+
+def _above(roots: Sequence[JsonObject], others: Sequence[JsonObject]) -> tuple[BoundUid, ...]:
+    """What owners are made from, the root first."""
+    return tuple(
+        BoundUid("", str(obj["kind"]), metadata_name(obj), objects.uid_of(obj))
+        for obj in (*roots, *others)
+    )
+
+
+def _compare_whole(engine: Engine, wanted: Rendered, obj: JsonObject, live: JsonObject) -> None:
+    """Raises ObjectChangedError where an object that holds pods, or what they are made from, is not
+    what we made, or had made. Pods that it owns itself are compared as an owner's.
+    """
+    kind, name = str(obj["kind"]), metadata_name(obj)
+    for field, _, _ in engine.root_changes(obj, live):
+        raise _changed(kind, name, field)
+    if kind == engine.OWNER.kind:
+        return
+    labels = json_object(json_object(live.get("metadata")).get("labels"))
+    for label, value in json_object(json_object(obj["metadata"]).get("labels")).items():
+        if labels.get(label) != value:
+            raise _changed(kind, name, f"label {label}")
+    for role in wanted.roles:
+        at = engine.pods_at(obj, role.name).removesuffix("/spec")
+        one, other = (
+            _unplaced(jobs.template_of({"spec": {"template": resolved(o, at)}}))
+            for o in (obj, live)
+        )
+        if at and one != other:
+            raise _changed(kind, name, f"template of the pods of role {role.name}")
 
 
 def changed_before_binding(wanted: Json, live: Json, added: Marks | None = None) -> str:
@@ -198,9 +282,10 @@ def _changed(kind: str, name: str, part: str) -> ObjectChangedError:
     )
 
 
-def _role(sealed: SealedRun, role: RenderedRole, owner: JsonObject, root: JsonObject) -> BoundRole:
+def _role(
+    sealed: SealedRun, role: RenderedRole, owner: JsonObject, above: tuple[BoundUid, ...]
+) -> BoundRole:
     """The role as it will be bound."""
-    engine = ENGINES[sealed.spec.engine]
     return BoundRole(
         role=role.name,
         object_name=role.object_name,
@@ -209,7 +294,8 @@ def _role(sealed: SealedRun, role: RenderedRole, owner: JsonObject, root: JsonOb
         template={},
         namespace=sealed.metadata.namespace,
         engine=sealed.spec.engine,
-        root=BoundUid("", engine.ROOT.kind, metadata_name(root), objects.uid_of(root)),
+        root=above[0],
+        above=above[1:],
         peers=tuple(r.name for r in sealed.spec.roles),
     )
 

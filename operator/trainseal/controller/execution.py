@@ -45,8 +45,6 @@ from trainseal.provenance.seals import (
 JOBS, SEALS = "trainingjobs", "sealedruns"
 #: Seconds until a run looks again at what somebody took from it or changed: we may not hear of it.
 OBJECT_CHANGED_AGAIN = 15.0
-#: Seconds until it looks again for what an engine's controller is to make.
-NOT_MADE_AGAIN = 5.0
 _log = logging.getLogger(__name__)
 Json = Mapping[str, JsonValue]
 
@@ -104,7 +102,7 @@ class Execution:
         except ObjectChangedError as error:
             return await self._lost(obj, job, sealed, str(error))
         except NotMadeYetError as error:
-            return _not_made_yet(sealed, str(error))
+            return _not_made_yet(sealed, error)
         scaled = await self._scaled(obj, job, seal, bound, live, held=hold is not None)
         obstacle = None
         if bound is not None and not kept and not suspend:
@@ -392,8 +390,9 @@ def _say_not_resumed(progress: Progress, obstacle: str) -> None:
         progress.again = resuming.AGAIN
 
 
-def _not_made_yet(sealed: SealedRun, words: str) -> Progress:
-    progress = Progress("Sealed", words, again=NOT_MADE_AGAIN)
+def _not_made_yet(sealed: SealedRun, error: NotMadeYetError) -> Progress:
+    words = str(error)
+    progress = Progress("Sealed", words, again=error.again)
     progress.wants("Verified", True, "Verified", "every artifact carries what the policy wants")
     progress.wants("Sealed", None, "NotMadeYet", words)
     progress.fields = {

@@ -20,7 +20,7 @@ import kopf
 from pydantic import JsonValue
 
 from trainseal.api.model import GROUP, VERSION
-from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.catalogue import ENGINES, kinds_above
 from trainseal.engines.podtemplate import LABEL_JOB
 
 Watched = tuple[str, str, str]
@@ -35,7 +35,7 @@ OWNED: tuple[Watched, ...] = (
 
 def roots(engines: Iterable[str]) -> tuple[Watched, ...]:
     """What runs by these engines are made of besides."""
-    kinds = (ENGINES[name].ROOT for name in engines)
+    kinds = dict.fromkeys(kind for name in engines for kind in kinds_above(ENGINES[name]))
     found = ((*kind.api_version.split("/"), kind.plural) for kind in kinds)
     return tuple((g, v, p) for g, v, p in found if (g, v, p) not in OWNED)
 

@@ -12,6 +12,7 @@ from trainseal.api.model import (
     JsonObject,
     json_object,
     json_objects,
+    metadata_name,
 )
 from trainseal.api.sealedrun import PLURAL, SealedRun
 from trainseal.api.trainingjob import TrainingJob
@@ -84,7 +85,7 @@ async def _findings(
             yield item
     for item in await _owners_now(world, run, engine, rendered, additions):
         yield item
-    for item in _root(run, engine, rendered):
+    for item in _above(run, engine, rendered):
         yield item
     first_worker = job.status.start_time if job.status else None
     for item in await findings_beside(world, run.sealed, first_worker):
@@ -162,14 +163,20 @@ def _size_told(run: LiveRun, role: BoundRole, live: JsonObject) -> JsonObject:
     return {"completions": count, "parallelism": count}
 
 
-def _root(run: LiveRun, engine: Engine, rendered: Rendered) -> Iterator[Seen]:
-    """What the owners were made from, where that is another object."""
-    if run.root is None or run.root_uid is None or not run.stands(run.root_uid):
+def _above(run: LiveRun, engine: Engine, rendered: Rendered) -> Iterator[Seen]:
+    """What the owners were made from, where that are other objects."""
+    if run.root_uid is None:
         return
-    for wanted in rendered.roots:
-        if words := references.root_words(engine.root_changes(wanted, run.root)):
-            name = f"{engine.ROOT.kind} {json_object(wanted['metadata'])['name']}"
-            yield references.changed(name, words, {"uid": run.root_uid})
+    found: list[tuple[str, str, JsonObject | None]] = [
+        (engine.ROOT.kind, run.root_uid, run.root),
+        *((bound.kind, bound.uid, obj) for bound, obj in run.above.items()),
+    ]
+    for kind, uid, live in found:
+        for wanted in (*rendered.roots, *rendered.beside, *rendered.between):
+            if wanted["kind"] != kind or live is None or not run.stands(uid):
+                continue
+            if words := references.root_words(engine.root_changes(wanted, live)):
+                yield references.changed(f"{kind} {metadata_name(wanted)}", words, {"uid": uid})
 
 
 def _as_found(live: JsonObject) -> Additions:
@@ -201,6 +208,7 @@ def _lost(run: LiveRun) -> Iterator[Seen]:
         (engine.ROOT.kind, root.name, root.uid, run.root)
         for root in {r.root for r in run.roles if r.root is not None}
     ]
+    parts += [(bound.kind, bound.name, bound.uid, obj) for bound, obj in run.above.items()]
     if not run.root_ended:
         parts += [
             (engine.OWNER.kind, r.object_name, r.object_uid, run.engines[r.object_uid])

@@ -48,7 +48,7 @@ from trainseal.controller.taintedvolumes import Bar
 from trainseal.controller.world import World
 from trainseal.engines import job as jobs
 from trainseal.engines.catalogue import ENGINES, no_engine, unfit
-from trainseal.engines.engine import Rendered
+from trainseal.engines.engine import Engine, Rendered
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.boundseals import has_ended
 from trainseal.provenance.canonical import CanonicalError, job_digest
@@ -308,21 +308,22 @@ class Runs:
             templates[role.name] = jobs.template_of(tried)
         # As they will be made: a kind of others may not know each field of the pods.
         wanted = engine.with_templates(rendered, templates)
-        for root in wanted.roots if engine.ROOT != jobs.ROOT else ():
+        for obj in _trials(engine, wanted):
+            kind = str(obj["kind"])
             try:
-                tried = await self._tried(engine.ROOT.kind, root)
+                tried = await self._tried(kind, obj)
             except NotFoundError:
                 return self._refused(
                     NO_ENGINE,
-                    f"spec.engine is {name}: found no kind {engine.ROOT.kind} "
-                    f"({engine.ROOT.api_version}) in this cluster, expected it; have the platform "
-                    "team install it, or choose `engine: Job` and sign again",
+                    f"spec.engine is {name}: found no kind {kind} ({obj['apiVersion']}) in this "
+                    "cluster, expected it; have the platform team install it, or choose "
+                    "`engine: Job` and sign again",
                 )
             if isinstance(tried, str):
                 return self._refused(
                     "InvalidTemplate",
-                    f"the run's {engine.ROOT.kind} is refused: {tried}; correct the job and sign "
-                    "it again, or correct spec.scheduling",
+                    f"the run's {kind} is refused: {tried}; correct the job and sign it again, or "
+                    "correct spec.scheduling",
                 )
         return rendered, templates
 
@@ -518,6 +519,15 @@ class Runs:
                 },
             )
         return live
+
+
+def _trials(engine: Engine, rendered: Rendered) -> tuple[JsonObject, ...]:
+    """What of the engine's is tried beside the owners. A root that needs something beside it would
+    be refused before that is there.
+    """
+    if rendered.beside:
+        return (*rendered.beside, *rendered.between)
+    return rendered.roots if engine.ROOT != jobs.ROOT else ()
 
 
 def _in_order(progress: Progress, seals: Sequence[JsonObject], standing: Standing) -> bool:

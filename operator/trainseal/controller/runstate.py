@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from trainseal.api.model import JsonObject, json_object, json_objects
@@ -13,6 +14,7 @@ from trainseal.controller.disturbances import RunState, timestamp
 from trainseal.engines.catalogue import ENGINES, OWNERS
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.memberships import shrunk
+from trainseal.provenance.seals import BoundUid
 
 Key = tuple[str, str]
 
@@ -21,7 +23,8 @@ Key = tuple[str, str]
 class LiveRun:
     """A sealed run. ``job`` is None where the TrainingJob is gone or going (``leaving_since`` then
     says since when); ``engines`` are the owners of pods of the bound names, by bound UID, and None
-    where there is none; ``root`` is what these were made from, where that is another object.
+    where there is none; ``root`` is what these were made from, where that is another object, and
+    ``above`` what else they were.
     """
 
     key: Key
@@ -32,10 +35,12 @@ class LiveRun:
     engines: dict[str, JsonObject | None]
     leaving_since: datetime | None = None
     root: JsonObject | None = None
+    above: Mapping[BoundUid, JsonObject | None] = field(default_factory=dict)
 
     def stands(self, uid: str) -> bool:
         """Whether the bound object of this UID is there."""
-        live = self.root if uid == self.root_uid else self.engines.get(uid)
+        above = {bound.uid: obj for bound, obj in self.above.items()}
+        live = self.root if uid == self.root_uid else (above | self.engines).get(uid)
         return live is not None and objects.uid_of(live) == uid
 
     @property
@@ -50,9 +55,13 @@ class LiveRun:
 
     @property
     def root_ended(self) -> bool:
-        """Whether it has, and its controller then takes away what still runs."""
+        """Whether it has, or what was made of it: what still runs is then taken away."""
         engine = ENGINES[self.sealed.spec.engine]
-        return self.root is not None and engine.outcome(self.root) is not None
+        ends = [engine.outcome(self.root)] if self.root is not None else []
+        for made in engine.BETWEEN:
+            live = (obj for bound, obj in self.above.items() if bound.kind == made.ROOT.kind)
+            ends += [made.outcome(obj) for obj in live if obj is not None]
+        return any(end is not None for end in ends)
 
 
 async def read_run(
@@ -70,11 +79,16 @@ async def read_run(
     engine = ENGINES[sealed.spec.engine]
     owners = objects.collection(engine.OWNER.kind, namespace)
     engines = {r.object_uid: await objects.found(kube, f"{owners}/{r.object_name}") for r in roles}
-    root = None
+    root, above = None, {}
     for bound in {r.root for r in roles if r.root is not None}:
-        path = f"{objects.collection(bound.kind, namespace)}/{bound.name}"
-        root = await objects.found(kube, path)
-    return LiveRun(key, seal, sealed, roles, job, engines, leaving_since, root)
+        root = await objects.found(kube, _path(bound, namespace))
+    for bound in dict.fromkeys(item for r in roles for item in r.above):
+        above[bound] = await objects.found(kube, _path(bound, namespace))
+    return LiveRun(key, seal, sealed, roles, job, engines, leaving_since, root, above)
+
+
+def _path(bound: BoundUid, namespace: str) -> str:
+    return f"{objects.collection(bound.kind, namespace)}/{bound.name}"
 
 
 def state_of(run: LiveRun, uid: str | None = None) -> RunState:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
-from trainseal.engines.catalogue import ENGINES
+from trainseal.engines.catalogue import ENGINES, kinds_above, names_above
 from trainseal.engines.podtemplate import LABEL_JOB, config_map_name, service_name
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class RunVersions:
     ) -> None:
         """``engines``: of which runs may be."""
         self._kube = kube
-        roots = {(ENGINES[e].ROOT.api_version, ENGINES[e].ROOT.plural) for e in engines}
+        kinds = {kind for e in engines for kind in kinds_above(ENGINES[e])}
+        roots = {(kind.api_version, kind.plural) for kind in kinds}
         self._kinds = (*_LISTED, *sorted(roots - set(_LISTED)))
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
@@ -113,7 +114,7 @@ def parts_of(sealed: SealedRun) -> frozenset[Part]:
         ("services", service_name(job)),
         ("networkpolicies", name),
         *((engine.OWNER.plural, role.object_name) for role in sealed.spec.roles),
-        *((engine.ROOT.plural, root) for root in engine.root_names(job, owners)),
+        *((kind.plural, above) for kind, above in names_above(engine, job, owners)),
     }
     if sealed.spec.config_digest is not None:
         found.add(("configmaps", config_map_name(name)))

@@ -17,7 +17,7 @@ being done.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -79,10 +79,10 @@ class Steering:
         for root in live.roots:
             if not suspended_only or live.engine.is_suspended(root):
                 await self.hold_root(live.engine, root)
-        for owner in live.made:
-            # It waits for no other controller, which may be away.
-            if not suspended_only or jobs.is_suspended(owner):
-                await self.hold_root(jobs, owner)
+        # It waits for no other controller, which may be away.
+        for engine, obj in (*live.between, *((jobs, owner) for owner in live.made)):
+            if not suspended_only or engine.is_suspended(obj):
+                await self.hold_root(engine, obj)
 
     async def suspended(self, engine: Engine, root: JsonObject) -> JsonObject:
         """The object, suspended if it is not; one that has ended is left as it is."""
@@ -155,8 +155,10 @@ class Steering:
                 continue
             before, after = placement(role, known), placement(role, wanted)
             plans = []
-            for kind, obj in _placed(live, owner):
+            for kind, obj in live.placed(owner):
                 at = engine.pods_at(obj, role.name)
+                if not at:
+                    continue
                 spec = json_object(resolved(obj, at))
                 plan = placing(before, after, spec).without(engine.FIXED)
                 plans.append((kind, obj, at, spec, plan))
@@ -207,18 +209,6 @@ class Steering:
 def queue_of(job: TrainingJob) -> str | None:
     """The queue that a run is to wait in, or None for a run that waits in none."""
     return job.spec.scheduling.queue_name if job.spec.scheduling else None
-
-
-def _placed(live: LiveObjects, owner: JsonObject) -> Iterator[tuple[ObjectKind, JsonObject]]:
-    """What says where a role's pods go, the owner of the pods last.
-
-    Of a root that makes owners both are placed: it gives its own placement on once it is resumed,
-    and takes away nothing that the owner has.
-    """
-    if live.engine.OWNER != live.engine.ROOT:
-        for root in live.roots:
-            yield live.engine.ROOT, root
-    yield live.engine.OWNER, owner
 
 
 def _waiting_words(fields: Sequence[str]) -> str:

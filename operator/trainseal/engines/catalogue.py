@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from trainseal.api.trainingjob import TrainingJob
-from trainseal.engines import job, jobset, pytorchjob
+from trainseal.engines import job, jobset, pytorchjob, trainjob
 from trainseal.engines.engine import Engine, ObjectKind, Owners
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.keyrings import UntrustedError
 from trainseal.provenance.podmatch import ExpectedPod, prepare
 
-ENGINES: Mapping[str, Engine] = {"Job": job, "JobSet": jobset, "PyTorchJob": pytorchjob}
-#: Every kind of roots and owners, by its name.
+ENGINES: Mapping[str, Engine] = {
+    "Job": job,
+    "JobSet": jobset,
+    "PyTorchJob": pytorchjob,
+    "TrainJob": trainjob,
+}
+
+
+def kinds_above(engine: Engine) -> tuple[ObjectKind, ...]:
+    """Kinds of what its pods' owners are made from: roots, and what is beside and between."""
+    return (engine.ROOT, *engine.BESIDE, *(made.ROOT for made in engine.BETWEEN))
+
+
+def names_above(
+    engine: Engine, job: str, owners: Sequence[tuple[str, str]]
+) -> Iterator[tuple[ObjectKind, str]]:
+    """The same of one run, with their names: see ``root_names``."""
+    for root in engine.root_names(job, owners):
+        yield engine.ROOT, root
+        for kind, prefix in engine.BESIDE.items():
+            yield kind, f"{prefix}{root}"
+        for made in engine.BETWEEN:
+            yield made.ROOT, root
+
+
+#: Every kind of what runs are made of, by its name.
 KINDS: Mapping[str, ObjectKind] = {
-    kind.kind: kind for engine in ENGINES.values() for kind in (engine.ROOT, engine.OWNER)
+    kind.kind: kind for engine in ENGINES.values() for kind in (engine.OWNER, *kinds_above(engine))
 }
 
 #: Kinds of owners.

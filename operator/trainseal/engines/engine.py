@@ -6,6 +6,10 @@ An engine runs the pods of a run; TrainSeal makes no pods. It is known by two ki
 - the **owners** of the pods, one a role: the roots themselves, or what the engine's own controller
   makes of them. A seal is bound to the UIDs of both, and a pod belongs to it by its owner's.
 
+Some have more: what a root needs **beside** it, which our controller makes first, and what stands
+**between** root and owners, where one engine's controller makes another engine's root. A seal is
+bound to the UIDs of these, too.
+
 The rules that an engine keeps:
 
 1. Roots are rendered suspended, and no pod is made of a suspended root. One that is bound to its
@@ -68,7 +72,8 @@ class RenderedRole:
 class Rendered:
     """All objects of a run; those beside the roots come first.
 
-    Where the roots own the pods, ``roots`` are the roles' owners.
+    Where the roots own the pods, ``roots`` are the roles' owners. ``between`` are as the engine's
+    controller is to make them, in that order, and name no owner.
     """
 
     config_map: JsonObject | None
@@ -76,6 +81,8 @@ class Rendered:
     network_policy: JsonObject
     roots: tuple[JsonObject, ...]
     roles: tuple[RenderedRole, ...]
+    beside: tuple[JsonObject, ...] = ()
+    between: tuple[JsonObject, ...] = ()
 
 
 class Owners(Protocol):
@@ -107,6 +114,10 @@ class Engine(Protocol):
 
     ROOT: ObjectKind
     OWNER: ObjectKind
+    #: Engines whose roots this one's controller makes of its own, each of its root's name.
+    BETWEEN: tuple[Engine, ...]
+    #: Kinds of what a root needs beside it, with what their names have before the root's.
+    BESIDE: Mapping[ObjectKind, str]
     #: Fields of the pods' placement that its roots never let change, though Jobs do.
     FIXED: frozenset[str]
 
@@ -125,8 +136,8 @@ class Engine(Protocol):
         """What the engine's controllers write on the role's pods, and on its owner's template."""
 
     def root_changes(self, wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-        """What of a root is not as rendered, found and expected; nothing of one that owns pods,
-        which is compared as such.
+        """What of a root, or of what is beside or between, is not as rendered, found and expected;
+        nothing of one that owns pods, which is compared as such.
         """
 
     def observe(self, role: str, replicas: int, owner: Json) -> RoleStatus:
@@ -147,4 +158,6 @@ class Engine(Protocol):
         """The merge patch that suspends a root, or lets it go."""
 
     def pods_at(self, obj: Json, role: str) -> str:
-        """Where a root or an owner has the spec of a role's pods: a JSON pointer (RFC 6901)."""
+        """Where an object of a run has the spec of a role's pods: a JSON pointer (RFC 6901); empty
+        where it has none.
+        """

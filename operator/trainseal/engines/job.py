@@ -28,7 +28,7 @@ from pydantic import JsonValue
 from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import Role, RoleStatus, TrainingJob
 from trainseal.engines import surroundings
-from trainseal.engines.engine import Json, ObjectKind, Rendered, RenderedRole
+from trainseal.engines.engine import Engine, Json, ObjectKind, Rendered, RenderedRole
 from trainseal.engines.podtemplate import (
     GATE_CONTAINER,
     GATE_REFUTED,
@@ -45,6 +45,8 @@ from trainseal.provenance.configfiles import config_files
 from trainseal.provenance.enginemarks import NO_MARKS, Marks
 
 ROOT = OWNER = ObjectKind("Job", "batch/v1", "jobs")
+BETWEEN: tuple[Engine, ...] = ()
+BESIDE: Mapping[ObjectKind, str] = {}
 FIXED: frozenset[str] = frozenset()
 WAITS_FOR_PODS = False
 #: Conditions after which the Job controller deletes the pods that are left (batch/v1).

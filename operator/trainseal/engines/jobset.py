@@ -31,7 +31,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import TrainingJob
 from trainseal.engines import job as jobs
 from trainseal.engines import surroundings
-from trainseal.engines.engine import Json, ObjectKind, Rendered, RenderedRole
+from trainseal.engines.engine import Engine, Json, ObjectKind, Rendered, RenderedRole
 from trainseal.engines.podtemplate import RenderInputs, pod_template, shortened
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.configfiles import config_files
@@ -39,6 +39,8 @@ from trainseal.provenance.enginemarks import Marks
 
 ROOT = ObjectKind("JobSet", "jobset.x-k8s.io/v1alpha2", "jobsets")
 OWNER = jobs.OWNER
+BETWEEN: tuple[Engine, ...] = ()
+BESIDE: Mapping[ObjectKind, str] = {}
 FIXED = frozenset({"affinity"})
 _PREFIX = "jobset.sigs.k8s.io/"
 _GROUP = "default"

@@ -33,7 +33,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.trainingjob import Role, RoleStatus, TrainingJob
 from trainseal.engines import job as jobs
 from trainseal.engines import surroundings
-from trainseal.engines.engine import Json, ObjectKind, Rendered, RenderedRole
+from trainseal.engines.engine import Engine, Json, ObjectKind, Rendered, RenderedRole
 from trainseal.engines.podtemplate import (
     LABEL_ROLE,
     MASTER_PORT,
@@ -48,6 +48,8 @@ from trainseal.provenance.downward import referred_keys
 from trainseal.provenance.enginemarks import KUBEFLOW, KUBEFLOW_INDEX, Marks, OwnPods
 
 ROOT = OWNER = ObjectKind("PyTorchJob", "kubeflow.org/v1", "pytorchjobs")
+BETWEEN: tuple[Engine, ...] = ()
+BESIDE: Mapping[ObjectKind, str] = {}
 FIXED: frozenset[str] = frozenset()
 #: ``core.UpdateJobReplicaStatuses`` counts a pod that is being deleted as failed.
 WAITS_FOR_PODS = True

@@ -25,8 +25,8 @@ class BoundRole:
     """A role of a verified seal, and the engine's object whose pods it describes.
 
     ``replicas``: its pods; of an elastic role the most, and ``members`` says how many belong to it
-    now. ``root``: what the engine made that object from; None where it is a root itself. ``peers``:
-    all roles of the seal, in their order.
+    now. ``root``: what the engine made that object from; None where it is a root itself. ``above``:
+    what else all roles' objects were made from. ``peers``: all roles of the seal, in their order.
     """
 
     role: str
@@ -37,6 +37,7 @@ class BoundRole:
     namespace: str = ""
     engine: str = "Job"
     root: BoundUid | None = None
+    above: tuple[BoundUid, ...] = ()
     peers: tuple[str, ...] = ()
     members: int | None = None
 
@@ -86,7 +87,8 @@ def bound_roles(
                 f"SealedRun {namespace}/{name}: found {count} members of role {role_name}, "
                 f"expected {signed}"
             )
-    root = next((item for item in bound if not item.role), None)
+    # The root is bound first.
+    above = [item for item in bound if not item.role]
     found = []
     for item in bound:
         role = roles.get(item.role)
@@ -102,7 +104,8 @@ def bound_roles(
                 template=json_object(role.get("template")),
                 namespace=namespace,
                 engine=str(spec.get("engine")),
-                root=root,
+                root=above[0] if above else None,
+                above=tuple(above[1:]),
                 peers=tuple(roles),
                 members=members.get(item.role),
             )

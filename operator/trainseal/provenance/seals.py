@@ -56,7 +56,9 @@ class SealTooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BoundUid:
-    """One of the engine's objects; ``role`` is empty for what all roles' objects are made from."""
+    """One of the engine's objects; ``role`` is empty for what all roles' objects are made from, of
+    which the root is bound first.
+    """
 
     role: str
     kind: str

@@ -519,3 +519,28 @@ def test_what_another_engine_needs_is_there_only_where_it_is_switched_on(
             hooks = one(objects, f"{kind}WebhookConfiguration", name)
             assert (plural in json.dumps(hooks)) == bool(values)
             assert (account in json.dumps(hooks)) == bool(values)
+
+
+def test_the_trainer_may_make_jobsets_of_runs_only_where_it_is_switched_on(helm: Path) -> None:
+    account = "system:serviceaccount:kubeflow-system:trainer"
+    jobset = ("engines.jobSet.enabled=true",)
+    on = (*jobset, "engines.trainJob.enabled=true", f"engines.trainJob.controller={account}")
+    for values in (jobset, on):
+        objects = render(helm, *(part for value in values for part in ("--set", value)))
+        names = {o["metadata"]["name"] for o in objects if o["kind"] == "ValidatingAdmissionPolicy"}
+        assert ("trainseal-trainjobs" in names) == (values == on)
+        jobsets = one(objects, "ValidatingAdmissionPolicy", "trainseal-jobsets")
+        assert (account in json.dumps(jobsets)) == (values == on)
+        # Jobs are JobSet's controller's to make, whose root is the trainer's.
+        jobs = one(objects, "ValidatingAdmissionPolicy", "trainseal-jobs")
+        assert account not in json.dumps(jobs)
+        role = one(objects, "ClusterRole", "trainseal-controller")
+        assert any("trainjobs" in rule["resources"] for rule in role["rules"]) == (values == on)
+        hooks = one(objects, "ValidatingWebhookConfiguration", "trainseal-access")
+        assert ("trainingruntimes" in json.dumps(hooks)) == (values == on)
+
+
+def test_trainjob_without_jobset_is_refused_in_words(helm: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render(helm, "--set", "engines.trainJob.enabled=true")
+    assert "runs by TrainJob are made of JobSets; enable both" in str(refused.value.stderr)

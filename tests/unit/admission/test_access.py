@@ -510,7 +510,10 @@ def gone(door: Door, resource: str = "configmaps", user: str = ANN, **metadata: 
     return world.request(None, old, operation="DELETE", user=user, resource=resource)
 
 
-RESOURCES = ("trainingjobs", "jobs", "jobsets", "configmaps", "services", "networkpolicies")
+RESOURCES = (
+    "trainingjobs", "jobs", "jobsets", "trainjobs", "trainingruntimes", "configmaps", "services",
+    "networkpolicies",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

@@ -349,6 +349,8 @@ def gone(resource: str = "configmaps", name: str = "char-lm-1-config") -> Reques
         ("trainingjobs", "TrainingJob"),
         ("jobs", "Job"),
         ("jobsets", "JobSet"),
+        ("trainjobs", "TrainJob"),
+        ("trainingruntimes", "TrainingRuntime"),
         ("configmaps", "ConfigMap"),
         ("services", "Service"),
         ("networkpolicies", "NetworkPolicy"),

@@ -59,3 +59,20 @@ def test_a_file_that_makes_no_sense_is_refused_by_file_and_field(
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="none"):
         load_settings(tmp_path / "none.yaml")
+
+
+def test_the_accounts_of_engines_that_are_switched_on_are_told_and_of_no_others(
+    tmp_path: Path,
+) -> None:
+    """`trainseal doctor` looks whether they are there."""
+    path = tmp_path / "config.yaml"
+    on, off = "{enabled: true, controller: %s}", "{enabled: false, controller: %s}"
+    for jobset, trainer, enabled, accounts in (
+        (off, off, ("Job",), []),
+        (on, off, ("Job", "JobSet"), ["a"]),
+        (on, on, ("Job", "JobSet", "TrainJob"), ["a", "b"]),
+    ):
+        path.write_text(f"engines: {{jobSet: {jobset % 'a'}, trainJob: {trainer % 'b'}}}")
+        engines = load_settings(path).engines
+        assert engines.enabled == enabled
+        assert engines.controllers == accounts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -69,6 +70,7 @@ def job_name(root: Field, ledger: Ledger) -> str:
 def assembled(subject: Subject, workload: Workload, around: Surroundings) -> JsonObject:
     """The TrainingJob. What of the workload is not in it stands in the ledger."""
     ledger, root = subject.ledger, subject.root
+    subject = replace(subject, roles=tuple(role.name for role in workload.roles))
     ledger.settle(root.get("apiVersion"), root.get("kind"), root.get("status"))
     ledger.settle(workload.suspend)
     pods = [Pod(role.template) for role in workload.roles]

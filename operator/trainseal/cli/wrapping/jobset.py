@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -60,7 +61,9 @@ def roles_of(subject: Subject, spec: Field, sizes: Mapping[str, JsonValue]) -> W
     subdomain = spec.text("network", "subdomain") or subject.name
     listed = spec.get("replicatedJobs")
     roles, hosts = [], []
-    for job in listed.items() if listed else ():
+    items = [*listed.items()] if listed else []
+    subject = replace(subject, roles=tuple(job.text("name") for job in items))
+    for job in items:
         role, rename = _role(subject, job, subdomain, sizes)
         roles.append(role)
         hosts.append(rename)

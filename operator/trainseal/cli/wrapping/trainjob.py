@@ -45,6 +45,7 @@ def convert(subject: Subject, runtime: Field) -> Workload:
     jobs = [_overridden(j, job, subject) for j in jobs]
     jobs = [_trained(j, trainer, subject) if _step(j) == "trainer" else j for j in jobs]
     names = [j.text("name") for j in jobs if _step(j) == "trainer"]
+    subject = replace(subject, roles=tuple(j.text("name") for j in jobs))
     nodes = _nodes(subject, runtime, trainer)
     whole = spec.having("replicatedJobs", listed.listing(jobs)) if listed else spec
     made = jobset.roles_of(subject, whole, dict.fromkeys(names, nodes) if nodes else {})

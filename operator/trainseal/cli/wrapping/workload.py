@@ -13,6 +13,7 @@ from trainseal.api.trainingjob import EngineName
 from trainseal.cli.wrapping.fields import Field
 from trainseal.cli.wrapping.ledger import Ledger
 from trainseal.cli.wrapping.words import Rename
+from trainseal.engines import jobset
 from trainseal.engines.podtemplate import INDEX_PATH, object_name, service_name
 from trainseal.provenance.enginemarks import KUBEFLOW_INDEX
 
@@ -50,13 +51,18 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a converter reads, by what name its job goes, and what is to run it."""
+    """What a converter reads, and by what name and engine its job goes.
+
+    ``roles``: names of all of its roles, once they are known; some engines' names of pods hold
+    more than their own.
+    """
 
     root: Field
     name: str
     namespace: str
     ledger: Ledger
     engine: EngineName = "Job"
+    roles: tuple[str, ...] = ()
 
     @property
     def by_the_operator(self) -> bool:
@@ -79,10 +85,12 @@ class Subject:
 
     def host(self, role: str, index: int) -> str:
         """The name by which pods of this namespace find a pod of a role."""
-        name = object_name(self.name, role)
+        owner = object_name(self.name, role)
         if self.by_the_operator:
-            return f"{name}-worker-{index}"
-        return f"{name}-{index}.{service_name(self.name)}"
+            return f"{owner}-worker-{index}"
+        if self.engine != "Job":
+            owner = jobset.child_name(jobset.jobset_name(self.name, self.roles), role)
+        return f"{owner}-{index}.{service_name(self.name)}"
 
     def in_namespace(self) -> str:
         """A pattern for what may follow a Service's name."""

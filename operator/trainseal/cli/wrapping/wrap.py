@@ -34,6 +34,12 @@ _CONVERTERS: Mapping[str, Callable[[Subject], Workload]] = {
     "JobSet": jobset.convert,
     "PyTorchJob": pytorchjob.convert,
 }
+#: Engines that make of a run what it was.
+_ENGINES: Mapping[str, EngineName] = {
+    "JobSet": "JobSet",
+    "PyTorchJob": "PyTorchJob",
+    TRAIN_JOB: "TrainJob",
+}
 #: Workloads of other kinds: they would go on running unsigned beside the jobs.
 _OTHERS = frozenset(
     {
@@ -124,20 +130,16 @@ def wrap(
     runtime: Field | None,
     policies: Sequence[CompiledPolicy],
     now: datetime,
-    engine: EngineName = "Job",
+    *,
+    keep_engine: bool = False,
 ) -> Wrapped:
-    """The TrainingJob of one workload. ``runtime`` is a TrainJob's; ``engine``: what is to run its
-    pods, ``Job`` or the workload's own kind. Raises Failure.
+    """The TrainingJob of one workload, by the engine ``Job``; with ``keep_engine`` by that of its
+    own kind, where there is one. ``runtime`` is a TrainJob's. Raises Failure.
     """
     ledger = Ledger(workload)
     kind = workload.text("kind")
     where = workload.text("metadata", "namespace") or namespace or ""
-    if engine not in ("Job", kind):
-        raise Failure(
-            f"{workload.place}: {kind} {workload.text('metadata', 'name')} by engine {engine}",
-            expected=f"engine Job, or {engine}s alone in the file",
-            remedy="leave --engine out, or wrap each in a file of its own",
-        )
+    engine = _ENGINES.get(kind, "Job") if keep_engine else "Job"
     subject = Subject(workload, job_name(workload, ledger), where, ledger, engine)
     if kind == TRAIN_JOB:
         if runtime is None:

@@ -13,7 +13,9 @@ import yaml
 from tests.unit import world
 from tests.unit.cli.conftest import Answer, Run
 from trainseal.api.trainingjob import TrainingJob
+from trainseal.engines import jobset
 from trainseal.engines.catalogue import unfit
+from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.yamlreader import read_documents
 
 Object = dict[str, Any]
@@ -77,7 +79,7 @@ def test_master_and_workers_that_are_alike_are_one_role_with_the_ranks_they_had(
 
 
 def test_a_pytorchjob_may_stay_one_and_its_operator_tells_the_pods(trainseal: Run) -> None:
-    job = job_of(trainseal("wrap", "-f", "mnist.yaml", "--engine", "PyTorchJob"))
+    job = job_of(trainseal("wrap", "-f", "mnist.yaml", "--keep-engine"))
     assert job["spec"]["engine"] == "PyTorchJob"
     assert [(r["name"], r["replicas"]) for r in job["spec"]["roles"]] == [("worker", 4)]
     variables = env(job)
@@ -97,16 +99,10 @@ def test_what_the_operator_would_not_run_as_signed_is_refused(
         container["env"].append({"name": "PET_NNODES", "value": "1:4"})
     (tmp_path / "mnist.yaml").write_text(yaml.safe_dump_all(documents))
     assert "found variable PET_NNODES" not in trainseal("wrap", "-f", "mnist.yaml").err
-    answer = trainseal("wrap", "-f", "mnist.yaml", "--engine", "PyTorchJob")
+    answer = trainseal("wrap", "-f", "mnist.yaml", "--keep-engine")
     assert (
         "refused: spec.engine is PyTorchJob: role worker: found variable PET_NNODES" in answer.err
     )
-
-
-def test_no_other_workload_becomes_a_pytorchjob(trainseal: Run) -> None:
-    answer = trainseal("wrap", "-f", "jobset.yaml", "--engine", "PyTorchJob")
-    assert answer.code == 64
-    assert "by engine PyTorchJob" in answer.err
 
 
 def other_workers(path: Path, change: Any) -> None:
@@ -187,7 +183,32 @@ def test_a_jobset_becomes_a_role_for_each_of_its_jobs_and_its_host_names_are_the
     assert said(answer, "left") == ["spec.replicatedJobs[1].dependsOn"]
 
 
+def test_a_jobset_stays_one_where_that_is_asked_for_and_its_host_names_are_its_own(
+    trainseal: Run,
+) -> None:
+    job = job_of(trainseal("wrap", "-f", "jobset.yaml", "-n", "research", "--keep-engine"))
+    assert job["spec"]["engine"] == "JobSet"
+    parsed = TrainingJob.parse(job)
+    inputs = RenderInputs(seal_name="s", job_uid="u", gate_image="g", code=())
+    first, second = (role.object_name for role in jobset.render(parsed, inputs).roles)
+    assert env(job, 1)["PEER"] == f"{second}-6.resnet"
+    assert f"--master_addr={first}-0.resnet " in container(job, 1)["command"][2]
+
+
 # TrainJob ----------------------------------------------------------------------------------------
+
+
+def test_a_trainjob_stays_one_where_that_is_asked_for(trainseal: Run) -> None:
+    files = ("-f", "trainjob.yaml", "--runtime", "runtime.yaml")
+    job = job_of(trainseal("wrap", *files, "--keep-engine"))
+    assert job["spec"]["engine"] == "TrainJob"
+    assert env(job)["PET_MASTER_ADDR"] == "llama-node-0-0.llama"
+    assert job_of(trainseal("wrap", *files))["spec"]["engine"] == "Job"
+
+
+def test_a_kind_without_an_engine_of_its_own_runs_by_job_all_the_same(trainseal: Run) -> None:
+    job = job_of(trainseal("wrap", "-f", "mnist.yaml", "--keep-engine"))
+    assert job["spec"]["engine"] == "Job"
 
 
 def test_a_trainjob_becomes_what_its_runtime_makes_of_it(trainseal: Run) -> None:
