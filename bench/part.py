@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import atsize, jobs, launches, memory, pods, submit, training, watch
+from bench import atsize, jobs, launches, memory, pods, submit, training, tutorial, watch
 from bench.parts import write
 from bench.section import Section
 from bench.watchground import CLUSTER as WATCHED
@@ -50,6 +50,7 @@ BENCHES: Mapping[str, Bench] = {
     "submit": Bench(lambda e: submit.measure(e.rounds), "bench-api", 900),
     "launches": Bench(lambda e: launches.measure(min(e.rounds, 3), 200), "bench", 3600),
     "training": Bench(lambda e: training.measure(e.rounds), "bench", 2400),
+    "tutorial": Bench(lambda e: tutorial.measure(min(e.rounds, 3)), "bench", 2400),
     "watch": Bench(_watch, WATCHED, 1800),
 }
 

@@ -53,6 +53,8 @@ def _cluster(file: str, nodeid: str) -> str:
         return "the user's own cluster"
     if file == "test_chart":
         return "the chart's"
+    if file.startswith("test_guides"):
+        return "the guides'"
     # What is asked of each cluster, its last tests, says so by its parameter.
     second = file.removeprefix("test_") in _SECOND_LAB or nodeid.endswith("[second]")
     return "second lab" if second else "lab"

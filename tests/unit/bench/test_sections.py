@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import atsize, jobs, memory, pods, submit, training, watch
+from bench import atsize, jobs, memory, pods, submit, training, tutorial, watch
 from bench.load import Measured
 from bench.rig import Rig
 from bench.runningpods import run_pod
@@ -100,6 +100,11 @@ def test_submits_and_trainings_are_told_beside_what_they_are_compared_with() -> 
 
 
 _STEPS = {"bare Job": 6.0, "TrainingJob": 7.5}
+
+
+def test_the_tutorial_is_told_in_seconds() -> None:
+    told = rows(tutorial.section([22.0, 19.0, 20.2]))
+    assert told[-1][1] == "20.2 (19.0 to 22.0)"
 
 
 def test_the_watch_is_told_with_what_was_not_found() -> None:

@@ -1,0 +1,1 @@
+"""The pages that people follow: read as they read them, and carried out as they would."""
