@@ -20,6 +20,7 @@ _VOLATILE = re.compile(
   | (?P<time>   \d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\ UTC)? | \b\d\d:\d\d:\d\d\b)
   | (?P<name>   -[0-9a-f]{8}(?:-[0-9a-f]{8})?(?:-[0-9a-f]{12,16})?(?![0-9a-z])
               | -(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{5}(?![0-9a-z]))
+  | (?P<ready>  (?<=Running:\ )\d+(?=/\d+\ workers\ ready))
   | (?P<node>   \bnode-\d+\b)
   | (?P<age>    \b\d+[smhd]\b)
   | (?P<amount> \b\d[\d,]*\.\d+\b | \b\d{1,3}(?:,\d{3})+\b | \b\d{4,}\b | \b\d+(?=\ bytes))
@@ -32,6 +33,7 @@ _FORM = {
     "digest": r"sha256:(?:[0-9a-f]+|…)",
     "cut": r"[0-9a-f]+",
     "time": r"(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC)?",
+    "ready": r"\d+",
     "node": r"[0-9a-z.-]+",
     "age": r"(?:\d+[smhd])+",
     "amount": r"\d[\d,]*(?:\.\d+)?",

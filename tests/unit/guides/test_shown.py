@@ -26,6 +26,7 @@ OTHER = "sha256:" + "cd" * 32
         ("write repository@sha256:…, or", "write repository@sha256:…, or"),
         ("loss 3.8211 tokens/s 16465", "loss 12.1 tokens/s 8"),
         ("on node-7", "on worker.example"),
+        ("Running: 2/2 workers ready", "Running: 1/2 workers ready"),
         ("NAME  AGE\nb  4s", "NAME   AGE\na      1s\nb      2s\n"),
         ("", "anything"),
     ],
@@ -39,6 +40,7 @@ def test_what_differs_each_time_may_differ(shown: str, said: str) -> None:
     [
         ("1 signature in all", "2 signatures in all"),
         ("Running  2/2", "Running  1/2"),
+        ("Running: 2/2 workers ready", "Running: 1/3 workers ready"),
         ("signed with sha256:16bc…", "signed with nothing"),
         ("first\nlast", "first\nmiddle\nlast"),
         ("last\n…\nfirst", "first\nlast"),

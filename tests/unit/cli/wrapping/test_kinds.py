@@ -206,11 +206,6 @@ def test_a_trainjob_stays_one_where_that_is_asked_for(trainseal: Run) -> None:
     assert job_of(trainseal("wrap", *files))["spec"]["engine"] == "Job"
 
 
-def test_a_kind_without_an_engine_of_its_own_runs_by_job_all_the_same(trainseal: Run) -> None:
-    job = job_of(trainseal("wrap", "-f", "mnist.yaml", "--keep-engine"))
-    assert job["spec"]["engine"] == "Job"
-
-
 def test_a_trainjob_becomes_what_its_runtime_makes_of_it(trainseal: Run) -> None:
     answer = trainseal("wrap", "-f", "trainjob.yaml", "--runtime", "runtime.yaml")
     job = job_of(answer)
