@@ -29,7 +29,7 @@ _AGAIN = (
     ("kubectl apply", 30.0),
     ("kubectl create -f", 30.0),
     *(
-        (f"kubectl {verb}", 90.0)
+        (f"kubectl {verb}", 240.0)
         for verb in (
             "get",
             "logs",
@@ -45,7 +45,7 @@ _AGAIN = (
     ("archive list", 30.0),
 )
 #: No command of a page takes longer; seconds.
-_LIMIT = 180.0
+_LIMIT = 300.0
 _REFUSED = "Error from server"
 _ASKS = "[y/N]: y"
 
