@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,39 +12,29 @@ from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_responses import edit, held, release
-from tests.stage.jobs import FINISH, SHORT_CODE, trainer
+from tests.engines.runs import (
+    Apply,
+    finish,
+    found_on,
+    let_editor_edit,
+    own_pod,
+    running,
+    suspend,
+    tried,
+    with_server,
+)
+from tests.stage.jobs import SHORT_CODE, trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
 MARK = "jobset.sigs.k8s.io"
-Apply = Callable[[Object], Object]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def editor_of_jobsets(lab: Lab) -> None:
     """Who edits may make and change JobSets as well: the role edit knows none."""
-    named = {"name": "jobsets", "namespace": TEAM}
-    group = "rbac.authorization.k8s.io"
-    lab.admin(
-        *("apply", "-f", "-"),
-        stdin={
-            "apiVersion": f"{group}/v1",
-            "kind": "Role",
-            "metadata": named,
-            "rules": [{"apiGroups": ["jobset.x-k8s.io"], "resources": ["*"], "verbs": ["*"]}],
-        },
-    )
-    lab.admin(
-        *("apply", "-f", "-"),
-        stdin={
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": named,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "jobsets"},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": EDITOR}],
-        },
-    )
+    let_editor_edit(lab, "jobsets", "jobset.x-k8s.io")
 
 
 def test_a_signed_job_of_two_roles_runs_as_a_jobset_to_its_end(lab: Lab, apply: Apply) -> None:
@@ -177,12 +164,12 @@ def test_nobody_has_jobsets_controller_make_one(lab: Lab, running_job: Object) -
     plain = copy.deepcopy(real["spec"]["replicatedJobs"])
     for part in plain:
         del part["template"]["metadata"]
-        part["template"]["spec"] = {"template": {"spec": pod(lab, gpus=1)}}
+        part["template"]["spec"] = {"template": {"spec": own_pod(lab, gpus=1)}}
     with pytest.raises(CommandError, match="asks for GPUs"):
         lab.create(own_jobset(lab, plain))
     eventually(lambda: "JobSet mallorys" in tried(lab), "it is on record", 20)
     for part in plain:
-        part["template"]["spec"]["template"]["spec"] = pod(lab, gpus=0)
+        part["template"]["spec"]["template"]["spec"] = own_pod(lab, gpus=0)
     assert lab.accepts(own_jobset(lab, plain))
 
 
@@ -251,11 +238,7 @@ def two_roles(lab: Lab, name: str, script: str = "wait.py", engine: str = "JobSe
     """Two workers and a server."""
     job = lab.job(name, script)
     job["spec"]["engine"] = engine
-    (worker,) = job["spec"]["roles"]
-    worker["replicas"] = 2
-    server = copy.deepcopy(worker) | {"name": "server", "replicas": 1}
-    job["spec"]["roles"].append(server)
-    return job
+    return with_server(job)
 
 
 def own_jobset(lab: Lab, parts: list[Object]) -> Object:
@@ -268,20 +251,6 @@ def own_jobset(lab: Lab, parts: list[Object]) -> Object:
     }
 
 
-def pod(lab: Lab, gpus: int) -> Object:
-    """The spec of a pod of the editor's own."""
-    limits = {"nvidia.com/gpu": gpus} if gpus else {}
-    container = {"name": "main", "image": lab.image, "resources": {"limits": limits}}
-    return {"restartPolicy": "Never", "containers": [container]}
-
-
-def tried(lab: Lab) -> set[str]:
-    """Kind and name of what people tried past the gate."""
-    specs = [r["spec"] for r in lab.listed("accessrecords")]
-    objects = [spec["object"] for spec in specs if "object" in spec]
-    return {f"{o['kind']} {o['name']}" for o in objects}
-
-
 def jobset(lab: Lab, job: Object) -> Object:
     """The run's JobSet."""
     name = job["metadata"]["name"]
@@ -292,39 +261,3 @@ def jobset(lab: Lab, job: Object) -> Object:
 def child_jobs(lab: Lab, job: Object) -> list[Object]:
     """What JobSet's controller made."""
     return lab.listed("jobs", labels=f"trainseal.dev/job={job['metadata']['name']}")
-
-
-def running(lab: Lab, job: Object) -> list[Object]:
-    """Pods that have not ended."""
-    return [p for p in lab.pods(job) if p["status"]["phase"] in ("Pending", "Running")]
-
-
-def suspend(lab: Lab, job: Object, value: bool) -> None:
-    """As its user."""
-    patch = f'{{"spec":{{"suspend":{str(value).lower()}}}}}'
-    name = job["metadata"]["name"]
-    lab.kubectl("patch", "trainingjob", name, "--type=merge", "-p", patch)
-
-
-def finish(lab: Lab, job: Object) -> None:
-    """Lets each worker end well, once it waits for that."""
-    for worker in running(lab, job):
-        name = worker["metadata"]["name"]
-        eventually(functools.partial(_trains, lab, name), f"{name} trains")
-        with contextlib.suppress(CommandError):  # it may end before the session does
-            lab.admin("exec", "-n", TEAM, name, "-c", "trainer", "--", *FINISH)
-
-
-def _trains(lab: Lab, name: str) -> bool:
-    return "training" in lab.admin("logs", "-n", TEAM, name, "-c", "trainer")
-
-
-def found_on(lab: Lab, job: Object) -> list[str]:
-    """Ids of findings on what the run is made of: its objects, and its pods as such."""
-    name = lab.status(job).get("sealedRun")
-    return [
-        finding["id"]
-        for report in lab.listed("driftreports", labels=f"trainseal.dev/seal={name}")
-        for finding in report.get("status", {}).get("findings", [])
-        if finding["id"].startswith(("object.", "pod."))
-    ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +13,23 @@ from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_responses import edit, held, release
-from tests.stage.jobs import FINISH, SHORT_CODE, trainer
+from tests.engines.runs import (
+    Apply,
+    finish,
+    found_on,
+    let_editor_edit,
+    running,
+    suspend,
+    tried,
+    with_server,
+)
+from tests.stage.jobs import SHORT_CODE, trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
 MARK = "training.kubeflow.org"
 OPERATOR = "system:serviceaccount:kubeflow:training-operator"
-Apply = Callable[[Object], Object]
 #: The first worker is told something by each of the others.
 MEET = """
 import os, socket, time
@@ -50,20 +57,7 @@ else:
 @pytest.fixture(scope="module", autouse=True)
 def editor_of_pytorchjobs(lab: Lab) -> None:
     """Who edits may do everything with PyTorchJobs as well, as Kubeflow's own role lets them."""
-    named = {"name": "pytorchjobs", "namespace": TEAM}
-    group = "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": ["kubeflow.org"], "resources": ["*"], "verbs": ["*"]}]
-    for obj in (
-        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": named, "rules": rules},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": named,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "pytorchjobs"},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": EDITOR}],
-        },
-    ):
-        lab.admin("apply", "-f", "-", stdin=obj)
+    let_editor_edit(lab, "pytorchjobs", "kubeflow.org")
 
 
 def test_a_signed_job_runs_to_its_end_and_its_workers_meet_at_the_first(
@@ -275,7 +269,7 @@ def test_nobody_makes_a_pod_that_the_operator_would_count(lab: Lab, running_job:
     mine["metadata"]["ownerReferences"] = []
     labels = mine["metadata"]["labels"]
     mine["metadata"]["labels"] = {k: v for k, v in labels.items() if k.startswith(MARK)}
-    mine["spec"] = pod(lab, gpus=0)
+    mine["spec"] = own_pod(lab, 0, "pytorch")
     assert "pytorchjob-pods" in lab.refusal(mine) or "PyTorchJob's pods" in lab.refusal(mine)
     del mine["metadata"]["labels"][f"{MARK}/operator-name"]
     created = lab.create(mine)
@@ -294,16 +288,16 @@ def test_nobody_has_the_operator_make_one(lab: Lab, running_job: Object) -> None
     assert EDITOR in said
     template = spec["pytorchReplicaSpecs"]["Worker"]["template"]
     del template["metadata"]
-    template["spec"] = pod(lab, gpus=1)
+    template["spec"] = own_pod(lab, 1, "pytorch")
     with pytest.raises(CommandError, match="asks for GPUs"):
         lab.create(own(spec))
     eventually(lambda: "PyTorchJob mallorys" in tried(lab), "it is on record", 20)
-    template["spec"] = pod(lab, gpus=0)
+    template["spec"] = own_pod(lab, 0, "pytorch")
     assert lab.accepts(own(spec))
 
 
 def test_a_pytorchjob_without_gpus_is_nobodys_business(lab: Lab) -> None:
-    container = {**pod(lab, gpus=0)["containers"][0], "command": ["true"]}
+    container = {**own_pod(lab, 0, "pytorch")["containers"][0], "command": ["true"]}
     replicas = {"restartPolicy": "Never", "template": {"spec": {"containers": [container]}}}
     lab.create(own({"pytorchReplicaSpecs": {"Master": replicas}}))
     lab.admin(
@@ -330,12 +324,7 @@ def with_script(lab: Lab, name: str, text: str) -> Object:
 
 def two_roles(lab: Lab, name: str, script: str = "wait.py") -> Object:
     """Two workers and a server."""
-    job = torch_job(lab, name, script)
-    (worker,) = job["spec"]["roles"]
-    worker["replicas"] = 2
-    server = copy.deepcopy(worker) | {"name": "server", "replicas": 1}
-    job["spec"]["roles"].append(server)
-    return job
+    return with_server(torch_job(lab, name, script))
 
 
 def own(spec: Object) -> Object:
@@ -346,13 +335,6 @@ def own(spec: Object) -> Object:
         "metadata": {"name": "mallorys", "namespace": TEAM},
         "spec": spec,
     }
-
-
-def pod(lab: Lab, gpus: int) -> Object:
-    """The spec of a pod of the editor's own."""
-    limits = {"nvidia.com/gpu": gpus} if gpus else {}
-    container = {"name": "pytorch", "image": lab.image, "resources": {"limits": limits}}
-    return {"restartPolicy": "Never", "containers": [container]}
 
 
 def pod_like(real: Object) -> Object:
@@ -369,13 +351,6 @@ def as_the_operator(lab: Lab, obj: Object) -> str:
     return lab.admin("create", "--dry-run=server", "-f", "-", f"--as={OPERATOR}", stdin=obj)
 
 
-def tried(lab: Lab) -> set[str]:
-    """Kind and name of what people tried past the gate."""
-    specs = [r["spec"] for r in lab.listed("accessrecords")]
-    objects = [spec["object"] for spec in specs if "object" in spec]
-    return {f"{o['kind']} {o['name']}" for o in objects}
-
-
 def root(lab: Lab, job: Object, role: str = "worker") -> Object:
     """A role's PyTorchJob."""
     name = f"{job['metadata']['name']}-{role}"
@@ -385,43 +360,5 @@ def root(lab: Lab, job: Object, role: str = "worker") -> Object:
 
 def roots(lab: Lab, job: Object) -> list[str]:
     """Names of the PyTorchJobs of a run."""
-    found = lab.admin(
-        "get", "pytorchjob", "-n", TEAM, "-l", "trainseal.dev/job=torch-goes", "-o", "name"
-    )
-    return found.split()
-
-
-def running(lab: Lab, job: Object) -> list[Object]:
-    """Pods that have not ended."""
-    return [p for p in lab.pods(job) if p["status"]["phase"] in ("Pending", "Running")]
-
-
-def suspend(lab: Lab, job: Object, value: bool) -> None:
-    """As its user."""
-    patch = f'{{"spec":{{"suspend":{str(value).lower()}}}}}'
-    name = job["metadata"]["name"]
-    lab.kubectl("patch", "trainingjob", name, "--type=merge", "-p", patch)
-
-
-def finish(lab: Lab, job: Object) -> None:
-    """Lets each worker end well, once it waits for that."""
-    for worker in running(lab, job):
-        name = worker["metadata"]["name"]
-        eventually(functools.partial(_trains, lab, name), f"{name} trains")
-        with contextlib.suppress(CommandError):  # it may end before the session does
-            lab.admin("exec", "-n", TEAM, name, "-c", "pytorch", "--", *FINISH)
-
-
-def _trains(lab: Lab, name: str) -> bool:
-    return "training" in lab.admin("logs", "-n", TEAM, name, "-c", "pytorch")
-
-
-def found_on(lab: Lab, job: Object) -> list[str]:
-    """Ids of findings on what the run is made of: its objects, and its pods as such."""
-    name = lab.status(job).get("sealedRun")
-    return [
-        finding["id"]
-        for report in lab.listed("driftreports", labels=f"trainseal.dev/seal={name}")
-        for finding in report.get("status", {}).get("findings", [])
-        if finding["id"].startswith(("object.", "pod."))
-    ]
+    label = f"trainseal.dev/job={job['metadata']['name']}"
+    return lab.admin("get", "pytorchjob", "-n", TEAM, "-l", label, "-o", "name").split()

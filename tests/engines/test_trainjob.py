@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,21 +13,13 @@ from tests.e2e.lab import EDITOR, TEAM, Lab
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_responses import edit, held, release
 from tests.engines.conftest import TRAINER_ACCOUNT
-from tests.engines.test_jobset import (
-    child_jobs,
-    finish,
-    found_on,
-    jobset,
-    running,
-    suspend,
-    two_roles,
-)
+from tests.engines.runs import Apply, finish, found_on, let_editor_edit, own_pod, running, suspend
+from tests.engines.test_jobset import child_jobs, jobset, two_roles
 from tests.stage.jobs import SHORT_CODE, trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
-Apply = Callable[[Object], Object]
 API = "trainer.kubeflow.org/v1alpha1"
 GUARDED = "train-guarded"
 
@@ -36,20 +27,7 @@ GUARDED = "train-guarded"
 @pytest.fixture(scope="module", autouse=True)
 def editor_of_trainjobs(lab: Lab) -> None:
     """Who edits may make and change all that a TrainJob is made of: the role edit knows none."""
-    named = {"name": "trainjobs", "namespace": TEAM}
-    group = "rbac.authorization.k8s.io"
-    groups = ["trainer.kubeflow.org", "jobset.x-k8s.io"]
-    rules = [{"apiGroups": groups, "resources": ["*"], "verbs": ["*"]}]
-    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": named, "rules": rules}
-    binding = {
-        "apiVersion": f"{group}/v1",
-        "kind": "RoleBinding",
-        "metadata": named,
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": "trainjobs"},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": EDITOR}],
-    }
-    for obj in (role, binding):
-        lab.admin("apply", "-f", "-", stdin=obj)
+    let_editor_edit(lab, "trainjobs", "trainer.kubeflow.org", "jobset.x-k8s.io")
 
 
 def test_a_signed_job_of_two_roles_runs_as_a_trainjob_to_its_end(lab: Lab, apply: Apply) -> None:
@@ -309,14 +287,8 @@ def own_trainjob(
 
 def own_runtime(lab: Lab, name: str, gpus: int = 0) -> Object:
     """The editor's, of a pod that ends at once."""
-    limits = {"nvidia.com/gpu": gpus} if gpus else {}
-    container = {
-        "name": "node",
-        "image": lab.image,
-        "command": ["true"],
-        "resources": {"limits": limits},
-    }
-    pod = {"restartPolicy": "Never", "containers": [container]}
+    pod = own_pod(lab, gpus, "node")
+    pod["containers"][0]["command"] = ["true"]
     node = {"name": "node", "template": {"spec": {"template": {"spec": pod}}}}
     return {
         "apiVersion": API,

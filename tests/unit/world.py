@@ -26,8 +26,9 @@ from trainseal.api.sealedrun import PlatformImage, SealedCode, SealedImage
 from trainseal.api.trainingjob import ArtifactKind, TrainingJob
 from trainseal.cluster.settings import Settings
 from trainseal.controller.sealing import Sealing, seal_name, seal_object
+from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.engine import Rendered
-from trainseal.engines.job import render, template_of
+from trainseal.engines.job import template_of
 from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.accessrules import Permit
 from trainseal.provenance.bundles import make_bundle_dsse
@@ -320,8 +321,9 @@ def verify(
 
 
 def render_job(job: Object) -> Rendered:
+    """Its objects, by its own engine."""
     parsed = TrainingJob.parse(job)
-    return render(
+    return ENGINES[parsed.spec.engine].render(
         parsed,
         RenderInputs(
             seal_name=seal_name(parsed.metadata, job_digest(job)),

@@ -10,16 +10,11 @@ import pytest
 
 from tests.unit import world
 from tests.unit.controller.cluster import JOB, Cluster
+from tests.unit.controller.lookedat import bound, findings, index_of, key_of
 from tests.unit.engines.jobsets import made_by_jobset, two_roles
-from trainseal.admission.sealindex import SealIndex
-from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import KubeError, NotFoundError
-from trainseal.controller.runreferences import reference_findings
-from trainseal.controller.runstate import read_run
 from trainseal.controller.runversions import RunVersions
 from trainseal.engines.engine import LABEL_QUEUE
-from trainseal.provenance.additions import Additions
-from trainseal.provenance.boundseals import bound_roles
 from trainseal.provenance.selectors import equal_to
 
 Object = dict[str, Any]
@@ -98,13 +93,7 @@ def test_a_seal_is_bound_to_the_jobset_and_its_jobs_before_they_are_let_go() -> 
 def test_the_webhook_knows_the_pods_by_the_jobs() -> None:
     found = cluster()
     found.look()
-    roles = bound_roles(
-        world.keyring(world.SEAL_KEY),
-        cluster=world.CLUSTER,
-        namespace="research",
-        name=found.seal["metadata"]["name"],
-        seal=found.seal,
-    )
+    roles = bound(found)
     assert [r.object_uid for r in roles] == [
         found.objects[path]["metadata"]["uid"] for path in CHILDREN
     ]
@@ -289,23 +278,6 @@ def test_what_jobsets_webhook_refuses_is_told() -> None:
     assert found.objects[JOB]["status"]["phase"] == "Refused"
 
 
-def findings(found: WithJobSet) -> list[str]:
-    """On what the run is made of."""
-    seal = found.seal
-    key = ("research", seal["metadata"]["name"])
-    roles = bound_roles(
-        world.keyring(world.SEAL_KEY),
-        cluster=world.CLUSTER,
-        namespace=key[0],
-        name=key[1],
-        seal=seal,
-    )
-    kube: Any = found
-    run = world.run(read_run(kube, key, seal, SealedRun.parse(seal), roles))
-    seen, _ = world.run(reference_findings(found.world(), run, Additions()))
-    return [f"{s.id} {s.subject}" for s in seen]
-
-
 def test_a_run_as_it_was_sealed_has_no_finding() -> None:
     found = cluster()
     found.look()
@@ -357,8 +329,5 @@ def test_a_run_is_reached_by_labels_that_jobset_gives_its_pods(
     """Else another's NetworkPolicy could let somebody in by them."""
     found = cluster()
     found.look()
-    name = found.seal["metadata"]["name"]
-    index = SealIndex(world.CLUSTER)
-    index.use_keyring(world.keyring(world.SEAL_KEY))
-    index.on_seal("ADDED", ("research", name), found.seal)
-    assert index.reached_by("research", equal_to(labels)) == [name] * reached
+    _, name = key_of(found)
+    assert index_of(found).reached_by("research", equal_to(labels)) == [name] * reached

@@ -10,19 +10,15 @@ import pytest
 
 from tests.unit import world
 from tests.unit.controller.cluster import Cluster
+from tests.unit.controller.lookedat import findings, index_of, live_run
 from tests.unit.engines.pytorchjobs import LABELS, OPERATOR, by_the_operator, in_two_roles, pod
 from trainseal.admission.pods import decide
 from trainseal.admission.reviews import Response
-from trainseal.admission.sealindex import SealIndex
-from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import KubeError, NotFoundError
 from trainseal.controller.disturbances import unexplained_deletion
-from trainseal.controller.runreferences import reference_findings
-from trainseal.controller.runstate import LiveRun, read_run, state_of
+from trainseal.controller.runstate import state_of
 from trainseal.controller.steering import PODS_AGAIN
 from trainseal.engines.engine import LABEL_QUEUE
-from trainseal.provenance.additions import Additions
-from trainseal.provenance.boundseals import bound_roles
 from trainseal.provenance.selectors import equal_to
 
 Object = dict[str, Any]
@@ -63,33 +59,6 @@ def cluster(change: Any = by_the_operator, **more: Any) -> WithOperator:
     found = WithOperator(settings=ON, **more)
     found.submit(change)
     return found
-
-
-def live_run(found: WithOperator) -> LiveRun:
-    seal = found.seal
-    key = ("research", seal["metadata"]["name"])
-    roles = bound_roles(
-        world.keyring(world.SEAL_KEY),
-        cluster=world.CLUSTER,
-        namespace=key[0],
-        name=key[1],
-        seal=seal,
-    )
-    kube: Any = found
-    return world.run(read_run(kube, key, seal, SealedRun.parse(seal), roles))
-
-
-def findings(found: WithOperator) -> list[str]:
-    """On what the run is made of."""
-    seen, _ = world.run(reference_findings(found.world(), live_run(found), Additions()))
-    return [f"{s.id} {s.subject}" for s in seen]
-
-
-def index_of(found: WithOperator) -> SealIndex:
-    index = SealIndex(world.CLUSTER)
-    index.use_keyring(world.keyring(world.SEAL_KEY))
-    index.on_seal("ADDED", ("research", found.seal["metadata"]["name"]), found.seal)
-    return index
 
 
 def test_a_seal_is_bound_to_a_pytorchjob_a_role_before_it_is_let_go() -> None:

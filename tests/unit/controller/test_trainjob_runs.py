@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +9,14 @@ import pytest
 
 from tests.unit import world
 from tests.unit.controller.cluster import Cluster
+from tests.unit.controller.lookedat import bound, findings
 from tests.unit.engines.jobsets import made_by_jobset
 from tests.unit.engines.trainjobs import made_by_trainer, two_roles
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import KubeError, NotFoundError
 from trainseal.controller.handlers import roots
-from trainseal.controller.runreferences import reference_findings
-from trainseal.controller.runstate import read_run
 from trainseal.controller.runversions import RunVersions, parts_of
 from trainseal.engines.engine import LABEL_QUEUE
-from trainseal.provenance.additions import Additions
-from trainseal.provenance.boundseals import bound_roles
 
 Object = dict[str, Any]
 TRAINER = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/research"
@@ -432,24 +428,3 @@ def test_all_that_a_run_is_made_of_is_watched_and_listed() -> None:
         RunVersions(kube, lambda: 0.0, ("Job", "JobSet", "TrainJob")).of("research", "char-lm")
     )
     assert parts_of(SealedRun.parse(found.seal)) <= standing.parts
-
-
-def bound(found: WithTrainer) -> Any:
-    """The roles of its seal."""
-    return bound_roles(
-        world.keyring(world.SEAL_KEY),
-        cluster=world.CLUSTER,
-        namespace="research",
-        name=found.seal["metadata"]["name"],
-        seal=found.seal,
-    )
-
-
-def findings(found: WithTrainer) -> list[str]:
-    """On what the run is made of."""
-    seal = copy.deepcopy(found.seal)
-    key = ("research", seal["metadata"]["name"])
-    kube: Any = found
-    run = world.run(read_run(kube, key, seal, SealedRun.parse(seal), bound(found)))
-    seen, _ = world.run(reference_findings(found.world(), run, Additions()))
-    return [f"{s.id} {s.subject}" for s in seen]

@@ -6,14 +6,10 @@ import copy
 from typing import Any
 
 from tests.unit import world
-from trainseal.api.trainingjob import TrainingJob
-from trainseal.controller.sealing import seal_name
 from trainseal.engines import pytorchjob
 from trainseal.engines.engine import Rendered
 from trainseal.engines.job import template_of
-from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.boundseals import BoundRole
-from trainseal.provenance.canonical import job_digest
 
 Object = dict[str, Any]
 OPERATOR = "system:serviceaccount:kubeflow:training-operator"
@@ -42,15 +38,7 @@ def job_object(change: Any = by_the_operator) -> Object:
 
 def rendered(job: Object | None = None) -> Rendered:
     """Its objects."""
-    job = job or job_object()
-    parsed = TrainingJob.parse(job)
-    inputs = RenderInputs(
-        seal_name=seal_name(parsed.metadata, job_digest(job)),
-        job_uid=parsed.metadata.uid,
-        gate_image=world.GATE_IMAGE,
-        code=tuple(world.sealed_code(c.name, c.oci.reference) for c in parsed.spec.code or ()),
-    )
-    return pytorchjob.render(parsed, inputs)
+    return world.render_job(job or job_object())
 
 
 def bound(job: Object | None = None) -> BoundRole:

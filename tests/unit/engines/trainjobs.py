@@ -7,12 +7,7 @@ from typing import Any
 
 from tests.unit import world
 from tests.unit.engines import jobsets
-from trainseal.api.trainingjob import TrainingJob
-from trainseal.controller.sealing import seal_name
-from trainseal.engines import trainjob
 from trainseal.engines.engine import Rendered
-from trainseal.engines.podtemplate import RenderInputs
-from trainseal.provenance.canonical import job_digest
 
 Object = dict[str, Any]
 ROOT_UID, RUNTIME_UID = "trainjob-uid", "runtime-uid"
@@ -33,15 +28,7 @@ def in_two_roles() -> Object:
 
 def rendered(job: Object | None = None) -> Rendered:
     """Its objects."""
-    job = job or in_two_roles()
-    parsed = TrainingJob.parse(job)
-    inputs = RenderInputs(
-        seal_name=seal_name(parsed.metadata, job_digest(job)),
-        job_uid=parsed.metadata.uid,
-        gate_image=world.GATE_IMAGE,
-        code=tuple(world.sealed_code(c.name, c.oci.reference) for c in parsed.spec.code or ()),
-    )
-    return trainjob.render(parsed, inputs)
+    return world.render_job(job or in_two_roles())
 
 
 def made_by_trainer(root: Object, runtime: Object) -> Object:
