@@ -36,7 +36,7 @@ from trainseal.api.model import JsonObject, json_object
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.containermatch import INDEX
 from trainseal.provenance.differences import Difference
-from trainseal.provenance.enginemarks import KUBEFLOW
+from trainseal.provenance.enginemarks import KUBEFLOW, KUBEFLOW_PYTORCHJOBS
 from trainseal.provenance.gpuasks import GpuRules, asked
 from trainseal.provenance.lanes import (
     Breach,
@@ -195,7 +195,7 @@ def _passed_off(request: Request, old: JsonObject, context: PodRulesContext) -> 
 
 def _kubeflows(pod: JsonObject) -> JsonObject:
     labels = _labels(pod)
-    if labels.get(f"{KUBEFLOW}operator-name") != "pytorchjob-controller":
+    if not KUBEFLOW_PYTORCHJOBS.items() <= labels.items():
         return {}
     return {k: v for k, v in labels.items() if k.startswith(KUBEFLOW)}
 

@@ -103,7 +103,7 @@ class Execution:
             return await self._lost(obj, job, sealed, str(error))
         except NotMadeYetError as error:
             return _not_made_yet(sealed, error)
-        scaled = await self._scaled(obj, job, seal, bound, live, held=hold is not None)
+        scaled = await self._scaled(obj, job, sealed, seal, bound, live, held=hold is not None)
         obstacle = None
         if bound is not None and not kept and not suspend:
             obstacle = await self._obstacle(sealed, live)
@@ -187,6 +187,7 @@ class Execution:
         self,
         obj: JsonObject,
         job: TrainingJob,
+        sealed: SealedRun,
         seal: JsonObject,
         bound: Sequence[BoundUid] | None,
         live: LiveObjects,
@@ -194,7 +195,7 @@ class Execution:
         held: bool,
     ) -> Scaled:
         """Binds the seal, where it is not yet, and brings an elastic run to its size."""
-        sealed, spec = SealedRun.parse(seal), json_object(seal["spec"])
+        spec = json_object(seal["spec"])
         if bound is None:
             elastic = await self._bind(sealed, spec, live, obj, job)
             return await self._scaling.fit(elastic) if elastic else Scaled()

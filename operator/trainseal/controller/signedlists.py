@@ -20,7 +20,7 @@ from trainseal.engines.podtemplate import asks_for_list
 from trainseal.engines.surroundings import owned_metadata
 from trainseal.provenance.checkpointmanifests import verify
 from trainseal.provenance.keyrings import UntrustedError
-from trainseal.provenance.signedfiles import KEY, Said, files_of, list_name, said_by, same, sign
+from trainseal.provenance.signedfiles import KEY, Said, files_of, list_name, said_by, says, sign
 
 Key = tuple[str, str]
 #: It is looked whether the list is still there; and so long one stands at least: each of hundreds
@@ -65,11 +65,15 @@ class SignedLists:
             except UntrustedError:
                 continue
             manifests.append(said_by(obj))
-        text = sign(world.seal_key, namespace, run, files_of(manifests), world.clock())
-        name = list_name(run)
+        files, name = files_of(manifests), list_name(run)
         path = collection("ConfigMap", namespace)
         there = await found(world.kube, f"{path}/{name}")
         job = sealed.spec.job
+        if there is not None:
+            text = str(json_object(there.get("data")).get(KEY))
+            if not owned_by(there, job.uid) or says(ring, namespace, run, text, files):
+                return
+        text = sign(world.seal_key, namespace, run, files, world.clock())
         if there is None:
             wanted: JsonObject = {
                 "apiVersion": "v1",
@@ -81,9 +85,7 @@ class SignedLists:
                 await world.kube.create(path, wanted)
             except ConflictError:
                 return  # made this moment by somebody; the next look sees by whom
-        elif owned_by(there, job.uid) and not same(
-            str(json_object(there.get("data")).get(KEY)), text, ring, namespace, run
-        ):
+        else:
             await world.kube.patch(
                 f"{path}/{name}",
                 [

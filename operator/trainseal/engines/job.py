@@ -220,11 +220,17 @@ def outcome(root: Json) -> tuple[str, str] | None:
 def is_idle(owner: Json) -> bool:
     """Whether the Job is suspended and the Job controller has taken its pods away."""
     status = json_object(owner.get("status"))
-    stopped = status.get("startTime") is None or any(
+    return is_suspended(owner) and has_stopped(status) and not status.get("active")
+
+
+def has_stopped(status: Json) -> bool:
+    """Whether whoever makes the pods says that it never started, or has seen it suspended. Read
+    alike of other kinds that tell it so.
+    """
+    return status.get("startTime") is None or any(
         c.get("type") == "Suspended" and c.get("status") == "True"
         for c in json_objects(status.get("conditions"))
     )
-    return is_suspended(owner) and stopped and not status.get("active")
 
 
 def is_ending(owner: Json) -> bool:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from pydantic import JsonValue
 
@@ -163,15 +163,22 @@ def root_changes(wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, Jso
     Found, and expected.
     """
     own, found = json_object(wanted.get("spec")), json_object(live.get("spec"))
-    for field in sorted((own.keys() | found.keys()) - {"suspend", "replicatedJobs"}):
-        if own.get(field) != found.get(field):
-            yield f"spec.{field}", found.get(field), own.get(field)
+    yield from differences("spec", own, found, {"suspend", "replicatedJobs"})
     one, other = (json_objects(spec.get("replicatedJobs")) for spec in (own, found))
     if len(one) != len(other):
         yield "spec.replicatedJobs", len(other), len(one)
     for number, (part, has) in enumerate(zip(one, other, strict=False)):
         if _without_pods(part) != _without_pods(has):
             yield f"spec.replicatedJobs[{number}]", _without_pods(has), _without_pods(part)
+
+
+def differences(
+    at: str, own: Json, found: Json, but: Set[str]
+) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    """Fields at this path, less these, that are not as rendered: found and expected."""
+    for field in sorted((own.keys() | found.keys()) - but):
+        if own.get(field) != found.get(field):
+            yield f"{at}.{field}", found.get(field), own.get(field)
 
 
 def _without_pods(part: JsonObject) -> JsonObject:

@@ -45,7 +45,13 @@ from trainseal.engines.podtemplate import (
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.configfiles import config_files
 from trainseal.provenance.downward import referred_keys
-from trainseal.provenance.enginemarks import KUBEFLOW, KUBEFLOW_INDEX, Marks, OwnPods
+from trainseal.provenance.enginemarks import (
+    KUBEFLOW,
+    KUBEFLOW_INDEX,
+    KUBEFLOW_PYTORCHJOBS,
+    Marks,
+    OwnPods,
+)
 
 ROOT = OWNER = ObjectKind("PyTorchJob", "kubeflow.org/v1", "pytorchjobs")
 BETWEEN: tuple[Engine, ...] = ()
@@ -225,7 +231,7 @@ def root_names(job: str, owners: Sequence[tuple[str, str]]) -> tuple[str, ...]: 
 def added(role: BoundRole) -> Marks:
     """What the operator writes on the pods."""
     labels = {
-        f"{KUBEFLOW}operator-name": "pytorchjob-controller",
+        **KUBEFLOW_PYTORCHJOBS,
         f"{KUBEFLOW}job-name": role.object_name,
         f"{KUBEFLOW}replica-type": _WORKER.lower(),
     }
@@ -287,11 +293,7 @@ def suspension(suspended: bool) -> JsonObject:
 
 def is_idle(owner: Json) -> bool:
     """Whether it is suspended and the operator has seen so, and counts no pod any more."""
-    status = json_object(owner.get("status"))
-    stopped = status.get("startTime") is None or any(
-        c.get("type") == "Suspended" and c.get("status") == "True"
-        for c in json_objects(status.get("conditions"))
-    )
+    stopped = jobs.has_stopped(json_object(owner.get("status")))
     return is_suspended(owner) and stopped and not _counts(owner).get("active")
 
 

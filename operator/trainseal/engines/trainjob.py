@@ -122,21 +122,13 @@ def root_changes(wanted: Json, live: Json) -> Iterator[tuple[str, JsonValue, Jso
         return
     own, found = json_object(wanted.get("spec")), json_object(live.get("spec"))
     if wanted["kind"] == RUNTIME.kind:
-        yield from _differences("spec", own, found, {"template"})
+        yield from jobset.differences("spec", own, found, {"template"})
         own, found = json_object(own.get("template")), json_object(found.get("template"))
-        yield from _differences("spec.template", own, found, {"spec"})
+        yield from jobset.differences("spec.template", own, found, {"spec"})
         for field, has, must in jobset.root_changes(own, found):
             yield f"spec.template.{field}", has, must
         return
-    yield from _differences("spec", own, found, {"suspend"})
-
-
-def _differences(
-    at: str, own: Json, found: Json, but: set[str]
-) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-    for field in sorted((own.keys() | found.keys()) - but):
-        if own.get(field) != found.get(field):
-            yield f"{at}.{field}", found.get(field), own.get(field)
+    yield from jobset.differences("spec", own, found, {"suspend"})
 
 
 def pods_at(obj: Json, role: str) -> str:

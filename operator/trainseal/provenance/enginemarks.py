@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 #: By labels of this prefix Kubeflow's training operator knows its pods; one says the pod's index.
 KUBEFLOW = "training.kubeflow.org/"
 KUBEFLOW_INDEX = f"{KUBEFLOW}replica-index"
+#: What all pods of PyTorchJobs bear.
+KUBEFLOW_PYTORCHJOBS: Mapping[str, str] = {f"{KUBEFLOW}operator-name": "pytorchjob-controller"}
 
 
 @dataclass(frozen=True, slots=True)

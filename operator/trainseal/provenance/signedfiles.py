@@ -10,7 +10,7 @@ Law: ``read(ring, sign(key, namespace, run, files, …)) == files``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -93,16 +93,10 @@ def sign(
     key: PrivateKey, namespace: str, run: str, files: Sequence[SignedFile], now: datetime
 ) -> str:
     """The list as text; of the files as many as find room, from the first."""
-    entries: list[JsonValue] = []
-    left = _MOST_BYTES
-    for file in files:
-        entry: list[JsonValue] = [
-            file.path, file.size, file.changed, file.digest or "", file.barred,
-        ]  # fmt: skip
-        left -= 6 * len(file.path) + 140
-        if left < 0:
-            break
-        entries.append(entry)
+    entries: list[JsonValue] = [
+        [file.path, file.size, file.changed, file.digest or "", file.barred]
+        for file in _fitting(files)
+    ]
     said: JsonObject = {
         "namespace": namespace,
         "run": run,
@@ -110,6 +104,15 @@ def sign(
         "files": entries,
     }
     return signed_text(key, PAYLOAD_TYPE, said)
+
+
+def _fitting(files: Sequence[SignedFile]) -> Iterator[SignedFile]:
+    left = _MOST_BYTES
+    for file in files:
+        left -= 6 * len(file.path) + 140
+        if left < 0:
+            return
+        yield file
 
 
 def read(keyring: Keyring, namespace: str, run: str, text: str) -> dict[str, SignedFile]:
@@ -127,10 +130,14 @@ def read(keyring: Keyring, namespace: str, run: str, text: str) -> dict[str, Sig
     return {file.path: file for file in found}
 
 
-def same(text: str, other: str, keyring: Keyring, namespace: str, run: str) -> bool:
-    """Whether two lists say the same of the same run, whenever they were signed."""
+def says(
+    keyring: Keyring, namespace: str, run: str, text: str, files: Sequence[SignedFile]
+) -> bool:
+    """Whether a list is the operator's, and what ``sign`` would make of these files, whenever it
+    was signed.
+    """
     try:
-        return read(keyring, namespace, run, text) == read(keyring, namespace, run, other)
+        return read(keyring, namespace, run, text) == {file.path: file for file in _fitting(files)}
     except UntrustedError:
         return False
 
