@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab
-from tests.stage.jobs import FINISH, trainer
+from tests.stage.jobs import FINISH, SHORT_CODE, trainer
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
@@ -40,6 +40,16 @@ def with_server(job: Object) -> Object:
     worker["replicas"] = 2
     server = copy.deepcopy(worker) | {"name": "server", "replicas": 1}
     job["spec"]["roles"].append(server)
+    return job
+
+
+def with_failing_server(lab: Lab, job: Object) -> Object:
+    """The same whose second role's worker fails each time."""
+    files = {**SHORT_CODE, "fail.py": "raise SystemExit(3)\n"}
+    reference = lab.push_tree(job["metadata"]["name"], files, lab.alice)
+    job["spec"]["code"][0]["oci"]["reference"] = reference
+    server = job["spec"]["roles"][1]["template"]["spec"]["containers"][0]
+    server["command"] = ["python3", "/workspace/fail.py"]
     return job
 
 

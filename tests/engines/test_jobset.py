@@ -21,9 +21,10 @@ from tests.engines.runs import (
     running,
     suspend,
     tried,
+    with_failing_server,
     with_server,
 )
-from tests.stage.jobs import SHORT_CODE, trainer
+from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
@@ -106,12 +107,7 @@ def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding
     lab: Lab, apply: Apply
 ) -> None:
     """JobSet's controller then takes the other role's Job away."""
-    job = two_roles(lab, "set-fails")
-    files = {**SHORT_CODE, "fail.py": "raise SystemExit(3)\n"}
-    reference = lab.push_tree("fails", files, lab.alice)
-    job["spec"]["code"][0]["oci"]["reference"] = reference
-    server = job["spec"]["roles"][1]["template"]["spec"]["containers"][0]
-    server["command"] = ["python3", "/workspace/fail.py"]
+    job = with_failing_server(lab, two_roles(lab, "set-fails"))
     apply(signed(job, lab.alice))
     status = lab.wait_for_phase(job, "Failed", 300)
     assert "set-fails-server-0" in status["message"]

@@ -18,9 +18,11 @@ from tests.engines.runs import (
     finish,
     found_on,
     let_editor_edit,
+    own_pod,
     running,
     suspend,
     tried,
+    with_failing_server,
     with_server,
 )
 from tests.stage.jobs import SHORT_CODE, trainer
@@ -140,11 +142,7 @@ def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) ->
 def test_a_run_whose_worker_fails_fails_and_nothing_of_it_is_a_finding(
     lab: Lab, apply: Apply
 ) -> None:
-    job = two_roles(lab, "torch-fails")
-    files = {**SHORT_CODE, "fail.py": "raise SystemExit(3)\n"}
-    job["spec"]["code"][0]["oci"]["reference"] = lab.push_tree("torch-fails", files, lab.alice)
-    server = job["spec"]["roles"][1]["template"]["spec"]["containers"][0]
-    server["command"] = ["python3", "/workspace/fail.py"]
+    job = with_failing_server(lab, two_roles(lab, "torch-fails"))
     apply(signed(job, lab.alice))
     status = lab.wait_for_phase(job, "Failed", 180)
     assert "torch-fails-server" in status["message"]

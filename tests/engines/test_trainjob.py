@@ -13,9 +13,18 @@ from tests.e2e.lab import EDITOR, TEAM, Lab
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_responses import edit, held, release
 from tests.engines.conftest import TRAINER_ACCOUNT
-from tests.engines.runs import Apply, finish, found_on, let_editor_edit, own_pod, running, suspend
+from tests.engines.runs import (
+    Apply,
+    finish,
+    found_on,
+    let_editor_edit,
+    own_pod,
+    running,
+    suspend,
+    with_failing_server,
+)
 from tests.engines.test_jobset import child_jobs, jobset, two_roles
-from tests.stage.jobs import SHORT_CODE, trainer
+from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
@@ -111,11 +120,7 @@ def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding
     lab: Lab, apply: Apply
 ) -> None:
     """JobSet's controller then takes the other role's Job away."""
-    job = in_two_roles(lab, "train-fails")
-    files = {**SHORT_CODE, "fail.py": "raise SystemExit(3)\n"}
-    job["spec"]["code"][0]["oci"]["reference"] = lab.push_tree("fails", files, lab.alice)
-    server = job["spec"]["roles"][1]["template"]["spec"]["containers"][0]
-    server["command"] = ["python3", "/workspace/fail.py"]
+    job = with_failing_server(lab, in_two_roles(lab, "train-fails"))
     apply(signed(job, lab.alice))
     status = lab.wait_for_phase(job, "Failed", 300)
     assert "train-fails-server-0" in status["message"]
