@@ -40,7 +40,14 @@ _AGAIN = (
     ),
     *(
         (f"trainseal {verb}", 90.0)
-        for verb in ("checkpoints char-lm", "debug", "drift char-lm", "lineage", "status")
+        for verb in (
+            "break-glass list",
+            "checkpoints char-lm",
+            "debug",
+            "drift char-lm",
+            "lineage",
+            "status",
+        )
     ),
     ("archive list", 30.0),
 )

@@ -7,9 +7,10 @@ docstring, in this order. Docstrings are read from the source, so only generator
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
-import textwrap
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -69,8 +70,7 @@ def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
-    body = cast("ast.ClassDef", tree).body
+    body = _classes(model.__module__)[model.__qualname__].body
     found = {}
     for field, below in itertools.pairwise(body):
         if (
@@ -82,6 +82,13 @@ def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
         ):
             found[field.target.id] = inspect.cleandoc(below.value.value)
     return found
+
+
+@functools.cache
+def _classes(module: str) -> Mapping[str, ast.ClassDef]:
+    """A module's own classes; `inspect.getsource` would parse it anew for each of them."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 class _Documented(GenerateJsonSchema):

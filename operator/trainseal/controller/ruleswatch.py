@@ -79,7 +79,8 @@ class RulesWatch:
         path = path_of("v1", "configmaps", self._namespace, CONFIG_MAP)
         config = await self._kube.get(path)
         found = {}
-        for rule in read(str(json_object(config.get("data")).get(KEY) or "")):
+        text = str(json_object(config.get("data")).get(KEY) or "")
+        for rule in await asyncio.to_thread(read, text):
             try:
                 differences = await self._differences(rule)
             except KubeError as error:

@@ -8,6 +8,7 @@ it made in a ConfigMap; the schemas are those of the models.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,8 +43,6 @@ _DEFAULTS: tuple[tuple[str, JsonValue], ...] = (
     ("conversion", {"strategy": "None"}),
 )
 _LONGEST = 80
-#: Made once: it takes a tenth of a second.
-_KINDS = tuple(all_crds().values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +65,22 @@ class Rules:
 
 
 def read(text: str) -> tuple[Rules, ...]:
-    """The rules in the ConfigMap's text, and the kinds of this release. Raises yaml.YAMLError."""
+    """The rules in the ConfigMap's text, and the kinds of this release. Raises yaml.YAMLError.
+
+    Takes a third of a second the first time: nothing for an event loop.
+    """
     objects = [json_object(document) for document in yaml.safe_load_all(text)]
     return tuple(
         _rules(obj)
-        for obj in (*objects, *_KINDS)
+        for obj in (*objects, *_kinds())
         if str(obj.get("apiVersion", "")).startswith(_GROUPS) and obj.get("kind") in PLURALS
     )
+
+
+@functools.cache
+def _kinds() -> tuple[JsonObject, ...]:
+    """When first asked for: most of our processes' starts need no schemas."""
+    return tuple(all_crds().values())
 
 
 def _rules(obj: JsonObject) -> Rules:
