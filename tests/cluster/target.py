@@ -48,7 +48,7 @@ class Target(ABC):
         *args: str,
         input: str | None = None,  # noqa: A002 - subprocess.run's own word for it
         kubeconfig: Path | None = None,
-        timeout: float = 120.0,
+        timeout: float = 300.0,
     ) -> str:
         """Run kubectl and return its standard output; CommandError if it fails."""
         return self.run([str(self.tools.kubectl), *args], input, kubeconfig, timeout)

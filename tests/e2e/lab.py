@@ -106,7 +106,7 @@ class Lab:
 
     # As the administrator -----------------------------------------------------------------------
 
-    def admin(self, *args: str, stdin: Object | None = None, seconds: int = 120) -> str:
+    def admin(self, *args: str, stdin: Object | None = None, seconds: int = 300) -> str:
         """kubectl as the cluster's administrator."""
         text = None if stdin is None else json.dumps(stdin)
         return self.target.kubectl(*args, input=text, timeout=seconds)
@@ -136,7 +136,7 @@ class Lab:
         found: Object = live.get("status", {})
         return found
 
-    def wait_for_phase(self, job: Object, phase: str, seconds: int = 90) -> Object:
+    def wait_for_phase(self, job: Object, phase: str, seconds: int = 240) -> Object:
         """Waits until the job's status says so, and returns the status."""
         metadata = job["metadata"]
         try:
@@ -313,7 +313,7 @@ def close_lab(lab: Lab) -> None:
     """Takes away from a cluster of the user's what `open_lab` put there."""
     for namespace in (TEAM, PAIR):
         lab.admin("delete", "provenancepolicy", namespace, "--ignore-not-found")
-        lab.admin("delete", "namespace", namespace, "--ignore-not-found", "--timeout=90s")
+        lab.admin("delete", "namespace", namespace, "--ignore-not-found", "--timeout=240s")
     uninstall(lab.target)
 
 

@@ -137,7 +137,7 @@ def signed_as(lab: Lab, seal: str, path: str) -> Object:
         found = manifests(lab, seal).get(path, {})
         return bool(found.get("status", {}).get("signature"))
 
-    eventually(there, f"{path} has a signed manifest", 60)
+    eventually(there, f"{path} has a signed manifest")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,35 @@ from tests.e2e.saved import (
     trainseal,
 )
 from tests.e2e.test_watch import OPTIMIZER
+from tests.guides.ground import Ground
 from tests.stage.waiting import eventually
+
+#: Writes a checkpoint when it starts and each time it is told to (SIGUSR1), of which each but the
+#: first is a pickle under another format's name.
+POISONED = """\
+import collections, json, os, pathlib, pickle, signal, struct
+
+class Poison:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+header = json.dumps({"w": {"dtype": "U8", "shape": [1 << 20], "data_offsets": [0, 1 << 20]}})
+content = struct.pack("<Q", len(header)) + header.encode() + bytes(1 << 20)
+root = pathlib.Path("/checkpoints")
+step = 60 + 20 * len([*root.glob("step-*")])
+while True:
+    folder = root / f"step-{step}"
+    folder.mkdir()
+    part = folder / "part"
+    part.write_bytes(content)
+    part.rename(folder / "model.safetensors")
+    signal.sigwaitinfo({signal.SIGUSR1})
+    content = pickle.dumps([Poison(), collections.OrderedDict(), bytes(1 << 20)])
+    step += 20
+"""
+WHOLE, POISON = "step-60/model.safetensors", "step-80/model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -73,39 +102,46 @@ def test_what_a_training_completes_is_signed_to_its_last_file_and_can_be_gone_on
 
 
 def test_after_a_finding_checkpoints_are_tainted_and_bar_the_next_job_until_they_are_signed_off(
-    lab: Lab, apply: Callable[[Object], Object], code: str, volume: Path
+    lab: Lab, ground: Ground, apply: Callable[[Object], Object], volume: Path
 ) -> None:
-    del volume
-    job = apply(saving(lab, code, "poisoned", "tainted"))
+    """Looked at as how-to/checkpoints.md says."""
+    code = lab.push_tree("poisoned", {"save.py": POISONED}, lab.alice)
+    job = apply(saving(lab, code, "char-lm", "tainted"))
     pod = runs(lab, job)
     seal = lab.status(job)["sealedRun"]
-    signed_as(lab, seal, "step-1.bin")
+    signed_as(lab, seal, WHOLE)
     lab.kubectl("exec", pod, "--", "sh", "-c", f"echo '# mallory' >> {OPTIMIZER}")
     eventually(
         lambda: bool(lab.get("sealedrun", seal)["status"].get("taint")), "the run is tainted", 20
     )
     lab.kubectl("exec", pod, "--", *ANOTHER)
-    assert signed_as(lab, seal, "step-2.bin")["status"]["tainted"]["finding"] == "file.changed"
+    assert signed_as(lab, seal, POISON)["status"]["tainted"]["finding"] == "file.changed"
     lab.delete(job)
-    lab.admin("wait", "--for=delete", f"pod/{pod}", "-n", TEAM, "--timeout=60s")
+    lab.admin("wait", "--for=delete", f"pod/{pod}", "-n", TEAM, "--timeout=240s")
 
     # Resumed, under its own name and digest, and by a job that mounts what lies above.
-    for name, path in (("poisoned", "tainted"), ("sweeping", "tainted/below")):
+    for name, path in (("char-lm", "tainted"), ("sweeping", "tainted/below")):
         refused = apply(saving(lab, code, name, path))
         status = lab.wait_for_phase(refused, "Refused")
-        for words in ("step-2.bin", "file.changed", "accept poisoned", "mallory@example.org"):
+        for words in (POISON, "file.changed", "accept char-lm", "mallory@example.org"):
             assert words in status["message"]
     elsewhere = apply(saving(lab, code, "elsewhere", "other"))
     lab.wait_for_phase(elsewhere, "Running")
 
     reason = ("--reason", "compared with a run of our own")
     with pytest.raises(CommandError) as denied:
-        trainseal(lab, "checkpoints", "accept", "poisoned", *reason, user="mallory@example.org")
+        trainseal(lab, "checkpoints", "accept", "char-lm", *reason, user="mallory@example.org")
     assert "trainseal-responder" in denied.value.stderr
-    trainseal(lab, "checkpoints", "accept", "poisoned", *reason, user=RESPONDER)
-    listed = ("checkpoints", "poisoned", "--seal", seal, "-o", "json")
-    said: Any = json.loads(trainseal(lab, *listed, user=RESPONDER))
+    ann = "ann@example.org"
+    ground.bind(ann, "trainseal-responder")
+    walk = ground.walk("how-to/checkpoints.md", "ann")
+    listed = "trainseal checkpoints char-lm -n research"
+    walk.statuses |= {f"{listed} -o": 0, listed: 1}
+    shutil.copytree(volume / "tainted" / "step-60", walk.folder / "step-60")
+    shutil.copytree(volume / "tainted", walk.folder / "ckpt")
+    walk.go()
+    said: Any = json.loads((walk.folder / "manifests.json").read_text())
     tainted = [c["status"] for c in said["checkpoints"] if "tainted" in c["status"]]
     assert tainted
-    assert all(status["accepted"]["user"] == RESPONDER for status in tainted)
-    lab.wait_for_phase(saving(lab, code, "poisoned", "tainted"), "Running", 120)
+    assert all(status["accepted"]["user"] == ann for status in tainted)
+    lab.wait_for_phase(saving(lab, code, "char-lm", "tainted"), "Running")

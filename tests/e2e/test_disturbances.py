@@ -108,7 +108,7 @@ def runs_again(lab: Lab, job: Object, before: Object) -> None:
             for p in lab.pods(job)
         )
 
-    eventually(replaced, "another worker runs", 90)
+    eventually(replaced, "another worker runs")
 
 
 # Attacks ----------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_a_job_that_its_user_deletes_leaves_no_finding(
 ) -> None:
     deleted, other = start(), start()
     seal = lab.status(deleted)["sealedRun"]
-    lab.admin("delete", "tj", name_of(deleted), "-n", TEAM, "--timeout=60s")
+    lab.admin("delete", "tj", name_of(deleted), "-n", TEAM, "--timeout=240s")
     eventually(lambda: not lab.pods(deleted), "its pods are gone")
     terminate(lab, other)
     found(lab, other, "pod.killed")
@@ -281,7 +281,7 @@ def test_a_worker_that_runs_out_of_memory_was_not_killed_by_anybody(
             for c in p["status"].get("containerStatuses", [])
         )
 
-    eventually(out_of_memory, "a worker ran out of memory", 90)
+    eventually(out_of_memory, "a worker ran out of memory")
     other = start()
     terminate(lab, other)
     found(lab, other, "pod.killed")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.lab import TEAM, Lab, Object
+from tests.e2e.lab import TEAM, Object
 from tests.e2e.saved import runs
-from tests.guides.ground import ADMIN, Ground, prepared
+from tests.guides.ground import ADMIN, Ground
 from tests.guides.pages import ROOT
 from tests.guides.tutorial import tutorial, with_keys
 from tests.guides.walk import Walk
@@ -23,12 +23,11 @@ TRAINJOB = ROOT / "tests/unit/cli/wrapping/manifests"
 
 
 @pytest.fixture(scope="module")
-def ground(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def ground(ground: Ground) -> Iterator[Ground]:
     """What readers of these pages have; the team's policy is put back at the end."""
-    before = lab.get("provenancepolicy", TEAM, "")
-    found = prepared(lab, tmp_path_factory.mktemp("guides"))
-    yield found
-    found.apply({**before, "metadata": {"name": TEAM}})
+    before = ground.lab.get("provenancepolicy", TEAM, "")
+    yield ground
+    ground.apply({**before, "metadata": {"name": TEAM}})
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def ended(lab: Lab) -> Iterator[str]:
     name = pod["metadata"]["name"]
     lab.admin(
         "wait", f"pod/{name}", "-n", TEAM, "--for=jsonpath={.status.phase}=Succeeded",
-        "--timeout=90s",
+        "--timeout=240s",
     )  # fmt: skip
     yield name
     lab.delete(pod)
@@ -114,7 +114,7 @@ def test_pods_that_bear_the_uid_of_a_runs_job_stall_it_not(
         return [p for p in items if not p["metadata"].get("ownerReferences")]
 
     name = claimant["metadata"]["name"]
-    lab.kubectl("wait", f"job/{name}", "--for=condition=Complete", "--timeout=90s")
+    lab.kubectl("wait", f"job/{name}", "--for=condition=Complete", "--timeout=240s")
     lab.kubectl("delete", "job", name, "--cascade=orphan")
     eventually(lambda: bool(orphans()), "the claimant's pod is nobody's")
 
@@ -130,7 +130,7 @@ def test_pods_that_bear_the_uid_of_a_runs_job_stall_it_not(
             and any(c["ready"] for c in p["status"].get("containerStatuses", ()))
         ]
 
-    eventually(lambda: bool(again()), "another worker runs", 90)
+    eventually(lambda: bool(again()), "another worker runs")
     (worker,) = again()
     lab.kubectl("exec", worker["metadata"]["name"], "-c", "trainer", "--", *FINISH)
     lab.wait_for_phase(running, "Succeeded")

@@ -54,8 +54,8 @@ def tagged(lab: Lab) -> str:
 
 def running(lab: Lab, name: str) -> Object:
     """The pod, once it runs."""
-    lab.admin("wait", "--for=create", f"pod/{name}", "-n", SPACE, "--timeout=60s")
-    lab.admin("wait", f"pod/{name}", "-n", SPACE, "--for=condition=Ready", "--timeout=60s")
+    lab.admin("wait", "--for=create", f"pod/{name}", "-n", SPACE, "--timeout=240s")
+    lab.admin("wait", f"pod/{name}", "-n", SPACE, "--for=condition=Ready", "--timeout=240s")
     return lab.get("pod", name, SPACE)
 
 

@@ -72,7 +72,7 @@ def stranger(lab: Lab, apply: Callable[[Object], Object]) -> Object:
     metadata = {"name": _name("stranger"), "namespace": TEAM}
     made = apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     pod = f"pod/{metadata['name']}"
-    lab.admin("wait", pod, "-n", TEAM, "--for=condition=Ready", "--timeout=60s")
+    lab.admin("wait", pod, "-n", TEAM, "--for=condition=Ready", "--timeout=240s")
     return made
 
 

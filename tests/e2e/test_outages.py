@@ -71,7 +71,7 @@ def test_killed_between_seal_and_job_it_goes_on_where_it_was(
     try:
         job = apply(lab.signed_job("held-up"))
         lab.admin(
-            "wait", "trainingjob/held-up", "-n", TEAM, "--timeout=60s",
+            "wait", "trainingjob/held-up", "-n", TEAM, "--timeout=240s",
             "--for=jsonpath={.status.conditions[?(@.type=='Sealed')].reason}=NameTaken",
         )  # fmt: skip
         before = seals_of(lab, job)
@@ -124,7 +124,7 @@ def test_a_standby_takes_over_from_a_leader_that_is_stopped(
 def rollout(lab: Lab, component: str) -> None:
     """Waits until all replicas are ready."""
     place = (f"deployment/trainseal-{component}", "-n", NAMESPACE)
-    lab.admin("rollout", "status", *place, "--timeout=90s")
+    lab.admin("rollout", "status", *place, "--timeout=240s")
 
 
 def processes_of(pod_uid: str, word: bytes) -> list[int]:
@@ -179,7 +179,7 @@ def test_while_the_webhook_is_away_nothing_new_is_trusted_and_all_else_goes_on(
 
         # The rest of the cluster works, and a run that goes on comes to its end.
         plain = apply(plain_pod(lab))
-        lab.admin("wait", "pod/plain", "-n", TEAM, "--for=condition=Ready", "--timeout=60s")
+        lab.admin("wait", "pod/plain", "-n", TEAM, "--for=condition=Ready", "--timeout=240s")
         lab.delete(plain)
         (trainer,) = processes_of(pod["metadata"]["uid"], b"/workspace/wait.py")
         os.kill(trainer, signal.SIGUSR1)

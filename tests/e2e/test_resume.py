@@ -168,7 +168,7 @@ def test_what_was_changed_between_the_runs_is_refuted_by_the_gate(
         else:
             beside.write_bytes(b"evil")
         job = apply(going_on(lab, code, f"changed-{len(change)}", seal))
-        status = lab.wait_for_phase(job, "Failed", 120)
+        status = lab.wait_for_phase(job, "Failed")
         words = (
             "model.safetensors: changed" if change == "a byte" else "evil.pt: no manifest lists it"
         )
@@ -179,7 +179,7 @@ def test_what_was_changed_between_the_runs_is_refuted_by_the_gate(
         beside.unlink(missing_ok=True)
     # Its twin: as it was, it is gone on from.
     again = apply(going_on(lab, code, f"restored-{len(change)}", seal))
-    lab.wait_for_phase(again, "Running", 120)
+    lab.wait_for_phase(again, "Running")
 
 
 def test_somebody_elses_run_is_not_gone_on_from(

@@ -77,7 +77,7 @@ def waiting(lab: Lab, apply: Callable[[Object], Object]) -> Object:
             for container in pod["status"].get("initContainerStatuses", ())
         )
 
-    eventually(prepares, "the init container runs", 90)
+    eventually(prepares, "the init container runs")
     return job
 
 

@@ -140,7 +140,7 @@ def test_an_agent_that_is_replaced_loses_no_finding_and_repeats_none(
     assert refused_to_us(lab) == []  # its log goes with it
     lab.admin("rollout", "restart", "daemonset/trainseal-agent", "-n", "trainseal-agent")
     lab.admin(
-        "rollout", "status", "daemonset/trainseal-agent", "-n", "trainseal-agent", "--timeout=90s"
+        "rollout", "status", "daemonset/trainseal-agent", "-n", "trainseal-agent", "--timeout=240s"
     )
     other = OPTIMIZER.replace("sgd", "adam")
     lab.kubectl("exec", name, "--", "sh", "-c", f"echo '#' >> {other}")
@@ -172,4 +172,4 @@ def test_a_pod_is_frozen_at_once_and_can_still_be_deleted(
     with pytest.raises(CommandError):
         lab.kubectl("exec", name, "--", "true")
     lab.delete(job)
-    lab.admin("wait", "--for=delete", f"pod/{name}", "-n", TEAM, "--timeout=60s")
+    lab.admin("wait", "--for=delete", f"pod/{name}", "-n", TEAM, "--timeout=240s")

@@ -16,6 +16,7 @@ import pytest
 from tests.cluster import Cluster, ClusterError, CommandError, Target, connect
 from tests.cluster.places import own_name
 from tests.e2e.lab import Lab, Object, close_lab, open_lab
+from tests.guides.ground import Ground, prepared
 from tests.images import ImageError
 from tests.local_registry import PrivateRegistry, private_registry
 from tests.stage.alertmanager import Alertmanager, alertmanager
@@ -91,6 +92,12 @@ def lab(
     yield opened
     if not target.owned:
         close_lab(opened)
+
+
+@pytest.fixture(scope="session")
+def ground(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """What readers of the pages have."""
+    return prepared(lab, tmp_path_factory.mktemp("guides"))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_plain_jobset_runs_to_its_end(cluster: Cluster, image: str) -> None:
     create(cluster, jobset("plain", replicated("driver", image), replicated("worker", image, 2)))
     cluster.kubectl(
-        "wait", "jobset/plain", "--for=jsonpath={.status.terminalState}=Completed", "--timeout=90s"
+        "wait", "jobset/plain", "--for=jsonpath={.status.terminalState}=Completed", "--timeout=240s"
     )
     ours = ("-l", "jobset.sigs.k8s.io/jobset-name=plain")
     jobs = json.loads(cluster.kubectl("get", "jobs", *ours, "-o", "json"))["items"]
@@ -70,7 +70,7 @@ def test_a_plain_trainjob_runs_to_its_end(cluster: Cluster, image: str) -> None:
             "spec": {"runtimeRef": {"name": "trains", "kind": "TrainingRuntime"}},
         },
     )
-    cluster.kubectl("wait", "trainjob/trains", "--for=condition=Complete", "--timeout=90s")
+    cluster.kubectl("wait", "trainjob/trains", "--for=condition=Complete", "--timeout=240s")
 
 
 @pytest.mark.usefixtures("training_operator")
@@ -86,7 +86,7 @@ def test_a_plain_pytorchjob_runs_to_its_end(cluster: Cluster, image: str) -> Non
             "spec": {"pytorchReplicaSpecs": {"Master": master}},
         },
     )
-    cluster.kubectl("wait", "pytorchjob/trains", "--for=condition=Succeeded", "--timeout=90s")
+    cluster.kubectl("wait", "pytorchjob/trains", "--for=condition=Succeeded", "--timeout=240s")
 
 
 def create(cluster: Cluster, obj: Object) -> None:

@@ -40,7 +40,7 @@ def editor_of_jobsets(lab: Lab) -> None:
 
 def test_a_signed_job_of_two_roles_runs_as_a_jobset_to_its_end(lab: Lab, apply: Apply) -> None:
     job = apply(signed(two_roles(lab, "set-ends", "finish.py"), lab.alice))
-    status = lab.wait_for_phase(job, "Succeeded", 180)
+    status = lab.wait_for_phase(job, "Succeeded")
     assert jobset(lab, job)["status"]["terminalState"] == "Completed"
     assert len(lab.pods(job)) == 3
     seal = lab.get("sealedrun", status["sealedRun"])
@@ -62,22 +62,22 @@ def test_a_job_that_was_changed_after_it_was_signed_is_refused(lab: Lab) -> None
 
 def test_a_run_is_suspended_and_resumed(lab: Lab, apply: Apply) -> None:
     job = apply(signed(two_roles(lab, "set-pauses"), lab.alice))
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     suspend(lab, job, True)
     lab.wait_for_phase(job, "Suspended")
     eventually(lambda: not running(lab, job), "its pods are gone", 90)
     assert jobset(lab, job)["spec"]["suspend"] is True
     assert [j["spec"]["suspend"] for j in child_jobs(lab, job)] == [True, True]
     suspend(lab, job, False)
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     finish(lab, job)
-    lab.wait_for_phase(job, "Succeeded", 120)
+    lab.wait_for_phase(job, "Succeeded")
     assert found_on(lab, job) == []
 
 
 def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
     job = apply(signed(two_roles(lab, "set-goes"), lab.alice))
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     lab.kubectl("delete", "trainingjob", "set-goes", "--wait=false")
     eventually(
         lambda: not lab.pods(job) and not child_jobs(lab, job),
@@ -89,7 +89,7 @@ def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
 def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) -> None:
     with answered_by(lab, "Suspend"):
         job = apply(signed(two_roles(lab, "set-held"), lab.alice))
-        lab.wait_for_phase(job, "Running", 180)
+        lab.wait_for_phase(job, "Running")
         worker = running(lab, job)[0]
         eventually(lambda: condition(lab, worker, "Watching") == "True", "its agent watches")
         edit(lab, worker)
@@ -98,9 +98,9 @@ def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) ->
         eventually(lambda: not running(lab, job), "its pods are gone", 90)
         assert jobset(lab, job)["spec"]["suspend"] is True
         release(lab, job)
-        lab.wait_for_phase(job, "Running", 180)
+        lab.wait_for_phase(job, "Running")
         finish(lab, job)
-        lab.wait_for_phase(job, "Succeeded", 120)
+        lab.wait_for_phase(job, "Succeeded")
 
 
 def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding(
@@ -124,7 +124,7 @@ def running_job(lab: Lab) -> Object:
     job["spec"]["engine"] = "JobSet"
     job = signed(job, lab.alice)
     lab.apply(job)
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     return job
 
 
@@ -216,10 +216,10 @@ def test_nobody_says_for_its_controller_that_a_jobset_has_ended(
 def test_a_job_that_somebody_deletes_is_not_made_again_for_the_run(lab: Lab, apply: Apply) -> None:
     """JobSet's controller makes another; no pod of it is let in, and the run is over."""
     job = apply(signed(two_roles(lab, "set-loses"), lab.alice))
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     before = {p["metadata"]["name"] for p in lab.pods(job)}
     lab.kubectl("delete", "job", "set-loses-server-0", "--wait=false")
-    status = lab.wait_for_phase(job, "Failed", 120)
+    status = lab.wait_for_phase(job, "Failed")
     assert "set-loses-server-0 " in status["message"]
     eventually(lambda: not running(lab, job), "no pod is left", 90)
     assert {p["metadata"]["name"] for p in lab.pods(job)} <= before

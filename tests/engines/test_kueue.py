@@ -40,7 +40,7 @@ def queues(lab: Lab) -> Iterator[None]:
     for obj in reversed(made):
         place = ("-n", TEAM) if "namespace" in obj["metadata"] else ()
         name = f"{obj['kind'].lower()}.kueue.x-k8s.io/{obj['metadata']['name']}"
-        lab.admin("wait", name, *place, "--for=delete", "--timeout=60s")
+        lab.admin("wait", name, *place, "--for=delete", "--timeout=240s")
 
 
 # What there is to be seen -------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def checked(lab: Lab, queues: None) -> Iterator[None]:
     """The queue asks TrainSeal first."""
     check = admission_check(CHECK, "trainseal.dev/provenance")
     lab.admin("apply", "-f", "-", stdin=check)
-    lab.admin("wait", "admissioncheck", CHECK, "--for=condition=Active", "--timeout=60s")
+    lab.admin("wait", "admissioncheck", CHECK, "--for=condition=Active", "--timeout=240s")
     set_queue(lab, admissionChecksStrategy={"admissionChecks": [{"name": CHECK}]})
     yield
     set_queue(lab, admissionChecksStrategy=None)

@@ -68,7 +68,7 @@ def test_a_signed_job_runs_to_its_end_and_its_workers_meet_at_the_first(
     job = with_script(lab, "torch-ends", MEET)
     job["spec"]["roles"][0]["replicas"] = 3
     apply(signed(job, lab.alice))
-    status = lab.wait_for_phase(job, "Succeeded", 180)
+    status = lab.wait_for_phase(job, "Succeeded")
     assert len(lab.pods(job)) == 3
     seal = lab.get("sealedrun", status["sealedRun"])
     bound = [(o["role"], o["kind"], o["name"]) for o in seal["status"]["binding"]["objects"]]
@@ -81,7 +81,7 @@ def test_a_signed_job_runs_to_its_end_and_its_workers_meet_at_the_first(
 
 def test_a_job_of_two_roles_is_a_pytorchjob_each(lab: Lab, apply: Apply) -> None:
     job = apply(signed(two_roles(lab, "torch-roles", "finish.py"), lab.alice))
-    lab.wait_for_phase(job, "Succeeded", 180)
+    lab.wait_for_phase(job, "Succeeded")
     owners = {p["metadata"]["ownerReferences"][0]["name"] for p in lab.pods(job)}
     assert owners == {"torch-roles-worker", "torch-roles-server"}
     assert found_on(lab, job) == []
@@ -102,22 +102,22 @@ def test_a_job_that_the_operator_would_not_run_is_refused_in_words(lab: Lab) -> 
 
 def test_a_run_is_suspended_and_resumed(lab: Lab, apply: Apply) -> None:
     job = apply(signed(two_roles(lab, "torch-pauses"), lab.alice))
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     suspend(lab, job, True)
     lab.wait_for_phase(job, "Suspended")
     eventually(lambda: not lab.pods(job), "its pods are gone", 90)
     for role in ("worker", "server"):
         assert root(lab, job, role)["spec"]["runPolicy"]["suspend"] is True
     suspend(lab, job, False)
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     finish(lab, job)
-    lab.wait_for_phase(job, "Succeeded", 120)
+    lab.wait_for_phase(job, "Succeeded")
     assert found_on(lab, job) == []
 
 
 def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
     job = apply(signed(torch_job(lab, "torch-goes"), lab.alice))
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     lab.kubectl("delete", "trainingjob", "torch-goes", "--wait=false")
     eventually(lambda: not lab.pods(job) and not roots(lab, job), "all of it is gone", 120)
 
@@ -125,7 +125,7 @@ def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
 def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) -> None:
     with answered_by(lab, "Suspend"):
         job = apply(signed(torch_job(lab, "torch-held"), lab.alice))
-        lab.wait_for_phase(job, "Running", 180)
+        lab.wait_for_phase(job, "Running")
         (worker,) = lab.pods(job)
         eventually(lambda: condition(lab, worker, "Watching") == "True", "its agent watches")
         edit(lab, worker)
@@ -134,9 +134,9 @@ def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) ->
         eventually(lambda: not lab.pods(job), "its pods are gone", 90)
         assert root(lab, job)["spec"]["runPolicy"]["suspend"] is True
         release(lab, job)
-        lab.wait_for_phase(job, "Running", 180)
+        lab.wait_for_phase(job, "Running")
         finish(lab, job)
-        lab.wait_for_phase(job, "Succeeded", 120)
+        lab.wait_for_phase(job, "Succeeded")
 
 
 def test_a_run_whose_worker_fails_fails_and_nothing_of_it_is_a_finding(
@@ -144,7 +144,7 @@ def test_a_run_whose_worker_fails_fails_and_nothing_of_it_is_a_finding(
 ) -> None:
     job = with_failing_server(lab, two_roles(lab, "torch-fails"))
     apply(signed(job, lab.alice))
-    status = lab.wait_for_phase(job, "Failed", 180)
+    status = lab.wait_for_phase(job, "Failed")
     assert "torch-fails-server" in status["message"]
     eventually(lambda: not running(lab, job), "no pod of the other role is left", 90)
     assert found_on(lab, job) == []
@@ -154,10 +154,10 @@ def test_a_pod_that_somebody_deletes_ends_the_run_and_is_found(lab: Lab, apply: 
     job = torch_job(lab, "torch-loses")
     job["spec"]["roles"][0]["replicas"] = 2
     apply(signed(job, lab.alice))
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     eventually(lambda: lab.status(job)["ready"] == "2/2", "both are at work")
     lab.kubectl("delete", "pod", "torch-loses-worker-worker-1", "--wait=false")
-    lab.wait_for_phase(job, "Failed", 120)
+    lab.wait_for_phase(job, "Failed")
     eventually(
         lambda: any(i.startswith("pod.deleted") for i in found_on(lab, job)),
         "the deletion is a finding",
@@ -171,7 +171,7 @@ def running_job(lab: Lab) -> Object:
     """A run of one worker that is on."""
     job = signed(torch_job(lab, "torch-guarded"), lab.alice)
     lab.apply(job)
-    lab.wait_for_phase(job, "Running", 180)
+    lab.wait_for_phase(job, "Running")
     return job
 
 
@@ -299,7 +299,7 @@ def test_a_pytorchjob_without_gpus_is_nobodys_business(lab: Lab) -> None:
     replicas = {"restartPolicy": "Never", "template": {"spec": {"containers": [container]}}}
     lab.create(own({"pytorchReplicaSpecs": {"Master": replicas}}))
     lab.admin(
-        *("wait", "pytorchjob/mallorys", "-n", TEAM, "--for=condition=Succeeded", "--timeout=90s")
+        *("wait", "pytorchjob/mallorys", "-n", TEAM, "--for=condition=Succeeded", "--timeout=240s")
     )
     lab.kubectl("delete", "pytorchjob", "mallorys", "--wait=false")
 

@@ -41,7 +41,7 @@ def editor_of_trainjobs(lab: Lab) -> None:
 
 def test_a_signed_job_of_two_roles_runs_as_a_trainjob_to_its_end(lab: Lab, apply: Apply) -> None:
     job = apply(signed(in_two_roles(lab, "train-ends", "finish.py"), lab.alice))
-    status = lab.wait_for_phase(job, "Succeeded", 240)
+    status = lab.wait_for_phase(job, "Succeeded")
     eventually(lambda: ended(lab, job) == "Complete", "the trainer says so, too", 30)
     pods = lab.pods(job)
     assert len(pods) == 3
@@ -69,7 +69,7 @@ def test_a_job_that_was_changed_after_it_was_signed_is_refused(lab: Lab) -> None
 
 def test_a_run_is_suspended_placed_and_resumed(lab: Lab, apply: Apply) -> None:
     job = apply(signed(in_two_roles(lab, "train-pauses"), lab.alice))
-    lab.wait_for_phase(job, "Running", 240)
+    lab.wait_for_phase(job, "Running")
     suspend(lab, job, True)
     lab.wait_for_phase(job, "Suspended")
     eventually(lambda: not running(lab, job), "its pods are gone", 90)
@@ -79,18 +79,18 @@ def test_a_run_is_suspended_placed_and_resumed(lab: Lab, apply: Apply) -> None:
     lab.kubectl("patch", "trainingjob", "train-pauses", *patch)
     eventually(lambda: placed(lab, job) == ["linux"] * 6, "all of it is placed", 30)
     suspend(lab, job, False)
-    lab.wait_for_phase(job, "Running", 240)
+    lab.wait_for_phase(job, "Running")
     assert suspended(lab, job) == [False] * 4
     assert placed(lab, job) == ["linux"] * 6
     assert {p["spec"]["nodeSelector"]["kubernetes.io/os"] for p in running(lab, job)} == {"linux"}
     finish(lab, job)
-    lab.wait_for_phase(job, "Succeeded", 120)
+    lab.wait_for_phase(job, "Succeeded")
     assert found_on(lab, job) == []
 
 
 def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
     job = apply(signed(in_two_roles(lab, "train-goes"), lab.alice))
-    lab.wait_for_phase(job, "Running", 240)
+    lab.wait_for_phase(job, "Running")
     lab.kubectl("delete", "trainingjob", "train-goes", "--wait=false")
     eventually(
         lambda: not lab.pods(job) and not child_jobs(lab, job) and made(lab, job) == [],
@@ -102,7 +102,7 @@ def test_a_run_goes_with_its_training_job(lab: Lab, apply: Apply) -> None:
 def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) -> None:
     with answered_by(lab, "Suspend"):
         job = apply(signed(in_two_roles(lab, "train-held"), lab.alice))
-        lab.wait_for_phase(job, "Running", 240)
+        lab.wait_for_phase(job, "Running")
         worker = running(lab, job)[0]
         eventually(lambda: condition(lab, worker, "Watching") == "True", "its agent watches")
         edit(lab, worker)
@@ -111,9 +111,9 @@ def test_a_held_run_stands_until_somebody_releases_it(lab: Lab, apply: Apply) ->
         eventually(lambda: not running(lab, job), "its pods are gone", 90)
         assert suspended(lab, job) == [True] * 4
         release(lab, job)
-        lab.wait_for_phase(job, "Running", 240)
+        lab.wait_for_phase(job, "Running")
         finish(lab, job)
-        lab.wait_for_phase(job, "Succeeded", 120)
+        lab.wait_for_phase(job, "Succeeded")
 
 
 def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding(
@@ -136,7 +136,7 @@ def running_job(lab: Lab) -> Object:
     job["spec"]["engine"] = "TrainJob"
     job = signed(job, lab.alice)
     lab.apply(job)
-    lab.wait_for_phase(job, "Running", 240)
+    lab.wait_for_phase(job, "Running")
     return job
 
 
@@ -237,7 +237,7 @@ def test_trainjobs_of_others_without_gpus_are_nobodys_business(
     """The benign twin of the two above, from its runtime to its end."""
     lab.create(own_runtime(lab, "plain"))
     lab.create({**own_trainjob("plain"), "metadata": {"name": "plain", "namespace": TEAM}})
-    lab.admin("wait", "-n", TEAM, "trainjob/plain", "--for=condition=Complete", "--timeout=120s")
+    lab.admin("wait", "-n", TEAM, "trainjob/plain", "--for=condition=Complete", "--timeout=240s")
     change = '{"spec":{"labels":{"team":"mine"}}}'
     lab.kubectl("patch", "trainjob", "plain", "--type=merge", "-p", change)
 
@@ -247,10 +247,10 @@ def test_a_jobset_that_somebody_deletes_is_not_made_again_for_the_run(
 ) -> None:
     """The trainer makes another; no pod of it is let in, and the run is over."""
     job = apply(signed(in_two_roles(lab, "train-loses"), lab.alice))
-    lab.wait_for_phase(job, "Running", 240)
+    lab.wait_for_phase(job, "Running")
     before = {p["metadata"]["name"] for p in lab.pods(job)}
     lab.kubectl("delete", "jobset", "train-loses", "--wait=false")
-    status = lab.wait_for_phase(job, "Failed", 120)
+    status = lab.wait_for_phase(job, "Failed")
     assert "train-loses" in status["message"]
     eventually(lambda: not running(lab, job), "no pod is left", 90)
     assert {p["metadata"]["name"] for p in lab.pods(job)} <= before

@@ -39,7 +39,7 @@ _AGAIN = (
         )
     ),
     *(
-        (f"trainseal {verb}", 90.0)
+        (f"trainseal {verb}", 240.0)
         for verb in (
             "break-glass list",
             "checkpoints char-lm",
@@ -50,6 +50,7 @@ _AGAIN = (
         )
     ),
     ("archive list", 30.0),
+    ("kubectl -n trainseal-system exec", 30.0),
 )
 #: No command of a page takes longer; seconds.
 _LIMIT = 300.0
@@ -118,6 +119,12 @@ class Walk:
         assert not last, f"{self.page} has no command {last!r}"
         assert not self._turns, f"{self.page} has no command {self._turns[0][0]!r} there any more"
         return time.monotonic() - began
+
+    def take(self, command: str) -> None:
+        """The one command of the page that begins so, also where the ledger has it elsewhere."""
+        steps = [s for s in read(self.page) if isinstance(s, Typed)]
+        (step,) = [s for s in steps if one_line(s.command).startswith(command)]
+        self._take(step)
 
     def _take(self, step: Typed) -> None:
         command = one_line(step.command)

@@ -69,7 +69,7 @@ def _drawn(root: Branch) -> Iterator[Text]:
 
 
 def _summary(found: Lineage) -> str:
-    runs = f"{len(found.runs)} run{'s' if len(found.runs) != 1 else ''}"
+    runs = _counted(len(found.runs), "run")
     if found.verdict == "verified":
         return f"all verified, over {runs}"
     said = {
@@ -111,7 +111,7 @@ def _checkpoint(proof: Proof) -> Text:
     text.append_text(_verdict(proof))
     if proof.tainted:
         text.append(f" tainted by {plain(proof.tainted)}", "bold red")
-    text.append(f"  {len(json_objects(spec.get('files')))} files", "dim")
+    text.append(f"  {_counted(len(json_objects(spec.get('files'))), 'file')}", "dim")
     return text
 
 
@@ -123,12 +123,17 @@ def _title(run: RunNode) -> Text:
 
 def _earlier(earlier: Earlier) -> Text:
     verb = "goes on from" if earlier.resumed else "could go on from"
-    text = Text(f"{verb} {earlier.checkpoints} checkpoints of {earlier.key[1]}, the newest ")
+    count = _counted(earlier.checkpoints, "checkpoint")
+    text = Text(f"{verb} {count} of {earlier.key[1]}, the newest ")
     text.append(f"{earlier.name} ")
     text.append_text(_verdict(earlier.proof))
     if earlier.proof.tainted:
         text.append(f" tainted by {plain(earlier.proof.tainted)}", "bold red")
     return text
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _verdict(proof: Proof) -> Text:

@@ -326,7 +326,7 @@ def test_a_run_that_was_resumed_goes_on_from_the_checkpoint_in_its_seal(
     stage.run("second", resume="first")
     answer = trainseal("lineage", "second-1", *ARGUMENTS)
     assert answer.code == 0, answer.out
-    assert "── goes on from 1 checkpoints of first, the newest first-1 verified" in answer.out
+    assert "── goes on from 1 checkpoint of first, the newest first-1 verified" in answer.out
     assert "run research/first verified" in answer.out
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.guides.ledger import elsewhere, entries, one_line
 from tests.guides.pages import GUIDES, ROOT, Typed, commands, read
 
-SUITES = sorted(ROOT.glob("tests/*/test_guides*.py"))
+SUITES = sorted(ROOT.glob("tests/e2e/test_*.py"))
 WALKS = (*SUITES, ROOT / "tests/guides/tutorial.py")
 
 
