@@ -112,9 +112,9 @@ cert-manager: tools ## the chart with a real cert-manager, on a cluster of its o
 	$(BIN)/python -m tests.cluster build-tools cert-manager
 	$(BIN)/pytest -q tests/certmanager
 
-engines: tools ## engines of others, each with its own controller, on a cluster of their own (15 minutes)
+engines: tools ## engines of others, each with its own controller, on a cluster of their own (half an hour)
 	$(BIN)/python -m tests.cluster build-tools engines
-	timeout --signal=INT --kill-after=60 1200 $(BIN)/pytest -q -n 0 tests/engines
+	timeout --signal=INT --kill-after=60 3600 $(BIN)/pytest -q -n 0 tests/engines
 
 # How long the storm lasts, at most 600 seconds; SEED=NUMBER repeats a run that printed it.
 CHAOS_SECONDS ?= 180

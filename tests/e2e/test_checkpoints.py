@@ -54,6 +54,14 @@ while True:
     content = pickle.dumps([Poison(), collections.OrderedDict(), bytes(1 << 20)])
     step += 20
 """
+#: The second, as it is listed.
+LISTED = """\
+tainted file.changed char-lm-worker-0-x7kq2-0aa3b1c2-c20e7711d4a5
+sha256:1d77aa0e6c3b9f10 4718592 pickle step-80/model.safetensors
+would import posix.system, collections.OrderedDict
+tainted by char-lm-worker-0-x7kq2: a signed file was changed: …/optim/sgd.py, by mallory@example.org
+`trainseal checkpoints accept char-lm --reason …` signs them off
+"""
 WHOLE, POISON = "step-60/model.safetensors", "step-80/model.safetensors"
 
 
@@ -137,6 +145,8 @@ def test_after_a_finding_checkpoints_are_tainted_and_bar_the_next_job_until_they
     walk = ground.walk("how-to/checkpoints.md", "ann")
     listed = "trainseal checkpoints char-lm -n research"
     walk.statuses |= {f"{listed} -o": 0, listed: 1}
+    # Whether the first was complete before the edit, nobody can say as exactly as the page does.
+    walk.instead |= {f"{listed} -o": "", listed: LISTED}
     shutil.copytree(volume / "tainted" / "step-60", walk.folder / "step-60")
     shutil.copytree(volume / "tainted", walk.folder / "ckpt")
     walk.go()

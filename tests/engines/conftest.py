@@ -11,12 +11,12 @@ import pytest
 from tests.cluster import Cluster
 from tests.cluster.places import own_name
 from tests.e2e.lab import TEAM, Lab, open_lab
-from tests.e2e.world import apply, pytest_runtest_makereport, reader
+from tests.e2e.world import apply, ground, pytest_runtest_makereport, reader
 from tests.stage.engines import JOBSET, KUEUE, TRAINER, install_engine, install_training_operator
 from tests.stage.queues import ADDITION
 from tests.stage.reading import Reader
 
-__all__ = ["apply", "pytest_runtest_makereport", "reader"]
+__all__ = ["apply", "ground", "pytest_runtest_makereport", "reader"]
 
 #: As its chart calls it.
 TRAINER_ACCOUNT = (

@@ -90,7 +90,10 @@ def finish(lab: Lab, job: Object) -> None:
 
 
 def _trains(lab: Lab, name: str, container: str) -> bool:
-    return "training" in lab.admin("logs", "-n", TEAM, name, "-c", container)
+    try:
+        return "training" in lab.admin("logs", "-n", TEAM, name, "-c", container)
+    except CommandError:  # it is still being made
+        return False
 
 
 def found_on(lab: Lab, job: Object) -> list[str]:

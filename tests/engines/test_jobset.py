@@ -24,6 +24,7 @@ from tests.engines.runs import (
     with_failing_server,
     with_server,
 )
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -38,17 +39,20 @@ def editor_of_jobsets(lab: Lab) -> None:
     let_editor_edit(lab, "jobsets", "jobset.x-k8s.io")
 
 
-def test_a_signed_job_of_two_roles_runs_as_a_jobset_to_its_end(lab: Lab, apply: Apply) -> None:
-    job = apply(signed(two_roles(lab, "set-ends", "finish.py"), lab.alice))
+def test_a_signed_job_of_two_roles_runs_as_a_jobset_to_its_end(
+    lab: Lab, ground: Ground, apply: Apply
+) -> None:
+    job = apply(signed(two_roles(lab, "pretrain", "finish.py"), lab.alice))
     status = lab.wait_for_phase(job, "Succeeded")
     assert jobset(lab, job)["status"]["terminalState"] == "Completed"
     assert len(lab.pods(job)) == 3
+    ground.walk("how-to/engines.md", ADMIN).take("kubectl get jobset,jobs -n research -o name")
     seal = lab.get("sealedrun", status["sealedRun"])
     bound = [(o["role"], o["kind"], o["name"]) for o in seal["status"]["binding"]["objects"]]
     assert bound == [
-        ("", "JobSet", "set-ends"),
-        ("worker", "Job", "set-ends-worker-0"),
-        ("server", "Job", "set-ends-server-0"),
+        ("", "JobSet", "pretrain"),
+        ("worker", "Job", "pretrain-worker-0"),
+        ("server", "Job", "pretrain-server-0"),
     ]
     assert found_on(lab, job) == []
 

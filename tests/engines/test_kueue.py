@@ -14,9 +14,13 @@ import pytest
 from tests.cluster import CommandError
 from tests.e2e.lab import TEAM, Lab, Object, changed
 from tests.e2e.reports import answered_by, condition
+from tests.e2e.test_elastic import choose
 from tests.e2e.test_responses import edit, release
+from tests.engines.runs import running
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.jobs import FINISH
 from tests.stage.queues import POOL, admission_check, cluster_queue, flavor, local_queue
+from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 QUEUE, CHECK = "gpus", "provenance"
@@ -113,6 +117,11 @@ def sealed_once(lab: Lab, job: Object) -> bool:
 def finish(lab: Lab, job: Object) -> None:
     """Tells the worker to end well."""
     (pod,) = lab.pods(job)
+    end(lab, pod)
+
+
+def end(lab: Lab, pod: Object) -> None:
+    """Tells a worker to end well."""
     with contextlib.suppress(CommandError):  # it may end before the session does
         lab.kubectl("exec", pod["metadata"]["name"], "-c", "trainer", "--", *FINISH)
 
@@ -184,6 +193,36 @@ def test_a_run_that_is_preempted_waits_and_goes_on_when_there_is_quota(
     assert sealed_once(lab, rival)
 
 
+def test_a_run_that_is_scaled_waits_for_its_quota_anew_and_goes_on(lab: Lab, apply: Apply) -> None:
+    """As more than there is room for it waits; as what it was before it goes on."""
+    set_queue(lab, **moved({"blue": 2, "green": 0}))
+    job = lab.job("scaled")
+    job["spec"]["roles"][0]["replicas"] = {"min": 1, "max": 3}
+    job["spec"]["scheduling"] = {"queueName": QUEUE, "replicas": {"worker": 1}}
+    apply(signed(job, lab.alice))
+    for workers in (1, 2):
+        choose(lab, job, workers)
+        eventually(lambda n=workers: ready(lab, job) == n, f"{workers} run")  # type: ignore[misc]
+    choose(lab, job, 3)
+    eventually(lambda: lab.engine(job)["spec"]["suspend"], "three wait")
+    choose(lab, job, 2)
+    eventually(lambda: ready(lab, job) == 2, "two run again")
+    assert sealed_once(lab, job)
+    for pod in running(lab, job):
+        end(lab, pod)
+    lab.wait_for_phase(job, "Succeeded")
+    assert sealed_once(lab, job)
+
+
+def ready(lab: Lab, job: Object) -> int:
+    """How many workers run."""
+    return sum(
+        container.get("ready", False)
+        for pod in running(lab, job)
+        for container in pod["status"].get("containerStatuses", [])
+    )
+
+
 # Asked before it is admitted --------------------------------------------------------------------
 
 
@@ -200,22 +239,33 @@ def checked(lab: Lab, queues: None) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("checked")
-def test_a_signed_job_is_admitted_once_it_is_verified(lab: Lab, apply: Apply) -> None:
-    job = apply(queued(lab, "verified", "finish.py"))
+def test_a_signed_job_is_admitted_once_it_is_verified(
+    lab: Lab, ground: Ground, apply: Apply
+) -> None:
+    job = apply(queued(lab, "char-lm", "finish.py"))
     lab.wait_for_phase(job, "Succeeded")
+    walk = ground.walk("how-to/kueue.md", ADMIN)
+    for command in ("kubectl get tj char-lm", "kubectl get workloads"):
+        walk.take(command)
     assert says(lab, job, "Admitted") == "True" or says(lab, job, "Finished") == "True"
     assert answer(lab, job)[0] == "Ready"
     assert sealed_once(lab, job)
 
 
 @pytest.mark.usefixtures("checked")
-def test_what_is_of_no_run_holds_no_quota_and_a_signed_job_gets_it(lab: Lab, apply: Apply) -> None:
+def test_what_is_of_no_run_holds_no_quota_and_a_signed_job_gets_it(
+    lab: Lab, ground: Ground, apply: Apply
+) -> None:
     lab.admin("create", "-f", "-", stdin=unsigned(lab))
     try:
         # With its quota Kueue takes our words away; they are said again.
         words = "expected a signed TrainingJob"
         eventually(lambda: words in answer_of(of_jobset(lab))[1], "it is told why")
         eventually(lambda: answer_of(of_jobset(lab))[0] == "Rejected", "it is rejected")
+        ground.walk("how-to/kueue.md", ADMIN).take(
+            "kubectl get workloads -o "
+            "custom-columns=NAME:.metadata.name,CHECK:.status.admissionChecks[*].message"
+        )
         job = apply(queued(lab, "after-it", "finish.py"))
         lab.wait_for_phase(job, "Succeeded")
         assert said_of(of_jobset(lab), "QuotaReserved") != "True"

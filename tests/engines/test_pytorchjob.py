@@ -25,6 +25,7 @@ from tests.engines.runs import (
     with_failing_server,
     with_server,
 )
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.jobs import SHORT_CODE, trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -63,20 +64,21 @@ def editor_of_pytorchjobs(lab: Lab) -> None:
 
 
 def test_a_signed_job_runs_to_its_end_and_its_workers_meet_at_the_first(
-    lab: Lab, apply: Apply
+    lab: Lab, ground: Ground, apply: Apply
 ) -> None:
-    job = with_script(lab, "torch-ends", MEET)
+    job = with_script(lab, "pretrain", MEET)
     job["spec"]["roles"][0]["replicas"] = 3
     apply(signed(job, lab.alice))
     status = lab.wait_for_phase(job, "Succeeded")
     assert len(lab.pods(job)) == 3
+    ground.walk("how-to/engines.md", ADMIN).take("kubectl get pytorchjobs,pods -n research -o name")
     seal = lab.get("sealedrun", status["sealedRun"])
     bound = [(o["role"], o["kind"], o["name"]) for o in seal["status"]["binding"]["objects"]]
-    assert bound == [("worker", "PyTorchJob", "torch-ends-worker")]
-    assert "met [1, 2]" in lab.admin("logs", "-n", TEAM, "torch-ends-worker-worker-0")
+    assert bound == [("worker", "PyTorchJob", "pretrain-worker")]
+    assert "met [1, 2]" in lab.admin("logs", "-n", TEAM, "pretrain-worker-worker-0")
     assert found_on(lab, job) == []
     services = [r["spec"]["object"] for r in lab.listed("accessrecords") if "object" in r["spec"]]
-    assert not [s for s in services if s["name"].startswith("torch-ends")], "the operator's own"
+    assert not [s for s in services if s["name"].startswith("pretrain")], "the operator's own"
 
 
 def test_a_job_of_two_roles_is_a_pytorchjob_each(lab: Lab, apply: Apply) -> None:
@@ -296,8 +298,9 @@ def test_nobody_has_the_operator_make_one(lab: Lab, running_job: Object) -> None
 
 def test_a_pytorchjob_without_gpus_is_nobodys_business(lab: Lab) -> None:
     container = {**own_pod(lab, 0, "pytorch")["containers"][0], "command": ["true"]}
-    replicas = {"restartPolicy": "Never", "template": {"spec": {"containers": [container]}}}
-    lab.create(own({"pytorchReplicaSpecs": {"Master": replicas}}))
+    template = {"spec": {"containers": [container]}}
+    master = {"replicas": 1, "restartPolicy": "Never", "template": template}
+    lab.create(own({"pytorchReplicaSpecs": {"Master": master}}))
     lab.admin(
         *("wait", "pytorchjob/mallorys", "-n", TEAM, "--for=condition=Succeeded", "--timeout=240s")
     )

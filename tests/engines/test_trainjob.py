@@ -24,6 +24,7 @@ from tests.engines.runs import (
     with_failing_server,
 )
 from tests.engines.test_jobset import child_jobs, jobset, two_roles
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.jobs import trainer
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -39,8 +40,10 @@ def editor_of_trainjobs(lab: Lab) -> None:
     let_editor_edit(lab, "trainjobs", "trainer.kubeflow.org", "jobset.x-k8s.io")
 
 
-def test_a_signed_job_of_two_roles_runs_as_a_trainjob_to_its_end(lab: Lab, apply: Apply) -> None:
-    job = apply(signed(in_two_roles(lab, "train-ends", "finish.py"), lab.alice))
+def test_a_signed_job_of_two_roles_runs_as_a_trainjob_to_its_end(
+    lab: Lab, ground: Ground, apply: Apply
+) -> None:
+    job = apply(signed(in_two_roles(lab, "pretrain", "finish.py"), lab.alice))
     status = lab.wait_for_phase(job, "Succeeded")
     eventually(lambda: ended(lab, job) == "Complete", "the trainer says so, too", 30)
     pods = lab.pods(job)
@@ -48,14 +51,17 @@ def test_a_signed_job_of_two_roles_runs_as_a_trainjob_to_its_end(lab: Lab, apply
     told = {e["name"] for p in pods for c in p["spec"]["containers"] for e in c["env"]}
     assert {"MASTER_ADDR", "WORLD_SIZE"} <= told
     assert not any(name.startswith("PET_") for name in told)
+    ground.walk("how-to/engines.md", ADMIN).take(
+        "kubectl get trainjob,trainingruntime,jobset,jobs -n research -o name"
+    )
     seal = lab.get("sealedrun", status["sealedRun"])
     bound = [(o["role"], o["kind"], o["name"]) for o in seal["status"]["binding"]["objects"]]
     assert bound == [
-        ("", "TrainJob", "train-ends"),
-        ("", "TrainingRuntime", "trainseal-train-ends"),
-        ("", "JobSet", "train-ends"),
-        ("worker", "Job", "train-ends-worker-0"),
-        ("server", "Job", "train-ends-server-0"),
+        ("", "TrainJob", "pretrain"),
+        ("", "TrainingRuntime", "trainseal-pretrain"),
+        ("", "JobSet", "pretrain"),
+        ("worker", "Job", "pretrain-worker-0"),
+        ("server", "Job", "pretrain-server-0"),
     ]
     assert found_on(lab, job) == []
 

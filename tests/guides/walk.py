@@ -121,9 +121,9 @@ class Walk:
         return time.monotonic() - began
 
     def take(self, command: str) -> None:
-        """The one command of the page that begins so, also where the ledger has it elsewhere."""
+        """This one command of the page, also where the ledger has it elsewhere."""
         steps = [s for s in read(self.page) if isinstance(s, Typed)]
-        (step,) = [s for s in steps if one_line(s.command).startswith(command)]
+        (step,) = [s for s in steps if one_line(s.command) == command]
         self._take(step)
 
     def _take(self, step: Typed) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-
-#: Nothing is asserted of how long a thing takes. Where several clusters share two cores, the seconds
-#: that it takes alone become minutes.
+#: Nothing is asserted of how long a thing takes. Where several clusters share two cores, seconds
+#: become minutes.
 _PATIENCE = 240.0
 
 

@@ -108,6 +108,13 @@ class Processes:
         stat = self._stat(pid)
         return None if stat is None else self._process(stat)
 
+    def runs(self, pid: int) -> bool:
+        """Whether it is there and does not end: one that ends has a number until it is waited for,
+        and its namespaces no longer.
+        """
+        stat = self._stat(pid)
+        return stat is not None and not stat.exiting
+
     def lineage(self, pid: int, container: WatchedContainer) -> Lineage | None:
         """The process and its parents up to where the container begins; None once it is gone.
 

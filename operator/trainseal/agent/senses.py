@@ -110,6 +110,10 @@ class NodeSenses:
         """One process, now."""
         return self._processes.read(pid)
 
+    def runs(self, pid: int) -> bool:
+        """Whether a process is there and does not end."""
+        return self._processes.runs(pid)
+
     def eyes(self, container: WatchedContainer) -> Eyes:
         """For the file events of a container. OSError where it is gone."""
         return Eyes(

@@ -90,6 +90,9 @@ class Senses(Protocol):
     def process(self, pid: int) -> Process | None:
         """One process, now."""
 
+    def runs(self, pid: int) -> bool:
+        """Whether a process is there and does not end."""
+
     def eyes(self, container: WatchedContainer) -> Eyes:
         """Raises OSError where the container is gone."""
 
@@ -252,10 +255,13 @@ class NodeWatch:
         try:
             eyes = await loop.run_in_executor(self._walker, self._senses.eyes, container)
             seen = await loop.run_in_executor(self._walker, lambda e: list(e.open()), eyes)
+            if not self._runs(container):
+                # What was mounted there went while it was marked: that says nothing of the watch.
+                seen = [o for o in seen if o.finding is not FindingId.WATCH_BLIND]
         except OSError as error:
             if eyes is not None:
                 eyes.close()
-            if not self._lives(container):
+            if not self._runs(container):
                 return
             eyes = None
             seen = [_blind("marks", f"no mark could be set: {error}")]
@@ -297,6 +303,9 @@ class NodeWatch:
     def _lives(self, container: WatchedContainer) -> bool:
         process = self._senses.process(container.pid)
         return process is not None and process.container_id == container.container_id
+
+    def _runs(self, container: WatchedContainer) -> bool:
+        return self._lives(container) and self._senses.runs(container.pid)
 
     def _of(self, uid: str) -> list[_Watched]:
         return [w for w in self._watched.values() if w.container.pod_uid == uid]

@@ -49,6 +49,9 @@ class Looks:
         self.asked += 1
         return None
 
+    def runs(self, pid: int) -> bool:
+        return self.process(pid) is not None
+
     def eyes(self, container: WatchedContainer) -> Eyes:
         raise OSError(container.container)
 
@@ -163,6 +166,7 @@ async def test_one_that_has_other_mounts_than_before_is_marked_anew(
     (group / TRAINER).mkdir()
     (group / TRAINER / "cgroup.procs").write_text("4712\n")
     monkeypatch.setattr(watch, "_lives", lambda _: True)
+    monkeypatch.setattr(looks, "runs", lambda _: True)
     mounts = (RoleMount("/mesh/code", "code", "code-trainer"),) if moved else ()
     found = replace(TRAINING, mounts=mounts)
     containers = {"trainer": type("Known", (), {"mounts": mounts})()}
@@ -311,6 +315,56 @@ async def test_what_eyes_put_off_is_told_when_the_container_ends(looks: Looks, g
     watch._watched[TRAINER] = watch_module._Watched(TRAINING, PutsOff())
     watch._close(TRAINER)
     assert told.seen == ["late"]
+
+
+TRAINER_PROCESS = Process(4712, 1, NOW, "/bin/python3", ("python3",), 0, TRAINER)
+
+
+class HalfBlind:
+    """Could not set each mark, and found a file."""
+
+    lacking = ()
+
+    def open(self) -> Iterable[Observation]:
+        return [
+            Observation(FindingId.WATCH_BLIND, "/dev/shm is not watched"),
+            Observation(FindingId.FILE_CREATED, "a file"),
+        ]
+
+    def filenos(self) -> Sequence[int]:
+        return ()
+
+    def read(self, *, final: bool = False) -> Iterable[Observation]:
+        del final
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("there", "runs", "told"),
+    [
+        (True, True, ["/dev/shm is not watched", "a file"]),
+        (True, False, ["a file"]),  # not yet waited for
+        (False, False, ["a file"]),
+    ],
+)
+async def test_of_a_container_that_ends_while_it_is_marked_nobody_is_told_that_marks_are_missing(
+    looks: Looks,
+    group: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: bool,
+    runs: bool,
+    told: list[str],
+) -> None:
+    found = Told()
+    watch = await watching(looks, group, found)
+    monkeypatch.setattr(looks, "eyes", lambda _: HalfBlind())
+    monkeypatch.setattr(looks, "process", lambda _: TRAINER_PROCESS if there else None)
+    monkeypatch.setattr(looks, "runs", lambda _: runs)
+    await watch._open(TRAINING)
+    assert found.seen == told
 
 
 async def test_a_frozen_pod_that_is_deleted_can_end_once_its_time_is_over(

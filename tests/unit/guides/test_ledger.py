@@ -65,7 +65,7 @@ def test_a_command_that_a_page_gains_is_unaccounted_for_where_no_walk_runs_it() 
 
 def test_a_walk_leaves_out_what_stands_here_and_nothing_else() -> None:
     page = "how-to/engines.md"
-    assert elsewhere(page, "kubectl get jobset,jobs \\\n  -n research")
+    assert elsewhere(page, "kubectl get jobset,jobs \\\n  -n research -o name")
     assert not elsewhere(page, "kubectl get jobset")
     assert not elsewhere("tutorial.md", "kubectl get jobset,jobs -n research")
 
