@@ -100,7 +100,8 @@ e2e: tools ## tests on a real cluster
 	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
 
 test: ready unit tools ## all tests; those of real clusters and API servers mostly wait, so side by side
-	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
+	@# Three processes keep two cores busy; with a fourth each cluster waits for the others.
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations=20 tests/e2e tests/integration
 
 attacks: tools ## carry out every attack on a real cluster; writes docs/reference/detection.md
 	$(BIN)/pytest -q tests/attacks --detection docs/reference/detection.md

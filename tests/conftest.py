@@ -27,7 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 #: Of tests/integration, those that share the API server with the kinds on it and nothing else.
 _KINDS = ("test_canonical_roundtrip", "test_cli", "test_crds", "test_rendering", "test_templates")
 #: Of tests/e2e, those that run on a second cluster: about half of the time that all take.
-_SECOND_LAB = ("after_admission", "checkpoints", "outages", "responses", "stacks")
+_SECOND_LAB = (
+    *("after_admission", "checkpoints", "elastic", "lineage"),
+    *("outages", "responses", "resume", "stacks"),
+)
 
 
 class ByCluster(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
