@@ -16,9 +16,8 @@ from tests.e2e.lab import TEAM, Lab, Object, changed
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_elastic import choose
 from tests.e2e.test_responses import edit, release
-from tests.engines.runs import running
+from tests.engines.runs import finish, running
 from tests.guides.ground import ADMIN, Ground
-from tests.stage.jobs import FINISH
 from tests.stage.queues import POOL, admission_check, cluster_queue, flavor, local_queue
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -114,18 +113,6 @@ def sealed_once(lab: Lab, job: Object) -> bool:
     return status["run"] == 1 and not status.get("drifted") and not status.get("findings")
 
 
-def finish(lab: Lab, job: Object) -> None:
-    """Tells the worker to end well."""
-    (pod,) = lab.pods(job)
-    end(lab, pod)
-
-
-def end(lab: Lab, pod: Object) -> None:
-    """Tells a worker to end well."""
-    with contextlib.suppress(CommandError):  # it may end before the session does
-        lab.kubectl("exec", pod["metadata"]["name"], "-c", "trainer", "--", *FINISH)
-
-
 # Queueing -----------------------------------------------------------------------------------------
 
 
@@ -208,8 +195,7 @@ def test_a_run_that_is_scaled_waits_for_its_quota_anew_and_goes_on(lab: Lab, app
     choose(lab, job, 2)
     eventually(lambda: ready(lab, job) == 2, "two run again")
     assert sealed_once(lab, job)
-    for pod in running(lab, job):
-        end(lab, pod)
+    finish(lab, job)
     lab.wait_for_phase(job, "Succeeded")
     assert sealed_once(lab, job)
 
