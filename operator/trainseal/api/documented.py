@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -86,9 +86,17 @@ def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
 
 @functools.cache
 def _classes(module: str) -> Mapping[str, ast.ClassDef]:
-    """A module's own classes; `inspect.getsource` would parse it anew for each of them."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    """A module's classes by qualified name; `inspect.getsource` would parse it anew for each."""
+    return dict(_named(ast.parse(inspect.getsource(sys.modules[module])), ""))
+
+
+def _named(node: ast.AST, within: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield within + child.name, child
+            yield from _named(child, f"{within}{child.name}.")
+        elif isinstance(child, ast.FunctionDef):
+            yield from _named(child, f"{within}{child.name}.<locals>.")
 
 
 class _Documented(GenerateJsonSchema):
