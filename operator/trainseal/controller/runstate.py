@@ -12,6 +12,7 @@ from trainseal.cluster.api import Kube, path_of
 from trainseal.controller import objects
 from trainseal.controller.disturbances import RunState, timestamp
 from trainseal.engines.catalogue import ENGINES, OWNERS
+from trainseal.engines.job import has_stopped
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.memberships import shrunk
 from trainseal.provenance.seals import BoundUid
@@ -101,14 +102,17 @@ def state_of(run: LiveRun, uid: str | None = None) -> RunState:
         return RunState(requester, completed=completed)
     live = run.engines.get(uid) or {}
     going = [t for t in (run.leaving_since, _leaving_since(live)) if t is not None]
-    owners, status = OWNERS[ENGINES[run.sealed.spec.engine].OWNER.kind], live.get("status")
+    owners = OWNERS[ENGINES[run.sealed.spec.engine].OWNER.kind]
+    status = json_object(live.get("status"))
     return RunState(
         requester,
         leaving=(run.job is None and run.leaving_since is None) or not run.stands(uid),
         leaving_since=max(going, default=None),
         over=owners.is_ending(live),
-        suspended=owners.is_suspended(live),
-        started=timestamp(json_object(status).get("startTime")),
+        # One that was resumed has no start yet until its controller says so: its pods of before
+        # went because it was suspended.
+        suspended=owners.is_suspended(live) or has_stopped(status),
+        started=timestamp(status.get("startTime")),
         completed=completed,
         shrunk=shrunk(run.epochs, next((r.role for r in run.roles if r.object_uid == uid), "")),
     )

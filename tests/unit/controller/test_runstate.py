@@ -31,7 +31,11 @@ class Server:
 
     def __init__(self) -> None:
         self.job: Object | None = {"metadata": {"name": JOB.name, "uid": JOB.uid}}
-        self.engine: Object | None = {"metadata": {"uid": ROLE.object_uid}, "spec": {}}
+        self.engine: Object | None = {
+            "metadata": {"uid": ROLE.object_uid},
+            "spec": {},
+            "status": {"startTime": text(NOW)},
+        }
 
     async def get(self, path: str) -> Object:
         found = self.job if "/trainingjobs/" in path else self.engine
@@ -51,6 +55,24 @@ def server() -> Server:
 
 
 async def test_a_run_that_goes_on_explains_no_deletion(server: Server) -> None:
+    assert not await server.explains(NOW)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [{}, {"startTime": text(NOW), "conditions": [{"type": "Suspended", "status": "True"}]}],
+)
+async def test_a_job_that_was_resumed_and_has_not_started_again_still_explains_deletions(
+    server: Server, status: Object
+) -> None:
+    assert server.engine is not None
+    server.engine["status"] = status
+    assert await server.explains(NOW)
+
+
+async def test_a_job_that_has_started_again_explains_no_deletion(server: Server) -> None:
+    assert server.engine is not None
+    server.engine["status"]["conditions"] = [{"type": "Suspended", "status": "False"}]
     assert not await server.explains(NOW)
 
 
