@@ -68,9 +68,7 @@ def test_evidence_of_an_edit_is_kept_and_outlives_what_it_is_about(
     # It stays a moment, so that its environment and maps can be read.
     script = f"export API_TOKEN={secret}; echo 'lr = 0  # mallory' >> {OPTIMIZER}; sleep 2"
     lab.kubectl("exec", name, "--", "sh", "-c", script)
-    eventually(
-        lambda: any(f.get("evidenceItem") for f in findings(lab, pod)), "evidence is kept", 10
-    )
+    eventually(lambda: any(f.get("evidenceItem") for f in findings(lab, pod)), "evidence is kept")
     (found,) = [f for f in findings(lab, pod) if f["path"] == OPTIMIZER]
     live = lab.get("evidenceitem", found["evidenceItem"])
     file = live["spec"]["file"]

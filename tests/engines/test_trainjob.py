@@ -45,7 +45,7 @@ def test_a_signed_job_of_two_roles_runs_as_a_trainjob_to_its_end(
 ) -> None:
     job = apply(signed(in_two_roles(lab, "pretrain", "finish.py"), lab.alice))
     status = lab.wait_for_phase(job, "Succeeded")
-    eventually(lambda: ended(lab, job) == "Complete", "the trainer says so, too", 30)
+    eventually(lambda: ended(lab, job) == "Complete", "the trainer says so, too")
     pods = lab.pods(job)
     assert len(pods) == 3
     told = {e["name"] for p in pods for c in p["spec"]["containers"] for e in c["env"]}
@@ -83,7 +83,7 @@ def test_a_run_is_suspended_placed_and_resumed(lab: Lab, apply: Apply) -> None:
     where = {"spec": {"scheduling": {"nodeSelector": {"kubernetes.io/os": "linux"}}}}
     patch = ("--type=merge", "-p", json.dumps(where))
     lab.kubectl("patch", "trainingjob", "train-pauses", *patch)
-    eventually(lambda: placed(lab, job) == ["linux"] * 6, "all of it is placed", 30)
+    eventually(lambda: placed(lab, job) == ["linux"] * 6, "all of it is placed")
     suspend(lab, job, False)
     lab.wait_for_phase(job, "Running")
     assert suspended(lab, job) == [False] * 4
@@ -131,7 +131,7 @@ def test_a_run_whose_worker_fails_too_often_fails_and_nothing_of_it_is_a_finding
     status = lab.wait_for_phase(job, "Failed", 300)
     assert "train-fails-server-0" in status["message"]
     eventually(lambda: not running(lab, job), "no pod is left", 90)
-    eventually(lambda: ended(lab, job) == "Failed", "the trainer says so, too", 30)
+    eventually(lambda: ended(lab, job) == "Failed", "the trainer says so, too")
     assert found_on(lab, job) == []
 
 
@@ -233,7 +233,7 @@ def test_a_trainjob_that_asks_for_gpus_is_no_way_around_signatures(
     # One whose runtime asks for them is told so by an event: its JobSet is not made.
     lab.create(own_runtime(lab, "with-gpus", gpus=1))
     lab.create({**own_trainjob("with-gpus"), "metadata": {"name": "greedy", "namespace": TEAM}})
-    eventually(lambda: "asks for GPUs" in events(lab, "greedy"), "its maker hears why", 30)
+    eventually(lambda: "asks for GPUs" in events(lab, "greedy"), "its maker hears why")
     assert lab.admin("get", "jobset", "-n", TEAM, "greedy", "--ignore-not-found") == ""
 
 

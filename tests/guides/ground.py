@@ -229,7 +229,7 @@ class Ground:
             assert status == 0 or "policy" in said or "not found" in said, said
             return status == 0
 
-        eventually(created, "the job is let in", 30)
+        eventually(created, "the job is let in")
         self.lab.wait_for_phase(job, "Running")
 
 
