@@ -191,7 +191,7 @@ def test_a_run_that_is_scaled_waits_for_its_quota_anew_and_goes_on(lab: Lab, app
         choose(lab, job, workers)
         eventually(lambda n=workers: ready(lab, job) == n, f"{workers} run")  # type: ignore[misc]
     choose(lab, job, 3)
-    eventually(lambda: lab.engine(job)["spec"]["suspend"], "three wait")
+    eventually(lambda: lab.engine(job)["spec"]["suspend"] and not lab.pods(job), "three wait")
     choose(lab, job, 2)
     eventually(lambda: ready(lab, job) == 2, "two run again")
     assert sealed_once(lab, job)
