@@ -40,6 +40,8 @@ _FORM = {
     "elided": r".*?",
     "space": r"\s+",
 }
+#: A line of `kubectl get -o name`.
+_NAMED = re.compile(r"[a-z0-9.-]+/[a-z0-9.-]+")
 _NEXT_ROW = r"\s+?(?:.*?\n)??\s*"
 #: They stand for the same all over a page.
 _BOUND = ("digest", "name")
@@ -70,7 +72,7 @@ def filled(text: str, known: Mapping[str, str]) -> str:
 
 def _pieces(shown: str, known: Mapping[str, str], order: list[str]) -> list[str]:
     pieces, at = [], 0
-    table = shown.startswith("NAME ")
+    table = shown.startswith("NAME ") or all(map(_NAMED.fullmatch, shown.splitlines()))
     for token in _VOLATILE.finditer(shown):
         pieces.append(re.escape(shown[at : token.start()]))
         at = token.end()

@@ -296,17 +296,9 @@ class Execution:
             ended_as = "Terminated" if held else phase
             progress.wants("Complete", phase == "Succeeded", ended_as, message)
             await self._end(sealed, phase, message)
-        persons = dict.fromkeys(s.person for a in sealed.spec.artifacts for s in a.signers)
         progress.fields = {
-            "verified": "verified",
-            "jobDigest": sealed.spec.job.digest,
-            "sealedRun": sealed.metadata.name,
-            "run": sealed.spec.run,
-            **({"template": sealed.spec.launch.template} if sealed.spec.launch else {}),
-            "requester": sealed.spec.requester.username,
-            "signers": ", ".join(persons)[:1024],
+            **_of_seal(sealed),
             "ready": _ready(roles),
-            "artifacts": [a.wire() for a in sealed.spec.artifacts],
             "roles": [r.wire() for r in roles],
         }
         times = job.status
@@ -396,12 +388,23 @@ def _not_made_yet(sealed: SealedRun, error: NotMadeYetError) -> Progress:
     progress = Progress("Sealed", words, again=error.again)
     progress.wants("Verified", True, "Verified", "every artifact carries what the policy wants")
     progress.wants("Sealed", None, "NotMadeYet", words)
-    progress.fields = {
+    progress.fields = _of_seal(sealed)
+    return progress
+
+
+def _of_seal(sealed: SealedRun) -> JsonObject:
+    """What the status says of what was sealed."""
+    persons = dict.fromkeys(s.person for a in sealed.spec.artifacts for s in a.signers)
+    return {
         "verified": "verified",
         "jobDigest": sealed.spec.job.digest,
         "sealedRun": sealed.metadata.name,
+        "run": sealed.spec.run,
+        **({"template": sealed.spec.launch.template} if sealed.spec.launch else {}),
+        "requester": sealed.spec.requester.username,
+        "signers": ", ".join(persons)[:1024],
+        "artifacts": [a.wire() for a in sealed.spec.artifacts],
     }
-    return progress
 
 
 def at_work(job: TrainingJob, roles: Sequence[RoleStatus]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from tests.unit.controller.cluster import JOB, Cluster
+from tests.unit.controller.cluster import EVENTS, JOB, Cluster
 from tests.unit.controller.lookedat import bound, findings, index_of, key_of
 from tests.unit.engines.jobsets import made_by_jobset, two_roles
 from trainseal.cluster.api import KubeError, NotFoundError
@@ -105,6 +105,10 @@ def test_while_its_controller_is_away_a_run_waits_and_says_for_what() -> None:
     found.look()
     assert "waiting for Job char-lm-worker-0" in found.status["message"]
     assert found.condition("Sealed")["reason"] == "NotMadeYet"
+    assert {"run", "requester", "signers", "artifacts"} <= found.status.keys()
+    told = [str(obj["message"]) for path, obj in found.objects.items() if path.startswith(EVENTS)]
+    assert any("SealedRun" in message for message in told)
+    assert not [message for message in told if "None" in message or "nobody" in message]
     found.away = False
     found.look()
     assert found.condition("Sealed")["status"] == "True"

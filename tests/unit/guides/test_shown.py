@@ -28,6 +28,7 @@ OTHER = "sha256:" + "cd" * 32
         ("on node-7", "on worker.example"),
         ("Running: 2/2 workers ready", "Running: 1/2 workers ready"),
         ("NAME  AGE\nb  4s", "NAME   AGE\na      1s\nb      2s\n"),
+        ("job.batch/a\npod/c", "job.batch/a\njob.batch/b\npod/c\n"),
         ("", "anything"),
     ],
 )
