@@ -246,45 +246,45 @@ def test_what_is_of_no_run_holds_no_quota_and_a_signed_job_gets_it(
     try:
         # With its quota Kueue takes our words away; they are said again.
         words = "expected a signed TrainingJob"
-        eventually(lambda: words in answer_of(of_jobset(lab))[1], "it is told why")
-        eventually(lambda: answer_of(of_jobset(lab))[0] == "Rejected", "it is rejected")
+        eventually(lambda: words in answer_of(of_unsigned(lab))[1], "it is told why")
+        eventually(lambda: answer_of(of_unsigned(lab))[0] == "Rejected", "it is rejected")
         ground.walk("how-to/kueue.md", ADMIN).take(
             "kubectl get workloads -o "
             "custom-columns=NAME:.metadata.name,CHECK:.status.admissionChecks[*].message"
         )
         job = apply(queued(lab, "after-it", "finish.py"))
         lab.wait_for_phase(job, "Succeeded")
-        assert said_of(of_jobset(lab), "QuotaReserved") != "True"
+        assert said_of(of_unsigned(lab), "QuotaReserved") != "True"
     finally:
-        lab.admin("delete", "jobset", "unsigned", "-n", TEAM, "--wait=false")
+        lab.admin("delete", "tfjob", "unsigned", "-n", TEAM, "--wait=false")
 
 
 def unsigned(lab: Lab) -> Object:
-    """A JobSet that asks for the queue's GPU."""
+    """A job of another kind, of which the floor knows nothing, that asks for the queue's GPU."""
     container = {
-        "name": "main",
+        "name": "tensorflow",
         "image": lab.image,
         "resources": {"limits": {"nvidia.com/gpu": 1}},
     }
-    pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
-    job = {"spec": {"completions": 1, "parallelism": 1, "template": pod}}
+    template = {"spec": {"containers": [container]}}
+    worker = {"replicas": 1, "restartPolicy": "Never", "template": template}
     return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
+        "apiVersion": "kubeflow.org/v1",
+        "kind": "TFJob",
         "metadata": {
             "name": "unsigned",
             "namespace": TEAM,
             "labels": {"kueue.x-k8s.io/queue-name": QUEUE},
         },
-        "spec": {"replicatedJobs": [{"name": "worker", "replicas": 1, "template": job}]},
+        "spec": {"tfReplicaSpecs": {"Worker": worker}},
     }
 
 
-def of_jobset(lab: Lab) -> Object:
-    """Kueue's Workload of the JobSet; empty while there is none."""
+def of_unsigned(lab: Lab) -> Object:
+    """Kueue's Workload of that job; empty while there is none."""
     found = json.loads(lab.admin("get", "workloads.kueue.x-k8s.io", "-n", TEAM, "-o", "json"))
     owners = ((w, w["metadata"]["ownerReferences"][0]) for w in found["items"])
-    return next((w for w, owner in owners if owner["kind"] == "JobSet"), {})
+    return next((w for w, owner in owners if owner["kind"] == "TFJob"), {})
 
 
 @pytest.mark.usefixtures("checked")
