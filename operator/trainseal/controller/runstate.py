@@ -12,7 +12,7 @@ from trainseal.cluster.api import Kube, path_of
 from trainseal.controller import objects
 from trainseal.controller.disturbances import RunState, timestamp
 from trainseal.engines.catalogue import ENGINES, OWNERS
-from trainseal.engines.job import has_stopped
+from trainseal.engines.job import seen_suspended
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.memberships import shrunk
 from trainseal.provenance.seals import BoundUid
@@ -109,9 +109,9 @@ def state_of(run: LiveRun, uid: str | None = None) -> RunState:
         leaving=(run.job is None and run.leaving_since is None) or not run.stands(uid),
         leaving_since=max(going, default=None),
         over=owners.is_ending(live),
-        # One that was resumed has no start yet until its controller says so: its pods of before
+        # One that was resumed has no new start until its controller says so: its pods of before
         # went because it was suspended.
-        suspended=owners.is_suspended(live) or has_stopped(status),
+        suspended=owners.is_suspended(live) or seen_suspended(status),
         started=timestamp(status.get("startTime")),
         completed=completed,
         shrunk=shrunk(run.epochs, next((r.role for r in run.roles if r.object_uid == uid), "")),

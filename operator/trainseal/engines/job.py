@@ -227,7 +227,12 @@ def has_stopped(status: Json) -> bool:
     """Whether whoever makes the pods says that it never started, or has seen it suspended. Read
     alike of other kinds that tell it so.
     """
-    return status.get("startTime") is None or any(
+    return status.get("startTime") is None or seen_suspended(status)
+
+
+def seen_suspended(status: Json) -> bool:
+    """Whether whoever makes the pods has seen it suspended, and not yet resumed."""
+    return any(
         c.get("type") == "Suspended" and c.get("status") == "True"
         for c in json_objects(status.get("conditions"))
     )
