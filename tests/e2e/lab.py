@@ -21,7 +21,7 @@ from tests.stage.policies import policy
 from tests.stage.reading import Reader
 from tests.stage.release import install, uninstall
 from tests.stage.signing import push_tree, sign_image, signed, write_tree
-from tests.stage.waiting import eventually
+from tests.stage.waiting import PATIENCE, eventually
 
 Object = dict[str, Any]
 
@@ -106,7 +106,7 @@ class Lab:
 
     # As the administrator -----------------------------------------------------------------------
 
-    def admin(self, *args: str, stdin: Object | None = None, seconds: int = 300) -> str:
+    def admin(self, *args: str, stdin: Object | None = None, seconds: float = 300) -> str:
         """kubectl as the cluster's administrator."""
         text = None if stdin is None else json.dumps(stdin)
         return self.target.kubectl(*args, input=text, timeout=seconds)
@@ -136,17 +136,19 @@ class Lab:
         found: Object = live.get("status", {})
         return found
 
-    def wait_for_phase(self, job: Object, phase: str, seconds: int = 240) -> Object:
+    def wait_for_phase(self, job: Object, phase: str, seconds: float = PATIENCE) -> Object:
         """Waits until the job's status says so, and returns the status."""
         metadata = job["metadata"]
         try:
             self.admin(
                 "wait", f"trainingjob/{metadata['name']}", "-n", metadata["namespace"],
-                f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={seconds}s",
+                f"--for=jsonpath={{.status.phase}}={phase}", f"--timeout={seconds:.0f}s",
                 seconds=seconds + 30,
             )  # fmt: skip
         except CommandError:
-            raise AssertionError(f"not {phase} within {seconds} s: {self.status(job)}") from None
+            raise AssertionError(
+                f"not {phase} within {seconds:.0f} s: {self.status(job)}"
+            ) from None
         return self.status(job)
 
     def delete(self, obj: Object) -> None:

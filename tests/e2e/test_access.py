@@ -52,7 +52,7 @@ def test_an_exec_works_and_names_who_ran_what(lab: Lab, worker: Object) -> None:
 
 def test_a_worker_that_is_deleted_is_one_record(lab: Lab, worker: Object) -> None:
     """The kubelet deletes it once more when its containers have ended: that is none."""
-    lab.kubectl("delete", "pod", name_of(worker), "--timeout=240s")
+    lab.kubectl("delete", "pod", name_of(worker), "--timeout=60s")
     (found,) = records(lab, worker)
     assert (found["action"], found["username"]) == ("Delete", EDITOR)
 
@@ -63,7 +63,7 @@ def test_a_worker_that_ends_well_leaves_no_record_but_that_of_who_told_it_to(
     lab.kubectl("exec", name_of(worker), "-c", "trainer", "--", *FINISH)
     job = worker["metadata"]["labels"]["trainseal.dev/job"]
     lab.wait_for_phase({"metadata": {"name": job, "namespace": TEAM}}, "Succeeded")
-    lab.kubectl("delete", "trainingjob", job, "--timeout=240s")
+    lab.kubectl("delete", "trainingjob", job, "--timeout=60s")
 
     def gone() -> bool:
         return not lab.admin(

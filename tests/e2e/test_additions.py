@@ -62,7 +62,7 @@ def test_a_platforms_sidecar_is_let_in_as_it_was_learnt_and_not_otherwise(
     def entered() -> list[Object]:
         return [f for f in mesh.findings(pod) if f["id"] == "process.entered"]
 
-    eventually(lambda: bool(entered()), "who entered the sidecar is told")
+    eventually(lambda: bool(entered()), "who entered the sidecar is told", seconds=30)
     (session,) = entered()
     assert (session["container"], session["user"]) == (PROXY, EDITOR)
     lab.kubectl("exec", name, "-c", "trainer", "--", *FINISH, namespace=MESH)
@@ -87,12 +87,12 @@ def test_a_sidecar_that_writes_to_signed_code_is_found_where_nothing_is_refused(
             for f in mesh.findings(pod)
         )
 
-    eventually(told, "the controller tells of the mount")
+    eventually(told, "the controller tells of the mount", seconds=40)
     script = "echo 'lr = 0' >> /etc/mesh/c/wait.py"
     lab.admin("exec", "-n", MESH, pod["metadata"]["name"], "-c", PROXY, "--", "sh", "-c", script)
 
     def changed() -> list[Object]:
         return [f for f in mesh.findings(pod) if f["id"] == "file.changed"]
 
-    eventually(lambda: bool(changed()), "the write to signed code is found")
+    eventually(lambda: bool(changed()), "the write to signed code is found", seconds=30)
     assert {f["severity"] for f in changed()} == {"Critical"}

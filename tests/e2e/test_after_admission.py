@@ -156,7 +156,7 @@ def test_a_network_policy_that_is_taken_away_comes_back(lab: Lab, running: Objec
             )
         return False
 
-    eventually(anew, "the rendezvous is closed again")
+    eventually(anew, "the rendezvous is closed again", 30)
 
 
 def test_a_late_worker_does_not_read_a_configuration_made_anew(lab: Lab, running: Object) -> None:
@@ -243,7 +243,7 @@ def test_a_run_whose_service_was_taken_over_is_followed_to_its_end(
     try:
         (pod,) = lab.pods(running)
         lab.kubectl("exec", pod["metadata"]["name"], "-c", "trainer", "--", *FINISH)
-        lab.wait_for_phase(running, "Succeeded")
+        lab.wait_for_phase(running, "Succeeded", 60)
         events = lab.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}")
         assert "does not belong to this job" in events
     finally:
@@ -255,7 +255,7 @@ def test_deletion_takes_everything_but_the_evidence(
 ) -> None:
     job = apply(lab.signed_job("deleted"))
     status = lab.wait_for_phase(job, "Running")
-    lab.kubectl("delete", "trainingjob", "deleted", "--timeout=240s")
+    lab.kubectl("delete", "trainingjob", "deleted", "--timeout=30s")
 
     def left() -> str:
         kinds = "jobs,pods,services,configmaps,networkpolicies"
@@ -265,7 +265,7 @@ def test_deletion_takes_everything_but_the_evidence(
     seal = status["sealedRun"]
     lab.admin(
         "wait", f"sealedrun/{seal}", "-n", TEAM, "--for=jsonpath={.status.phase}=Deleted",
-        "--timeout=240s",
+        "--timeout=30s",
     )  # fmt: skip
     kept = lab.get("sealedrun", seal)
     assert kept["spec"]["job"]["digest"] == status["jobDigest"]

@@ -120,7 +120,7 @@ def test_after_a_finding_checkpoints_are_tainted_and_bar_the_next_job_until_they
     signed_as(lab, seal, WHOLE)
     lab.kubectl("exec", pod, "--", "sh", "-c", f"echo '# mallory' >> {OPTIMIZER}")
     eventually(
-        lambda: bool(lab.get("sealedrun", seal)["status"].get("taint")), "the run is tainted"
+        lambda: bool(lab.get("sealedrun", seal)["status"].get("taint")), "the run is tainted", 20
     )
     lab.kubectl("exec", pod, "--", *ANOTHER)
     assert signed_as(lab, seal, POISON)["status"]["tainted"]["finding"] == "file.changed"

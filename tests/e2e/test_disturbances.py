@@ -239,7 +239,7 @@ def test_a_job_that_its_user_deletes_leaves_no_finding(
 ) -> None:
     deleted, other = start(), start()
     seal = lab.status(deleted)["sealedRun"]
-    lab.admin("delete", "tj", name_of(deleted), "-n", TEAM, "--timeout=240s")
+    lab.admin("delete", "tj", name_of(deleted), "-n", TEAM, "--timeout=60s")
     eventually(lambda: not lab.pods(deleted), "its pods are gone")
     terminate(lab, other)
     found(lab, other, "pod.killed")

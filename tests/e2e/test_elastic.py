@@ -161,7 +161,7 @@ def test_a_run_is_scaled_through_its_trainingjob_alone(
         events = lab.listed("events", fields=fields)
         return any("an index below 1" in e["message"] for e in events)
 
-    eventually(refused, "the fence refuses the second worker")
+    eventually(refused, "the fence refuses the second worker", 60)
     assert {index(p) for p in lab.pods(job)} == {"0"}
     seen = found(lab, job, "object.changed", PASS)
     assert seen["severity"] == "Critical"
@@ -312,7 +312,9 @@ def test_a_node_that_is_lost_for_a_while_is_no_silent_agent(
     # Longer than an agent that alone is silent has, and shorter than the cluster waits for a node.
     with power_cut(node):
         last = heard_of()
-        eventually(lambda: datetime.now(UTC) - last > timedelta(seconds=24), "the agent is silent")
+        eventually(
+            lambda: datetime.now(UTC) - last > timedelta(seconds=24), "the agent is silent", 60
+        )
     eventually(lambda: heard_of() > last, "the node is heard of again")
     nothing_is_found(lab, job)
     seal = lab.status(job)["sealedRun"]

@@ -134,7 +134,7 @@ def test_a_finding_stands_in_the_statement_and_what_is_tainted_is_no_output(
     signed_as(lab, seal, "step-1.bin")
     lab.kubectl("exec", pod, "--", "sh", "-c", f"echo '# mallory' >> {OPTIMIZER}")
     eventually(
-        lambda: bool(lab.get("sealedrun", seal)["status"].get("taint")), "the run is tainted"
+        lambda: bool(lab.get("sealedrun", seal)["status"].get("taint")), "the run is tainted", 20
     )
     ended(lab, job, pod)
     statement = said(lab, seal)

@@ -140,6 +140,6 @@ def test_while_the_registry_is_down_nothing_is_called_unsigned(
         '{"spec": {"suspend": true}}',
     )  # fmt: skip
     lab.wait_for_phase(running, "Suspended")
-    lab.kubectl("delete", "trainingjob", "before-the-outage", "--timeout=240s")
+    lab.kubectl("delete", "trainingjob", "before-the-outage", "--timeout=30s")
     cluster.start_registry()
     eventually(lambda: not lab.answer(job), "the job is accepted once the registry is back")

@@ -134,10 +134,10 @@ def test_what_is_only_told_holds_nothing(lab: Lab, start: Start, response: str) 
 def test_a_frozen_run_is_thawed_and_goes_on(lab: Lab, start: Start) -> None:
     job, (pod,) = start()
     edit(lab, pod)
-    eventually(_is(lab, pod, "Frozen", "True"), "the pod is frozen")
+    eventually(_is(lab, pod, "Frozen", "True"), "the pod is frozen", seconds=10)
     eventually(lambda: held(lab, job) == "Freeze", "the run is held")
     release(lab, job)
-    eventually(_is(lab, pod, "Frozen", "False"), "the pod is thawed")
+    eventually(_is(lab, pod, "Frozen", "False"), "the pod is thawed", seconds=20)
     finish(lab, pod)
     lab.wait_for_phase(job, "Succeeded")
 
@@ -151,7 +151,7 @@ def test_a_freeze_that_nobody_lifts_is_followed_by_what_the_policy_says(
     patch = json.dumps({"spec": {"drift": {"freeze": freeze}}})
     lab.admin("patch", "provenancepolicy", TEAM, "--type=merge", "-p", patch)
     edit(lab, pod)
-    eventually(_is(lab, pod, "Frozen", "True"), "the pod is frozen")
+    eventually(_is(lab, pod, "Frozen", "True"), "the pod is frozen", seconds=10)
     eventually(lambda: held(lab, job) == "Terminate", "the next response holds the run")
     lab.wait_for_phase(job, "Failed")
     eventually(lambda: not lab.pods(job), "its pods are gone")
@@ -193,7 +193,7 @@ def test_a_quarantined_run_stands_still_and_alone_until_it_is_released(
     edit(lab, pods[0])
     # Also the worker on which nothing was found.
     for pod in pods:
-        eventually(_is(lab, pod, "Frozen", "True"), "both workers are frozen")
+        eventually(_is(lab, pod, "Frozen", "True"), "both workers are frozen", seconds=20)
     eventually(lambda: "isolatedSince" in seal(lab, job), "the run is isolated")
     assert lab.get("networkpolicy", name)["spec"] == {
         "podSelector": ordinary["podSelector"],
@@ -213,7 +213,7 @@ def test_a_quarantined_run_stands_still_and_alone_until_it_is_released(
 
     release(lab, job)
     for pod in pods:
-        eventually(_is(lab, pod, "Frozen", "False"), "both workers are thawed")
+        eventually(_is(lab, pod, "Frozen", "False"), "both workers are thawed", seconds=20)
     eventually(lambda: "isolatedSince" not in seal(lab, job), "the ordinary policy is back")
     assert lab.get("networkpolicy", name)["spec"] == ordinary
     assert "ObjectChanged" not in lab.told(job)

@@ -68,7 +68,9 @@ def test_evidence_of_an_edit_is_kept_and_outlives_what_it_is_about(
     # It stays a moment, so that its environment and maps can be read.
     script = f"export API_TOKEN={secret}; echo 'lr = 0  # mallory' >> {OPTIMIZER}; sleep 2"
     lab.kubectl("exec", name, "--", "sh", "-c", script)
-    eventually(lambda: any(f.get("evidenceItem") for f in findings(lab, pod)), "evidence is kept")
+    eventually(
+        lambda: any(f.get("evidenceItem") for f in findings(lab, pod)), "evidence is kept", 10
+    )
     (found,) = [f for f in findings(lab, pod) if f["path"] == OPTIMIZER]
     live = lab.get("evidenceitem", found["evidenceItem"])
     file = live["spec"]["file"]
@@ -170,4 +172,4 @@ def test_a_pod_is_frozen_at_once_and_can_still_be_deleted(
     with pytest.raises(CommandError):
         lab.kubectl("exec", name, "--", "true")
     lab.delete(job)
-    lab.admin("wait", "--for=delete", f"pod/{name}", "-n", TEAM, "--timeout=240s")
+    lab.admin("wait", "--for=delete", f"pod/{name}", "-n", TEAM, "--timeout=60s")

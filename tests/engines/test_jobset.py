@@ -167,7 +167,7 @@ def test_nobody_has_jobsets_controller_make_one(lab: Lab, running_job: Object) -
         part["template"]["spec"] = {"template": {"spec": own_pod(lab, gpus=1)}}
     with pytest.raises(CommandError, match="asks for GPUs"):
         lab.create(own_jobset(lab, plain))
-    eventually(lambda: "JobSet mallorys" in tried(lab), "it is on record")
+    eventually(lambda: "JobSet mallorys" in tried(lab), "it is on record", 20)
     for part in plain:
         part["template"]["spec"]["template"]["spec"] = own_pod(lab, gpus=0)
     assert lab.accepts(own_jobset(lab, plain))

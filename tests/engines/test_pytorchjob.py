@@ -291,7 +291,7 @@ def test_nobody_has_the_operator_make_one(lab: Lab, running_job: Object) -> None
     template["spec"] = own_pod(lab, 1, "pytorch")
     with pytest.raises(CommandError, match="asks for GPUs"):
         lab.create(own(spec))
-    eventually(lambda: "PyTorchJob mallorys" in tried(lab), "it is on record")
+    eventually(lambda: "PyTorchJob mallorys" in tried(lab), "it is on record", 20)
     template["spec"] = own_pod(lab, 0, "pytorch")
     assert lab.accepts(own(spec))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.guides.ledger import elsewhere, one_line
 from tests.guides.pages import Printed, Typed, read
 from tests.guides.shown import filled, stand_ins
+from tests.stage.waiting import PATIENCE
 
 REGISTRY = "registry.example"
 #: How long the answer may take to be what the page shows, by what is asked: who reads looks again;
@@ -29,7 +30,7 @@ _AGAIN = (
     ("kubectl apply", 30.0),
     ("kubectl create -f", 30.0),
     *(
-        (f"kubectl {verb}", 240.0)
+        (f"kubectl {verb}", PATIENCE)
         for verb in (
             "get",
             "logs",
@@ -39,7 +40,7 @@ _AGAIN = (
         )
     ),
     *(
-        (f"trainseal {verb}", 240.0)
+        (f"trainseal {verb}", PATIENCE)
         for verb in (
             "break-glass list",
             "checkpoints char-lm",

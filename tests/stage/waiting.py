@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-#: Nothing is asserted of how long a thing takes. Where several clusters share two cores, seconds
-#: become minutes.
-_PATIENCE = 240.0
+#: Where several clusters share two cores, seconds become minutes. What must come sooner, since it
+#: would come by itself later, has a bound of its own.
+PATIENCE = 240.0
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = _PATIENCE) -> float:
+def eventually(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> float:
     """Seconds until the condition held; fails with ``what`` was waited for."""
     start = time.monotonic()
     while not condition():

@@ -113,7 +113,10 @@ class Eyes:
         self.must_walk = False
 
     def open(self) -> list[Observation]:
-        """Sets the marks, then walks what was written before them. OSError: no mark at all."""
+        """Sets the marks, then walks what was written before them. OSError: no mark at all.
+
+        Of a container that ends meanwhile it says that marks are missing: who asked knows better.
+        """
         self._walk.expect_events()
         self._checkpoints.begin(self._scene.root)
         found = [*self._mark_files(), *self._mark_names(), *self._mark_memory()]
@@ -211,8 +214,6 @@ class Eyes:
         try:
             self._table = MountTable(self._container.pid)
             yield from self._look_at(self._table.read())
-        except ProcessLookupError:
-            return  # it has ended
         except OSError as error:
             yield _mounts_unseen(error)
 

@@ -95,8 +95,10 @@ def _named(node: ast.AST, within: str) -> Iterator[tuple[str, ast.ClassDef]]:
         if isinstance(child, ast.ClassDef):
             yield within + child.name, child
             yield from _named(child, f"{within}{child.name}.")
-        elif isinstance(child, ast.FunctionDef):
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _named(child, f"{within}{child.name}.<locals>.")
+        elif isinstance(child, ast.stmt):
+            yield from _named(child, within)
 
 
 class _Documented(GenerateJsonSchema):

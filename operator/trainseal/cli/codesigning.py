@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from trainseal.cli.failures import Failure
+from trainseal.cli.wording import counted
 from trainseal.provenance.authorities import KeyAuthority
 from trainseal.provenance.bundles import (
     MAX_MANIFEST_BUNDLE_BYTES,
@@ -53,7 +54,7 @@ class SignedCode:
         did = f"signed with {key}" if self.added else f"already signed with {key}, nothing attached"
         return [
             f"code {self.files} files, {self.size:,} bytes, tree {self.tree_digest}",
-            f"{did}; {self.signers} signature{'s' if self.signers != 1 else ''} in all",
+            f"{did}; {counted(self.signers, 'signature')} in all",
         ]
 
 

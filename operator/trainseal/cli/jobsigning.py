@@ -26,6 +26,7 @@ from trainseal.api.model import JsonObject
 from trainseal.cli.failures import Failure
 from trainseal.cli.jobfiles import STDIN, JobFile, canonical, in_namespace, kind_of, whole_job
 from trainseal.cli.layout import LayoutError, changed, edited, written_anew
+from trainseal.cli.wording import counted
 from trainseal.provenance.authorities import KeyAuthority
 from trainseal.provenance.bundles import (
     MAX_BUNDLE_BYTES,
@@ -96,8 +97,7 @@ class SignedJob:
         lines = [f"note: {note}" for note in self.notes]
         if not self.added:
             return [*lines, f"already signed with {key}: no signature added"]
-        count = self.signatures
-        return [*lines, f"signed with {key}; {count} signature{'s' if count != 1 else ''} in all"]
+        return [*lines, f"signed with {key}; {counted(self.signatures, 'signature')} in all"]
 
 
 async def resolve_references(

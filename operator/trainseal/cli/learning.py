@@ -26,6 +26,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.api.policy import DriftException
 from trainseal.cli.driftview import Found, RunFindings
 from trainseal.cli.terminaltext import plain
+from trainseal.cli.wording import counted
 from trainseal.provenance.drift import PatternError, path_pattern
 
 #: Paths that are listed one by one before a wildcard stands for them.
@@ -254,7 +255,7 @@ def _exception(
     seal = json_object(view.seal.get("metadata")).get("name")
     mark = hashlib.sha256(repr((id_.value, program, patterns)).encode()).hexdigest()[:8]
     slug = re.sub(r"[^a-z0-9]+", "-", f"{id_.value}-{'-'.join(directory)}".lower()).strip("-")
-    times = _count(count, "finding")
+    times = counted(count, "finding")
     by = "" if program else ", program not known: any is covered"
     return DriftException(
         name=f"learnt-{slug[:40].strip('-')}-{mark}",
@@ -263,10 +264,6 @@ def _exception(
         paths=patterns,
         executables=[program] if program else None,
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _left(left: dict[tuple[str, str], list[Found]]) -> Iterator[Left]:
@@ -301,8 +298,8 @@ def as_yaml(view: RunFindings, proposal: Proposal) -> Iterator[str]:
     seal = json_object(view.seal.get("metadata")).get("name")
     covered = sum(len(p.found) for p in proposal.proposed)
     yield f"# For spec.drift.exceptions of a ProvenancePolicy, learnt from {view.namespace}/{seal}:"
-    made = _count(len(proposal.proposed), "exception")
-    yield f"# {made} for {covered} of {_count(len(view.found), 'finding')}."
+    made = counted(len(proposal.proposed), "exception")
+    yield f"# {made} for {covered} of {counted(len(view.found), 'finding')}."
     yield "# Nothing is in force before who may change policies has applied it. Read each path,"
     yield "# write into each reason why it is harmless, and leave out what you cannot explain."
     if any(f.finding.severity == "Critical" for f in view.found):

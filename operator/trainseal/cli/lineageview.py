@@ -14,6 +14,7 @@ from trainseal.api.model import JsonObject, json_object, json_objects
 from trainseal.cli.failures import DONE, REFUTED, UNDETERMINED
 from trainseal.cli.lineagewalk import Earlier, Lineage, Proof, RunNode
 from trainseal.cli.terminaltext import plain
+from trainseal.cli.wording import counted
 
 _STYLES = {"verified": "green", "refuted": "bold red", "undetermined": "yellow"}
 #: Outputs that are named for people; JSON has all.
@@ -69,7 +70,7 @@ def _drawn(root: Branch) -> Iterator[Text]:
 
 
 def _summary(found: Lineage) -> str:
-    runs = _counted(len(found.runs), "run")
+    runs = counted(len(found.runs), "run")
     if found.verdict == "verified":
         return f"all verified, over {runs}"
     said = {
@@ -111,7 +112,7 @@ def _checkpoint(proof: Proof) -> Text:
     text.append_text(_verdict(proof))
     if proof.tainted:
         text.append(f" tainted by {plain(proof.tainted)}", "bold red")
-    text.append(f"  {_counted(len(json_objects(spec.get('files'))), 'file')}", "dim")
+    text.append(f"  {counted(len(json_objects(spec.get('files'))), 'file')}", "dim")
     return text
 
 
@@ -123,17 +124,13 @@ def _title(run: RunNode) -> Text:
 
 def _earlier(earlier: Earlier) -> Text:
     verb = "goes on from" if earlier.resumed else "could go on from"
-    count = _counted(earlier.checkpoints, "checkpoint")
+    count = counted(earlier.checkpoints, "checkpoint")
     text = Text(f"{verb} {count} of {earlier.key[1]}, the newest ")
     text.append(f"{earlier.name} ")
     text.append_text(_verdict(earlier.proof))
     if earlier.proof.tainted:
         text.append(f" tainted by {plain(earlier.proof.tainted)}", "bold red")
     return text
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _verdict(proof: Proof) -> Text:

@@ -113,6 +113,15 @@ def test_one_that_was_looked_at_before_is_what_it_was_until_it_ends(
     assert after.session.pid == MIDDLE
 
 
+def test_one_that_is_ending_runs_no_more(proc: Proc) -> None:
+    processes = Processes(proc.root)
+    assert processes.runs(MIDDLE)
+    proc.ending(MIDDLE, FIRST)
+    assert processes.read(MIDDLE) is not None
+    assert not processes.runs(MIDDLE)
+    assert not processes.runs(4_000_000)
+
+
 def test_one_that_is_ending_is_no_member(proc: Proc, container: WatchedContainer) -> None:
     proc.ending(MIDDLE, FIRST)
     members = Processes(proc.root).members([container])[ID]
