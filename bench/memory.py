@@ -31,7 +31,7 @@ from trainseal.controller.comparing import FULL_PASS_SECONDS
 
 _AT_ONCE = 8
 #: Memory is read each second for so long: a comparison of all runs falls into it.
-SETTLED = FULL_PASS_SECONDS + 5.0
+SETTLED = FULL_PASS_SECONDS + 10.0
 _SEALS = path_of(API_VERSION, "sealedruns", NAMESPACE)
 
 

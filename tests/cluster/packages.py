@@ -34,6 +34,7 @@ PACKAGES: dict[str, str] = {
     "mmdebstrap": "mmdebstrap",
     "busybox-static": "/usr/share/doc/busybox-static",
     "openssl": "openssl",  # people of demo and tests make keys with it
+    "jq": "jq",  # a page pipes into it
 }
 
 FOREIGN = ("buildah", "skopeo", "mmdebstrap", "openssl")

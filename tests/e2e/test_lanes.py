@@ -6,16 +6,18 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+import yaml
 
 from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, Lab, Object
 from tests.e2e.lanes import open_lane
+from tests.guides.ground import ADMIN, Ground
 from tests.stage import notebooks
 from tests.stage.notebooks import LABEL, LANE, SCRATCH
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
-SPACE = "research-lane"
+SPACE = "research-notebooks"
 NARROW = "research-lane-narrow"
 
 
@@ -60,18 +62,29 @@ def running(lab: Lab, name: str) -> Object:
 
 
 def test_a_stateful_set_runs_unchanged_and_who_gets_in_is_on_record(
-    lane: Lab, apply: Callable[[Object], Object]
+    lane: Lab, ground: Ground, apply: Callable[[Object], Object]
 ) -> None:
+    """Used as how-to/notebooks.md says."""
     apply(notebooks.claim(SCRATCH, SPACE))
     made = notebooks.workload("StatefulSet", "jupyter", SPACE, tagged(lane))
     notebooks.mounting(made["spec"]["template"], SCRATCH)
-    apply(made)
+    walk = ground.walk("how-to/notebooks.md", ADMIN)
+    walk.file("jupyter.yaml", yaml.safe_dump(made))
+    walk.file("prepared/of.txt", "what was prepared\n")
+    walk.instead["kubectl get access"] = f"jupyter-0-Exec … {EDITOR}"
+    words = ("exec", "jupyter-0", "--", "sh", "-c", "echo draft >/work/draft; cat /work/draft")
+
+    def entered() -> None:
+        running(lane, "jupyter-0")
+        assert lane.kubectl(*words, namespace=SPACE) == "draft\n"
+
+    walk.before("kubectl get access", entered)
+    walk.go()
+    apply(made)  # it is there already: this takes it away at the end
     pod = running(lane, "jupyter-0")
     assert pod["metadata"]["labels"][LABEL] == LANE
     assert pod["spec"]["activeDeadlineSeconds"] == 3600
     assert pod["spec"]["containers"][0]["image"] == lane.image
-    words = ("exec", "jupyter-0", "--", "sh", "-c", "echo draft >/work/draft; cat /work/draft")
-    assert lane.kubectl(*words, namespace=SPACE) == "draft\n"
     items = json.loads(
         lane.kubectl("get", "accessrecords", "-l", f"{LABEL}={LANE}", "-o", "json", namespace=SPACE)
     )["items"]

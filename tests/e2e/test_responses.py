@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import CommandError
-from tests.e2e.lab import TEAM, Lab, Object, changed
+from tests.e2e.lab import EDITOR, TEAM, Lab, Object, changed
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_training import trainseal
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.alertmanager import Alertmanager
 from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
@@ -19,6 +20,16 @@ from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
 OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
+#: What `trainseal drift` shows of the attack.
+SEEN = f"""\
+research/char-lm run …, seal char-lm-4f2a9c01-7a0c1f2e
+  held since 2026-11-23T12:00:06Z: … by {EDITOR}
+  `trainseal thaw char-lm` lets it go on
+… Critical  file.changed  a signed file was changed
+        pod      char-lm-worker-0-x7kq2/trainer on …
+        path     {OPTIMIZER}
+        by       {EDITOR} …
+"""
 Start = Callable[..., tuple[Object, list[Object]]]
 
 
@@ -33,9 +44,9 @@ def response(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
 def start(lab: Lab, response: str, apply: Callable[[Object], Object]) -> Start:
     """Runs a job of so many workers until all of them are watched."""
 
-    def do(workers: int = 1) -> tuple[Object, list[Object]]:
+    def do(workers: int = 1, name: str = "") -> tuple[Object, list[Object]]:
         job = changed(
-            lab.job(f"answered-{response.lower()}"),
+            lab.job(name or f"answered-{response.lower()}"),
             lambda j: j["spec"]["roles"][0].update(replicas=workers),
         )
         apply(signed(job, lab.alice))
@@ -159,14 +170,28 @@ def test_a_freeze_that_nobody_lifts_is_followed_by_what_the_policy_says(
 
 @pytest.mark.parametrize("response", ["Suspend"], indirect=True)
 def test_a_suspended_run_loses_its_pods_and_starts_anew_once_it_is_released(
-    lab: Lab, start: Start
+    lab: Lab, ground: Ground, start: Start
 ) -> None:
-    job, (pod,) = start()
+    """Looked at and let go on as how-to/respond-to-drift.md says."""
+    job, (pod,) = start(name="char-lm")
     edit(lab, pod)
     eventually(lambda: held(lab, job) == "Suspend", "the run is held")
     lab.wait_for_phase(job, "Suspended")
     eventually(lambda: not lab.pods(job), "its pods are gone")
-    release(lab, job)
+    walk = ground.walk("how-to/respond-to-drift.md", "ann")
+    walk.instead |= {
+        "kubectl get tj": f"char-lm Suspended verified … {EDITOR} … critical",
+        "trainseal drift char-lm": SEEN,
+        "trainseal drift learn": "",
+    }
+    walk.statuses |= {"trainseal drift char-lm": 1, "trainseal drift learn": 1}
+    walk.before("kubectl create rolebinding", walk.become(ADMIN))
+    walk.before("trainseal thaw", walk.become("ann"))
+    walk.go()
+    learnt = (walk.folder / "exceptions.yaml").read_text()
+    assert "# Not proposed:" in learnt
+    lab.admin("delete", "rolebinding", "oncall", "-n", TEAM)
+    eventually(lambda: not held(lab, job), "the hold is lifted")
     lab.wait_for_phase(job, "Running")
     (anew,) = lab.pods(job)
     assert anew["metadata"]["uid"] != pod["metadata"]["uid"]

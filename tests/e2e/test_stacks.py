@@ -13,6 +13,7 @@ from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.e2e.reports import condition
 from tests.e2e.test_training import trainseal
 from tests.e2e.test_watch import OPTIMIZER, freezing
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
 
@@ -33,6 +34,17 @@ def step(password):
 threading.Thread(target=pin_memory, args=("{SECRET}",), daemon=True).start()
 step("{SECRET}")
 """
+#: What a person is shown of it.
+SHOWN = """\
+research/char-lm 2 of 2 ranks answered, asked for by …
+    main threads: 2 different
+      …
+          all_reduce  /workspace/stand.py:…
+          step  /workspace/stand.py:…
+      …
+    other threads: all alike
+      ranks 0-1 …
+"""
 STANDING = {"all_reduce": ["0"], "load_batch": ["1"], "pin_memory": ["0", "1"]}
 
 
@@ -47,7 +59,7 @@ def ranks(
     lab: Lab, code: str, apply: Callable[[Object], Object], request: pytest.FixtureRequest
 ) -> Object:
     """A job of two ranks that stand where they will stay, watched."""
-    name = f"stacks-{'frozen' if 'freezing' in request.fixturenames else 'runs'}"
+    name = "stacks-frozen" if "freezing" in request.fixturenames else "char-lm"
     job = lab.job(name, "stand.py")
     job["spec"]["code"][0]["oci"]["reference"] = code
     job["spec"]["roles"][0]["replicas"] = 2
@@ -82,8 +94,9 @@ def stands(lab: Lab, job: Object) -> bool:
 
 
 def test_the_rank_that_stands_elsewhere_is_seen_and_who_asked_is_on_record(
-    lab: Lab, ranks: Object
+    lab: Lab, ground: Ground, ranks: Object
 ) -> None:
+    """Asked for by the editor, and then as how-to/debug-a-run.md says."""
     eventually(lambda: stands(lab, ranks), "both ranks stand where they stay", seconds=150)
     found = stacks(lab, ranks)
     files = {frame["file"] for group in found["groups"] for frame in group["frames"]}
@@ -91,8 +104,11 @@ def test_the_rank_that_stands_elsewhere_is_seen_and_who_asked_is_on_record(
     assert [group["main"] for group in found["groups"]] == [True, True, False]
     users = lab.kubectl("get", "stackrequests", found["request"], "-o", "jsonpath={.spec.user}")
     assert users == EDITOR
-    told = trainseal(lab, "debug", ranks["metadata"]["name"], "-n", TEAM, "--stacks")
-    assert "main threads: 2 different" in told
+    walk = ground.walk("how-to/debug-a-run.md", "ann")
+    walk.instead["trainseal debug char-lm --stacks -n"] = SHOWN
+    walk.before("kubectl create rolebinding", walk.become(ADMIN))
+    walk.go()
+    lab.admin("delete", "rolebinding", "debug", "-n", TEAM)
 
 
 @pytest.mark.usefixtures("freezing")

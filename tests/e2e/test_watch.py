@@ -15,6 +15,7 @@ from tests.cluster import CommandError
 from tests.e2e.lab import EDITOR, TEAM, Lab, Object
 from tests.e2e.refusals import refused_to_us
 from tests.e2e.reports import answered_by, condition, report
+from tests.guides.ground import ADMIN, Ground
 from tests.stage.jobs import FINISH
 from tests.stage.release import NAMESPACE
 from tests.stage.waiting import eventually
@@ -26,7 +27,7 @@ OPTIMIZER = "/usr/lib/python3/dist-packages/torch/optim/sgd.py"
 @pytest.fixture
 def worker(lab: Lab, apply: Callable[[Object], Object]) -> tuple[Object, Object]:
     """A running job, and its pod, which is watched."""
-    job = apply(lab.signed_job("watched"))
+    job = apply(lab.signed_job("char-lm"))
     lab.wait_for_phase(job, "Running")
     (pod,) = lab.pods(job)
     eventually(lambda: condition(lab, pod, "Watching") == "True", "the pod is watched")
@@ -60,8 +61,9 @@ def test_who_edits_the_installed_optimizer_is_named_with_the_difference(
 
 
 def test_evidence_of_an_edit_is_kept_and_outlives_what_it_is_about(
-    lab: Lab, worker: tuple[Object, Object]
+    lab: Lab, ground: Ground, worker: tuple[Object, Object]
 ) -> None:
+    """Read as how-to/keep-evidence.md says."""
     _, pod = worker
     name = pod["metadata"]["name"]
     secret = "not-for-evidence"
@@ -98,12 +100,34 @@ def test_evidence_of_an_edit_is_kept_and_outlives_what_it_is_about(
         *("trainseal", "evidence", "show", ARCHIVE, found["evidenceItem"]),
     )
     eventually(lambda: answers(lab, *show), "the archive has it")
+    read_and_proved(ground, found["evidenceItem"], kept)
     lab.admin(
         "delete", "evidenceitem", found["evidenceItem"], "-n", TEAM,
         "--as=system:serviceaccount:kube-system:namespace-controller",
     )  # fmt: skip
     assert json.loads(lab.admin(*show, "-o", "json"))["spec"] == live["spec"]
     assert "lr = 0  # mallory" in lab.admin(*show, "--extract", "-")
+
+
+def read_and_proved(ground: Ground, item: str, kept: bytes) -> None:
+    """By whoever administers the cluster."""
+    walk = ground.walk("how-to/keep-evidence.md", ADMIN)
+    walk.known["char-lm-worker-0-x7kq2-0aa3b1c2-0123456789abcdef"] = item
+    walk.instead["archive list"] = f"EvidenceItem research {item} sha256:4f2a"
+
+    def noted() -> None:
+        """The head that somebody wrote down before the volume was copied."""
+        asked = ("configmap", "trainseal-evidence-head", "-o", "jsonpath={.data.head}")
+        walk.known["1200@sha256:…"] = ground.lab.admin("get", "-n", NAMESPACE, *asked)
+        (walk.folder / "adam.py").unlink()
+
+    def changed() -> None:
+        assert (walk.folder / "adam.py").read_bytes() == kept
+        (walk.folder / "adam.py").unlink()
+
+    walk.before("archive show /var/lib/trainseal/archive char-lm", changed)
+    walk.before("kubectl -n trainseal-system exec", noted)
+    walk.go()
 
 
 def answers(lab: Lab, *command: str) -> bool:

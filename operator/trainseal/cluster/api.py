@@ -10,7 +10,7 @@ Answers are read by orjson: in thousands of objects that are kept, a field's nam
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -23,6 +23,7 @@ from trainseal.api.model import JsonObject
 from trainseal.cluster import inpod
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+_WRITES = frozenset({"POST", "PUT", "PATCH"})
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 _JSON = "application/json"
@@ -90,8 +91,16 @@ class Connection(Protocol):
 class Kube:
     """Requests to one API server; safe for concurrent use by tasks of one loop."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, wrote: Callable[[JsonObject], None] = lambda _: None
+    ) -> None:
+        """``wrote`` is told of each object that a write made or changed, as it was then."""
         self._connection = connection
+        self._wrote = wrote
+
+    def telling(self, wrote: Callable[[JsonObject], None]) -> Kube:
+        """The same connection, for somebody who is to be told of their own writes."""
+        return Kube(self._connection, wrote)
 
     async def request(
         self,
@@ -105,7 +114,10 @@ class Kube:
     ) -> JsonObject:
         """The response's object. Raises KubeError."""
         response = await self._send(method, path, query, body, content_type, seconds)
-        return await _answer(path, response, seconds)
+        answer = await _answer(path, response, seconds)
+        if method in _WRITES and "dryRun" not in (query or {}):
+            self._wrote(answer)
+        return answer
 
     async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:
         """An object. Raises NotFoundError or another KubeError."""

@@ -55,11 +55,12 @@ def announcements(before: Json, after: Json) -> Iterator[Announcement]:
             told = reason if reason in _OWN_REASONS else "NotVerified"
             yield Announcement(told, message.partition("\n")[0], warning=reason != _AWAITED)
     seal = after.get("sealedRun")
-    if seal and before.get("sealedRun") != seal:
+    sealed = bool(seal) and before.get("sealedRun") != seal
+    if sealed:
         words = f"SealedRun {seal}: run {after.get('run')} of {after.get('jobDigest')}"
         yield Announcement("Sealed", f"{words}, asked for by {after.get('requester')}")
     phase, was = after.get("phase"), before.get("phase")
-    if phase != was and phase not in ("Pending", "Refused"):
+    if phase != was and phase not in ("Pending", "Refused", "Sealed" if sealed else ""):
         reason = _ending(after) if phase == "Failed" else _step(was, phase)
         yield Announcement(reason, str(after.get("message")), warning=phase == "Failed")
     placed = _condition("Placed", after)

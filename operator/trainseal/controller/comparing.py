@@ -57,7 +57,10 @@ from trainseal.provenance.livepods import known_images
 _log = logging.getLogger(__name__)
 SEALS = "sealedruns"
 Key = tuple[str, str]
+#: Between two full passes over a run; and between its binding, or our start, and the first.
 FULL_PASS_SECONDS = 60.0
+#: Runs that are due are looked for so often.
+_DUE_SECONDS = 5.0
 #: Changes within this time are looked at together.
 _GATHER_SECONDS = 1.0
 #: An end is judged once its causes have had this long to show; so is a second pod of an index.
@@ -121,6 +124,8 @@ class Comparing:
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
         self._resizes = Resizes(world.kube)
+        #: When the next full pass over a run is due.
+        self._due: dict[Key, float] = {}
         #: When the last full pass over a run began.
         self._passed: dict[Key, datetime] = {}
         #: What the last full pass over a run found in order.
@@ -149,9 +154,13 @@ class Comparing:
                 del self._jobs[key[0], job]
         else:
             self._jobs[key[0], job].add(key)
-        if event != "ADDED" or not ended:
+        if ended and event != "ADDED":
             self._heard.add(key)
             self._full.add(key)
+            self.changed(key)
+        elif not ended and (_is_bound(obj) or self.book.of(key)):
+            # What it leans on was compared before it was bound. What becomes of that is heard of,
+            # or found by the next full pass.
             self.changed(key)
 
     def _on_network(self, namespace: str, network: Network) -> None:
@@ -179,14 +188,24 @@ class Comparing:
             await self._openings.informer.synced.wait()
             await listed.wait()
             group.create_task(self._queue.run())
+            begin = self._monotonic()
             while True:
-                self._forget()
-                for key in {*self._seals.objects, *self.book.seals()}:
-                    seal = self._seals.get(*key)
-                    if seal is None or not has_ended(seal):
-                        self._full.add(key)
-                        self.changed(key)
-                await asyncio.sleep(FULL_PASS_SECONDS)
+                self._pass_what_is_due(begin)
+                await asyncio.sleep(_DUE_SECONDS)
+                begin = self._monotonic() + FULL_PASS_SECONDS
+
+    def _pass_what_is_due(self, begin: float) -> None:
+        """``begin``: when the first pass over a run is due that was not known before."""
+        now = self._monotonic()
+        known = {*self._seals.objects, *self.book.seals()}
+        self._due = {key: self._due.get(key, begin) for key in known}
+        for key, due in self._due.items():
+            seal = self._seals.get(*key)
+            if due <= now and (seal is None or not has_ended(seal)):
+                self._due[key] = now + FULL_PASS_SECONDS
+                self._full.add(key)
+                self.changed(key)
+        self._forget()
 
     def _forget(self) -> None:
         uids = {disturbances.uid_of(t.pod) for k in self.book.seals() for t in self.book.of(k)}
@@ -511,8 +530,13 @@ def _started(job: JsonObject | None) -> datetime | None:
 
 def _shape(seal: JsonObject) -> JsonObject:
     metadata, job = json_object(seal.get("metadata")), json_object(seal.get("spec")).get("job")
+    status = json_object(seal.get("status"))
     return {
         "metadata": {k: metadata.get(k) for k in ("name", "namespace", "resourceVersion")},
         "spec": {"job": {"name": json_object(job).get("name")}},
-        "status": {"phase": json_object(seal.get("status")).get("phase")},
+        "status": {"phase": status.get("phase"), "binding": bool(status.get("binding"))},
     }
+
+
+def _is_bound(seal: JsonObject) -> bool:
+    return bool(json_object(seal.get("status")).get("binding"))

@@ -63,8 +63,11 @@ class Execution:
         self._objects = EngineObjects(world.kube, self._steering)
         self._scaling = Scaling(world)
 
-    async def advance(self, obj: JsonObject, seal: JsonObject) -> Progress:
-        """Takes the next steps of a sealed job. Raises LeavingError, KubeError."""
+    async def advance(self, obj: JsonObject, seal: JsonObject, *, around: bool) -> Progress:
+        """Takes the next steps of a sealed job; ``around``: what it leans on is looked at as well.
+
+        Raises LeavingError, KubeError.
+        """
         sealed = SealedRun.parse(seal)
         try:
             bound = self._believe(obj, sealed, seal)
@@ -79,9 +82,10 @@ class Execution:
             rendered, differing = await isolation.bring_about(
                 self._world, obj, sealed, hold, rendered
             )
-            differing += await objects.ensure_surroundings(
-                self._kube, rendered, job.metadata.uid, new=bound is None
-            )
+            if around or bound is None:
+                differing += await objects.ensure_surroundings(
+                    self._kube, rendered, job.metadata.uid, new=bound is None
+                )
         except ForeignObjectError as error:
             if bound is None:
                 raise
@@ -135,6 +139,7 @@ class Execution:
             _say_not_resumed(progress, obstacle)
         if taken and progress.phase == "Sealed":
             progress.message = taken
+        progress.whole = not differing and not taken
         return progress
 
     def _believe(

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import kopf
 from pydantic import JsonValue
 
-from trainseal.api.model import GROUP, VERSION
+from trainseal.api.model import GROUP, VERSION, JsonObject
 from trainseal.engines.catalogue import ENGINES, kinds_above
 from trainseal.engines.podtemplate import LABEL_JOB
 
@@ -40,15 +40,15 @@ def roots(engines: Iterable[str]) -> tuple[Watched, ...]:
     return tuple((g, v, p) for g, v, p in found if (g, v, p) not in OWNED)
 
 
-class Enqueue(Protocol):
-    """Called with namespace and name of the TrainingJob to look at, and whether it is gone."""
+class Heard(Protocol):
+    """Called with namespace and name of a TrainingJob and with an object of its run, or itself."""
 
-    def __call__(self, namespace: str, name: str, *, gone: bool = False) -> None:
-        """Wants the job looked at."""
+    def __call__(self, namespace: str, name: str, obj: JsonObject, *, gone: bool) -> None:
+        """Tells how the object is, or was until it was ``gone``."""
 
 
-def registry(enqueue: Enqueue, engines: Iterable[str] = ()) -> kopf.OperatorRegistry:
-    """The handlers, all of which only say which TrainingJob to look at.
+def registry(heard: Heard, engines: Iterable[str] = ()) -> kopf.OperatorRegistry:
+    """The handlers, all of which only say which TrainingJob was heard of, and what.
 
     ``engines`` are those whose kinds the cluster has.
     """
@@ -61,20 +61,30 @@ def registry(enqueue: Enqueue, engines: Iterable[str] = ()) -> kopf.OperatorRegi
             return pod
         return kopf.login_with_kubeconfig(**options)
 
+    def tell(namespace: str, name: str, event: kopf.RawEvent) -> None:
+        obj = cast("JsonObject", event["object"])
+        heard(namespace, name, obj, gone=event["type"] == "DELETED")
+
     @kopf.on.event(GROUP, VERSION, "trainingjobs", registry=found)
-    async def training_job(namespace: str | None, name: str | None, **event: object) -> None:
+    async def training_job(
+        namespace: str | None, name: str | None, event: kopf.RawEvent, **_: object
+    ) -> None:
         if namespace and name:
-            enqueue(namespace, name, gone=event.get("type") == "DELETED")
+            tell(namespace, name, event)
 
     @kopf.on.event(GROUP, VERSION, "sealedruns", registry=found)
-    async def sealed_run(namespace: str | None, spec: Mapping[str, JsonValue], **_: object) -> None:
+    async def sealed_run(
+        namespace: str | None, spec: Mapping[str, JsonValue], event: kopf.RawEvent, **_: object
+    ) -> None:
         job = spec.get("job")
         if namespace and isinstance(job, Mapping):
-            enqueue(namespace, str(job.get("name")))
+            tell(namespace, str(job.get("name")), event)
 
-    async def owned(namespace: str | None, labels: Mapping[str, str], **_: object) -> None:
+    async def owned(
+        namespace: str | None, labels: Mapping[str, str], event: kopf.RawEvent, **_: object
+    ) -> None:
         if namespace:
-            enqueue(namespace, labels[LABEL_JOB])
+            tell(namespace, labels[LABEL_JOB], event)
 
     for kind in (*OWNED, *roots(engines)):
         kopf.on.event(*kind, labels={LABEL_JOB: kopf.PRESENT}, registry=found)(owned)

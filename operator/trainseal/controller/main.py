@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import kopf
 from prometheus_client import Gauge
 
 from trainseal.api.gateplan import MAX_REGISTRY_CA_BYTES
-from trainseal.api.model import API_VERSION
+from trainseal.api.model import API_VERSION, JsonObject
+from trainseal.api.trainingjob import TrainingJob
 from trainseal.cluster.api import Kube, connect, path_of
 from trainseal.cluster.health import health
 from trainseal.cluster.informer import Informer
@@ -43,6 +44,7 @@ from trainseal.controller import handlers, lostgpus
 from trainseal.controller.certificates import CONFIGURATIONS, ensure_webhook_tls
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.floor import Floor
+from trainseal.controller.hearing import Hearing, News
 from trainseal.controller.launchbook import LABEL_TEMPLATE, LaunchBook
 from trainseal.controller.launchbook import shape as launches_shape
 from trainseal.controller.leadership import LeadershipLostError, lead
@@ -187,12 +189,18 @@ async def _work(
         queueing = Queueing(world, kept, lambda key: look(key)) if settings.kueue else None
         versions = RunVersions(kube, engines=settings.engines.enabled)
         launches = LaunchBook(lambda key: look(key))
-        runs = Runs(world, versions, launches, lambda seal: watching.changed(seal))
+        hearing = Hearing()
+        runs = Runs(
+            replace(world, kube=kube.telling(hearing.wrote)),
+            versions,
+            launches,
+            lambda seal: watching.changed(seal),
+        )
         queue = WorkQueue(runs.reconcile)
         comparing = Comparing(world, versions)
 
-        def look(key: tuple[str, str]) -> None:
-            runs.heard(key)
+        def look(key: tuple[str, str], *, changed: bool = True) -> None:
+            runs.heard(key, changed=changed)
             queue.add(key)
 
         def accepted(namespace: str) -> None:
@@ -202,10 +210,14 @@ async def _work(
 
         watching = Watching(world, home, comparing.book, accepted)
 
-        def enqueue(namespace: str, name: str, *, gone: bool = False) -> None:
-            (known.discard if gone else known.add)((namespace, name))
-            look((namespace, name))
-            comparing.job_changed(namespace, name)
+        def heard(namespace: str, name: str, obj: JsonObject, *, gone: bool) -> None:
+            left = gone and obj.get("kind") == TrainingJob.kind_name
+            (known.discard if left else known.add)((namespace, name))
+            news = hearing.of(obj, gone=gone)
+            if news is not News.OURS:
+                look((namespace, name), changed=news is News.CHANGE)
+            if news is News.CHANGE:
+                comparing.job_changed(namespace, name)
             if queueing is not None:
                 queueing.job_changed(namespace, name)
 
@@ -240,7 +252,7 @@ async def _work(
         group.create_task(comparing.run(watching.own, watching.reports, watching.listed))
         group.create_task(RulesWatch(kube, home, clock, watching.tell).run())
         group.create_task(StackExpiry(kube, clock).run())
-        group.create_task(_watch(enqueue, settings.engines.enabled, options.kubeconfig, stop))
+        group.create_task(_watch(heard, settings.engines.enabled, options.kubeconfig, stop))
 
 
 def _lost_gpus(world: World) -> Informer:
@@ -255,14 +267,14 @@ def _lost_gpus(world: World) -> Informer:
 
 
 async def _watch(
-    enqueue: handlers.Enqueue, engines: Sequence[str], kubeconfig: str | None, stop: asyncio.Event
+    heard: handlers.Heard, engines: Sequence[str], kubeconfig: str | None, stop: asyncio.Event
 ) -> None:
-    """kopf's part: it watches, and tells the queue."""
+    """kopf's part: it watches, and tells what it hears."""
     if kubeconfig:
         os.environ["KUBECONFIG"] = kubeconfig
     ours = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(enqueue, engines),
+        registry=handlers.registry(heard, engines),
         settings=handlers.settings(engines),
         clusterwide=True,
         # Else it asks for the user's name, and a container's user need not have one.

@@ -11,13 +11,17 @@ from trainseal.controller.conditions import Wanted
 
 @dataclass(slots=True)
 class Progress:
-    """Phase and message for people, conditions and fields for machines, and when to look again."""
+    """Phase and message for people, conditions and fields for machines, and when to look again.
+
+    ``whole``: what the run leans on was found as it was sealed.
+    """
 
     phase: Phase
     message: str = ""
     conditions: list[Wanted] = field(default_factory=list)
     fields: JsonObject = field(default_factory=dict)
     again: float | None = None
+    whole: bool = False
 
     def wants(self, type_: str, ok: bool | None, reason: str, message: str = "") -> None:
         """Sets a condition: True, False, or Unknown for None."""

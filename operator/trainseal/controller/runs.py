@@ -104,29 +104,41 @@ class Runs:
         self._versions = versions or RunVersions(world.kube)
         #: Of which something was heard since they were looked at last.
         self._heard: set[tuple[str, str]] = set()
+        #: Of which somebody changed something since.
+        self._changed: set[tuple[str, str]] = set()
+        #: Those that lean on what was sealed, as far as was heard since that was read.
+        self._whole: set[tuple[str, str]] = set()
         #: Versions of the parts of those that run as they should.
         self._in_order: dict[tuple[str, str], bytes] = {}
 
-    def heard(self, key: tuple[str, str]) -> None:
-        """Something happened that may concern this job: its next look reads all of it."""
+    def heard(self, key: tuple[str, str], *, changed: bool = True) -> None:
+        """Something happened that may concern this job: its next look reads all of it; what it
+        leans on only if somebody ``changed`` something, or it was not as it should be.
+        """
         self._heard.add(key)
+        if changed:
+            self._changed.add(key)
 
     async def reconcile(self, key: tuple[str, str]) -> float | None:
         """Takes one job's next steps; returns seconds until it wants to be looked at again."""
         known, heard = self._in_order.pop(key, None), key in self._heard
-        self._heard.discard(key)
+        around = not heard or key in self._changed or key not in self._whole
+        for keys in (self._heard, self._changed, self._whole):
+            keys.discard(key)
         try:
             # Listed before it is looked at.
             standing = await self._versions.of(*key)
             if standing is not None and not heard and known == standing.versions:
                 self._in_order[key] = standing.versions
                 return _look_again(key)
-            return await self._look(key, standing)
+            return await self._look(key, standing, around=around)
         except Exception:
-            self._heard.add(key)
+            self.heard(key)
             raise
 
-    async def _look(self, key: tuple[str, str], standing: Standing | None) -> float | None:
+    async def _look(
+        self, key: tuple[str, str], standing: Standing | None, *, around: bool
+    ) -> float | None:
         namespace, name = key
         path = path_of(API_VERSION, JOBS, namespace, name)
         try:
@@ -152,7 +164,7 @@ class Runs:
             await self._after_the_end(path, obj)
             return None
         try:
-            progress = await self._advance(obj, seals)
+            progress = await self._advance(obj, seals, around=around)
         except LeavingError:
             return _LEAVING_AGAIN
         except ForeignObjectError as error:
@@ -160,29 +172,34 @@ class Runs:
             progress.wants("Sealed", False, "NameTaken", str(error))
             await self._world.event(obj, warning=True, reason="NameTaken", message=str(error))
         await self._write_status(path, obj, progress)
-        if standing is not None and _in_order(progress, seals, standing):
+        if progress.whole and key not in self._changed:
+            self._whole.add(key)
+        if around and standing is not None and _in_order(progress, seals, standing):
             self._in_order[key] = standing.versions
         if progress.again is None and progress.phase not in ENDED:
             return _look_again(key)
         return progress.again
 
-    async def _advance(self, obj: JsonObject, seals: Sequence[JsonObject]) -> Progress:
-        """``seals`` are those of the job, by their label."""
+    async def _advance(
+        self, obj: JsonObject, seals: Sequence[JsonObject], *, around: bool
+    ) -> Progress:
+        """``seals`` are those of the job, by their label; ``around``: see ``Execution``."""
         try:
             job = SubmittedJob.parse(obj).metadata
             asked = job_digest(obj)
         except (InvalidObjectError, CanonicalError) as error:
             return self._refused("InvalidJob", str(error))
         name = sealing.seal_name(job, asked)
-        listed = [seal for seal in seals if metadata_name(seal) == name]
-        # One that has lost its label is not among those that were listed.
-        seal = listed[0] if listed else await self._seal_of(job, asked)
+        seal = next((seal for seal in seals if metadata_name(seal) == name), None)
+        if seal is None and conditions.status_of(obj).get("sealedRun"):
+            # One that has lost its label is not among those that were listed.
+            seal = await self._seal_of(job, asked)
         if seal is None:
             found = await self._make_seal(obj, job, asked)
             if isinstance(found, Progress):
                 return found
             seal = found
-        return await self._execution.advance(obj, seal)
+        return await self._execution.advance(obj, seal, around=around)
 
     async def _seal_of(self, job: Metadata, asked: str) -> JsonObject | None:
         name = sealing.seal_name(job, asked)

@@ -57,6 +57,35 @@ def event(kind: str, **fields: Any) -> bytes:
     return json.dumps({"type": kind, "object": fields}).encode() + b"\n"
 
 
+async def test_who_writes_is_told_what_came_of_it_and_nobody_of_what_is_read_or_tried() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"did": request.method})
+
+    told: list[Any] = []
+    async with serving(answer) as plain:
+        kube = plain.telling(told.append)
+        await kube.get("/x")
+        await kube.create("/x", {}, dry_run=True)
+        await kube.delete("/x")
+        await plain.create("/x", {})
+        assert told == []
+        await kube.create("/x", {})
+        await kube.patch("/x", {})
+        await kube.replace("/x", {})
+    assert told == [{"did": "POST"}, {"did": "PATCH"}, {"did": "PUT"}]
+
+
+async def test_a_write_that_is_refused_has_come_to_nothing() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"reason": "Forbidden"}, status=403)
+
+    told: list[Any] = []
+    async with serving(answer) as plain:
+        with pytest.raises(KubeError):
+            await plain.telling(told.append).create("/x", {})
+    assert told == []
+
+
 async def test_a_watch_gives_its_events_in_order() -> None:
     async with serving(watching(event("ADDED", a=1), event("DELETED", a=1))) as kube:
         assert await events(kube) == [("ADDED", {"a": 1}), ("DELETED", {"a": 1})]

@@ -1,4 +1,4 @@
-"""Which access records the controller reads of a run: people make as many as they like."""
+"""When the controller compares a run with its seal, and which access records it reads of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from tests.unit.world import NOW
 from trainseal.api.findings import FindingId
+from trainseal.cluster.informer import Event
 from trainseal.controller import comparing, records
-from trainseal.controller.comparing import Comparing
+from trainseal.controller.comparing import FULL_PASS_SECONDS, Comparing
 from trainseal.controller.disturbances import SESSIONS
 from trainseal.controller.ownreport import Seen
 
@@ -99,3 +100,89 @@ def test_what_a_full_pass_finds_came_after_the_one_before_but_for_ranks() -> Non
 def test_what_the_first_pass_finds_may_have_been_so_from_the_start() -> None:
     assert dated(passed=False, late=timedelta()) == [None, None]
     assert dated(passed=True, late=None) == [None, None]
+
+
+# When a run is compared ---------------------------------------------------------------------------
+
+
+class Due:
+    """A comparison at ``seconds``; runs ``added`` to the queue, and of these the full passes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        world = SimpleNamespace(kube=None, clock=None)
+        self.compared = Comparing(cast("Any", world), monotonic=lambda: self.seconds)
+        self.added: list[tuple[str, str]] = []
+        monkeypatch.setattr(self.compared, "changed", self.added.append)
+
+    def hears(self, event: Event, **status: Any) -> None:
+        """Of the seal, by its watch."""
+        spec = {"job": {"name": "char-lm"}}
+        obj: Object = {"metadata": {"name": KEY[1]}, "spec": spec, "status": status}
+        shaped = comparing._shape(obj)
+        if event != "DELETED":
+            cast("Any", self.compared._seals.objects)[KEY] = shaped
+        self.compared._on_seal(event, KEY, shaped)
+
+    def passes(self, begin: float) -> bool:
+        """Whether a full pass is due."""
+        self.compared._full.clear()
+        self.compared._pass_what_is_due(begin)
+        return KEY in self.compared._full
+
+
+@pytest.fixture
+def due(monkeypatch: pytest.MonkeyPatch) -> Due:
+    return Due(monkeypatch)
+
+
+BINDING: Object = {"objects": []}
+
+
+def test_a_run_that_is_just_bound_is_compared_and_not_all_of_it_read(due: Due) -> None:
+    due.hears("ADDED")
+    assert due.added == []
+    due.hears("MODIFIED", binding=BINDING, phase="Bound")
+    assert (due.added, due.compared._full) == ([KEY], set())
+
+
+def test_all_of_a_run_that_has_ended_is_read_once_more(due: Due) -> None:
+    due.hears("ADDED", binding=BINDING, phase="Succeeded")
+    assert due.added == []
+    due.hears("MODIFIED", binding=BINDING, phase="Failed")
+    assert (due.added, due.compared._full) == ([KEY], {KEY})
+
+
+def test_who_changes_what_a_run_is_made_of_has_all_of_it_read(due: Due) -> None:
+    due.hears("ADDED", binding=BINDING, phase="Bound")
+    due.compared.job_changed("research", "char-lm")
+    assert due.compared._full == {KEY}
+
+
+def test_a_full_pass_comes_each_minute_and_at_once_for_what_was_there_at_the_start(
+    due: Due,
+) -> None:
+    due.hears("ADDED", binding=BINDING, phase="Bound")
+    assert due.passes(begin=0.0)
+    for seconds, is_due in (
+        (5.0, False),
+        (59.0, False),
+        (61.0, True),
+        (66.0, False),
+        (122.0, True),
+    ):
+        due.seconds = seconds
+        assert due.passes(seconds + FULL_PASS_SECONDS) is is_due, seconds
+
+
+def test_a_run_that_begins_later_has_its_first_pass_a_minute_after(due: Due) -> None:
+    due.seconds = 100.0
+    due.hears("ADDED", binding=BINDING, phase="Bound")
+    assert not due.passes(100.0 + FULL_PASS_SECONDS)
+    due.seconds = 161.0
+    assert due.passes(161.0 + FULL_PASS_SECONDS)
+
+
+def test_one_that_has_ended_has_none(due: Due) -> None:
+    due.hears("ADDED", binding=BINDING, phase="Succeeded")
+    assert not due.passes(begin=0.0)

@@ -15,7 +15,11 @@ from trainseal.controller.handlers import OWNED, registry, roots, settings
 
 def test_every_handler_is_called_in_our_own_loop() -> None:
     """kopf calls a plain function in a thread, from which no queue may be touched."""
-    handlers = list(registry(lambda *_, **__: None)._watching.get_all_handlers())
+
+    def tell(namespace: str, name: str, obj: object, *, gone: bool) -> None:
+        raise AssertionError(namespace, name, obj, gone)
+
+    handlers = list(registry(tell)._watching.get_all_handlers())
     assert len(handlers) == 6
     for handler in handlers:
         assert inspect.iscoroutinefunction(handler.fn), handler.id
@@ -40,15 +44,21 @@ def test_our_own_kinds_are_watched_whatever_their_labels(plural: str) -> None:
 
 def test_an_object_that_lost_its_label_is_one_that_is_gone() -> None:
     """As the API server then tells it: DELETED, with the label that it had."""
-    told: list[tuple[str, str]] = []
-    handlers = registry(lambda namespace, name, **_: told.append((namespace, name)))
+    told: list[tuple[str, str, bool]] = []
+
+    def tell(namespace: str, name: str, obj: object, *, gone: bool) -> None:
+        assert obj == {}
+        told.append((namespace, name, gone))
+
+    handlers = registry(tell)
     (heard,) = [
         h.fn for h in handlers._watching.get_all_handlers() if "networkpolicies" in str(h.selector)
     ]
     labels = {"trainseal.dev/job": "char-lm"}
     call = cast("Callable[..., Coroutine[None, None, None]]", heard)
-    asyncio.run(call(namespace="research", labels=labels, event={"type": "DELETED"}))
-    assert told == [("research", "char-lm")]
+    event = {"type": "DELETED", "object": {}}
+    asyncio.run(call(namespace="research", labels=labels, event=event))
+    assert told == [("research", "char-lm", True)]
 
 
 def test_what_there_is_at_the_start_is_listed_in_pages() -> None:

@@ -175,6 +175,70 @@ def test_what_is_heard_is_looked_at_though_the_list_is_older(looking: Look) -> N
     assert looking.at(61) > 3
 
 
+def leans_on(reads: list[str]) -> set[str]:
+    """Of what was read, what a run leans on."""
+    plurals = {path.split("/")[-2] for path in reads}
+    return plurals & {"configmaps", "services", "networkpolicies"}
+
+
+def test_what_a_run_leans_on_is_not_read_again_because_its_pods_come_and_go() -> None:
+    found = Reconciling(running())
+    found.at(0)
+    for second in (1, 2):
+        found.cluster.reads.clear()
+        found.runs.heard(KEY, changed=False)
+        found.at(second)
+        assert leans_on(found.cluster.reads) == set()
+        assert ENGINE in found.cluster.reads
+
+
+def test_it_is_read_once_somebody_has_changed_something_also_during_a_look() -> None:
+    found = Reconciling(running())
+    found.at(0)
+    found.cluster.reads.clear()
+    found.runs.heard(KEY)
+    found.at(1)
+    assert leans_on(found.cluster.reads) == {"configmaps", "services", "networkpolicies"}
+    real = found.cluster.get
+
+    async def get(path: str) -> Object:
+        if path == ENGINE:
+            found.runs.heard(KEY)
+        return await real(path)
+
+    found.cluster.get = get  # type: ignore[method-assign]
+    found.runs.heard(KEY, changed=False)
+    found.at(2)
+    found.cluster.get = real  # type: ignore[method-assign]
+    found.cluster.reads.clear()
+    found.runs.heard(KEY, changed=False)
+    found.at(3)
+    assert leans_on(found.cluster.reads) == {"configmaps", "services", "networkpolicies"}
+
+
+def test_it_is_read_each_time_while_it_is_not_what_was_sealed() -> None:
+    found = Reconciling(running())
+    found.cluster.objects[SERVICE]["spec"]["selector"] = {"app": "mallory"}
+    found.at(0)
+    found.cluster.reads.clear()
+    found.runs.heard(KEY, changed=False)
+    found.at(1)
+    assert leans_on(found.cluster.reads) == {"configmaps", "services", "networkpolicies"}
+
+
+def test_a_look_that_left_it_out_counts_for_no_later_one() -> None:
+    """A change may have been listed before it is heard of."""
+    found = Reconciling(running())
+    found.at(0)
+    found.cluster.objects[SERVICE]["spec"]["selector"] = {"app": "mallory"}
+    found.cluster.objects[SERVICE]["metadata"]["resourceVersion"] = "9999"
+    found.runs.heard(KEY, changed=False)
+    found.at(FRESH_SECONDS + 1)
+    found.cluster.reads.clear()
+    found.at(100)
+    assert SERVICE in found.cluster.reads
+
+
 async def _heard(comparing: Comparing) -> None:
     comparing.job_changed(*KEY)
 
