@@ -71,7 +71,7 @@ def test_a_stateful_set_runs_unchanged_and_who_gets_in_is_on_record(
     walk = ground.walk("how-to/notebooks.md", ADMIN)
     walk.file("jupyter.yaml", yaml.safe_dump(made))
     walk.file("prepared/of.txt", "what was prepared\n")
-    walk.instead["kubectl get access"] = f"jupyter-0-Exec … {EDITOR}"
+    walk.instead["kubectl get access"] = f"jupyter-0-… {EDITOR} Exec jupyter-0"
     words = ("exec", "jupyter-0", "--", "sh", "-c", "echo draft >/work/draft; cat /work/draft")
 
     def entered() -> None:
