@@ -172,7 +172,7 @@ class Runs:
             progress.wants("Sealed", False, "NameTaken", str(error))
             await self._world.event(obj, warning=True, reason="NameTaken", message=str(error))
         await self._write_status(path, obj, progress)
-        if progress.whole and key not in self._changed:
+        if progress.whole:
             self._whole.add(key)
         if around and standing is not None and _in_order(progress, seals, standing):
             self._in_order[key] = standing.versions
