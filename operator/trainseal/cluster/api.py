@@ -24,6 +24,8 @@ from trainseal.cluster import inpod
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 _WRITES = frozenset({"POST", "PUT", "PATCH"})
+#: Called with what was done, and with the API server's answer.
+Wrote = Callable[[Method, JsonObject], None]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 _JSON = "application/json"
@@ -91,14 +93,12 @@ class Connection(Protocol):
 class Kube:
     """Requests to one API server; safe for concurrent use by tasks of one loop."""
 
-    def __init__(
-        self, connection: Connection, wrote: Callable[[JsonObject], None] = lambda _: None
-    ) -> None:
+    def __init__(self, connection: Connection, wrote: Wrote = lambda *_: None) -> None:
         """``wrote`` is told of each object that a write made or changed, as it was then."""
         self._connection = connection
         self._wrote = wrote
 
-    def telling(self, wrote: Callable[[JsonObject], None]) -> Kube:
+    def telling(self, wrote: Wrote) -> Kube:
         """The same connection, for somebody who is to be told of their own writes."""
         return Kube(self._connection, wrote)
 
@@ -116,7 +116,7 @@ class Kube:
         response = await self._send(method, path, query, body, content_type, seconds)
         answer = await _answer(path, response, seconds)
         if method in _WRITES and "dryRun" not in (query or {}):
-            self._wrote(answer)
+            self._wrote(method, answer)
         return answer
 
     async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:

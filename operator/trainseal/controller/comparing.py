@@ -124,6 +124,8 @@ class Comparing:
         self._judged: dict[str, tuple[str, list[Seen]]] = {}
         self._ranks: dict[Key, frozenset[str]] = {}
         self._resizes = Resizes(world.kube)
+        #: When what is of no run any more was forgotten.
+        self._forgotten = monotonic()
         #: When the next full pass over a run is due.
         self._due: dict[Key, float] = {}
         #: When the last full pass over a run began.
@@ -205,7 +207,9 @@ class Comparing:
                 self._due[key] = now + FULL_PASS_SECONDS
                 self._full.add(key)
                 self.changed(key)
-        self._forget()
+        if self._forgotten + FULL_PASS_SECONDS <= now:
+            self._forgotten = now
+            self._forget()
 
     def _forget(self) -> None:
         uids = {disturbances.uid_of(t.pod) for k in self.book.seals() for t in self.book.of(k)}

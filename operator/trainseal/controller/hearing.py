@@ -20,6 +20,7 @@ from enum import Enum
 import orjson
 
 from trainseal.api.model import JsonObject, json_object
+from trainseal.cluster.api import Method
 from trainseal.controller.objects import uid_of
 
 #: Objects that are known: 250 bytes each. One that was forgotten is heard of as if it were new.
@@ -50,11 +51,12 @@ class Hearing:
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
-    def wrote(self, obj: JsonObject) -> None:
+    def wrote(self, method: Method, obj: JsonObject) -> None:
         """The API server's answer to a write of ours."""
         known = self._known.get(uid_of(obj))
         said = _said(obj)
-        if known is None or known.said == said:
+        # Of one that we changed, and of which nothing was known, nobody can tell what else changed.
+        if known.said == said if known else method == "POST":
             self._keep(uid_of(obj), _Known(said, _version(obj)))
 
     def of(self, obj: JsonObject, *, gone: bool) -> News:

@@ -272,6 +272,8 @@ async def _watch(
     """kopf's part: it watches, and tells what it hears."""
     if kubeconfig:
         os.environ["KUBECONFIG"] = kubeconfig
+    # It says of each event that it was heard: a line for each, and nothing to learn from it.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     ours = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=handlers.registry(heard, engines),

@@ -29,7 +29,7 @@ def job(version: int, **changes: Any) -> Object:
 def hearing() -> Hearing:
     """One that knows of the Job that was made by us at version 7."""
     found = Hearing()
-    found.wrote(job(7))
+    found.wrote("POST", job(7))
     return found
 
 
@@ -45,7 +45,7 @@ def test_how_it_stands_is_news_and_no_change(hearing: Hearing) -> None:
 
 
 def test_a_status_that_we_wrote_is_no_news(hearing: Hearing) -> None:
-    hearing.wrote(job(8, status={"phase": "Sealed"}))
+    hearing.wrote("PATCH", job(8, status={"phase": "Sealed"}))
     assert hearing.of(job(8, status={"phase": "Sealed"}), gone=False) is News.OURS
 
 
@@ -78,15 +78,22 @@ def test_a_change_between_two_writes_of_ours_is_heard_though_the_watch_tells_the
     hearing: Hearing,
 ) -> None:
     edited = {"spec": {"suspend": True}}
-    hearing.wrote(job(9, **edited, status={"phase": "Sealed"}))
+    hearing.wrote("PATCH", job(9, **edited, status={"phase": "Sealed"}))
     assert hearing.of(job(9, **edited, status={"phase": "Sealed"}), gone=False) is News.CHANGE
 
 
 def test_a_change_that_is_told_after_our_next_write_is_heard(hearing: Hearing) -> None:
     edited = {"spec": {"suspend": True}}
-    hearing.wrote(job(9, **edited))
+    hearing.wrote("PATCH", job(9, **edited))
     assert hearing.of(job(8, **edited), gone=False) is News.CHANGE
     assert hearing.of(job(9, **edited), gone=False) is News.STATUS
+
+
+def test_of_what_was_changed_before_it_was_heard_of_nobody_knows_what_else_changed() -> None:
+    """As when the controller has just started."""
+    found = Hearing()
+    found.wrote("PATCH", job(8, status={"phase": "Sealed"}))
+    assert found.of(job(8, status={"phase": "Sealed"}), gone=False) is News.CHANGE
 
 
 def test_no_more_are_known_than_there_is_room_for(
@@ -94,5 +101,5 @@ def test_no_more_are_known_than_there_is_room_for(
 ) -> None:
     monkeypatch.setattr("trainseal.controller.hearing._KNOWN", 2)
     for uid in ("2", "3"):
-        hearing.wrote(job(1, metadata={"uid": uid}))
+        hearing.wrote("POST", job(1, metadata={"uid": uid}))
     assert hearing.of(job(7), gone=False) is News.CHANGE
