@@ -73,6 +73,9 @@ WAITING_AGAIN = 60.0
 #: A run that is on is looked at again after this time at the latest, and up to the second time
 #: later: each run of many at another moment.
 LIVE_AGAIN = 60.0
+#: One that has just ended: what follows from that is done by a look that finds it so, and nobody
+#: says that it has but we.
+_ENDED_AGAIN = 0.5
 #: One that is being deleted, though what says so may be on its way.
 _LEAVING_AGAIN = 0.5
 _SPREAD = 15.0
@@ -176,9 +179,9 @@ class Runs:
             self._whole.add(key)
         if around and standing is not None and _in_order(progress, seals, standing):
             self._in_order[key] = standing.versions
-        if progress.again is None and progress.phase not in ENDED:
-            return _look_again(key)
-        return progress.again
+        if progress.phase in ENDED:
+            return _ENDED_AGAIN
+        return _look_again(key) if progress.again is None else progress.again
 
     async def _advance(
         self, obj: JsonObject, seals: Sequence[JsonObject], *, around: bool
@@ -535,6 +538,8 @@ class Runs:
                     }
                 },
             )
+            if status.get("binding"):
+                self._ended((namespace, str(seal_name)))
         return live
 
 

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from tests.unit.controller.cluster import ENGINE, EVENTS, JOB, OURS, Cluster, DiedError
+from tests.unit.controller.cluster import (
+    ENGINE,
+    EVENTS,
+    JOB,
+    KEY,
+    LOOKS,
+    OURS,
+    Cluster,
+    DiedError,
+)
 from trainseal.cluster.api import KubeError
 from trainseal.controller.objects import uid_of
-from trainseal.controller.runs import LIVE_AGAIN
+from trainseal.controller.runs import LIVE_AGAIN, Runs
 from trainseal.engines.engine import LABEL_QUEUE
 from trainseal.provenance.helppages import REASONS
 from trainseal.provenance.verdicts import Outcome
@@ -133,6 +142,50 @@ def test_killed_after_any_write_it_comes_to_the_same_end(cluster: Cluster, numbe
     assert cluster.deaths == 1
     assert cluster.objects == UNDISTURBED.objects
     assert cluster.told() == UNDISTURBED.told()
+
+
+# Where nobody tells the controller of its own doing -----------------------------------------------
+
+
+class Alone:
+    """A controller that looks when others have done something, or when it wanted to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self.runs = Runs(cluster.world(), cluster.versions(), ended=self.ended.append)
+
+    def looks(self) -> None:
+        """Until it wants to look again in a minute, or not at all."""
+        for _ in range(LOOKS):
+            again = world.run(self.runs.reconcile(KEY))
+            if again is None or again >= LIVE_AGAIN:
+                return
+        raise AssertionError("it never comes to rest")
+
+
+def test_a_run_lives_its_life_by_what_others_do_alone(cluster: Cluster) -> None:
+    alone = Alone(cluster)
+    alone.looks()
+    assert alone.ended == []
+    while cluster.works():
+        alone.runs.heard(KEY, changed=False)
+        alone.looks()
+    assert cluster.told() == ["Verified", "Sealed", "Running", "Succeeded"]
+    assert cluster.seal["status"]["phase"] == "Succeeded"
+    # Its statement can be made.
+    assert alone.ended == [("research", cluster.seal["metadata"]["name"])]
+
+
+def test_one_that_is_deleted_is_told_to_have_ended_by_the_look_that_closed_it(
+    cluster: Cluster,
+) -> None:
+    alone = Alone(cluster)
+    alone.looks()
+    del cluster.objects[JOB]
+    alone.runs.heard(KEY)
+    alone.looks()
+    assert cluster.seal["status"]["phase"] == "Deleted"
+    assert alone.ended == [("research", cluster.seal["metadata"]["name"])]
 
 
 # Looked at though nothing is heard of it ----------------------------------------------------------
