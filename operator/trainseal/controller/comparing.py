@@ -199,11 +199,12 @@ class Comparing:
     def _pass_what_is_due(self, begin: float) -> None:
         """``begin``: when the first pass over a run is due that was not known before."""
         now = self._monotonic()
-        known = {*self._seals.objects, *self.book.seals()}
-        self._due = {key: self._due.get(key, begin) for key in known}
+        # Seals of runs that have ended stay, and are more than all others.
+        live = set().union(*self._jobs.values())
+        live |= {key for key in self.book.seals() if self._seals.get(*key) is None}
+        self._due = {key: self._due.get(key, begin) for key in live}
         for key, due in self._due.items():
-            seal = self._seals.get(*key)
-            if due <= now and (seal is None or not has_ended(seal)):
+            if due <= now:
                 self._due[key] = now + FULL_PASS_SECONDS
                 self._full.add(key)
                 self.changed(key)

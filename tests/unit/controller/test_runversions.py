@@ -175,30 +175,29 @@ def test_what_is_heard_is_looked_at_though_the_list_is_older(looking: Look) -> N
     assert looking.at(61) > 3
 
 
-def leans_on(reads: list[str]) -> set[str]:
-    """Of what was read, what a run leans on."""
-    plurals = {path.split("/")[-2] for path in reads}
-    return plurals & {"configmaps", "services", "networkpolicies"}
+ALL_IT_LEANS_ON = {"configmaps", "services", "networkpolicies"}
+
+
+def leant_on(found: Reconciling, seconds: float, *, changed: bool) -> set[str]:
+    """What of that is read by the look that follows what was heard."""
+    found.cluster.reads.clear()
+    found.runs.heard(KEY, changed=changed)
+    found.at(seconds)
+    assert ENGINE in found.cluster.reads
+    return {path.split("/")[-2] for path in found.cluster.reads} & ALL_IT_LEANS_ON
 
 
 def test_what_a_run_leans_on_is_not_read_again_because_its_pods_come_and_go() -> None:
     found = Reconciling(running())
     found.at(0)
     for second in (1, 2):
-        found.cluster.reads.clear()
-        found.runs.heard(KEY, changed=False)
-        found.at(second)
-        assert leans_on(found.cluster.reads) == set()
-        assert ENGINE in found.cluster.reads
+        assert leant_on(found, second, changed=False) == set()
 
 
 def test_it_is_read_once_somebody_has_changed_something_also_during_a_look() -> None:
     found = Reconciling(running())
     found.at(0)
-    found.cluster.reads.clear()
-    found.runs.heard(KEY)
-    found.at(1)
-    assert leans_on(found.cluster.reads) == {"configmaps", "services", "networkpolicies"}
+    assert leant_on(found, 1, changed=True) == ALL_IT_LEANS_ON
     real = found.cluster.get
 
     async def get(path: str) -> Object:
@@ -207,23 +206,16 @@ def test_it_is_read_once_somebody_has_changed_something_also_during_a_look() -> 
         return await real(path)
 
     found.cluster.get = get  # type: ignore[method-assign]
-    found.runs.heard(KEY, changed=False)
-    found.at(2)
+    leant_on(found, 2, changed=False)
     found.cluster.get = real  # type: ignore[method-assign]
-    found.cluster.reads.clear()
-    found.runs.heard(KEY, changed=False)
-    found.at(3)
-    assert leans_on(found.cluster.reads) == {"configmaps", "services", "networkpolicies"}
+    assert leant_on(found, 3, changed=False) == ALL_IT_LEANS_ON
 
 
 def test_it_is_read_each_time_while_it_is_not_what_was_sealed() -> None:
     found = Reconciling(running())
     found.cluster.objects[SERVICE]["spec"]["selector"] = {"app": "mallory"}
     found.at(0)
-    found.cluster.reads.clear()
-    found.runs.heard(KEY, changed=False)
-    found.at(1)
-    assert leans_on(found.cluster.reads) == {"configmaps", "services", "networkpolicies"}
+    assert leant_on(found, 1, changed=False) == ALL_IT_LEANS_ON
 
 
 def test_a_look_that_left_it_out_counts_for_no_later_one() -> None:
@@ -232,8 +224,7 @@ def test_a_look_that_left_it_out_counts_for_no_later_one() -> None:
     found.at(0)
     found.cluster.objects[SERVICE]["spec"]["selector"] = {"app": "mallory"}
     found.cluster.objects[SERVICE]["metadata"]["resourceVersion"] = "9999"
-    found.runs.heard(KEY, changed=False)
-    found.at(FRESH_SECONDS + 1)
+    assert leant_on(found, FRESH_SECONDS + 1, changed=False) == set()
     found.cluster.reads.clear()
     found.at(100)
     assert SERVICE in found.cluster.reads
