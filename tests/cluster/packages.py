@@ -37,8 +37,8 @@ PACKAGES: dict[str, str] = {
     "jq": "jq",  # a page pipes into it
 }
 
-FOREIGN = ("buildah", "skopeo", "mmdebstrap", "openssl")
-"""What is needed beside a cluster of the user's: images, and keys."""
+FOREIGN = ("buildah", "skopeo", "mmdebstrap", "openssl", "jq")
+"""What is needed beside a cluster of the user's: images, keys, and what pages pipe into."""
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_TEXT = """\
