@@ -320,7 +320,7 @@ def verify(
 # What Kubernetes makes of it --------------------------------------------------------------------
 
 
-def render_job(job: Object) -> Rendered:
+def render_job(job: Object, *, of_template: bool = False) -> Rendered:
     """Its objects, by its own engine."""
     parsed = TrainingJob.parse(job)
     return ENGINES[parsed.spec.engine].render(
@@ -330,6 +330,7 @@ def render_job(job: Object) -> Rendered:
             job_uid=parsed.metadata.uid,
             gate_image=GATE_IMAGE,
             code=tuple(sealed_code(c.name, c.oci.reference) for c in parsed.spec.code or ()),
+            of_template=of_template,
         ),
     )
 

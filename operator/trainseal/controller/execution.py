@@ -186,6 +186,7 @@ class Execution:
             code=tuple(sealed.spec.code),
             plain_http=tuple(settings.registries.plain_http),
             registry_ca=self._world.registry_ca,
+            of_template=sealed.spec.launch is not None,
         )
 
     async def _scaled(

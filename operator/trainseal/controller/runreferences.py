@@ -233,4 +233,5 @@ def _inputs(world: World, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
         code=tuple(sealed.spec.code),
         plain_http=tuple(settings.registries.plain_http),
         registry_ca=world.registry_ca,
+        of_template=sealed.spec.launch is not None,
     )

@@ -31,7 +31,7 @@ from trainseal.api.model import (
     json_objects,
     metadata_name,
 )
-from trainseal.api.sealedrun import SealedCode, SealedRun
+from trainseal.api.sealedrun import SealedRun
 from trainseal.api.trainingjob import RoleStatus, SubmittedJob, TrainingJob
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError, path_of
 from trainseal.controller import conditions, objects, pending, resumefrom, resumption, sealing
@@ -312,7 +312,7 @@ class Runs:
         if words := unfit(job):
             return self._refused("InvalidTemplate", words)
         engine = ENGINES[name]
-        inputs = self._inputs(job, asked, verification.code)
+        inputs = self._inputs(job, asked, verification)
         if resumed is not None:
             inputs = replace(inputs, resume=resumed.inputs)
         rendered = engine.render(job, inputs)
@@ -430,16 +430,17 @@ class Runs:
         progress.fields = {"verified": Outcome.REFUTED.value}
         return progress
 
-    def _inputs(self, job: TrainingJob, asked: str, code: tuple[SealedCode, ...]) -> RenderInputs:
+    def _inputs(self, job: TrainingJob, asked: str, verified: JobVerification) -> RenderInputs:
         settings = self._world.settings
         return RenderInputs(
             seal_name=sealing.seal_name(job.metadata, asked),
             job_uid=job.metadata.uid,
             gate_image=settings.gate_image,
-            code=code,
+            code=verified.code,
             plain_http=tuple(settings.registries.plain_http),
             registry_ca=self._world.registry_ca,
             signs=self._world.seal_key.public if settings.agents.enabled else None,
+            of_template=verified.launch is not None,
         )
 
     # Status and ends ----------------------------------------------------------------------------

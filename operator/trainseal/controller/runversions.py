@@ -27,7 +27,12 @@ from trainseal.api.model import API_VERSION, JsonObject, json_object
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import Kube, KubeError, NotFoundError, path_of
 from trainseal.engines.catalogue import ENGINES, kinds_above, names_above
-from trainseal.engines.podtemplate import LABEL_JOB, config_map_name, service_name
+from trainseal.engines.podtemplate import (
+    LABEL_JOB,
+    config_map_name,
+    has_service,
+    service_name,
+)
 
 _log = logging.getLogger(__name__)
 #: What was listed is good for so long; a look comes later by it at most.
@@ -111,13 +116,15 @@ def parts_of(sealed: SealedRun) -> frozenset[Part]:
     found = {
         (_JOBS, job),
         ("sealedruns", name),
-        ("services", service_name(job)),
         ("networkpolicies", name),
         *((engine.OWNER.plural, role.object_name) for role in sealed.spec.roles),
         *((kind.plural, above) for kind, above in names_above(engine, job, owners)),
     }
     if sealed.spec.config_digest is not None:
         found.add(("configmaps", config_map_name(name)))
+    sizes = [role.replicas for role in sealed.spec.roles]
+    if has_service(of_template=sealed.spec.launch is not None, sizes=sizes):
+        found.add(("services", service_name(job)))
     return frozenset(found)
 
 

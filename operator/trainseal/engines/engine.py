@@ -77,7 +77,7 @@ class Rendered:
     """
 
     config_map: JsonObject | None
-    service: JsonObject
+    service: JsonObject | None
     network_policy: JsonObject
     roots: tuple[JsonObject, ...]
     roles: tuple[RenderedRole, ...]

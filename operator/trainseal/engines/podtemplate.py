@@ -51,6 +51,7 @@ PLACED = (
 #: Where the Job controller says a pod's index.
 INDEX_PATH = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 _GATE_UID = 65532
+_LOCALHOST = "localhost"
 #: Like a dataset, which it is to the trainer: read-only, and no name of a dataset.
 _RESUME = "data-resume"
 RESUME_SOURCE = "/gate/resume"
@@ -76,7 +77,7 @@ class RenderInputs:
     ``signs`` is the public key of the operator's that signs what checkpoints are; None where no
     agent tells of them. ``registry_ca`` is PEM text of the platform's registry authorities, or
     empty. ``resume`` is None where the job goes on from no run, and when pods are not rendered to
-    be sealed.
+    be sealed. ``of_template``: whether the job was made of a template, and its name with it.
     """
 
     seal_name: str
@@ -87,6 +88,7 @@ class RenderInputs:
     registry_ca: str = ""
     resume: ResumeInputs | None = None
     signs: PublicKey | None = None
+    of_template: bool = False
 
 
 def object_name(job: str, role: str) -> str:
@@ -104,6 +106,29 @@ def shortened(name: str, most: int) -> str:
 def service_name(job: str) -> str:
     """Name of the headless Service by which workers find each other."""
     return job
+
+
+def has_service(*, of_template: bool, sizes: Sequence[int]) -> bool:
+    """Whether a run has one; ``sizes``: how many pods each role has at most.
+
+    A single pod looks for no other. Where the job was signed itself, what was signed may name the
+    Service all the same; of a run of a template nobody who signed knew the name.
+    """
+    return not of_template or sum(sizes) > 1
+
+
+def _has_service(job: TrainingJob, inputs: RenderInputs) -> bool:
+    sizes = [role.size for role in job.spec.roles]
+    return has_service(of_template=inputs.of_template, sizes=sizes)
+
+
+def first_host(job: TrainingJob, inputs: RenderInputs, first: str) -> str:
+    """The name by which pods find the first; ``first``: as for ``pod_template``."""
+    if not _has_service(job, inputs):
+        return _LOCALHOST
+    service = service_name(job.metadata.name)
+    host = f"{first}.{service}" if first else service
+    return f"{host}.{job.metadata.namespace}.svc"
 
 
 def config_map_name(seal_name: str) -> str:
@@ -143,9 +168,10 @@ def pod_template(
     # A Service named master would otherwise inject MASTER_PORT.
     spec["enableServiceLinks"] = False
     spec.setdefault("automountServiceAccountToken", False)
-    spec["subdomain"] = service_name(job.metadata.name)
+    if _has_service(job, inputs):
+        spec["subdomain"] = service_name(job.metadata.name)
     mounts = [*_mounts(job, inputs.seal_name), *_resume_mounts(job, inputs.resume)]
-    rendezvous = _rendezvous(job, first, index)
+    rendezvous = _rendezvous(job, first_host(job, inputs, first), index)
     for kind in ("initContainers", "containers"):
         containers = json_objects(spec.get(kind))
         for container in containers:
@@ -247,11 +273,9 @@ def _place(scheduling: Scheduling | None, spec: JsonObject) -> None:
     spec |= placement
 
 
-def _rendezvous(job: TrainingJob, first: str, index: str) -> list[JsonObject]:
-    service = service_name(job.metadata.name)
-    host = f"{first}.{service}" if first else service
+def _rendezvous(job: TrainingJob, host: str, index: str) -> list[JsonObject]:
     env: list[JsonObject] = [
-        {"name": "MASTER_ADDR", "value": f"{host}.{job.metadata.namespace}.svc"},
+        {"name": "MASTER_ADDR", "value": host},
         {"name": "MASTER_PORT", "value": str(MASTER_PORT)},
     ]
     ranged = any(role.least is not None for role in job.spec.roles)

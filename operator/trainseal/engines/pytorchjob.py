@@ -38,9 +38,9 @@ from trainseal.engines.podtemplate import (
     LABEL_ROLE,
     MASTER_PORT,
     RenderInputs,
+    first_host,
     object_name,
     pod_template,
-    service_name,
 )
 from trainseal.provenance.boundseals import BoundRole
 from trainseal.provenance.configfiles import config_files
@@ -89,7 +89,7 @@ def _rendered_role(
 ) -> RenderedRole:
     name = object_name(job.metadata.name, role.name)
     template = pod_template(job, role, inputs, files, "", _INDEX_PATH)
-    _tell(job, template)
+    _tell(job, template, first_host(job, inputs, ""))
     worker: JsonObject = {"replicas": role.size, "restartPolicy": "Never", "template": template}
     owner: JsonObject = {
         "apiVersion": OWNER.api_version,
@@ -106,12 +106,11 @@ def _rendered_role(
     return RenderedRole(role.name, role.size, name, owner, trial)
 
 
-def _tell(job: TrainingJob, template: JsonObject) -> None:
+def _tell(job: TrainingJob, template: JsonObject, host: str) -> None:
     """Gives the containers what the Job controller, or the operator of a master, would tell them,
     where nothing of that name is signed; and the trainer the port that the operator fills in.
     """
     index: JsonObject = {"fieldRef": {"fieldPath": _INDEX_PATH}}
-    host = f"{service_name(job.metadata.name)}.{job.metadata.namespace}.svc"
     told: list[JsonObject] = [
         {"name": "JOB_COMPLETION_INDEX", "valueFrom": index},
         {"name": "PET_MASTER_ADDR", "value": host},

@@ -14,6 +14,7 @@ from trainseal.engines.podtemplate import (
     MASTER_PORT,
     RenderInputs,
     config_map_name,
+    has_service,
     service_name,
 )
 
@@ -35,10 +36,13 @@ def config_map(
 
 def service(
     job: TrainingJob, inputs: RenderInputs, of: Mapping[str, JsonValue] | None = None
-) -> JsonObject:
-    """The headless Service by which workers find each other; ``of``: further labels of the pods
-    that it is a name of, where it is not one of all.
+) -> JsonObject | None:
+    """The headless Service by which workers find each other, None where nobody looks for another;
+    ``of``: further labels of the pods that it is a name of, where it is not one of all.
     """
+    sizes = [role.size for role in job.spec.roles]
+    if not has_service(of_template=inputs.of_template, sizes=sizes):
+        return None
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.unit import world
 from tests.unit.controller.cluster import OURS, Cluster
+from trainseal.api.sealedrun import SealedRun
 from trainseal.controller.launchbook import LaunchBook, shape
 from trainseal.controller.runs import Runs
+from trainseal.controller.runversions import parts_of
 from trainseal.provenance.canonical import job_digest, template_digest
 
 Object = dict[str, Any]
@@ -68,6 +72,20 @@ def test_a_run_is_sealed_with_its_template_its_parameters_and_the_job_that_was_m
         f"/api/v1/namespaces/research/configmaps/{seal['metadata']['name']}-config"
     ]
     assert '"learning_rate": 0.0005' in config["data"]["config.json"]
+
+
+@pytest.mark.parametrize(("replicas", "has_one"), [(1, False), (2, True)])
+def test_a_run_of_one_worker_has_no_service_and_lacks_none(replicas: int, has_one: bool) -> None:
+    cluster = Cluster()
+    cluster.launch(template(), replicas={"worker": replicas})
+    look(cluster, FIRST)
+    (seal,) = seals(cluster)
+    assert (("services", "sweep-x7k2f") in parts_of(SealedRun.parse(seal))) == has_one
+    service = cluster.objects.get("/api/v1/namespaces/research/services/sweep-x7k2f")
+    assert (service is not None) == has_one
+    reasons = {o.get("reason") for o in cluster.objects.values() if o["kind"] == "Event"}
+    assert "ObjectChanged" not in reasons
+    assert job(cluster)["status"]["phase"] == "Sealed"
 
 
 def test_a_second_run_of_it_is_the_second() -> None:

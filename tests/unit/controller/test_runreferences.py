@@ -37,6 +37,7 @@ class Server:
     def __init__(self) -> None:
         policy = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{NAME}"
         assert RENDERED.config_map is not None
+        assert RENDERED.service is not None
         self.objects: dict[str, Object] = {
             JOB: copy.deepcopy(SEALED.job),
             ENGINE: copy.deepcopy(SEALED.live),
@@ -197,6 +198,7 @@ def of_elastic(seal: Object, now: Object | None = None) -> tuple[Server, LiveRun
     rendered = world.render_job(ELASTIC.job)
     server = Server()
     assert rendered.config_map is not None
+    assert rendered.service is not None
     policy = f"/apis/networking.k8s.io/v1/namespaces/research/networkpolicies/{name}"
     server.objects |= {
         JOB: copy.deepcopy(ELASTIC.job),
