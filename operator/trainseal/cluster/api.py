@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Literal, Protocol
 
 import aiohttp
@@ -24,8 +24,8 @@ from trainseal.cluster import inpod
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 _WRITES = frozenset({"POST", "PUT", "PATCH"})
-#: Called with what was done, and with the API server's answer.
-Wrote = Callable[[Method, JsonObject], None]
+#: Around a write: called with method, path and body; what it gives is called with the answer.
+Writing = Callable[[Method, str, JsonValue], AbstractContextManager[Callable[[JsonObject], None]]]
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 _JSON = "application/json"
@@ -93,14 +93,14 @@ class Connection(Protocol):
 class Kube:
     """Requests to one API server; safe for concurrent use by tasks of one loop."""
 
-    def __init__(self, connection: Connection, wrote: Wrote = lambda *_: None) -> None:
-        """``wrote`` is told of each object that a write made or changed, as it was then."""
+    def __init__(self, connection: Connection, writing: Writing | None = None) -> None:
+        """``writing`` is around each write that makes or changes an object."""
         self._connection = connection
-        self._wrote = wrote
+        self._writing = writing
 
-    def telling(self, wrote: Wrote) -> Kube:
+    def telling(self, writing: Writing) -> Kube:
         """The same connection, for somebody who is to be told of their own writes."""
-        return Kube(self._connection, wrote)
+        return Kube(self._connection, writing)
 
     async def request(
         self,
@@ -113,10 +113,11 @@ class Kube:
         seconds: float = SECONDS,
     ) -> JsonObject:
         """The response's object. Raises KubeError."""
-        response = await self._send(method, path, query, body, content_type, seconds)
-        answer = await _answer(path, response, seconds)
-        if method in _WRITES and "dryRun" not in (query or {}):
-            self._wrote(method, answer)
+        tells = self._writing if method in _WRITES and "dryRun" not in (query or {}) else None
+        with tells(method, path, body) if tells else nullcontext(_unsaid) as wrote:
+            response = await self._send(method, path, query, body, content_type, seconds)
+            answer = await _answer(path, response, seconds)
+            wrote(answer)
         return answer
 
     async def get(self, path: str, *, seconds: float = SECONDS) -> JsonObject:
@@ -264,6 +265,10 @@ async def connect(kubeconfig: str | None = None, context: str | None = None) -> 
 
     async with official.api_client(kubeconfig, context) as client:
         yield Kube(official.OfficialConnection(client))
+
+
+def _unsaid(_: JsonObject) -> None:
+    """Nobody wants to know."""
 
 
 async def _answer(path: str, response: aiohttp.ClientResponse, seconds: float) -> JsonObject:

@@ -9,7 +9,6 @@ takes 20 MiB, which every node would pay for its agent.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 from pydantic import JsonValue
 from yarl import URL
 
@@ -58,7 +58,7 @@ class PodConnection:
             method,
             URL(url, encoded=True),
             headers={**headers, "Authorization": f"Bearer {self._bearer()}"},
-            data=None if body is None else json.dumps(body).encode(),
+            data=None if body is None else orjson.dumps(body),
             timeout=limit,
             allow_redirects=False,
         )

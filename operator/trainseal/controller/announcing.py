@@ -1,8 +1,8 @@
 """The steps of a job as Events: what a change of its status has to tell. Pure.
 
-Each step is told once, in the order in which it happened. Events are told before the status is
-written, and their names follow from what the status was: whoever is stopped in between tells them
-again under the same names.
+Each step is told once, in the order in which it happened; to be verified and sealed at once is one.
+Events are told before the status is written, and their names follow from what the status was:
+whoever is stopped in between tells them again under the same names.
 """
 
 from __future__ import annotations
@@ -44,21 +44,23 @@ class Announcement:
 
 def announcements(before: Json, after: Json) -> Iterator[Announcement]:
     """What there is to tell once the status ``before`` has become ``after``."""
-    if _changed("Verified", before, after):
+    seal = after.get("sealedRun")
+    sealed = bool(seal) and before.get("sealedRun") != seal
+    verified = f"every artifact carries what the policy wants; signed by {_signers(after)}"
+    newly = _changed("Verified", before, after)
+    if newly:
         found = _condition("Verified", after)
         if found.get("status") == "True":
-            signers = after.get("signers")
-            words = f"every artifact carries what the policy wants; signed by {signers or 'nobody'}"
-            yield Announcement("Verified", words)
+            if not sealed:
+                yield Announcement("Verified", verified)
         else:
             reason, message = str(found.get("reason")), str(found.get("message"))
             told = reason if reason in _OWN_REASONS else "NotVerified"
             yield Announcement(told, message.partition("\n")[0], warning=reason != _AWAITED)
-    seal = after.get("sealedRun")
-    sealed = bool(seal) and before.get("sealedRun") != seal
     if sealed:
         words = f"SealedRun {seal}: run {after.get('run')} of {after.get('jobDigest')}"
-        yield Announcement("Sealed", f"{words}, asked for by {after.get('requester')}")
+        words += f", asked for by {after.get('requester')}"
+        yield Announcement("Sealed", f"{words}; {verified}" if newly else words)
     phase, was = after.get("phase"), before.get("phase")
     if phase != was and phase not in ("Pending", "Refused", "Sealed" if sealed else ""):
         reason = _ending(after) if phase == "Failed" else _step(was, phase)
@@ -70,6 +72,10 @@ def announcements(before: Json, after: Json) -> Iterator[Announcement]:
         and placed.get("message") != _condition("Placed", before).get("message")
     ):
         yield Announcement(str(placed.get("reason")), str(placed.get("message")))
+
+
+def _signers(after: Json) -> str:
+    return str(after.get("signers") or "nobody")
 
 
 def occasion(before: Json) -> str:

@@ -267,7 +267,8 @@ class Comparing:
         again: float | None = None
         if not has_ended(seal):
             seen += await self._pods(key, sealed, roles, standing, full=full)
-            if any(now - t.appeared < _SETTLE_SECONDS for t in standing):
+            # One alone is compared with no other.
+            if len(standing) > 1 and any(now - t.appeared < _SETTLE_SECONDS for t in standing):
                 again = _SETTLE_SECONDS
         unsettled = [
             t.disturbed + _SETTLE_SECONDS - now

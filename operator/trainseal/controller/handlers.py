@@ -91,6 +91,21 @@ def registry(heard: Heard, engines: Iterable[str] = ()) -> kopf.OperatorRegistry
     return found
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps nothing of objects: no handler of ours asks for what has changed in them, and to find
+    it out each is copied whole.
+    """
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: object) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: object) -> None:
+        pass
+
+
 def settings(engines: Iterable[str] = ()) -> kopf.OperatorSettings:
     """kopf without its own peering, posting and scanning."""
     found = kopf.OperatorSettings()
@@ -102,6 +117,7 @@ def settings(engines: Iterable[str] = ()) -> kopf.OperatorSettings:
     # Else all objects of a kind are in memory at once, and each has a task for five seconds.
     found.watching.chunk_size = 100
     found.queueing.idle_timeout = 0.5
+    found.persistence.diffbase_storage = _NoDiffs()
     for kind in (*OWNED, *roots(engines)):
         found.watching.label_selectors[kind] = LABEL_JOB
     return found

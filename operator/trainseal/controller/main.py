@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import kopf
 from prometheus_client import Gauge
@@ -125,6 +127,12 @@ def _registry_ca(settings: Settings) -> str:
         raise SettingsError(f"registries.caFile (registries.caConfigMap): {error}") from None
 
 
+class _Look(Protocol):
+    """Wants a TrainingJob looked at; ``changed``: somebody changed something of its run."""
+
+    def __call__(self, key: tuple[str, str], *, changed: bool = True) -> None: ...
+
+
 async def _work(
     kube: Kube, options: Options, settings: Settings, registry_ca: str, stop: asyncio.Event
 ) -> None:
@@ -191,7 +199,7 @@ async def _work(
         launches = LaunchBook(lambda key: look(key))
         hearing = Hearing()
         runs = Runs(
-            replace(world, kube=kube.telling(hearing.wrote)),
+            replace(world, kube=kube.telling(hearing.writing)),
             versions,
             launches,
             lambda seal: watching.changed(seal),
@@ -213,11 +221,8 @@ async def _work(
         def heard(namespace: str, name: str, obj: JsonObject, *, gone: bool) -> None:
             left = gone and obj.get("kind") == TrainingJob.kind_name
             (known.discard if left else known.add)((namespace, name))
-            news = hearing.of(obj, gone=gone)
-            if news is not News.OURS:
-                look((namespace, name), changed=news is News.CHANGE)
-            if news is News.CHANGE:
-                comparing.job_changed(namespace, name)
+            then = functools.partial(_tell, (namespace, name), look, comparing)
+            hearing.hear(obj, gone=gone, then=then)
             if queueing is not None:
                 queueing.job_changed(namespace, name)
 
@@ -253,6 +258,14 @@ async def _work(
         group.create_task(RulesWatch(kube, home, clock, watching.tell).run())
         group.create_task(StackExpiry(kube, clock).run())
         group.create_task(_watch(heard, settings.engines.enabled, options.kubeconfig, stop))
+
+
+def _tell(key: tuple[str, str], look: _Look, comparing: Comparing, news: News) -> None:
+    """Whom it concerns what was heard of a run."""
+    if news is not News.NOTHING:
+        look(key, changed=news is News.CHANGE)
+    if news is News.CHANGE:
+        comparing.job_changed(*key)
 
 
 def _lost_gpus(world: World) -> Informer:

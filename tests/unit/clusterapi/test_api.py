@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +13,15 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from trainseal.cluster import api
-from trainseal.cluster.api import ConflictError, GoneError, Kube, KubeError, NotFoundError, path_of
+from trainseal.cluster.api import (
+    ConflictError,
+    GoneError,
+    Kube,
+    KubeError,
+    NotFoundError,
+    Writing,
+    path_of,
+)
 from trainseal.cluster.official import OfficialConnection
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,22 +65,40 @@ def event(kind: str, **fields: Any) -> bytes:
     return json.dumps({"type": kind, "object": fields}).encode() + b"\n"
 
 
+def around(told: list[Any]) -> Writing:
+    """Keeps what it is called with, in order."""
+
+    @contextmanager
+    def writing(*what: Any) -> Iterator[Callable[[Any], None]]:
+        told.append(what)
+        try:
+            yield told.append
+        finally:
+            told.append("ended")
+
+    return writing
+
+
 async def test_who_writes_is_told_what_came_of_it_and_nobody_of_what_is_read_or_tried() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response({"did": request.method})
 
     told: list[Any] = []
     async with serving(answer) as plain:
-        kube = plain.telling(lambda *what: told.append(what))
+        kube = plain.telling(around(told))
         await kube.get("/x")
         await kube.create("/x", {}, dry_run=True)
         await kube.delete("/x")
         await plain.create("/x", {})
         assert told == []
-        await kube.create("/x", {})
-        await kube.patch("/x", {})
-        await kube.replace("/x", {})
-    assert told == [(did, {"did": did}) for did in ("POST", "PATCH", "PUT")]
+        await kube.create("/x", {"a": 1})
+        await kube.patch("/x/y", {"a": 1})
+        await kube.replace("/x/y", {"a": 1})
+    assert told == [
+        ("POST", "/x", {"a": 1}), {"did": "POST"}, "ended",
+        ("PATCH", "/x/y", {"a": 1}), {"did": "PATCH"}, "ended",
+        ("PUT", "/x/y", {"a": 1}), {"did": "PUT"}, "ended",
+    ]  # fmt: skip
 
 
 async def test_a_write_that_is_refused_has_come_to_nothing() -> None:
@@ -82,8 +108,8 @@ async def test_a_write_that_is_refused_has_come_to_nothing() -> None:
     told: list[Any] = []
     async with serving(answer) as plain:
         with pytest.raises(KubeError):
-            await plain.telling(lambda *what: told.append(what)).create("/x", {})
-    assert told == []
+            await plain.telling(around(told)).create("/x", {})
+    assert told == [("POST", "/x", {}), "ended"]
 
 
 async def test_a_watch_gives_its_events_in_order() -> None:
