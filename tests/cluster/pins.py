@@ -69,6 +69,10 @@ def _kubernetes(name: str, seconds: int) -> Program:
     return Program(name, "kubernetes", package, seconds, f"-s -w {version}")
 
 
+def _katib(name: str, folder: str, seconds: int) -> Program:
+    return Program(name, "katib", f"github.com/kubeflow/katib/cmd/{folder}/v1beta1", seconds)
+
+
 PROGRAMS: dict[str, Program] = {
     p.name: p
     for p in (
@@ -106,6 +110,9 @@ PROGRAMS: dict[str, Program] = {
             "github.com/kubeflow/training-operator/cmd/training-operator.v1",
             120,
         ),
+        _katib("katib-controller", "katib-controller", 150),
+        _katib("katib-db-manager", "db-manager", 10),
+        _katib("goptuna-suggestion", "suggestion/goptuna", 10),
     )
 }
 
@@ -121,8 +128,13 @@ FOREIGN = ("kubectl", "helm", "cosign", "crane")
 CERT_MANAGER = ("cert-manager",)
 """What `make cert-manager` runs on a cluster besides; nothing else needs it."""
 
-ENGINES = ("jobset", "kueue", "trainer", "training-operator")
-"""What `make engines` runs on a cluster besides: controllers of others that jobs are handed to."""
+ENGINES = (
+    *("jobset", "kueue", "trainer", "training-operator"),
+    *("katib-controller", "katib-db-manager", "goptuna-suggestion"),
+)
+"""What `make engines` runs on a cluster besides: controllers of others that jobs are handed to, and
+that make jobs.
+"""
 
 CLUSTER = tuple(name for name in PROGRAMS if name not in (*CERT_MANAGER, *ENGINES))
 """What the whole cluster runs, and the tools that tests drive it with."""

@@ -103,8 +103,12 @@ def test_templates(ground: Ground, guide: Callable[..., Walk]) -> None:
     walk.statuses["trainseal template diff"] = 1  # as diff says that they differ
     walk.before("trainseal template diff", next_one)
     walk.before("kubectl create -f run.yaml", run)
+    walk.before("kubectl create role", walk.become(ADMIN))
     walk.before("kubectl patch tmpl", walk.become("alice"))
     walk.go()
+    ground.lab.admin("delete", "role,rolebinding", "sweeps", "-n", TEAM)
+    for kind in ("clusterrole", "clusterrolebinding"):
+        ground.lab.admin("delete", kind, "katib-trainingjobs")
 
 
 def test_wrap(ground: Ground, guide: Callable[..., Walk]) -> None:

@@ -98,10 +98,14 @@ def _trains(lab: Lab, name: str, container: str) -> bool:
 
 def found_on(lab: Lab, job: Object) -> list[str]:
     """Ids of findings on what the run is made of: its objects, and its pods as such."""
-    name = lab.status(job).get("sealedRun")
+    return found_of(lab, str(lab.status(job).get("sealedRun")))
+
+
+def found_of(lab: Lab, seal: str) -> list[str]:
+    """The same, of a seal whose run may be gone."""
     return [
         finding["id"]
-        for report in lab.listed("driftreports", labels=f"trainseal.dev/seal={name}")
+        for report in lab.listed("driftreports", labels=f"trainseal.dev/seal={seal}")
         for finding in report.get("status", {}).get("findings", [])
         if finding["id"].startswith(("object.", "pod."))
     ]

@@ -16,8 +16,9 @@ from tests.e2e.lab import TEAM, Lab, Object, changed
 from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_elastic import choose
 from tests.e2e.test_responses import edit, release
-from tests.engines.runs import finish, running
+from tests.engines.runs import finish, running, suspend
 from tests.guides.ground import ADMIN, Ground
+from tests.stage.jobs import trainer
 from tests.stage.queues import POOL, admission_check, cluster_queue, flavor, local_queue
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -134,6 +135,45 @@ def test_a_signed_job_waits_for_quota_is_admitted_and_runs_to_its_end(
     lab.wait_for_phase(second, "Succeeded")
     assert sealed_once(lab, first)
     assert sealed_once(lab, second)
+
+
+@pytest.mark.usefixtures("checked")
+@pytest.mark.parametrize("engine", ["JobSet", "TrainJob", "PyTorchJob"])
+def test_runs_by_other_engines_wait_in_the_queue_and_give_its_quota_back_when_they_are_suspended(
+    lab: Lab, apply: Apply, engine: str
+) -> None:
+    kind = engine.lower()
+    first, second = by_engine(lab, f"a-{kind}", engine), by_engine(lab, f"b-{kind}", engine)
+    apply(first)
+    lab.wait_for_phase(first, "Running")
+    (pod,) = lab.pods(first)
+    # Kueue places a TrainJob by a field that this trainer does not have.
+    placed = None if engine == "TrainJob" else {POOL: "blue"}
+    assert pod["spec"].get("nodeSelector") == placed
+    apply(second)
+    words = "waiting for the queue gpus"
+    eventually(lambda: words in lab.status(second).get("message", ""), "the second waits for it")
+    assert not lab.pods(second)
+    suspend(lab, first, True)
+    lab.wait_for_phase(second, "Running")
+    eventually(lambda: not running(lab, first), "the pods of the first are gone")
+    suspend(lab, first, False)
+    for job in (second, first):
+        lab.wait_for_phase(job, "Running")
+        finish(lab, job)
+        lab.wait_for_phase(job, "Succeeded")
+        assert sealed_once(lab, job)
+
+
+def by_engine(lab: Lab, name: str, engine: str) -> Object:
+    """A signed job of this engine that names the queue, and waits until it is told to end."""
+    job = lab.job(name)
+    job["spec"]["engine"] = engine
+    if engine == "PyTorchJob":
+        trainer(job)["name"] = "pytorch"
+    return changed(
+        signed(job, lab.alice), lambda j: j["spec"].update(scheduling={"queueName": QUEUE})
+    )
 
 
 def test_what_kueue_drains_is_suspended_without_a_finding_and_goes_on_elsewhere(
@@ -323,12 +363,6 @@ def test_a_run_that_its_user_suspends_gives_its_quota_back(lab: Lab, apply: Appl
     finish(lab, job)
     lab.wait_for_phase(job, "Succeeded")
     assert sealed_once(lab, job)
-
-
-def suspend(lab: Lab, job: Object, suspended: bool) -> None:
-    """As its editor."""
-    change = json.dumps({"spec": {"suspend": suspended}})
-    lab.kubectl("patch", "trainingjob", job["metadata"]["name"], "--type=merge", "-p", change)
 
 
 @pytest.fixture

@@ -134,12 +134,12 @@ def _chart(engine: Engine) -> Iterator[Path]:
         yield found
 
 
-def push_program(target: Target, name: str) -> str:
+def push_program(target: Target, name: str, place: str = "/manager") -> str:
     """The image of a program as pods name it: under a tag, another with every other pin."""
     program = tools([name])[name]
     tagged = f"engines/{name}:{PROGRAMS[name].key()[:16]}"
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "image.tar")
-        binary_archive(archive, tagged, program, ["/manager"], place="/manager", user=_USER)
+        binary_archive(archive, tagged, program, [place], place=place, user=_USER)
         repository = target.push_image(archive, tagged).partition("@")[0]
     return f"{repository}:{tagged.rpartition(':')[2]}"

@@ -267,8 +267,7 @@ class Comparing:
         again: float | None = None
         if not has_ended(seal):
             seen += await self._pods(key, sealed, roles, standing, full=full)
-            # One alone is compared with no other.
-            if len(standing) > 1 and any(now - t.appeared < _SETTLE_SECONDS for t in standing):
+            if _has_new_peer(standing, now):
                 again = _SETTLE_SECONDS
         unsettled = [
             t.disturbed + _SETTLE_SECONDS - now
@@ -528,6 +527,11 @@ class _All:
 
     def __iter__(self) -> Iterator[JsonObject]:
         return (obj for seal in self._reports.seals() for obj in self._reports.of(seal))
+
+
+def _has_new_peer(standing: Sequence[Tracked], now: float) -> bool:
+    """Whether pods are to be compared with each other once the last one has settled."""
+    return len(standing) > 1 and any(now - t.appeared < _SETTLE_SECONDS for t in standing)
 
 
 def _started(job: JsonObject | None) -> datetime | None:

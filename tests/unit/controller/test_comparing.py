@@ -17,6 +17,7 @@ from trainseal.controller import comparing, records
 from trainseal.controller.comparing import FULL_PASS_SECONDS, Comparing
 from trainseal.controller.disturbances import SESSIONS
 from trainseal.controller.ownreport import Seen
+from trainseal.controller.podbook import Tracked
 
 Object = dict[str, Any]
 KEY = ("research", "char-lm-1")
@@ -100,6 +101,17 @@ def test_what_a_full_pass_finds_came_after_the_one_before_but_for_ranks() -> Non
 def test_what_the_first_pass_finds_may_have_been_so_from_the_start() -> None:
     assert dated(passed=False, late=timedelta()) == [None, None]
     assert dated(passed=True, late=None) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("ages", "waits"),
+    [((), False), ((1,), False), ((60, 61), False), ((60, 1), True), ((1, 1), True)],
+)
+def test_pods_that_have_just_appeared_are_compared_with_each_other_later(
+    ages: Sequence[float], waits: bool
+) -> None:
+    standing = [Tracked({}, appeared=100 - age) for age in ages]
+    assert comparing._has_new_peer(standing, 100) == waits
 
 
 # When a run is compared ---------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import pytest
 from tests.unit import world
 from tests.unit.controller.cluster import OURS, Cluster
 from trainseal.api.sealedrun import SealedRun
+from trainseal.controller.comparing import Comparing
 from trainseal.controller.launchbook import LaunchBook, shape
+from trainseal.controller.ownreport import Seen
 from trainseal.controller.runs import Runs
 from trainseal.controller.runversions import parts_of
 from trainseal.provenance.canonical import job_digest, template_digest
@@ -83,9 +85,29 @@ def test_a_run_of_one_worker_has_no_service_and_lacks_none(replicas: int, has_on
     assert (("services", "sweep-x7k2f") in parts_of(SealedRun.parse(seal))) == has_one
     service = cluster.objects.get("/api/v1/namespaces/research/services/sweep-x7k2f")
     assert (service is not None) == has_one
+    env = seal["spec"]["roles"][0]["template"]["spec"]["containers"][0]["env"]
+    (address,) = (e["value"] for e in env if e["name"] == "MASTER_ADDR")
+    assert (address == "localhost") == (not has_one)
     reasons = {o.get("reason") for o in cluster.objects.values() if o["kind"] == "Event"}
     assert "ObjectChanged" not in reasons
     assert job(cluster)["status"]["phase"] == "Sealed"
+    assert missed(cluster, seal) == []
+
+
+def missed(cluster: Cluster, seal: Object) -> list[Seen]:
+    """What a full pass over the run finds."""
+    found: list[Seen] = []
+
+    class Own:
+        async def record(self, _namespace: str, _seal: str, seen: list[Seen]) -> None:
+            found.extend(seen)
+
+    comparing = Comparing(cluster.world(), cluster.versions(), lambda: cluster.seconds)
+    comparing._own = Own()  # type: ignore[assignment]
+    key = ("research", seal["metadata"]["name"])
+    comparing._full.add(key)
+    world.run(comparing.reconcile(key))
+    return found
 
 
 def test_a_second_run_of_it_is_the_second() -> None:
