@@ -147,6 +147,10 @@ class Comparing:
             self._full.add(seal)
             self.changed(seal)
 
+    def may_be_open(self, job: Key) -> bool:
+        """Whether there may be a seal of a TrainingJob of this name whose run has not ended."""
+        return not self._seals.synced.is_set() or bool(self._jobs.get(job))
+
     def _on_seal(self, event: Event, key: Key, obj: JsonObject) -> None:
         job = str(json_object(json_object(obj.get("spec")).get("job")).get("name"))
         ended = event == "DELETED" or has_ended(obj)

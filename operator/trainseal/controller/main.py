@@ -203,6 +203,7 @@ async def _work(
             versions,
             launches,
             lambda seal: watching.changed(seal),
+            lambda job: comparing.may_be_open(job),
         )
         queue = WorkQueue(runs.reconcile)
         comparing = Comparing(world, versions)

@@ -95,11 +95,14 @@ class Runs:
         versions: RunVersions | None = None,
         launches: LaunchBook | None = None,
         ended: Callable[[tuple[str, str]], None] = lambda _: None,
+        may_be_open: Callable[[tuple[str, str]], bool] = lambda _: True,
     ) -> None:
         """``versions`` may be shared with others who look at the same runs; ``launches`` is fed by
-        a watch; ``ended`` is told of seals whose run has ended and of which no statement was made.
+        a watch; ``ended`` is told of seals whose run has ended and of which no statement was made;
+        ``may_be_open`` says of a TrainingJob's name whether there may be a seal whose run has not.
         """
         self._ended = ended
+        self._may_be_open = may_be_open
         self._world = world
         self._launches = launches or LaunchBook()
         self._kube = world.kube
@@ -151,8 +154,12 @@ class Runs:
             await self._close_seals(namespace, name, live_uid=None)
             return None
         uid = objects.uid_of(obj)
-        # Before all that an editor can make fail: a finalizer, a quota, an object of our name.
-        seals = await self._close_seals(namespace, name, live_uid=uid)
+        seals: Sequence[JsonObject] = ()
+        # Seals stay, and to look through all of them for each new job costs more each day. One that
+        # was made a moment ago, and is not known yet, is found by the next look.
+        if conditions.status_of(obj).get("sealedRun") or self._may_be_open(key):
+            # Before all that an editor can make fail: a finalizer, a quota, an object of our name.
+            seals = await self._close_seals(namespace, name, live_uid=uid)
         for seal in seals:
             await self._execution.keep_held(uid, seal)
         if json_object(obj.get("metadata")).get("deletionTimestamp"):

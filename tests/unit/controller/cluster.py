@@ -61,6 +61,9 @@ class Cluster:
     checks: set[str] = field(default_factory=set)
     #: Answers to writes, by what is written down of them.
     refuses: dict[str, KubeError] = field(default_factory=dict)
+    #: Whether a watch has told of seals whose run has not ended; and collections that were listed.
+    may_be_open: bool = True
+    lists: list[str] = field(default_factory=list)
     #: Values of the controller's configuration.
     settings: Object = field(default_factory=dict)
 
@@ -78,6 +81,7 @@ class Cluster:
 
     async def request(self, method: str, path: str, *, query: Object | None = None) -> Object:
         assert method == "GET"
+        self.lists.append(path)
         found = [
             copy.deepcopy(obj)
             for at, obj in sorted(self.objects.items())
@@ -217,7 +221,7 @@ class Cluster:
 
     def runs(self) -> Runs:
         """A controller that has just started."""
-        return Runs(self.world(), self.versions())
+        return Runs(self.world(), self.versions(), may_be_open=lambda _: self.may_be_open)
 
     def versions(self) -> RunVersions:
         """By the controller's clock."""

@@ -149,6 +149,18 @@ def due(monkeypatch: pytest.MonkeyPatch) -> Due:
 
 
 BINDING: Object = {"objects": []}
+JOB = ("research", "char-lm")
+
+
+def test_a_seal_may_be_open_until_all_are_known_and_then_while_its_run_is_on(due: Due) -> None:
+    assert due.compared.may_be_open(JOB)
+    due.compared._seals.synced.set()
+    assert not due.compared.may_be_open(JOB)
+    due.hears("ADDED")
+    assert due.compared.may_be_open(JOB)
+    assert not due.compared.may_be_open(("elsewhere", "char-lm"))
+    due.hears("MODIFIED", binding=BINDING, phase="Succeeded")
+    assert not due.compared.may_be_open(JOB)
 
 
 def test_a_run_that_is_just_bound_is_compared_and_not_all_of_it_read(due: Due) -> None:

@@ -26,6 +26,7 @@ from trainseal.provenance.helppages import REASONS
 from trainseal.provenance.verdicts import Outcome
 
 Object = dict[str, Any]
+SEALS = f"{OURS}/sealedruns"
 
 
 def submitted() -> Cluster:
@@ -186,6 +187,38 @@ def test_one_that_is_deleted_is_told_to_have_ended_by_the_look_that_closed_it(
     alone.looks()
     assert cluster.seal["status"]["phase"] == "Deleted"
     assert alone.ended == [("research", cluster.seal["metadata"]["name"])]
+
+
+# Seals of before ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("may_be_open", [True, False])
+def test_a_new_job_is_sealed_without_a_look_through_all_seals_unless_one_may_be_open(
+    cluster: Cluster, may_be_open: bool
+) -> None:
+    cluster.may_be_open = may_be_open
+    cluster.reconcile()
+    assert (SEALS in cluster.lists) == may_be_open
+    assert cluster.status["phase"] == "Sealed"
+    lived(cluster)
+    assert cluster.told() == ["Sealed", "Running", "Succeeded"]
+
+
+def test_a_seal_of_a_job_of_before_that_was_not_known_yet_is_closed_by_the_next_look(
+    cluster: Cluster,
+) -> None:
+    cluster.settle()
+    (before,) = (o for o in cluster.objects.values() if o["kind"] == "SealedRun")
+    cluster.may_be_open = False
+    del cluster.objects[JOB]
+    cluster.submit()
+    cluster.objects[JOB]["metadata"]["uid"] = "uid-of-the-next"
+    cluster.reconcile()
+    assert before["status"]["phase"] == "Bound"
+    cluster.may_be_open = True
+    cluster.settle()
+    path = f"{SEALS}/{before['metadata']['name']}"
+    assert cluster.objects[path]["status"]["phase"] == "Deleted"
 
 
 # Looked at though nothing is heard of it ----------------------------------------------------------
