@@ -3,10 +3,8 @@ and most of that is what was just done for it.
 
 1. An object at the version at which our own write left it, and that says what it said then, is
    ``NOTHING``: who writes knows already what became of it. So is one that is as it was.
-2. So is a Job of which nothing has changed but that it has more pods: what these come to is heard
-   once they are ready, or have failed.
-3. One of which nothing has changed but its status is ``STATUS``.
-4. All else is ``CHANGE``; so is an object that is heard of for the first time, or that is gone.
+2. One of which nothing has changed but its status is ``STATUS``.
+3. All else is ``CHANGE``; so is an object that is heard of for the first time, or that is gone.
 
 What another wrote between two of our writes makes a difference in the second one's answer, or in
 its event: it is a change, also where the watch tells only of the last version.
@@ -62,10 +60,9 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Stands:
-    """A digest of an object's status; how many pods of a Job are at work, which is not in it."""
+    """A digest of an object's status."""
 
     status: bytes
-    active: int = 0
 
 
 class Hearing:
@@ -127,7 +124,7 @@ class Hearing:
         if known.written == _version(obj):
             return News.NOTHING
         self._keep(uid, replace(known, stands=stands))
-        if known.stands.status == stands.status and known.stands.active <= stands.active:
+        if known.stands == stands:
             return News.NOTHING
         return News.STATUS
 
@@ -159,12 +156,7 @@ def _said(obj: JsonObject) -> bytes:
 
 def _stands(obj: JsonObject) -> _Stands:
     status = json_object(obj.get("status"))
-    if obj.get("kind") != "Job":
-        return _Stands(_digest(status))
-    active = status.get("active")
-    # With the first pod it is also said since when it has run, and of much else that there is none.
-    rest: JsonValue = {k: v for k, v in status.items() if v and k not in ("active", "startTime")}
-    return _Stands(_digest(rest), active if isinstance(active, int) else 0)
+    return _Stands(_digest(status))
 
 
 def _digest(value: JsonValue) -> bytes:

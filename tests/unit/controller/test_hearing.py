@@ -77,28 +77,6 @@ def test_how_it_stands_is_news_and_no_change(hearing: Hearing, status: Object) -
     assert of(hearing, job(9, status=status, metadata=managed), gone=False) is News.NOTHING
 
 
-def test_that_a_job_has_more_pods_is_no_news_but_that_it_has_fewer_is(hearing: Hearing) -> None:
-    started = "2026-11-28T00:00:00Z"
-    for version, active, news in (
-        (8, 1, News.NOTHING), (9, 3, News.NOTHING), (10, 2, News.STATUS), (11, 0, News.STATUS),
-    ):  # fmt: skip
-        none: Object = {"ready": 0, "terminating": 0, "uncountedTerminatedPods": {}}
-        status = {"active": active, "startTime": started, **none}
-        assert of(hearing, job(version, status=status), gone=False) is news
-
-
-def test_of_another_kind_each_word_of_the_status_counts() -> None:
-    hearing = Hearing()
-    wrote(hearing, "POST", job(7) | {"kind": "JobSet"})
-    told = job(8, status={"active": 1}) | {"kind": "JobSet"}
-    assert of(hearing, told, gone=False) is News.STATUS
-
-
-def test_a_status_that_we_wrote_is_no_news(hearing: Hearing) -> None:
-    wrote(hearing, "PATCH", job(8, status={"phase": "Sealed"}))
-    assert of(hearing, job(8, status={"phase": "Sealed"}), gone=False) is News.NOTHING
-
-
 @pytest.mark.parametrize(
     "changes",
     [
