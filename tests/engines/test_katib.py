@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +13,17 @@ import yaml
 
 from tests.cluster import Cluster
 from tests.e2e.lab import EDITOR, TEAM, Lab
+from tests.e2e.test_templates import EXAMPLES, of_the_team
 from tests.engines.runs import found_of
+from tests.guides.pages import ROOT
 from tests.stage.katib import CONTROLLER, install_katib
 from tests.stage.signing import signed
-from tests.stage.templates import job_from, template_of
+from tests.stage.templates import template_of
 from tests.stage.waiting import eventually
 
 Object = dict[str, Any]
-_ROOT = Path(__file__).parents[2]
-EXAMPLE = _ROOT / "examples" / "sweeps" / "katib.yaml"
 #: Where what the policy must let Katib do is printed: the block that has this key.
-PAGE, KEY = _ROOT / "docs" / "how-to" / "templates.md", "KATIB_TRIAL_NAME"
+PAGE, KEY = ROOT / "docs" / "how-to" / "templates.md", "KATIB_TRIAL_NAME"
 #: Three runs, two at a time, and Katib's own pods, on one small node.
 SECONDS = 240.0
 
@@ -52,10 +51,9 @@ def experiment(lab: Lab, katib: None, request: pytest.FixtureRequest) -> Iterato
     of = template_of(lab.job("unused", "finish.py"), "pretrain-v7", request.param)
     template = signed(of, lab.alice)
     lab.apply(template)
-    digest = job_from(template)["spec"]["templateRef"]["digest"]
-    made: Object = yaml.safe_load(EXAMPLE.read_text().replace(f"sha256:{'0' * 64}", digest))
+    made: Object = yaml.safe_load(of_the_team((EXAMPLES / "katib.yaml").read_text(), template))
     made["spec"] |= {"maxTrialCount": 3, "parallelTrialCount": 2}
-    lab.admin("create", "-f", "-", stdin=made)
+    lab.admin("create", "-n", TEAM, "-f", "-", stdin=made)
     yield made
     # It has a finalizer on each trial, which wants its database.
     lab.admin("delete", "experiment", made["metadata"]["name"], "-n", TEAM, "--timeout=120s")

@@ -17,8 +17,8 @@ from tests.e2e.reports import answered_by, condition
 from tests.e2e.test_elastic import choose
 from tests.e2e.test_responses import edit, release
 from tests.engines.runs import finish, running, suspend
+from tests.engines.test_pytorchjob import torch_job
 from tests.guides.ground import ADMIN, Ground
-from tests.stage.jobs import trainer
 from tests.stage.queues import POOL, admission_check, cluster_queue, flavor, local_queue
 from tests.stage.signing import signed
 from tests.stage.waiting import eventually
@@ -55,10 +55,13 @@ def move_node(lab: Lab, pool: str) -> None:
     lab.admin("label", "nodes", "--all", "--overwrite", f"{POOL}={pool}")
 
 
-def queued(lab: Lab, name: str, script: str = "wait.py") -> Object:
+def queued(lab: Lab, name: str, script: str = "wait.py", engine: str = "Job") -> Object:
     """A signed job that names the queue: what is asked of it is not signed."""
-    job = lab.signed_job(name, script)
-    return changed(job, lambda j: j["spec"].update(scheduling={"queueName": QUEUE}))
+    job = lab.job(name, script) if engine != "PyTorchJob" else torch_job(lab, name, script)
+    job["spec"]["engine"] = engine
+    return changed(
+        signed(job, lab.alice), lambda j: j["spec"].update(scheduling={"queueName": QUEUE})
+    )
 
 
 def workload(lab: Lab, job: Object) -> Object:
@@ -142,8 +145,8 @@ def test_a_signed_job_waits_for_quota_is_admitted_and_runs_to_its_end(
 def test_runs_by_other_engines_wait_in_the_queue_and_give_its_quota_back_when_they_are_suspended(
     lab: Lab, apply: Apply, engine: str
 ) -> None:
-    kind = engine.lower()
-    first, second = by_engine(lab, f"a-{kind}", engine), by_engine(lab, f"b-{kind}", engine)
+    names = (f"{which}-{engine.lower()}" for which in ("first", "second"))
+    first, second = (queued(lab, name, engine=engine) for name in names)
     apply(first)
     lab.wait_for_phase(first, "Running")
     (pod,) = lab.pods(first)
@@ -163,17 +166,6 @@ def test_runs_by_other_engines_wait_in_the_queue_and_give_its_quota_back_when_th
         finish(lab, job)
         lab.wait_for_phase(job, "Succeeded")
         assert sealed_once(lab, job)
-
-
-def by_engine(lab: Lab, name: str, engine: str) -> Object:
-    """A signed job of this engine that names the queue, and waits until it is told to end."""
-    job = lab.job(name)
-    job["spec"]["engine"] = engine
-    if engine == "PyTorchJob":
-        trainer(job)["name"] = "pytorch"
-    return changed(
-        signed(job, lab.alice), lambda j: j["spec"].update(scheduling={"queueName": QUEUE})
-    )
 
 
 def test_what_kueue_drains_is_suspended_without_a_finding_and_goes_on_elsewhere(

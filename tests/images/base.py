@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.images import debian, machine, ocilayout
@@ -10,6 +11,7 @@ from tests.images.cache import Inputs, product
 from tests.images.progress import step
 
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
+LOCALE = {"LANG": "C.UTF-8"}
 
 UNUSED = (
     "/usr/share/doc/*",
@@ -49,13 +51,18 @@ def build_base_image() -> Path:
 
 
 def _build(release: str, work: Path) -> None:
+    build_with(release, work, PACKAGES, ocilayout.ImageConfig("trainseal-base", LOCALE))
+
+
+def build_with(
+    release: str, work: Path, packages: Sequence[str], config: ocilayout.ImageConfig
+) -> None:
+    """Debian with these packages, as `work`/image."""
     machine.ensure_tools("mmdebstrap", "tar", "zstd")
-    rootfs = work / "rootfs"
-    with step(f"base: Debian {release} with {', '.join(PACKAGES)}") as say:
-        debian.bootstrap(release, PACKAGES, rootfs, say, excluded=UNUSED)
+    rootfs, what = work / "rootfs", config.title.removeprefix("trainseal-")
+    with step(f"{what}: Debian {release} with {', '.join(packages)}") as say:
+        debian.bootstrap(release, packages, rootfs, say, excluded=UNUSED)
         clear_traces(rootfs)
-    with step("base: layer"):
-        ocilayout.write_layout(
-            rootfs, work / "image", ocilayout.ImageConfig("trainseal-base", {"LANG": "C.UTF-8"})
-        )
+    with step(f"{what}: layer"):
+        ocilayout.write_layout(rootfs, work / "image", config)
         shutil.rmtree(rootfs)

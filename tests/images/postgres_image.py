@@ -5,13 +5,11 @@ It takes what the field's own image of it takes: POSTGRES_USER, POSTGRES_PASSWOR
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from tests.images import debian, machine, ocilayout
-from tests.images.base import UNUSED, clear_traces
-from tests.images.cache import Inputs, product
-from tests.images.progress import step
+from tests.images import debian, ocilayout
+from tests.images.base import LOCALE, base_inputs, build_with
+from tests.images.cache import product
 
 PACKAGES = ("postgresql",)
 #: The user nobody: initdb wants one that has a name, and that is not root.
@@ -32,21 +30,10 @@ exec postgres -k /tmp -c "listen_addresses=*"
 def build_postgres_image() -> str:
     """OCI layout (a folder) of the image; built unless it is in the cache."""
     release = debian.codename()
-    inputs = Inputs().text("release", release)
-    for module in ("postgres_image.py", "base.py", "debian.py", "ocilayout.py"):
-        inputs = inputs.code(Path(__file__).with_name(module))
+    inputs = base_inputs(release).code(Path(__file__))
     return str(product("postgres", inputs, lambda work: _build(release, work)) / "image")
 
 
 def _build(release: str, work: Path) -> None:
-    machine.ensure_tools("mmdebstrap", "tar", "zstd")
-    rootfs = work / "rootfs"
-    with step(f"postgres: Debian {release} with PostgreSQL") as say:
-        debian.bootstrap(release, PACKAGES, rootfs, say, excluded=UNUSED)
-        clear_traces(rootfs)
-    with step("postgres: layer"):
-        config = ocilayout.ImageConfig(
-            "trainseal-postgres", {"LANG": "C.UTF-8"}, ("sh", "-c", _RUN)
-        )
-        ocilayout.write_layout(rootfs, work / "image", config)
-        shutil.rmtree(rootfs)
+    config = ocilayout.ImageConfig("trainseal-postgres", LOCALE, ("sh", "-c", _RUN))
+    build_with(release, work, PACKAGES, config)

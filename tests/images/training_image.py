@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.images import debian, machine, ocilayout
-from tests.images.base import UNUSED, clear_traces
-from tests.images.cache import Inputs, product
+from tests.images.base import UNUSED, base_inputs, clear_traces
+from tests.images.cache import product
 from tests.images.errors import ImageError
 from tests.images.progress import step
 
@@ -82,9 +82,7 @@ print(torch.__version__, torch.__config__.show())
 def build_training_image() -> str:
     """OCI layout (a folder) of the training image; built unless it is in the cache."""
     release = debian.codename()
-    inputs = Inputs().text("release", release)
-    for module in ("training_image.py", "base.py", "debian.py", "ocilayout.py"):
-        inputs = inputs.code(Path(__file__).with_name(module))
+    inputs = base_inputs(release).code(Path(__file__))
     return str(product("training", inputs, lambda work: _build(release, work)) / "image")
 
 

@@ -8,12 +8,14 @@ it asks of the node is less, since all of them share one.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,6 +24,7 @@ from tests.cluster.pause import binary_archive
 from tests.cluster.pins import PROGRAMS
 from tests.cluster.toolchain import module_files, tools
 
+Object = dict[str, Any]
 #: Charts want one that is not root.
 _USER = 65532
 
@@ -102,19 +105,50 @@ def install_engine(target: Target, engine: Engine) -> None:
 def install_training_operator(target: Target) -> None:
     """PyTorchJobs and their like; returns once the controller is ready, its webhooks included."""
     overlay = module_files(_OPERATOR, _OPERATOR_MODULE) / "manifests" / "overlays" / "standalone"
-    repository, _, tag = push_program(target, _OPERATOR).rpartition(":")
+    images = {"kubeflow/training-operator": push_program(target, _OPERATOR)}
+    apply_kustomized(target, [overlay], images=images)
+    wait_for_deployment(target, "kubeflow", _OPERATOR)
+
+
+def apply_kustomized(
+    target: Target,
+    folders: Sequence[Path],
+    *,
+    images: Mapping[str, str],
+    namespace: str = "",
+    patches: Mapping[str, Sequence[Object]] | None = None,
+    objects: Sequence[Object] = (),
+) -> None:
+    """Applies what kustomize makes of the folders and these objects; ``patches`` by Deployment."""
     with tempfile.TemporaryDirectory() as folder:
         # kustomize takes no absolute path.
-        base = os.path.relpath(overlay, Path(folder).resolve())
-        image = {"name": "kubeflow/training-operator", "newName": repository, "newTag": tag}
-        Path(folder, "kustomization.yaml").write_text(
-            yaml.safe_dump({"resources": [base], "images": [image]})
-        )
+        bases = [os.path.relpath(base, Path(folder).resolve()) for base in folders]
+        names = [f"object-{number}.yaml" for number, _ in enumerate(objects)]
+        for name, obj in zip(names, objects, strict=True):
+            Path(folder, name).write_text(yaml.safe_dump(obj))
+        kustomization: Object = {
+            "resources": [*bases, *names],
+            "images": [_renamed(name, image) for name, image in images.items()],
+            "patches": [
+                {"target": {"kind": "Deployment", "name": name}, "patch": json.dumps(changes)}
+                for name, changes in (patches or {}).items()
+            ],
+        }
+        if namespace:
+            kustomization["namespace"] = namespace
+        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         target.kubectl("apply", "--server-side", "-k", folder)
-    target.kubectl(
-        *("rollout", "status", f"deployment/{_OPERATOR}", "-n", "kubeflow", "--timeout=4m"),
-        timeout=300,
-    )
+
+
+def _renamed(name: str, image: str) -> Object:
+    repository, _, tag = image.rpartition(":")
+    return {"name": name, "newName": repository, "newTag": tag}
+
+
+def wait_for_deployment(target: Target, namespace: str, name: str) -> None:
+    """Returns once its pods are ready."""
+    words = ("rollout", "status", f"deployment/{name}", "-n", namespace, "--timeout=4m")
+    target.kubectl(*words, timeout=300)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,6 @@ Its UI is not there. It keeps what it observed in PostgreSQL, as one of its own 
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,7 +12,7 @@ import yaml
 from tests.cluster import Target
 from tests.cluster.toolchain import module_files
 from tests.images.postgres_image import USER, build_postgres_image
-from tests.stage.engines import push_program
+from tests.stage.engines import apply_kustomized, push_program, wait_for_deployment
 
 Object = dict[str, Any]
 NAMESPACE = "kubeflow"
@@ -46,10 +41,13 @@ def install_katib(target: Target) -> None:
     container = "/spec/template/spec/containers/0"
     settings = {"katib-config.yaml": yaml.safe_dump(config)}
     components = manifests / "components"
-    _apply(
+    there = target.kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name")
+    if not there.strip():
+        target.kubectl("create", "namespace", NAMESPACE)
+    apply_kustomized(
         target,
-        NAMESPACE,
         [components / name for name in ("controller", "crd", "db-manager", "postgres", "webhook")],
+        namespace=NAMESPACE,
         images={
             f"ghcr.io/kubeflow/katib/{name}": push_program(target, name, f"/{name}")
             for name in ("katib-controller", "katib-db-manager")
@@ -74,7 +72,7 @@ def install_katib(target: Target) -> None:
         ],
     )
     for name in ("katib-postgres", "katib-db-manager", "katib-controller"):
-        _wait(target, NAMESPACE, name)
+        wait_for_deployment(target, NAMESPACE, name)
 
 
 def _object(kind: str, name: str, **fields: object) -> Object:
@@ -87,45 +85,3 @@ def _replaced(path: str, value: object) -> Object:
 
 def _added(path: str, value: object) -> Object:
     return {"op": "add", "path": path, "value": value}
-
-
-def _apply(
-    target: Target,
-    namespace: str,
-    folders: Sequence[Path],
-    *,
-    images: dict[str, str],
-    patches: Mapping[str, Sequence[Object]],
-    objects: Sequence[Object] = (),
-) -> None:
-    """Kustomizes the folders and applies what comes of it; ``patches`` by Deployment."""
-    there = target.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name")
-    if not there.strip():
-        target.kubectl("create", "namespace", namespace)
-    with tempfile.TemporaryDirectory() as folder:
-        # kustomize takes no absolute path.
-        bases = [os.path.relpath(base, Path(folder).resolve()) for base in folders]
-        names = [f"object-{number}.yaml" for number, _ in enumerate(objects)]
-        for name, obj in zip(names, objects, strict=True):
-            Path(folder, name).write_text(yaml.safe_dump(obj))
-        kustomization = {
-            "namespace": namespace,
-            "resources": [*bases, *names],
-            "images": [_renamed(name, image) for name, image in images.items()],
-            "patches": [
-                {"target": {"kind": "Deployment", "name": name}, "patch": json.dumps(changes)}
-                for name, changes in patches.items()
-            ],
-        }
-        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-        target.kubectl("apply", "--server-side", "-k", folder)
-
-
-def _renamed(name: str, image: str) -> Object:
-    repository, _, tag = image.rpartition(":")
-    return {"name": name, "newName": repository, "newTag": tag}
-
-
-def _wait(target: Target, namespace: str, deployment: str) -> None:
-    words = ("rollout", "status", f"deployment/{deployment}", "-n", namespace, "--timeout=4m")
-    target.kubectl(*words, timeout=300)

@@ -25,10 +25,9 @@ from trainseal.controller.liveobjects import LiveObjects
 from trainseal.controller.objects import ForeignObjectError
 from trainseal.controller.progress import Progress
 from trainseal.controller.scaling import Elastic, Scaled, Scaling
+from trainseal.controller.sealing import rendered_again
 from trainseal.controller.steering import Steering, queue_of
 from trainseal.controller.world import World
-from trainseal.engines.catalogue import ENGINES
-from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.drift import FREEZING
 from trainseal.provenance.keyrings import UntrustedError, rfc3339
 from trainseal.provenance.memberships import ranges_of
@@ -76,7 +75,7 @@ class Execution:
         job = whole_job(sealed, obj)
         # A hold is not the user's to lift: it stands in the seal, which only we write.
         hold = hold_of(seal)
-        rendered = ENGINES[sealed.spec.engine].render(job, self._inputs(job, sealed))
+        rendered = rendered_again(self._world, job, sealed)
         taken = ""
         try:
             rendered, differing = await isolation.bring_about(
@@ -176,18 +175,6 @@ class Execution:
             return None
         found = await resuming.obstacle(self._world, sealed, sealed.metadata.namespace)
         return None if found is None else found.words
-
-    def _inputs(self, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
-        settings = self._world.settings
-        return RenderInputs(
-            seal_name=sealed.metadata.name,
-            job_uid=job.metadata.uid,
-            gate_image=settings.gate_image,
-            code=tuple(sealed.spec.code),
-            plain_http=tuple(settings.registries.plain_http),
-            registry_ca=self._world.registry_ca,
-            of_template=sealed.spec.launch is not None,
-        )
 
     async def _scaled(
         self,

@@ -35,8 +35,6 @@ _KNOWN = 50_000
 _HELD = 8
 #: Of the metadata, what says nothing of the object.
 _PASSING = ("resourceVersion", "managedFields")
-
-
 #: Namespace and name.
 _Place = tuple[str, str]
 
@@ -51,18 +49,11 @@ class News(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A digest of what an object says; how it stands; at which version our own write left it so."""
+    """Digests of what an object says and of its status; at which version our write left it so."""
 
     said: bytes
-    stands: _Stands
-    written: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stands:
-    """A digest of an object's status."""
-
     status: bytes
+    written: str = ""
 
 
 class Hearing:
@@ -109,7 +100,7 @@ class Hearing:
         said = _said(obj)
         # Of one that we changed, and of which nothing was known, nobody can tell what else changed.
         if known.said == said if known else method == "POST":
-            self._keep(uid_of(obj), _Known(said, _stands(obj), _version(obj)))
+            self._keep(uid_of(obj), _Known(said, _status(obj), _version(obj)))
 
     def _of(self, obj: JsonObject, *, gone: bool) -> News:
         uid, said = uid_of(obj), _said(obj)
@@ -117,15 +108,13 @@ class Hearing:
         if gone:
             self._known.pop(uid, None)
             return News.CHANGE
-        stands = _stands(obj)
+        status = _status(obj)
         if known is None or known.said != said:
-            self._keep(uid, _Known(said, stands))
+            self._keep(uid, _Known(said, status))
             return News.CHANGE
-        if known.written == _version(obj):
+        if known.written == _version(obj) or known.status == status:
             return News.NOTHING
-        self._keep(uid, replace(known, stands=stands))
-        if known.stands == stands:
-            return News.NOTHING
+        self._keep(uid, replace(known, status=status))
         return News.STATUS
 
     def _keep(self, uid: str, known: _Known) -> None:
@@ -154,9 +143,8 @@ def _said(obj: JsonObject) -> bytes:
     return _digest([metadata, rest])
 
 
-def _stands(obj: JsonObject) -> _Stands:
-    status = json_object(obj.get("status"))
-    return _Stands(_digest(status))
+def _status(obj: JsonObject) -> bytes:
+    return _digest(json_object(obj.get("status")))
 
 
 def _digest(value: JsonValue) -> bytes:

@@ -22,10 +22,10 @@ from trainseal.controller.disturbances import timestamp
 from trainseal.controller.ownreport import Seen
 from trainseal.controller.runreads import read_findings
 from trainseal.controller.runstate import LiveRun, read_run
+from trainseal.controller.sealing import rendered_again
 from trainseal.controller.world import World
 from trainseal.engines.catalogue import ENGINES, OWNERS
 from trainseal.engines.engine import Engine, Rendered
-from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance.additions import Additions
 from trainseal.provenance.boundseals import BoundRole, has_ended
 from trainseal.provenance.canonical import CanonicalError
@@ -71,7 +71,7 @@ async def _findings(
     world: World, run: LiveRun, job: TrainingJob, additions: Additions | None
 ) -> AsyncIterator[Seen]:
     engine = ENGINES[run.sealed.spec.engine]
-    rendered = engine.render(job, _inputs(world, job, run.sealed))
+    rendered = rendered_again(world, job, run.sealed)
     since = min((t for t in map(_made, run.engines.values()) if t is not None), default=None)
     for wanted in (rendered.config_map, rendered.service, rendered.network_policy):
         if wanted is None:
@@ -222,16 +222,3 @@ def _lost(run: LiveRun) -> Iterator[Seen]:
 
 def _made(obj: JsonObject | None) -> datetime | None:
     return timestamp(json_object((obj or {}).get("metadata")).get("creationTimestamp"))
-
-
-def _inputs(world: World, job: TrainingJob, sealed: SealedRun) -> RenderInputs:
-    settings = world.settings
-    return RenderInputs(
-        seal_name=sealed.metadata.name,
-        job_uid=job.metadata.uid,
-        gate_image=settings.gate_image,
-        code=tuple(sealed.spec.code),
-        plain_http=tuple(settings.registries.plain_http),
-        registry_ca=world.registry_ca,
-        of_template=sealed.spec.launch is not None,
-    )

@@ -30,7 +30,7 @@ from trainseal.engines.catalogue import ENGINES, kinds_above, names_above
 from trainseal.engines.podtemplate import (
     LABEL_JOB,
     config_map_name,
-    has_service,
+    meets_by_service,
     service_name,
 )
 
@@ -122,8 +122,8 @@ def parts_of(sealed: SealedRun) -> frozenset[Part]:
     }
     if sealed.spec.config_digest is not None:
         found.add(("configmaps", config_map_name(name)))
-    sizes = [role.replicas for role in sealed.spec.roles]
-    if has_service(of_template=sealed.spec.launch is not None, sizes=sizes):
+    sizes = (role.replicas for role in sealed.spec.roles)
+    if meets_by_service(of_template=sealed.spec.launch is not None, sizes=sizes):
         found.add(("services", service_name(job)))
     return frozenset(found)
 

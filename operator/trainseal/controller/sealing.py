@@ -16,11 +16,15 @@ from trainseal.api.sealedrun import (
     SealedReferences,
     SealedResume,
     SealedRole,
+    SealedRun,
     SealedRunSpec,
 )
 from trainseal.api.trainingjob import MAX_SIGNERS, ArtifactStatus, SignerStatus, TrainingJob
 from trainseal.controller.launchbook import LABEL_TEMPLATE
+from trainseal.controller.world import World
+from trainseal.engines.catalogue import ENGINES
 from trainseal.engines.engine import Rendered
+from trainseal.engines.podtemplate import RenderInputs
 from trainseal.provenance import sealedjobs
 from trainseal.provenance.configfiles import config_digest, config_files
 from trainseal.provenance.keys import PrivateKey
@@ -53,6 +57,21 @@ class Sealing:
     references: SealedReferences | None = None
     earlier: tuple[EarlierRun, ...] = ()
     resume: SealedResume | None = None
+
+
+def rendered_again(world: World, job: TrainingJob, sealed: SealedRun) -> Rendered:
+    """The objects of a run that was sealed, but for its pods, which are as the seal has them."""
+    settings = world.settings
+    inputs = RenderInputs(
+        seal_name=sealed.metadata.name,
+        job_uid=job.metadata.uid,
+        gate_image=settings.gate_image,
+        code=tuple(sealed.spec.code),
+        plain_http=tuple(settings.registries.plain_http),
+        registry_ca=world.registry_ca,
+        of_template=sealed.spec.launch is not None,
+    )
+    return ENGINES[sealed.spec.engine].render(job, inputs)
 
 
 def seal_name(job: Metadata, asked: str) -> str:

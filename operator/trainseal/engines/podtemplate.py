@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -108,8 +108,8 @@ def service_name(job: str) -> str:
     return job
 
 
-def has_service(*, of_template: bool, sizes: Sequence[int]) -> bool:
-    """Whether a run has one; ``sizes``: how many pods each role has at most.
+def meets_by_service(*, of_template: bool, sizes: Iterable[int]) -> bool:
+    """Whether a run's pods do; ``sizes``: how many each role has at most.
 
     A single pod looks for no other. Where the job was signed itself, what was signed may name the
     Service all the same; of a run of a template nobody who signed knew the name.
@@ -117,14 +117,15 @@ def has_service(*, of_template: bool, sizes: Sequence[int]) -> bool:
     return not of_template or sum(sizes) > 1
 
 
-def _has_service(job: TrainingJob, inputs: RenderInputs) -> bool:
-    sizes = [role.size for role in job.spec.roles]
-    return has_service(of_template=inputs.of_template, sizes=sizes)
+def has_service(job: TrainingJob, inputs: RenderInputs) -> bool:
+    """Whether the run has one."""
+    sizes = (role.size for role in job.spec.roles)
+    return meets_by_service(of_template=inputs.of_template, sizes=sizes)
 
 
 def first_host(job: TrainingJob, inputs: RenderInputs, first: str) -> str:
     """The name by which pods find the first; ``first``: as for ``pod_template``."""
-    if not _has_service(job, inputs):
+    if not has_service(job, inputs):
         return _LOCALHOST
     service = service_name(job.metadata.name)
     host = f"{first}.{service}" if first else service
@@ -168,7 +169,7 @@ def pod_template(
     # A Service named master would otherwise inject MASTER_PORT.
     spec["enableServiceLinks"] = False
     spec.setdefault("automountServiceAccountToken", False)
-    if _has_service(job, inputs):
+    if has_service(job, inputs):
         spec["subdomain"] = service_name(job.metadata.name)
     mounts = [*_mounts(job, inputs.seal_name), *_resume_mounts(job, inputs.resume)]
     rendezvous = _rendezvous(job, first_host(job, inputs, first), index)

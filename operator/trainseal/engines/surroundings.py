@@ -40,8 +40,7 @@ def service(
     """The headless Service by which workers find each other, None where nobody looks for another;
     ``of``: further labels of the pods that it is a name of, where it is not one of all.
     """
-    sizes = [role.size for role in job.spec.roles]
-    if not has_service(of_template=inputs.of_template, sizes=sizes):
+    if not has_service(job, inputs):
         return None
     return {
         "apiVersion": "v1",

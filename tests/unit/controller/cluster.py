@@ -19,6 +19,7 @@ from typing import Any
 from tests.unit import world
 from trainseal.cluster.api import ConflictError, KubeError, NotFoundError
 from trainseal.cluster.settings import Settings
+from trainseal.controller.ownreport import Seen
 from trainseal.controller.queueing import Kept
 from trainseal.controller.runs import Runs
 from trainseal.controller.runversions import RunVersions
@@ -260,6 +261,16 @@ class Cluster:
             if len(self.writes) == before:
                 return again
         raise AssertionError(f"it never comes to rest: {self.writes[-6:]}")
+
+
+class Own:
+    """Keeps what is found."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+
+    async def record(self, _namespace: str, _seal: str, seen: list[Seen]) -> None:
+        self.seen += seen
 
 
 def _selected(obj: Object, query: Object) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from tests.unit.controller.cluster import OURS, Cluster
+from tests.unit.controller.cluster import OURS, Cluster, Own
 from trainseal.api.sealedrun import SealedRun
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.launchbook import LaunchBook, shape
@@ -96,18 +96,13 @@ def test_a_run_of_one_worker_has_no_service_and_lacks_none(replicas: int, has_on
 
 def missed(cluster: Cluster, seal: Object) -> list[Seen]:
     """What a full pass over the run finds."""
-    found: list[Seen] = []
-
-    class Own:
-        async def record(self, _namespace: str, _seal: str, seen: list[Seen]) -> None:
-            found.extend(seen)
-
+    own = Own()
     comparing = Comparing(cluster.world(), cluster.versions(), lambda: cluster.seconds)
-    comparing._own = Own()  # type: ignore[assignment]
+    comparing._own = own  # type: ignore[assignment]
     key = ("research", seal["metadata"]["name"])
     comparing._full.add(key)
     world.run(comparing.reconcile(key))
-    return found
+    return own.seen
 
 
 def test_a_second_run_of_it_is_the_second() -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from tests.unit import world
-from tests.unit.controller.cluster import ENGINE, JOB, KEY, Cluster
+from tests.unit.controller.cluster import ENGINE, JOB, KEY, Cluster, Own
 from trainseal.api.sealedrun import SealedRun
 from trainseal.cluster.api import KubeError
 from trainseal.controller.comparing import Comparing
 from trainseal.controller.disturbances import Record
-from trainseal.controller.ownreport import Seen
 from trainseal.controller.runs import LIVE_AGAIN, Runs
 from trainseal.controller.runversions import FRESH_SECONDS, parts_of
 
@@ -104,16 +103,6 @@ class Reconciling(Look):
 
     def look(self) -> None:
         self.again = world.run(self.runs.reconcile(KEY))
-
-
-class Own:
-    """Keeps what is found."""
-
-    def __init__(self) -> None:
-        self.seen: list[Seen] = []
-
-    async def record(self, _namespace: str, _seal: str, seen: list[Seen]) -> None:
-        self.seen += seen
 
 
 class Passing(Look):
